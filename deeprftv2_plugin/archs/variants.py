@@ -1,0 +1,34 @@
+"""The published sizes of the network, as keyword arguments of `DeepRFTv2`."""
+
+_SCAN_ENCODER = (('NAF', 1), ('NAFScan', 4), ('NAFScan', 8))
+_NAF_ENCODER = (('NAF', 1), ('NAF', 4), ('NAF', 8))
+_TINY_ENCODER = (('NAF', 1), ('NAFScan', 1), ('NAFScan', 1))
+_TINY_NAF_ENCODER = (('NAF', 1), ('NAF', 1), ('NAF', 1))
+
+VARIANTS = {
+    'B': {
+        'width': 48,
+        'kernel_width': 48,
+        'full_encoder': _SCAN_ENCODER,
+        'full_decoder': _SCAN_ENCODER[::-1],
+        'half_encoder': _NAF_ENCODER,
+        'half_decoder': _NAF_ENCODER[::-1],
+    },
+    'S': {
+        'width': 48,
+        'kernel_width': 48,
+        'full_encoder': _NAF_ENCODER,
+        'full_decoder': _NAF_ENCODER[::-1],
+        'half_encoder': _NAF_ENCODER,
+        'half_decoder': _NAF_ENCODER[::-1],
+    },
+    'T': {
+        'width': 16,
+        'kernel_width': 8,
+        'full_encoder': _TINY_ENCODER,
+        'full_decoder': _TINY_ENCODER[::-1],
+        'half_encoder': _TINY_NAF_ENCODER,
+        'half_decoder': _TINY_NAF_ENCODER[::-1],
+    },
+}
+"""'B' (30.1 M parameters) and 'S' (21.2 M) are the paper's; 'T' (0.7 M) is made for a CPU and a quick look."""

@@ -1,0 +1,93 @@
+"""Weights put into networks, and networks rebuilt from weights."""
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from deeprftv2_plugin.archs.deeprftv2 import DeepRFTv2
+from deeprftv2_plugin.checkpoints.files import read_weights
+from deeprftv2_plugin.errors import UserError
+
+
+def load_into(net: nn.Module, weights: Mapping[str, Tensor], path: str | Path, strict: bool = True) -> list[str]:
+    """Put weights into a network.
+
+    Args:
+        net: The network.
+        weights: Weights by parameter name, as `read_weights` returns them.
+        path: Where the weights come from, for the error's text.
+        strict: Require every weight to fit; otherwise those that do not are left as they are in the network.
+
+    Returns:
+        The names that did not fit, sorted; empty where `strict`.
+
+    Raises:
+        UserError: The weights are those of another network; the first differences are named.
+    """
+    own = net.state_dict()
+    missing = sorted(own.keys() - weights.keys())
+    unexpected = sorted(weights.keys() - own.keys())
+    reshaped = sorted(k for k in own.keys() & weights.keys() if own[k].shape != weights[k].shape)
+    if strict and (missing or unexpected or reshaped):
+        first = [f'missing {k}' for k in missing[:2]] + [f'unknown {k}' for k in unexpected[:2]]
+        first += [f'{k} is {tuple(weights[k].shape)}, expected {tuple(own[k].shape)}' for k in reshaped[:2]]
+        raise UserError(f'{path}: the weights of another network than this {type(net).__name__}: {len(missing)} missing, '
+                        f'{len(unexpected)} unknown, {len(reshaped)} of another shape ({"; ".join(first)}). Take the '
+                        'options that it was trained with, or set strict_load to false to load what fits')
+    net.load_state_dict({k: v for k, v in weights.items() if k in own and k not in reshaped}, strict=strict)
+    return sorted({*missing, *unexpected, *reshaped})
+
+
+def load_network(path: str | Path, param_key: str = 'params') -> DeepRFTv2:
+    """Rebuild a DeepRFTv2 from a checkpoint alone, ours or the authors'.
+
+    Args:
+        path: The file.
+        param_key: Which set of its weights, as in `read_weights`.
+
+    Returns:
+        The network in evaluation mode on the CPU. Windows leave no trace in the weights: local means, scan windows and
+        kernel windows are not rebuilt; build such a network with its options and use `load_into`.
+
+    Raises:
+        UserError: The file cannot be read or holds another network.
+    """
+    weights = read_weights(path, param_key)
+    try:
+        net = DeepRFTv2(**network_options(weights))
+    except (KeyError, ValueError) as error:
+        raise UserError(f'{path}: these are not the weights of a DeepRFTv2 ({error})') from error
+    load_into(net, weights, path)
+    return net.eval()
+
+
+def network_options(weights: Mapping[str, Tensor]) -> dict:
+    """Keyword arguments of the `archs.DeepRFTv2` that has these weights, as far as they can tell (no windows).
+
+    Raises:
+        KeyError: A parameter that every DeepRFTv2 has is missing.
+    """
+    def count(pattern):
+        """One more than the largest number that `pattern` finds in the names."""
+        found = [int(match[1]) for key in weights if (match := re.match(pattern, key))]
+        return max(found, default=-1) + 1
+
+    def levels(column):
+        scans = [any(key.startswith(f'{column}.levels.{i}.blocks.0.scan.') for key in weights) for i in range(3)]
+        return [['NAFScan' if scan else 'NAF', count(rf'{re.escape(column)}\.levels\.{i}\.blocks\.(\d+)\.')]
+                for i, scan in enumerate(scans)]
+
+    first, stages = 'stages.0', count(r'stages\.(\d+)\.')
+    estimator = f'{first}.full_estimator'
+    return {
+        'stages': stages,
+        'in_channels': weights[f'{first}.full_embed.weight'].shape[1],
+        'out_channels': weights[f'{first}.full_head.weight'].shape[0],
+        'width': [len(weights[f'{first}.{scale}_embed.weight']) for scale in ('full', 'half')],
+        'kernel_width': [len(weights[f'{first}.{scale}_estimator.kernel_proj.weight']) for scale in ('full', 'half')],
+        'kernel_depths': [count(rf'{re.escape(estimator)}\.column\.levels\.{i}\.blocks\.(\d+)\.') for i in range(4)],
+        'kernel_norm': f'{estimator}.norm.weight' in weights,
+        **{part: [levels(f'stages.{j}.{part}') for j in range(stages)]
+           for part in ('full_encoder', 'full_decoder', 'half_encoder', 'half_decoder')},
+    }

@@ -1,0 +1,151 @@
+"""The authors' option dicts in our terms."""
+import warnings
+from collections.abc import Mapping
+from fnmatch import fnmatch
+
+from deeprftv2_plugin.errors import UserError
+
+_BLOCK_NAMES = {
+    'naf': 'NAF',
+    'localnaf': 'LocalNAF',
+    'NAFEVSBlock': 'NAFScan',
+    'LocalNAFEVSBlock': 'LocalNAFScan',
+    'LocalNAFEVSBlock_patch': 'LocalNAFScanWindow',
+    'LocalNAFEVSBlock_noflip': 'LocalNAFScanUpright',
+    'LocalNAFEVSBlock_patch_noflip': 'LocalNAFScanWindowUpright',
+}
+
+# Settings with one value that this network has; any other would be another network.
+_REQUIRED = {
+    'type': 'DeepRFTv2', 'deblur_kernel': True, 'deblur_kernel_mode': 'ker_max_mid', 'latent_sharp': True,
+    'inp_feature': 'feature', 'deconv_feature': 'feature', 'mid_scale': True, 'small_scale': False,
+    'fuse_method_encoder': 'Fuse_in_Encoder', 'fuse_method_decoder': 'DownSample2latent', 'downsample': 'concat',
+    'downsample_mode': 'conv', 'fuse_downsample_mode': 'conv', 'upsample_mode': 'conv1x1_shuffle', 'up2scale': False,
+    'deblur_mask': False, 'spatial_add': False, 'spatial_decoder': False, 'frozen_global': False,
+    'multiscale_enc': False, 'flip_transpose': False, 'prior_model': None, 'drop_path': 0,
+}
+# Settings that the authors' code reads without any effect on this network, or never reads.
+_IDLE = (
+    'pad_size', 'num_ker', 'kernel_size', 'num_heads_*', 'downsample_ker', 'downsample_local', 'fuse_upsample_mode',
+    'baseblock_dec_ker', 'dec_ker_layers', 'sub_dec_width', '*_local*', '*_small_*', 'num_kernel_est', 'num_local_*',
+    'small_enc', 'mid_flip', 'save_memory', 'frozen_encoder', 'frozen_kernel', 'scale_size', 'enc_light_layers', 'get_ker',
+)
+
+
+class _Reader:
+    """Options that remember which of them have been read."""
+
+    def __init__(self, options):
+        self.options = dict(options)
+        self.unread = set(self.options)
+
+    def get(self, key, *default):
+        self.unread.discard(key)
+        if key not in self.options and not default:
+            raise UserError(f'{key} is missing in the network options')
+        return self.options.get(key, *default)
+
+    def numbers(self, key, count):
+        value = self.get(key)
+        if not isinstance(value, (list, tuple)) or len(value) != count or not all(type(v) is int for v in value):
+            raise UserError(f'{key} is {value!r}: expected {count} whole numbers')
+        return list(value)
+
+    def by_stage(self, key, stages, *default):
+        value = self.get(key, *default)
+        if not isinstance(value, (list, tuple)) or len(value) < stages:
+            raise UserError(f'{key} is {value!r}: expected an entry for each of the {stages} stages')
+        return list(value[:stages])
+
+
+def from_official_options(network_g: Mapping) -> dict[str, dict]:
+    """Translate the `network_g` dict of one of the authors' option files.
+
+    Settings that have no effect are dropped and reported by a `UserWarning`.
+
+    Args:
+        network_g: The authors' dict.
+
+    Returns:
+        `{'network': keyword arguments of archs.DeepRFTv2, 'restore': keyword arguments of inference.restore}`.
+
+    Raises:
+        UserError: (a ValueError) names a setting that this network cannot honour, and what it could.
+    """
+    options = _Reader(network_g)
+    for key, expected in _REQUIRED.items():
+        found = options.get(key, expected)
+        found = None if expected is None and found in ('none', 'None') else found
+        if found != expected:
+            raise UserError(f'{key} is {found!r}: only {expected!r} is supported')
+    if any(options.get('ks', ())):
+        raise UserError(f'ks is {options.get("ks")!r}: only zeros, a transform without padding, are supported')
+
+    stages = options.get('num_global_unet', 1)
+    if type(stages) is not int or stages < 1:
+        raise UserError(f'num_global_unet is {stages!r}: expected a whole number from 1')
+    dims, dims_ker = options.numbers('dims', 3), options.numbers('dims_ker', 3)
+    if dims[1] != dims[2]:
+        raise UserError(f'dims is {dims}: the second and the third number must be equal')
+    window, overlap = options.numbers('sub_image_size', 2), options.numbers('overlap_size', 2)
+    network = {
+        'in_channels': options.get('inp_channels', 3), 'out_channels': options.get('out_channels', 3),
+        'width': dims[:2], 'kernel_width': dims_ker[:2], 'stages': stages,
+        **{ours: _levels(options, theirs, stages)
+           for ours, theirs in (('full_encoder', 'enc_max'), ('full_decoder', 'dec_max'),
+                                ('half_encoder', 'enc_mid'), ('half_decoder', 'dec_mid'))},
+        'kernel_depths': _kernel_depths(options), 'kernel_norm': _kernel_norm(options),
+        'kernel_window': window, 'kernel_overlap': overlap,
+        'reversible': {ours: options.by_stage(theirs, stages, [False] * stages)
+                       for ours, theirs in (('encoders', 'save_memory_global_encoder'),
+                                            ('decoders', 'save_memory_global_decoder'),
+                                            ('kernels', 'save_memory_ker'))},
+    }
+    blocks = str([network[name] for name in network if name.endswith('coder')])
+    for ours, theirs, sign in (('train_size', 'train_size', 'Local'), ('scan_window', 'patch_size', 'Window')):
+        if sign in blocks:
+            network[ours] = options.numbers(theirs, 2)
+    restore = {'tile': window, 'overlap': overlap} if options.get('sub_image', False) else {'tile': None}
+    _report(options.unread)
+    return {'network': network, 'restore': restore}
+
+
+def _levels(options, part, stages):
+    """[[block, depth], ...] of a column: one list where all stages are alike, else one for each."""
+    side, scale = part.split('_')
+    names_key, depths_key = f'baseblock_{side}_{scale}_global', f'{part}_layers'
+    names, depths = options.by_stage(names_key, stages), options.by_stage(depths_key, stages)
+    levels = []
+    for stage_names, stage_depths in zip(names, depths, strict=True):
+        if len(stage_names) != 3 or len(stage_depths) != 3:
+            raise UserError(f'{names_key} and {depths_key} must have three levels in every stage, found '
+                            f'{stage_names!r} and {stage_depths!r}')
+        for name in stage_names:
+            if name not in _BLOCK_NAMES:
+                raise UserError(f'{names_key} has the block {name!r}: supported are {", ".join(_BLOCK_NAMES)}')
+        levels.append([[_BLOCK_NAMES[name], depth] for name, depth in zip(stage_names, stage_depths, strict=True)])
+    return levels[0] if all(level == levels[0] for level in levels) else levels
+
+
+def _kernel_depths(options):
+    blocks = options.get('baseblock_enc_ker')
+    if list(blocks) != ['EVSS'] * 4:
+        raise UserError(f'baseblock_enc_ker is {blocks!r}: only EVSS at four levels is supported')
+    return options.numbers('enc_ker_layers', 4)
+
+
+def _kernel_norm(options):
+    norm = options.get('norm_type', None)
+    if norm not in ('LayerNorm', 'None', None):
+        raise UserError(f"norm_type is {norm!r}: supported are 'LayerNorm' and None")
+    return norm == 'LayerNorm'
+
+
+def _report(unread):
+    """Warn of settings without effect; refuse those that nobody knows."""
+    idle = {key for key in unread
+            if key in ('train_size', 'patch_size') or any(fnmatch(key, pattern) for pattern in _IDLE)}
+    if unknown := sorted(unread - idle):
+        raise UserError(f'unknown network settings: {", ".join(unknown)}')
+    if idle:
+        warnings.warn(f'network settings without effect were dropped: {", ".join(sorted(idle))}', stacklevel=3)

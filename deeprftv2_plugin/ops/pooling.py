@@ -1,0 +1,43 @@
+"""Mean over the neighbourhood of every pixel."""
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def local_mean(x: Tensor, window: Sequence[int]) -> Tensor:
+    """Mean over the window around every pixel, the replacement of a global mean at evaluation.
+
+    A network trained on crops meets the statistics of a crop again in a whole picture (Chu et al., "Improving
+    image restoration by revisiting global information aggregation", ECCV 2022). The mean is taken where the
+    window lies inside the map; the pixels nearer to the border repeat the outermost mean.
+
+    Args:
+        x: Feature map of shape (N, C, H, W).
+        window: Height and width of the window in pixels; a side longer than the map is cut to it.
+
+    Returns:
+        Map of shape (N, C, H, W), or (N, C, 1, 1), which broadcasts against `x`, where the window covers the
+        whole map. Sums are at least float32; the result has the type of `x`.
+    """
+    height, width = x.shape[-2:]
+    if window[0] >= height and window[1] >= width:
+        return x.mean((-2, -1), keepdim=True)
+    sums = x.to(torch.promote_types(x.dtype, torch.float32))
+    mean = _running_mean(_running_mean(sums, min(window[0], height), -2), min(window[1], width), -1)
+    lost_h, lost_w = height - mean.shape[-2], width - mean.shape[-1]
+    margins = (lost_w // 2, (lost_w + 1) // 2, lost_h // 2, (lost_h + 1) // 2)
+    return F.pad(mean, margins, mode='replicate').to(x.dtype)
+
+
+def _running_mean(x, window, dim):
+    """Means of `window` successive elements along `dim`.
+
+    Each sum follows from the one before it by the element that enters and the one that leaves, which rounds
+    less than the difference of two sums from the beginning of the map.
+    """
+    moves = x.shape[dim] - window
+    first = x.narrow(dim, 0, window).sum(dim, keepdim=True)
+    change = x.narrow(dim, window, moves) - x.narrow(dim, 0, moves)
+    return torch.cat((first, change), dim).cumsum(dim) / window

@@ -1,0 +1,120 @@
+"""Overlapping tiles: cut a map into a regular grid, and blend it together again with linear cross-fades.
+
+A batch of tiles is ordered by picture, then by tile row, then by tile column: tile t of picture b is number
+b * len(grid) + t. Splitting and merging may differ in the number of channels.
+"""
+from collections.abc import Iterable, Sequence
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from deeprftv2_plugin.errors import UserError
+
+
+def pair(value: int | Sequence[int], name: str) -> tuple[int, int]:
+    """`(height, width)` of a number or a pair of numbers, integers that are not negative."""
+    values = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    if len(values) != 2 or any(isinstance(v, bool) or not isinstance(v, int) or v < 0 for v in values):
+        raise UserError(f'{name} is {value!r}: give whole pixels, one number or [height, width]')
+    return values
+
+
+def tile_starts(length: int, tile: int, overlap: int) -> list[int]:
+    """First positions of the tiles along one axis: `tile - overlap` apart, the last one flush with the end.
+
+    An axis no longer than the tile has a single one.
+    """
+    last = max(length - tile, 0)
+    return [*range(0, last, tile - overlap), last]
+
+
+def tile_weights(length: int, tile: int, overlap: int) -> Tensor:
+    """Blend weights along one axis: float64 of shape (tiles, min(tile, length)).
+
+    Neighbouring tiles cross-fade linearly over the pixels they share, from 0 to 1 with both end points. Where
+    more than two tiles meet, the ramps multiply, and the weights are divided by their sum: over the tiles at
+    any pixel they always add up to one.
+    """
+    starts, tile = tile_starts(length, tile, overlap), min(tile, length)
+    weights = torch.ones(len(starts), tile, dtype=torch.float64)
+    for i in range(1, len(starts)):
+        shared = starts[i - 1] + tile - starts[i]
+        ramp = torch.linspace(0, 1, shared, dtype=torch.float64)
+        weights[i, :shared] *= ramp
+        weights[i - 1, tile - shared:] *= 1 - ramp
+    positions = torch.tensor(starts)[:, None] + torch.arange(tile)
+    total = weights.new_zeros(length).index_add(0, positions.flatten(), weights.flatten())
+    return weights / total[positions]
+
+
+class TileGrid:
+    """Where the tiles of a map lie.
+
+    Args:
+        size: Height and width of the map in pixels.
+        tile: Height and width of a tile, or one number for both. A map smaller than that is one tile.
+        overlap: Least number of pixels that neighbouring tiles share, a number or a pair.
+
+    Attributes:
+        shape: Height and width of every tile.
+        starts: First rows and first columns of the tiles.
+        boxes: For every tile, row by row, the index that cuts it out of an (..., H, W) tensor.
+
+    Raises:
+        UserError: The overlap is not smaller than the tile, or a number is not a whole one.
+    """
+
+    def __init__(self, size: Sequence[int], tile: int | Sequence[int], overlap: int | Sequence[int] = 0):
+        self.size, self.tile, self.overlap = pair(size, 'size'), pair(tile, 'tile'), pair(overlap, 'overlap')
+        if any(o >= t for o, t in zip(self.overlap, self.tile, strict=True)):
+            raise UserError(f'overlap {self.overlap} is not smaller than the tile {self.tile}: '
+                            'take a smaller overlap or larger tiles')
+        self._axes = tuple(zip(self.size, self.tile, self.overlap, strict=True))
+        self.shape = tuple(min(length, tile) for length, tile, _ in self._axes)
+        self.starts = tuple(tile_starts(*axis) for axis in self._axes)
+        self.boxes = [(..., slice(top, top + self.shape[0]), slice(left, left + self.shape[1]))
+                      for top, left in product(*self.starts)]
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def half(self) -> 'TileGrid':
+        """The same tiles of the map at half the scale; every start is exactly half of its own here.
+
+        Raises:
+            UserError: size, tile or overlap is odd, so that a tile would start between two pixels.
+        """
+        if any(n % 2 for n in self.size + self.tile + self.overlap):
+            raise UserError(f'size {self.size}, tile {self.tile} and overlap {self.overlap} must be even '
+                            'for a network that works at two scales')
+        return TileGrid(*([n // 2 for n in numbers] for numbers in (self.size, self.tile, self.overlap)))
+
+    def weights(self) -> tuple[Tensor, Tensor]:
+        """Blend weights of the rows and of the columns, see `tile_weights`; a tile's are their product."""
+        return tuple(tile_weights(*axis) for axis in self._axes)
+
+
+def split_tiles(x: Tensor, grid: TileGrid) -> Tensor:
+    """Cut (N, C, H, W) into (N * tiles, C, h, w)."""
+    return torch.stack([x[box] for box in grid.boxes], 1).flatten(0, 1)
+
+
+def merge_tiles(tiles: Tensor, grid: TileGrid) -> Tensor:
+    """Blend (N * tiles, C, h, w), in the order of `split_tiles`, into (N, C, H, W) of the same type."""
+    return blend_tiles(tiles.unflatten(0, (-1, len(grid))).unbind(1), grid).to(tiles.dtype)
+
+
+def blend_tiles(tiles: Iterable[Tensor], grid: TileGrid) -> Tensor:
+    """Blend an iterable of tiles (N, C, h, w), given row by row, into (N, C, H, W) of at least float32.
+
+    A generator makes do with one tile in memory at a time.
+    """
+    whole = None
+    for tile, box, at in zip(tiles, grid.boxes, product(*map(range, map(len, grid.starts))), strict=True):
+        if whole is None:
+            dtype = torch.promote_types(tile.dtype, torch.float32)
+            whole = tile.new_zeros(*tile.shape[:-2], *grid.size, dtype=dtype)
+            rows, columns = (weights.to(whole) for weights in grid.weights())
+        whole[box] += tile * (rows[at[0]][:, None] * columns[at[1]])
+    return whole

@@ -1,0 +1,38 @@
+import pytest
+import torch
+
+from deeprftv2_plugin.ops.windows import merge_windows, split_windows
+
+
+@pytest.mark.parametrize('size', [(8, 8), (12, 20), (10, 8), (8, 13), (11, 13), (5, 21), (3, 2)])
+def test_merging_undoes_splitting(size):
+    x = torch.randn(2, 3, *size)
+    windows = split_windows(x, (4, 8))
+    assert windows.shape[2:] == (min(size[0], 4), min(size[1], 8))
+    assert torch.equal(merge_windows(windows, (4, 8), size), x)
+
+
+def test_order_is_picture_row_column():
+    x = torch.arange(2 * 4 * 6.).reshape(2, 1, 4, 6)
+    windows = split_windows(x, (2, 3))
+    assert torch.equal(windows[5], x[1, :, :2, 3:])
+    assert torch.equal(windows[6], x[1, :, 2:, :3])
+
+
+def test_the_last_window_gives_only_what_the_others_leave():
+    """Numbered windows of a 5x7 map: the far borders show the extra ones as strips."""
+    windows = torch.arange(6.).reshape(6, 1, 1, 1).expand(6, 1, 3, 3)
+    merged = merge_windows(windows, (3, 3), (5, 7))[0, 0]
+    rows = [[0, 0, 0, 1, 1, 1, 2]] * 3 + [[3, 3, 3, 4, 4, 4, 5]] * 2
+    assert merged.tolist() == rows
+
+
+def test_channels_may_change_between_splitting_and_merging():
+    x = torch.randn(2, 4, 10, 13)
+    first = split_windows(x, (4, 4))[:, :2]
+    assert torch.equal(merge_windows(first, (4, 4), (10, 13)), x[:, :2])
+
+
+def test_gradient():
+    x = torch.rand(2, 1, 5, 7, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: merge_windows(split_windows(x, (2, 4)) ** 2, (2, 4), (5, 7)), x)
