@@ -41,7 +41,8 @@ def convert_file(source: str | Path, target: str | Path) -> str:
         raise UserError(f'{source}: {error}') from error
     write_checkpoint(sets, target)
     count = len(next(iter(sets.values())))
-    return f"{target}: {count} tensors under {'our' if official else 'the authors'} names ({', '.join(sets)})"
+    names = 'our names' if official else "the authors' names"
+    return f'{target}: {count} tensors under {names} ({", ".join(sets)})'
 
 
 def _convert_options(source, target):

@@ -29,9 +29,9 @@ def read_weights(path: str | Path, param_key: str | None = 'params') -> dict[str
         UserError: The file is missing, damaged, or holds something other than weights, which could run code when loaded.
     """
     sets = read_sets(path)
-    if len(sets) == 1 and param_key not in sets:
-        state = next(iter(sets.values()))
-    elif (state := sets.get(param_key, sets.get('params'))) is None:
+    default = None if param_key is None else sets.get('params')
+    state = next(iter(sets.values())) if len(sets) == 1 else sets.get(param_key, default)
+    if state is None:
         raise UserError(f'{path}: holds no weights called {param_key!r}; it has {", ".join(sets)}')
     return from_official_state_dict(state) if is_official(state) else state
 

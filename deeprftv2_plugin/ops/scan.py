@@ -18,8 +18,7 @@ def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D:
         y[l] = sum over n of C[l] * h[l] + D * u[l].
 
     The sequence is cut into about sqrt(L) chunks that advance side by side, so that Python takes about 2 sqrt(L) steps
-    forward and 3 sqrt(L) backward. The backward pass keeps only the state at the start of every chunk and computes the
-    others again.
+    forward and 3 sqrt(L) backward. The backward pass keeps only eight states of every chunk and computes the others again.
 
     Args:
         u: Input of shape (batch, channels, L).
@@ -55,77 +54,100 @@ class _SelectiveScan(torch.autograd.Function):
         x, b, c = step * chunks.split(u), chunks.split(B), chunks.split(C)
 
         # Every chunk runs as if it started from zero; what it starts from in truth is added afterwards.
+        y, entries = torch.empty_like(x), []
         state = x.new_zeros(*x.shape[1:], A.shape[1])
-        y = torch.empty_like(x)
-        for t in range(chunks.length):
-            state = torch.mul(step[t, ..., None], A).exp_().mul_(state).addcmul_(x[t, ..., None], b[t, ..., None, :])
-            torch.matmul(state, c[t, ..., None], out=y[t, ..., None])
+        for rows in chunks.parts:
+            entries.append(state)
+            states = x[rows, ..., None] * b[rows, ..., None, :]
+            _run(state, _decay(step[rows], A).unbind(), states.unbind())
+            y[rows] = torch.matmul(states, c[rows, ..., None]).squeeze(-1)
+            state = states[-1].clone()
         elapsed = step.cumsum(0)
-        starts = _carry((elapsed[-1, ..., None] * A).exp_(), state)
-        for rows in _slices(chunks.length):
-            reach = (elapsed[rows, ..., None] * A).exp_().mul_(starts)
+        starts = _carry(_decay(elapsed[-1], A), state)
+        for index, rows in enumerate(chunks.parts):
+            reach = _decay(elapsed[rows], A).mul_(starts)
             y[rows] += torch.matmul(reach, c[rows, ..., None]).squeeze(-1)
+            if index + 1 < len(entries):
+                entries[index + 1] += reach[-1]
+        entries[0] = starts
 
-        ctx.save_for_backward(u, delta, A, B, C, D, delta_bias, starts)
+        ctx.save_for_backward(u, delta, A, B, C, D, delta_bias, *entries)
         return chunks.join(y).addcmul_(u, D[:, None])
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dy):
-        u, delta, A, B, C, D, delta_bias, starts = ctx.saved_tensors
+        u, delta, A, B, C, D, delta_bias, *entries = ctx.saved_tensors
         with torch.autocast(u.device.type, enabled=False):
-            return _backward(dy, u, delta, A, B, C, D, delta_bias, starts)
+            chunks = _Chunks(u.shape[-1])
+            raw = delta + delta_bias[:, None]
+            dx, dstep, dA, dB, dC = _backward(chunks, F.softplus(raw), u, A, B, C, dy, entries)
+            ddelta = dstep.addcmul_(u, dx).mul_(torch.sigmoid(raw))
+            du = dx.mul_(F.softplus(raw)).addcmul_(dy, D[:, None])
+            return du, ddelta, dA, dB, dC, torch.einsum('bdl,bdl->d', dy, u), ddelta.sum((0, 2))
 
 
-def _backward(dy, u, delta, A, B, C, D, delta_bias, starts):
-    """Gradients of the scan; `adjoint` is the gradient of the loss by the state h[l]."""
-    chunks = _Chunks(u.shape[-1])
-    step = chunks.split(F.softplus(delta + delta_bias[:, None]))
-    x, b, c, g = step * chunks.split(u), chunks.split(B), chunks.split(C), chunks.split(dy)
+def _backward(chunks, step, u, A, B, C, dy, entries):
+    """Gradients by x = step * u, by the step inside the decay, and by A, B and C.
+
+    `entries` are the states before every part of every chunk; `adjoint[l]` is the gradient by the state h[l].
+    """
+    step, b, c, g = chunks.split(step), chunks.split(B), chunks.split(C), chunks.split(dy)
+    x = step * chunks.split(u)
 
     # What the later chunks want of the state at the end of each chunk.
-    elapsed = step.cumsum(0)
-    wanted = torch.zeros_like(starts)
-    for rows in _slices(chunks.length):
-        reach = (elapsed[rows, ..., None] * A).exp_()
+    elapsed, wanted = step.cumsum(0), torch.zeros_like(entries[0])
+    for rows in chunks.parts:
+        reach = _decay(elapsed[rows], A)
         wanted += reach.mul_(g[rows, ..., None]).mul_(c[rows, ..., None, :]).sum(0)
-    adjoint = _carry((elapsed[-1, ..., None] * A).exp_(), wanted, backwards=True)
-    del elapsed, reach, wanted
+    wanted = _carry(_decay(elapsed[-1], A), wanted, backwards=True)
+    del elapsed, reach
 
-    # kept[t] = exp(step[t] A) h[t - 1]: the part of the state that was there before position t.
-    kept = x.new_empty(*x.shape, A.shape[1])
-    state = starts
-    for t in range(chunks.length):
-        torch.mul(step[t, ..., None], A, out=kept[t]).exp_().mul_(state)
-        state = torch.addcmul(kept[t], x[t, ..., None], b[t, ..., None, :])
-    dC = torch.matmul(g[..., None, :], kept).squeeze(-2).addcmul_((g * x).sum(-1, keepdim=True), b)
+    dx, dstep, dB, dC, dA = (torch.zeros_like(t) for t in (x, step, b, c, A))
+    for rows, entry in zip(reversed(chunks.parts), reversed(entries), strict=True):
+        decay = _decay(step[rows], A)
+        states = x[rows, ..., None] * b[rows, ..., None, :]
+        _run(entry, decay.unbind(), states.unbind())
+        dC[rows] = torch.matmul(g[rows, ..., None, :], states).squeeze(-2)
 
-    dx, dB = torch.empty_like(x), torch.empty_like(b)
-    for t in reversed(range(chunks.length)):
-        adjoint.addcmul_(g[t, ..., None], c[t, ..., None, :])
-        torch.matmul(adjoint, b[t, ..., None], out=dx[t, ..., None])
-        torch.matmul(x[t, ..., None, :], adjoint, out=dB[t, ..., None, :])
-        kept[t].mul_(adjoint)
-        adjoint.mul_(torch.mul(step[t, ..., None], A).exp_())
+        adjoint = g[rows, ..., None] * c[rows, ..., None, :]
+        adjoint[-1] += wanted
+        _run(adjoint[-1], reversed(decay[1:].unbind()), reversed(adjoint[:-1].unbind()))
+        wanted = decay[0] * adjoint[0]
+        dx[rows] = torch.matmul(adjoint, b[rows, ..., None]).squeeze(-1)
+        dB[rows] = torch.matmul(x[rows, ..., None, :], adjoint).squeeze(-2)
 
-    dA = torch.einsum('tbkd,tbkdn->dn', step, kept)
-    dstep = chunks.join(torch.einsum('dn,tbkdn->tbkd', A, kept))
-    del kept
-    dx = chunks.join(dx)
-    dstep.addcmul_(u, dx)
-    ddelta = dstep.mul_(torch.sigmoid(delta + delta_bias[:, None]))
-    du = dx.mul_(F.softplus(delta + delta_bias[:, None])).addcmul_(dy, D[:, None])
-    dD = torch.einsum('bdl,bdl->d', dy, u)
-    return du, ddelta, dA, chunks.join(dB), chunks.join(dC), dD, ddelta.sum((0, 2))
+        decay.mul_(adjoint)
+        decay[0] *= entry
+        decay[1:] *= states[:-1]
+        dstep[rows] = (decay * A).sum(-1)
+        dA += decay.mul_(step[rows, ..., None]).sum((0, 1, 2))
+    return (*map(chunks.join, (dx, dstep)), dA, *map(chunks.join, (dB, dC)))
+
+
+def _decay(step, A):
+    """exp(step * A) for every state, of shape (*step.shape, N)."""
+    return (step[..., None] * A).exp_()
+
+
+def _run(state, decays, inputs):
+    """The recurrence in place: after `state`, every input becomes decay * (what is before it) + input."""
+    for decay, out in zip(decays, inputs, strict=True):
+        state = out.addcmul_(decay, state)
 
 
 class _Chunks:
-    """A sequence of `total` positions as `count` chunks of `length`, both about sqrt(total)."""
+    """A sequence of `total` positions as `count` chunks of `length`, both about sqrt(total).
+
+    Work goes by the eight `parts` of all chunks: the states of one take the memory of the sequence itself (8 states).
+    """
 
     def __init__(self, total):
         self.total = total
         self.length = math.isqrt(max(total - 1, 0)) + 1
         self.count = -(-total // self.length)
+        size = -(-self.length // 8)
+        self.parts = [slice(start, start + size) for start in range(0, self.length, size)]
 
     def split(self, x):
         """(batch, rows, total) to (length, batch, count, rows); the end is filled with zeros."""
@@ -147,8 +169,3 @@ def _carry(decay, ends, backwards=False):
         torch.addcmul(ends[:, here], decay[:, here], entries[:, here], out=entries[:, following])
     return entries
 
-
-def _slices(length, parts=4):
-    """Quarters of a range: all states of one quarter fit into twice the memory of the sequence (N = 8)."""
-    size = -(-length // parts)
-    return [slice(start, start + size) for start in range(0, length, size)]

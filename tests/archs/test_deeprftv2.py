@@ -1,0 +1,98 @@
+"""The network as a whole: sizes, sorts of input, precision, and its options."""
+import pytest
+import torch
+
+from deeprftv2_plugin.archs import DeepRFTv2, Outputs
+
+TINY = {'variant': 'T', 'width': 4, 'kernel_width': 4}
+
+
+def parameters(net):
+    return sum(p.numel() for p in net.parameters())
+
+
+@pytest.mark.parametrize(('variant', 'millions'), [('B', 30.1), ('S', 21.2), ('T', 0.7)])
+def test_sizes_of_the_variants(variant, millions):
+    with torch.device('meta'):
+        assert round(parameters(DeepRFTv2(variant)) / 1e6, 1) == millions
+
+
+def test_training_gives_all_pictures_and_evaluation_the_last():
+    net, x = DeepRFTv2(**TINY), torch.rand(2, 3, 24, 40)
+    outputs = net(x)
+    assert isinstance(outputs, Outputs)
+    assert [picture.shape for picture in outputs.full] == [x.shape] * 4
+    assert [picture.shape for picture in outputs.half] == [(2, 3, 12, 20)] * 4
+    assert torch.equal(net.eval()(x), outputs.full[-1])
+
+
+@pytest.mark.parametrize('stages', [1, 2, 3])
+def test_every_parameter_is_live(stages):
+    net = DeepRFTv2(**TINY, stages=stages)
+    outputs = net(torch.rand(1, 3, 16, 24))
+    assert len(outputs.full) == 2 * stages
+    sum(picture.square().mean() for picture in outputs.full + outputs.half).backward()
+    assert all(p.grad is not None for p in net.parameters())
+
+
+def test_other_shapes_of_network():
+    net = DeepRFTv2('T', in_channels=1, out_channels=1, width=(4, 6), kernel_width=(6, 4), stages=2, kernel_depths=(1, 2, 1, 1),
+                    full_encoder=[[['NAF', 1], ['NAFScan', 3], ['NAFScan', 2]], [['LocalNAF', 2], ['NAF', 1], ['NAF', 1]]],
+                    full_decoder=[['LocalNAFScanWindow', 1], ['NAFScan', 2], ['NAF', 1]], kernel_norm=False,
+                    kernel_window=16, kernel_overlap=4, train_size=(16, 24), scan_window=(16, 16),
+                    reversible={'encoders': [False, True], 'kernels': False})
+    x = torch.rand(1, 1, 24, 40)
+    sum(picture.square().mean() for picture in net(x).full).backward()
+    assert net.eval()(x).shape == x.shape
+
+
+def test_the_half_scale_picture_can_be_given():
+    net, x, half = DeepRFTv2(**TINY).eval(), torch.rand(1, 3, 16, 16), torch.rand(1, 3, 8, 8)
+    assert not torch.equal(net(x, half), net(x))
+
+
+@pytest.mark.parametrize('device', ['cpu', pytest.param('cuda', marks=pytest.mark.gpu)])
+def test_bfloat16_autocast_trains(device):
+    torch.manual_seed(0)
+    net, x = DeepRFTv2(**TINY).to(device), torch.rand(1, 3, 24, 24, device=device)
+    with torch.autocast(device, torch.bfloat16):
+        outputs = net(x)
+        loss = sum(picture.float().square().mean() for picture in outputs.full + outputs.half)
+    loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+    torch.testing.assert_close(outputs.full[-1].float(), net(x).full[-1], rtol=0.05, atol=0.05)
+
+
+def test_kernels_of_every_stage_and_scale():
+    net, x = DeepRFTv2(**TINY, kernel_window=16, kernel_overlap=4).eval(), torch.rand(2, 3, 24, 40)
+    kernels = net.kernels(x)
+    assert len(kernels) == 2
+    assert kernels[0].full.psf.shape == (2 * 6, 4, 16, 16)  # two pictures of 2x3 windows
+    assert kernels[0].half.psf.shape == (2 * 6, 4, 8, 8)
+    assert kernels[0].full.otf.shape == (2 * 6, 4, 16, 9)
+
+
+@pytest.mark.parametrize(('options', 'message'), [
+    ({'variant': 'X'}, "unknown variant 'X'"),
+    ({'stages': 0}, 'stages is 0'),
+    ({'width': (1, 2, 3)}, 'width is'),
+    ({'full_encoder': [['NAFF', 1], ['NAF', 1], ['NAF', 1]]}, "did you mean 'NAF'"),
+    ({'full_encoder': [['NAF', 1], ['NAF', 1]]}, 'full_encoder takes three pairs'),
+    ({'half_decoder': [[['NAF', 1]] * 3] * 3}, 'half_decoder lists 3 stages'),
+    ({'reversible': {'encoder': True}}, 'reversible takes'),
+    ({'reversible': {'kernels': [True]}}, 'kernels lists 1 stages'),
+])
+def test_wrong_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        DeepRFTv2(**{'variant': 'T'} | options)
+
+
+@pytest.mark.parametrize(('shape', 'message'), [((1, 3, 20, 24), 'multiples of 8'), ((3, 24, 24), 'multiples of 8')])
+def test_wrong_sizes(shape, message):
+    with pytest.raises(ValueError, match=message):
+        DeepRFTv2(**TINY)(torch.rand(shape))
+
+
+def test_a_half_scale_picture_of_another_size():
+    with pytest.raises(ValueError, match='must be 8x8'):
+        DeepRFTv2(**TINY)(torch.rand(1, 3, 16, 16), torch.rand(1, 3, 8, 12))

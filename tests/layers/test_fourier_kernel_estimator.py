@@ -1,0 +1,76 @@
+"""The estimator alone, behind any backbone."""
+import pytest
+import torch
+from torch import nn
+
+from deeprftv2_plugin.layers import FourierKernelEstimator
+from deeprftv2_plugin.ops import otf_from_psf
+
+
+class Constant(nn.Module):
+    """Answers with one transfer function whatever it is asked, as real parts followed by imaginary parts."""
+
+    def __init__(self, otf):
+        super().__init__()
+        self.parts = torch.cat([otf.real, otf.imag])[None]
+
+    def forward(self, x):
+        return self.parts.expand(len(x), -1, -1, -1)
+
+
+def feature_and_picture(size=(16, 24), batch=2):
+    generator = torch.Generator().manual_seed(0)
+    return (torch.rand(batch, 6, *size, generator=generator), torch.rand(batch, 3, *size, generator=generator))
+
+
+def test_stands_alone_and_chains():
+    x, picture = feature_and_picture()
+    first = FourierKernelEstimator(6, width=4)
+    second = FourierKernelEstimator(6, width=4, follows=True)
+    estimate = first(x, picture)
+    assert estimate.feature.shape == x.shape
+    assert estimate.image.shape == picture.shape
+    assert estimate.otf.shape == (2, 6, 16, 13) and estimate.otf.is_complex()
+    second(estimate.feature, picture, estimate.states).image.sum().backward()
+    assert all(p.grad is not None for p in second.parameters())
+
+
+def test_the_transfer_function_convolves_the_feature():
+    """With a transfer function of our choice and the projections out of the way, the feature is moved by the kernel."""
+    x, picture = feature_and_picture()
+    net = FourierKernelEstimator(6)
+    psf = torch.zeros(6, 16, 24)
+    psf[:, 8 + 2, 12 - 3] = 1
+    net.to_otf = Constant(otf_from_psf(psf))
+    with torch.no_grad():
+        net.feature_proj.weight.copy_(torch.eye(6)[..., None, None])
+        net.fuse.weight.copy_(torch.cat([torch.eye(6), torch.zeros(6, 6)], 1)[..., None, None])
+    torch.testing.assert_close(net(x, picture).feature, x.roll((2, -3), (2, 3)), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize('training', [True, False])
+@pytest.mark.parametrize('overlap', [(0, 0), (4, 4)])
+def test_windows_treat_every_picture_of_a_batch_alike(training, overlap):
+    x, picture = feature_and_picture((24, 40))
+    net = FourierKernelEstimator(6, window=(16, 16), overlap=overlap).train(training)
+    whole = net(x, picture)
+    for i in range(2):
+        torch.testing.assert_close(net(x[i:i + 1], picture[i:i + 1]).image, whole.image[i:i + 1], rtol=1e-5, atol=1e-5)
+
+
+def test_a_window_as_large_as_the_map_is_no_window():
+    x, picture = feature_and_picture()
+    net = FourierKernelEstimator(6, window=(16, 24), overlap=(4, 4)).eval()
+    expected = net(x, picture).image
+    net.window = None
+    assert torch.equal(net(x, picture).image, expected)
+
+
+def test_autocast_keeps_transforms_and_states_in_float32():
+    x, picture = feature_and_picture()
+    net = FourierKernelEstimator(6)
+    with torch.autocast('cpu', torch.bfloat16):
+        estimate = net(x, picture)
+    assert estimate.otf.dtype == torch.complex64
+    assert all(state.dtype == torch.float32 for state in estimate.states)
+    assert estimate.image.isfinite().all()

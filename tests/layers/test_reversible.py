@@ -1,0 +1,158 @@
+"""Reversible columns: what they give back, and that autograd, hooks and autocast see nothing unusual."""
+import pytest
+import torch
+from torch import nn
+
+from deeprftv2_plugin.layers import Blocks, Column, Level
+from deeprftv2_plugin.layers.reversible import keep_from_zero
+
+
+class Toy(nn.Module):
+    """A level: a convolution of the input and, where there is one, of the side input."""
+
+    def __init__(self, channels, sided, dropout=0.0):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 1)
+        self.side = nn.Conv2d(channels, channels, 1) if sided else None
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x, side=None):
+        y = torch.tanh(self.conv(x))
+        return self.dropout(y if self.side is None else y + torch.tanh(self.side(side)))
+
+
+def column(levels, previous, coupled=False, sided=False, reversible=True, dropout=0.0, dtype=torch.float64):
+    """The same column for the same arguments, whatever `reversible`."""
+    torch.manual_seed(0)
+    has_side = [(coupled and i + 1 < levels and previous[i + 1]) or (sided and not coupled) for i in range(levels)]
+    return Column([Toy(3, s, dropout) for s in has_side], [3] * levels, previous, coupled, reversible).to(dtype)
+
+
+def inputs(levels, previous, sided, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(1)
+
+    def draw():
+        return torch.randn(2, 3, 2, 2, generator=generator, dtype=torch.float64).to(dtype).requires_grad_()
+
+    return draw(), [draw() if p else None for p in previous], [draw() if sided else None for _ in range(levels)]
+
+
+SHAPES = [
+    pytest.param(1, [True], False, False, id='one level'),
+    pytest.param(3, [True] * 3, False, False, id='independent'),
+    pytest.param(3, [False] * 3, False, True, id='first, with sides'),
+    pytest.param(3, [True, True, False], False, True, id='one state absent, with sides'),
+    pytest.param(4, [True] * 4, True, False, id='coupled'),
+    pytest.param(4, [False] * 4, True, False, id='coupled, first'),
+    pytest.param(5, [True] * 5, True, False, id='five levels, coupled'),
+]
+
+
+@pytest.mark.parametrize(('levels', 'previous', 'coupled', 'sided'), SHAPES)
+def test_agrees_with_plain_autograd(levels, previous, coupled, sided):
+    x, olds, sides = inputs(levels, previous, sided)
+    results = []
+    for reversible in (False, True):
+        net = column(levels, previous, coupled, sided, reversible)
+        states = net(x, olds, sides)
+        leaves = [t for t in (x, *olds, *sides, *net.parameters()) if t is not None]
+        results.append((states, torch.autograd.grad(sum(s.square().sum() for s in states), leaves)))
+    (plain_states, plain_grads), (states, grads) = results
+    assert all(map(torch.equal, plain_states, states))
+    torch.testing.assert_close(grads, plain_grads, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(('levels', 'previous', 'coupled', 'sided'), SHAPES)
+def test_gradcheck(levels, previous, coupled, sided):
+    net = column(levels, previous, coupled, sided)
+    x, olds, sides = inputs(levels, previous, sided)
+    leaves = [t for t in (x, *olds, *sides) if t is not None]
+
+    def run(*leaves):
+        leaves = iter(leaves)
+        x, old, side = next(leaves), [next(leaves) if p else None for p in previous], [None] * levels
+        return tuple(net(x, old, [next(leaves, None) for _ in side]))
+
+    torch.autograd.gradcheck(run, leaves)
+
+
+def test_a_loss_on_the_first_state_alone():
+    """Nothing flows into the later levels; the earlier ones still need the states recovered there."""
+    previous = [True] * 4
+    x, olds, _ = inputs(4, previous, False)
+    grads = []
+    for reversible in (False, True):
+        net = column(4, previous, coupled=True, reversible=reversible)
+        loss = net(x, olds)[0].sum()
+        grads.append(torch.autograd.grad(loss, [x, *olds, *net.parameters()], allow_unused=True, materialize_grads=True))
+    torch.testing.assert_close(*grads, rtol=1e-10, atol=1e-12)
+
+
+def test_parameter_hooks_run_once():
+    net = column(3, [True] * 3)
+    seen = []
+    for name, parameter in net.named_parameters():
+        parameter.register_hook(lambda grad, name=name: seen.append(name))
+    x, olds, _ = inputs(3, [True] * 3, False)
+    sum(s.sum() for s in net(x, olds)).backward()
+    assert sorted(seen) == sorted(name for name, _ in net.named_parameters())
+
+
+def test_random_numbers_are_drawn_again():
+    """With dropout, both passes must drop the same elements, and the generator goes on as without the recomputation."""
+    x, olds, _ = inputs(3, [True] * 3, False)
+    outcomes = []
+    for reversible in (False, True):
+        net = column(3, [True] * 3, reversible=reversible, dropout=0.5)
+        torch.manual_seed(7)
+        states = net(x, olds)
+        grads = torch.autograd.grad(sum(s.square().sum() for s in states), [x, *net.parameters()])
+        outcomes.append((grads, torch.rand(3)))
+    torch.testing.assert_close(*outcomes, rtol=1e-10, atol=1e-12)
+
+
+def test_autocast_is_restored_and_states_are_float32():
+    previous = [True] * 3
+    x, olds, _ = inputs(3, previous, False, torch.float32)
+    grads = []
+    for reversible in (False, True):
+        net = column(3, previous, reversible=reversible, dtype=torch.float32)
+        with torch.autocast('cpu', torch.bfloat16):
+            states = net(x, olds)
+        assert all(s.dtype == torch.float32 for s in states)
+        grads.append(torch.autograd.grad(sum(s.square().sum() for s in states), list(net.parameters())))
+    torch.testing.assert_close(*grads, rtol=1e-2, atol=1e-2)
+
+
+def test_two_forward_passes_before_one_backward():
+    net = column(3, [True] * 3)
+    x, olds, _ = inputs(3, [True] * 3, False)
+    sum(s.sum() for _ in range(2) for s in net(x, olds)).backward()
+
+
+def test_memory_does_not_keep_the_levels_activations():
+    """A reversible column keeps its input, states and parameters; a plain one also what happens inside."""
+    kept = {}
+    for reversible in (False, True):
+        levels = [Level(Blocks('NAF', 2, 3), 3) for _ in range(3)]
+        net = Column(levels, [3] * 3, [False] * 3, reversible=reversible)
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, sizes=sizes: sizes.append(t.numel()) or t, lambda t: t):
+            net(torch.rand(2, 3, 64, 64), [None] * 3)
+        kept[reversible] = sum(sizes)
+    assert kept[True] < 0.1 * kept[False]
+
+
+@pytest.mark.parametrize(('value', 'expected'), [(0.5, 0.5), (-0.5, -0.5), (1e-5, 1e-3), (-1e-5, -1e-3), (0.0, 1e-3)])
+def test_alpha_keeps_away_from_zero(value, expected):
+    alpha = torch.tensor([value], requires_grad=True)
+    kept = keep_from_zero(alpha)
+    kept.backward()
+    assert kept.item() == pytest.approx(expected)
+    assert alpha.item() == pytest.approx(value)
+    assert alpha.grad.item() == 1
+
+
+def test_missing_states_are_named():
+    with pytest.raises(ValueError, match='previous states at the levels'):
+        column(2, [True, True])(torch.rand(1, 3, 2, 2), [None, None])
