@@ -1,4 +1,5 @@
 """Restore pictures of any size with a trained network."""
+
 import os
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -15,8 +16,13 @@ SMALLEST = 8  # pixels a side
 
 
 @torch.no_grad()
-def restore(net: nn.Module | str | os.PathLike, x: Tensor, tile: int | Sequence[int] | None = None,
-            overlap: int | Sequence[int] = 48, ensemble: bool = False) -> Tensor:
+def restore(
+    net: nn.Module | str | os.PathLike,
+    x: Tensor,
+    tile: int | Sequence[int] | None = None,
+    overlap: int | Sequence[int] = 48,
+    ensemble: bool = False,
+) -> Tensor:
     """Restore a batch of pictures of any height and width from 8 pixels up.
 
     The pictures are reflected at the right and at the bottom up to the multiple that the network needs, and
@@ -46,6 +52,7 @@ def restore(net: nn.Module | str | os.PathLike, x: Tensor, tile: int | Sequence[
     if isinstance(net, (str, os.PathLike)):
         # here, since only a path needs the networks and the readers of checkpoint files
         from deeprftv2_plugin.checkpoints import load_network
+
         net = load_network(net).to(x.device)
     multiple = getattr(net, 'size_multiple', 1)
     if tile is not None:
@@ -55,8 +62,10 @@ def restore(net: nn.Module | str | os.PathLike, x: Tensor, tile: int | Sequence[
     with _evaluation_mode(net):
         if not ensemble:
             return _restore(net, x, multiple, tile, overlap)
-        turned = (_unturn(_restore(net, _turn(x, *how), multiple, tile, overlap), *how)
-                  for how in product(range(4), (False, True)))
+        turned = (
+            _unturn(_restore(net, _turn(x, *how), multiple, tile, overlap), *how)
+            for how in product(range(4), (False, True))
+        )
         return sum(turned) / 8
 
 
@@ -78,8 +87,10 @@ def _run(net, x, **half):
     out = net(x, **half)
     if not torch.is_tensor(out) or out.shape[-2:] != x.shape[-2:]:
         found = f'shape {tuple(out.shape)}' if torch.is_tensor(out) else f'a {type(out).__name__}'
-        raise UserError(f'{type(net).__name__} makes {found} of a picture of shape {tuple(x.shape)}: restore '
-                        'is for networks whose output is a picture of the same height and width')
+        raise UserError(
+            f'{type(net).__name__} makes {found} of a picture of shape {tuple(x.shape)}: restore '
+            'is for networks whose output is a picture of the same height and width'
+        )
     return out
 
 
@@ -104,14 +115,15 @@ def _unturn(x, quarters, flip):
 
 def _check_picture(x):
     if x.ndim != 4:
-        raise UserError(f'the picture has shape {tuple(x.shape)}: give a batch (N, C, H, W), '
-                        'a single picture as x[None]')
+        raise UserError(
+            f'the picture has shape {tuple(x.shape)}: give a batch (N, C, H, W), a single picture as x[None]'
+        )
     if not x.is_floating_point():
-        raise UserError(f'the picture is of type {x.dtype}: give floating-point values in [0, 1], '
-                        'of 8-bit ones x / 255')
+        raise UserError(
+            f'the picture is of type {x.dtype}: give floating-point values in [0, 1], of 8-bit ones x / 255'
+        )
     if min(x.shape[-2:]) < SMALLEST:
-        raise UserError(f'the picture is {x.shape[-2]}x{x.shape[-1]} pixels: each side must have '
-                        f'at least {SMALLEST}')
+        raise UserError(f'the picture is {x.shape[-2]}x{x.shape[-1]} pixels: each side must have at least {SMALLEST}')
 
 
 @contextmanager

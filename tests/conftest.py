@@ -1,6 +1,11 @@
 """Settings for all tests."""
-import pytest
-import torch
+
+import os
+
+os.environ.setdefault('OMP_NUM_THREADS', '1')  # several threads wait for each other longer than so little work takes
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
 
 
 def pytest_configure(config):

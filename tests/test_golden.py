@@ -1,4 +1,5 @@
 """The network against what the authors' release computes, through the conversion of their options and checkpoints."""
+
 import json
 from dataclasses import dataclass
 from functools import cache
@@ -55,12 +56,18 @@ def load(name):
     arrays = dict(np.load(FOLDER / f'{name}.npz'))
     meta = json.loads(bytes(arrays['meta']))
     state = reference_state_dict(meta['keys'], meta['seed'])
-    return Case(arrays, meta, from_official_options(meta['network_g']),
-                {key: torch.from_numpy(value) for key, value in state.items()})
+    return Case(
+        arrays,
+        meta,
+        from_official_options(meta['network_g']),
+        {key: torch.from_numpy(value) for key, value in state.items()},
+    )
 
 
 def runs(kind):
-    return [pytest.param(name, index, id=f'{name}-{index}') for name in CASES for index in range(len(load(name).meta[kind]))]
+    return [
+        pytest.param(name, index, id=f'{name}-{index}') for name in CASES for index in range(len(load(name).meta[kind]))
+    ]
 
 
 def largest_difference(ours, reference):
@@ -75,8 +82,9 @@ def test_training_outputs_losses_and_gradients(name, index):
         for number, picture in enumerate(pictures):
             assert largest_difference(picture, case.arrays[f'train{index}.{scale}{number}']) < 2e-5
 
-    torch.testing.assert_close(torch.stack(losses).detach(), torch.from_numpy(case.arrays[f'train{index}.losses']),
-                               rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        torch.stack(losses).detach(), torch.from_numpy(case.arrays[f'train{index}.losses']), rtol=1e-5, atol=0
+    )
     reference = torch.from_numpy(case.arrays[f'train{index}.grad_lq'])
     assert (grad - reference).norm() < 1e-4 * reference.norm()
 

@@ -30,6 +30,7 @@ class Pointwise(nn.Module):
 
 class TwoScale(Pointwise):
     """Adds the enlarged half-scale image, which must be the one of the whole picture."""
+
     two_scale = True
 
     def forward(self, x, half=None):
@@ -132,14 +133,17 @@ def test_a_path_is_loaded(monkeypatch):
     assert torch.equal(restore('net.pth', x), x.square() + 0.5)
 
 
-@pytest.mark.parametrize('x, options, message', [
-    (torch.rand(3, 8, 8), {}, r'x\[None\]'),
-    (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), {}, 'x / 255'),
-    (torch.rand(1, 3, 7, 30), {}, '7x30 pixels'),
-    (torch.rand(1, 3, 32, 32), {'tile': 20}, 'multiples of 8'),
-    (torch.rand(1, 3, 32, 32), {'tile': 32}, 'overlap .* not smaller than the tile'),
-    (torch.rand(1, 3, 32, 32), {'tile': 'all'}, "tile is 'all'"),
-])
+@pytest.mark.parametrize(
+    'x, options, message',
+    [
+        (torch.rand(3, 8, 8), {}, r'x\[None\]'),
+        (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), {}, 'x / 255'),
+        (torch.rand(1, 3, 7, 30), {}, '7x30 pixels'),
+        (torch.rand(1, 3, 32, 32), {'tile': 20}, 'multiples of 8'),
+        (torch.rand(1, 3, 32, 32), {'tile': 32}, 'overlap .* not smaller than the tile'),
+        (torch.rand(1, 3, 32, 32), {'tile': 'all'}, "tile is 'all'"),
+    ],
+)
 def test_unsuitable_input_is_explained(x, options, message):
     with pytest.raises(UserError, match=message):
         restore(Pointwise(), x, **options)
@@ -155,8 +159,9 @@ class Twice(nn.Module):
         return x, x
 
 
-@pytest.mark.parametrize('net, message', [(nn.Upsample(scale_factor=2), 'shape .* of a picture of shape'),
-                                          (Twice(), 'Twice makes a tuple')])
+@pytest.mark.parametrize(
+    'net, message', [(nn.Upsample(scale_factor=2), 'shape .* of a picture of shape'), (Twice(), 'Twice makes a tuple')]
+)
 def test_other_networks_are_explained(net, message):
     with pytest.raises(UserError, match=message):
         restore(net, torch.rand(1, 3, 8, 8))

@@ -1,4 +1,5 @@
 """DeepRFTv2: a decoupled multi-scale UNet around Fourier Kernel Estimators."""
+
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ from torch import Tensor, nn
 
 from deeprftv2_plugin.archs.stage import Stage
 from deeprftv2_plugin.archs.variants import VARIANTS
+from deeprftv2_plugin.errors import UserError
 from deeprftv2_plugin.ops.otf import psf_from_otf
 from deeprftv2_plugin.ops.pyramid import half_scale
 
@@ -15,6 +17,7 @@ Levels = Sequence[tuple[str, int]]
 
 class Outputs(NamedTuple):
     """Restored pictures in training: of every stage the latent sharp picture P, then the estimator's picture R."""
+
     full: list[Tensor]
     """P0, R0, P1, R1, ... at the scale of the input, each (N, out_channels, H, W)."""
     half: list[Tensor]
@@ -23,6 +26,7 @@ class Outputs(NamedTuple):
 
 class KernelEstimate(NamedTuple):
     """The kernels one estimator applies to its feature channels."""
+
     otf: Tensor
     """Complex transfer functions (N, channels, h, w // 2 + 1); with kernel windows, N counts windows."""
     psf: Tensor
@@ -31,6 +35,7 @@ class KernelEstimate(NamedTuple):
 
 class StageKernels(NamedTuple):
     """The kernels of one stage at both scales."""
+
     full: KernelEstimate
     half: KernelEstimate
 
@@ -45,8 +50,8 @@ class DeepRFTv2(nn.Module):
     Args:
         variant: 'B' (30.1 M parameters), 'S' (21.2 M, without scans in the UNets) or 'T' (0.7 M, for a CPU).
         in_channels: Channels of the blurry picture.
-        out_channels: Channels of the restored picture; it is a residual on the blurry one, so either equal or one of the
-            two is 1.
+        out_channels: Channels of the restored picture; it is a residual on the blurry one, so either equal or one of
+            the two is 1.
         width: Channels at the finest level, one number or (full scale, half scale).
         kernel_width: Channels of the kernel columns, one number or (full scale, half scale).
         stages: Number of stages.
@@ -63,10 +68,11 @@ class DeepRFTv2(nn.Module):
             times that size.
         scan_window: Height and width of the windows of the blocks named '...Window'.
         reversible: Let columns recompute their activations in the backward pass: a bool, or any of the keys 'encoders',
-            'decoders' and 'kernels' with a bool or a bool for each stage (True where not given). No influence on numbers.
+            'decoders' and 'kernels' with a bool or a bool for each stage (True where not given). No influence on
+            numbers.
 
     Raises:
-        ValueError: An unknown variant or block name, or lists that do not fit the number of stages.
+        UserError: An unknown variant or block name, or lists that do not fit the number of stages.
 
     References:
         DeepRFTv2: Kernel-level Learning for Image Deblurring, arXiv 2511.21132.
@@ -77,65 +83,93 @@ class DeepRFTv2(nn.Module):
     two_scale = True
     """`forward` takes the half-scale picture as a second argument."""
 
-    def __init__(self, variant: str = 'B', in_channels: int = 3, out_channels: int = 3,
-                 width: int | Sequence[int] | None = None, kernel_width: int | Sequence[int] | None = None, stages: int = 2,
-                 full_encoder: Levels | Sequence[Levels] | None = None,
-                 full_decoder: Levels | Sequence[Levels] | None = None,
-                 half_encoder: Levels | Sequence[Levels] | None = None,
-                 half_decoder: Levels | Sequence[Levels] | None = None,
-                 kernel_depths: Sequence[int] = (1, 1, 1, 1), kernel_norm: bool = True,
-                 kernel_window: Sequence[int] | None = None, kernel_overlap: int | Sequence[int] = 0,
-                 train_size: Sequence[int] | None = None, scan_window: Sequence[int] | None = None,
-                 reversible: bool | Mapping[str, bool | Sequence[bool]] = True):
+    def __init__(
+        self,
+        variant: str = 'B',
+        in_channels: int = 3,
+        out_channels: int = 3,
+        width: int | Sequence[int] | None = None,
+        kernel_width: int | Sequence[int] | None = None,
+        stages: int = 2,
+        full_encoder: Levels | Sequence[Levels] | None = None,
+        full_decoder: Levels | Sequence[Levels] | None = None,
+        half_encoder: Levels | Sequence[Levels] | None = None,
+        half_decoder: Levels | Sequence[Levels] | None = None,
+        kernel_depths: Sequence[int] = (1, 1, 1, 1),
+        kernel_norm: bool = True,
+        kernel_window: Sequence[int] | None = None,
+        kernel_overlap: int | Sequence[int] = 0,
+        train_size: Sequence[int] | None = None,
+        scan_window: Sequence[int] | None = None,
+        reversible: bool | Mapping[str, bool | Sequence[bool]] = True,
+    ):
         super().__init__()
         if variant not in VARIANTS:
-            raise ValueError(f'unknown variant {variant!r}: choose one of {", ".join(VARIANTS)}')
+            raise UserError(f'unknown variant {variant!r}: choose one of {", ".join(VARIANTS)}')
         if stages < 1:
-            raise ValueError(f'stages is {stages}: at least one is needed')
-        given = {'width': width, 'kernel_width': kernel_width, 'full_encoder': full_encoder, 'full_decoder': full_decoder,
-                 'half_encoder': half_encoder, 'half_decoder': half_decoder}
+            raise UserError(f'stages is {stages}: at least one is needed')
+        given = {
+            'width': width,
+            'kernel_width': kernel_width,
+            'full_encoder': full_encoder,
+            'full_decoder': full_decoder,
+            'half_encoder': half_encoder,
+            'half_decoder': half_decoder,
+        }
         chosen = VARIANTS[variant] | {name: value for name, value in given.items() if value is not None}
         levels = {name: _levels_by_stage(name, chosen[name], stages) for name in given if name.endswith('coder')}
         reversible = _reversible_by_stage(reversible, stages)
         common = {
-            'in_channels': in_channels, 'out_channels': out_channels, 'width': _pair('width', chosen['width']),
-            'kernel_width': _pair('kernel_width', chosen['kernel_width']), 'kernel_depths': kernel_depths,
-            'kernel_norm': kernel_norm, 'kernel_window': _optional_pair('kernel_window', kernel_window),
+            'in_channels': in_channels,
+            'out_channels': out_channels,
+            'width': _pair('width', chosen['width']),
+            'kernel_width': _pair('kernel_width', chosen['kernel_width']),
+            'kernel_depths': kernel_depths,
+            'kernel_norm': kernel_norm,
+            'kernel_window': _optional_pair('kernel_window', kernel_window),
             'kernel_overlap': _pair('kernel_overlap', kernel_overlap),
             'train_size': _optional_pair('train_size', train_size),
             'scan_window': _optional_pair('scan_window', scan_window),
         }
         self.stages = nn.ModuleList(
-            Stage(follows=j > 0, levels={name: values[j] for name, values in levels.items()},
-                  reversible={name: values[j] for name, values in reversible.items()}, **common) for j in range(stages))
+            Stage(
+                follows=j > 0,
+                levels={name: values[j] for name, values in levels.items()},
+                reversible={name: values[j] for name, values in reversible.items()},
+                **common,
+            )
+            for j in range(stages)
+        )
 
     def forward(self, x: Tensor, half: Tensor | None = None) -> Outputs | Tensor:
         """Restore a batch of pictures.
 
         Args:
             x: Blurry pictures (N, in_channels, H, W) in [0, 1], H and W multiples of `size_multiple`.
-            half: The pictures at half scale (N, in_channels, H / 2, W / 2), where they are not to be made from x: a tile
-                of a picture takes the tile of the half-scale picture, free of the tile's borders.
+            half: The pictures at half scale (N, in_channels, H / 2, W / 2), where they are not to be made from x: a
+                tile of a picture takes the tile of the half-scale picture, free of the tile's borders.
 
         Returns:
             In training the pictures of all stages at both scales, in evaluation the last one at full scale. Nothing is
             clamped.
 
         Raises:
-            ValueError: Sizes that do not fit.
+            UserError: Sizes that do not fit.
         """
         results = list(self._run(x, half))
         if not self.training:
             return results[-1].full.image
-        return Outputs([picture for r in results for picture in (r.full_latent, r.full.image)],
-                       [picture for r in results for picture in (r.half_latent, r.half.image)])
+        return Outputs(
+            [picture for r in results for picture in (r.full_latent, r.full.image)],
+            [picture for r in results for picture in (r.half_latent, r.half.image)],
+        )
 
     @torch.no_grad()
     def kernels(self, x: Tensor, half: Tensor | None = None) -> list[StageKernels]:
         """The transfer functions that the network applies to a picture, and their point spread functions.
 
-        They are kernels in feature space, one for every channel, that no label has ever seen: none needs to look like the
-        blur of the picture.
+        They are kernels in feature space, one for every channel, that no label has ever seen: none needs to look like
+        the blur of the picture.
 
         Args:
             x: As in `forward`.
@@ -144,9 +178,15 @@ class DeepRFTv2(nn.Module):
         Returns:
             For every stage the kernels at full and at half scale.
         """
-        return [StageKernels(*(self._kernels(e.otf, size) for e, size in ((r.full, x.shape[-2:]),
-                                                                       (r.half, [n // 2 for n in x.shape[-2:]]))))
-                for r in self._run(x, half)]
+        return [
+            StageKernels(
+                *(
+                    self._kernels(e.otf, size)
+                    for e, size in ((r.full, x.shape[-2:]), (r.half, [n // 2 for n in x.shape[-2:]]))
+                )
+            )
+            for r in self._run(x, half)
+        ]
 
     def _kernels(self, otf, size):
         """With windows the map that a transfer function covers is the window; its width is even."""
@@ -157,12 +197,16 @@ class DeepRFTv2(nn.Module):
         """Yield the result of every stage."""
         height, width = x.shape[-2:]
         if x.ndim != 4 or height % self.size_multiple or width % self.size_multiple or not height or not width:
-            raise ValueError(f'DeepRFTv2 takes (N, C, H, W) with H and W multiples of {self.size_multiple}, found '
-                             f'{tuple(x.shape)}; inference.restore takes pictures of any size')
+            raise UserError(
+                f'DeepRFTv2 takes (N, C, H, W) with H and W multiples of {self.size_multiple}, found '
+                f'{tuple(x.shape)}; inference.restore takes pictures of any size'
+            )
         half = half_scale(x) if half is None else half
         if half.shape[-2:] != (height // 2, width // 2):
-            raise ValueError(f'the half-scale picture of {height}x{width} must be {height // 2}x{width // 2}, found '
-                             f'{half.shape[-2]}x{half.shape[-1]}')
+            raise UserError(
+                f'the half-scale picture of {height}x{width} must be {height // 2}x{width // 2}, found '
+                f'{half.shape[-2]}x{half.shape[-1]}'
+            )
         carry = None
         for stage in self.stages:
             result = stage(x, half, carry)
@@ -173,7 +217,7 @@ class DeepRFTv2(nn.Module):
 def _pair(name, value):
     values = tuple(value) if isinstance(value, Sequence) else (value, value)
     if len(values) != 2 or not all(isinstance(v, int) for v in values):
-        raise ValueError(f'{name} is {value!r}: give one whole number or two')
+        raise UserError(f'{name} is {value!r}: give one whole number or two')
     return values
 
 
@@ -186,10 +230,10 @@ def _levels_by_stage(name, value, stages):
     value = list(value)
     by_stage = [value] * stages if value and isinstance(value[0][0], str) else value
     if len(by_stage) != stages:
-        raise ValueError(f'{name} lists {len(by_stage)} stages, but there are {stages}')
+        raise UserError(f'{name} lists {len(by_stage)} stages, but there are {stages}')
     for levels in by_stage:
         if len(levels) != 3 or any(len(level) != 2 or not isinstance(level[1], int) for level in levels):
-            raise ValueError(f'{name} takes three pairs [block name, number of blocks], found {levels!r}')
+            raise UserError(f'{name} takes three pairs [block name, number of blocks], found {levels!r}')
     return by_stage
 
 
@@ -198,10 +242,10 @@ def _reversible_by_stage(value, stages):
     parts = ('encoders', 'decoders', 'kernels')
     value = dict(value) if isinstance(value, Mapping) else dict.fromkeys(parts, value)
     if unknown := set(value) - set(parts):
-        raise ValueError(f'reversible takes a bool or the keys {", ".join(parts)}, found {sorted(unknown)}')
+        raise UserError(f'reversible takes a bool or the keys {", ".join(parts)}, found {sorted(unknown)}')
     by_stage = {part: value.get(part, True) for part in parts}
     by_stage = {part: [v] * stages if isinstance(v, bool) else list(v) for part, v in by_stage.items()}
     for part, values in by_stage.items():
         if len(values) != stages:
-            raise ValueError(f'reversible: {part} lists {len(values)} stages, but there are {stages}')
+            raise UserError(f'reversible: {part} lists {len(values)} stages, but there are {stages}')
     return by_stage

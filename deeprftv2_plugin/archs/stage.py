@@ -1,4 +1,5 @@
 """One stage of DeepRFTv2: a UNet at two scales with a Fourier Kernel Estimator at each."""
+
 from typing import NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from deeprftv2_plugin.layers.reversible import Column
 
 class Carry(NamedTuple):
     """What a stage leaves to the next."""
+
     full: list[Tensor]
     """States at full scale, finest level first, then the decoder's last."""
     half: list[Tensor]
@@ -23,6 +25,7 @@ class Carry(NamedTuple):
 
 class StageResult(NamedTuple):
     """What a stage makes of a picture: at both scales the latent sharp picture and the estimator's result."""
+
     full_latent: Tensor
     half_latent: Tensor
     full: Estimate
@@ -34,13 +37,26 @@ class Stage(nn.Module):
     """A sub-UNet at full scale and one at half scale, tied to each other and to the stage before.
 
     The half-scale encoder takes the full-scale states; the full-scale decoder starts from the coarsest full-scale state
-    joined with the half-scale estimator's feature. See `DeepRFTv2` for the arguments; `levels` and `reversible` hold this
-    stage's values, pairs are (full scale, half scale), and `follows` tells that there is a stage before.
+    joined with the half-scale estimator's feature. See `DeepRFTv2` for the arguments; `levels` and `reversible` hold
+    this stage's values, pairs are (full scale, half scale), and `follows` tells that there is a stage before.
     """
 
-    def __init__(self, follows: bool, levels: dict, reversible: dict, in_channels: int, out_channels: int,
-                 width: tuple[int, int], kernel_width: tuple[int, int], kernel_depths, kernel_norm: bool, kernel_window,
-                 kernel_overlap, train_size, scan_window):
+    def __init__(
+        self,
+        follows: bool,
+        levels: dict,
+        reversible: dict,
+        in_channels: int,
+        out_channels: int,
+        width: tuple[int, int],
+        kernel_width: tuple[int, int],
+        kernel_depths,
+        kernel_norm: bool,
+        kernel_window,
+        kernel_overlap,
+        train_size,
+        scan_window,
+    ):
         super().__init__()
         full, half = width
         self.full_embed, self.half_embed = (nn.Conv2d(in_channels, c, 3, padding=1, bias=False) for c in width)
@@ -48,8 +64,10 @@ class Stage(nn.Module):
 
         def columns(channels, scale, **merge):
             windows = [_LevelWindows(train_size, scan_window, scale, level) for level in range(3)]
-            return (_encoder(channels, levels[f'{scale}_encoder'], windows, follows, reversible['encoders'], **merge),
-                    _decoder(channels, levels[f'{scale}_decoder'], windows[::-1], follows, reversible['decoders']))
+            return (
+                _encoder(channels, levels[f'{scale}_encoder'], windows, follows, reversible['encoders'], **merge),
+                _decoder(channels, levels[f'{scale}_decoder'], windows[::-1], follows, reversible['decoders']),
+            )
 
         self.full_encoder, self.full_decoder = columns(full, 'full')
         self.half_encoder, self.half_decoder = columns(half, 'half', merges=True)
@@ -62,8 +80,17 @@ class Stage(nn.Module):
             window, overlap = kernel_window, kernel_overlap
             if scale:
                 window, overlap = window and _halved(window), _halved(overlap)
-            return FourierKernelEstimator(width[scale], kernel_width[scale], out_channels, kernel_depths, follows,
-                                          kernel_norm, window, overlap, reversible['kernels'])
+            return FourierKernelEstimator(
+                width[scale],
+                kernel_width[scale],
+                out_channels,
+                kernel_depths,
+                follows,
+                kernel_norm,
+                window,
+                overlap,
+                reversible['kernels'],
+            )
 
         self.full_estimator, self.half_estimator = estimator(0), estimator(1)
 
@@ -96,18 +123,25 @@ class Stage(nn.Module):
 def _encoder(channels, levels, windows, follows, reversible, merges=False):
     """A column from the finest level to the coarsest, doubling the channels at every step down."""
     widths = [channels, 2 * channels, 4 * channels]
-    chain = [Level(Blocks(name, depth, c, window.pool, window.scan), c, merges=merges,
-                   before=downsample(c // 2, c) if index else None)
-             for index, ((name, depth), c, window) in enumerate(zip(levels, widths, windows, strict=True))]
+    chain = [
+        Level(
+            Blocks(name, depth, c, window.pool, window.scan),
+            c,
+            merges=merges,
+            before=downsample(c // 2, c) if index else None,
+        )
+        for index, ((name, depth), c, window) in enumerate(zip(levels, widths, windows, strict=True))
+    ]
     return Column(chain, widths, [follows] * 3, reversible=reversible)
 
 
 def _decoder(channels, levels, windows, follows, reversible):
     """A column from the coarsest level to the finest; its shortcuts from the encoder exist in every stage."""
     widths = [4 * channels, 2 * channels, channels]
-    chain = [Level(Blocks(name, depth, c, window.pool, window.scan), c,
-                   after=upsample(c, c // 2) if index < 2 else None)
-             for index, ((name, depth), c, window) in enumerate(zip(levels, widths, windows, strict=True))]
+    chain = [
+        Level(Blocks(name, depth, c, window.pool, window.scan), c, after=upsample(c, c // 2) if index < 2 else None)
+        for index, ((name, depth), c, window) in enumerate(zip(levels, widths, windows, strict=True))
+    ]
     return Column(chain, [2 * channels, channels, channels], [True, True, follows], reversible=reversible)
 
 

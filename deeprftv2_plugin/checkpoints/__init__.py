@@ -1,9 +1,20 @@
 """Checkpoints: read without running what is in them, rebuilt into networks, converted from and to the authors' form."""
+
 from deeprftv2_plugin.checkpoints.conversion import convert_file
 from deeprftv2_plugin.checkpoints.files import read_weights, write_checkpoint
 from deeprftv2_plugin.checkpoints.networks import load_into, load_network, network_options
 from deeprftv2_plugin.checkpoints.official_keys import from_official_state_dict, is_official, to_official_state_dict
 from deeprftv2_plugin.checkpoints.official_options import from_official_options
 
-__all__ = ['convert_file', 'from_official_options', 'from_official_state_dict', 'is_official', 'load_into', 'load_network',
-           'network_options', 'read_weights', 'to_official_state_dict', 'write_checkpoint']
+__all__ = [
+    'convert_file',
+    'from_official_options',
+    'from_official_state_dict',
+    'is_official',
+    'load_into',
+    'load_network',
+    'network_options',
+    'read_weights',
+    'to_official_state_dict',
+    'write_checkpoint',
+]

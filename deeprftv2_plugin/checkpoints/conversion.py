@@ -1,4 +1,5 @@
 """Files converted between the authors' form and ours."""
+
 from pathlib import Path
 
 import yaml

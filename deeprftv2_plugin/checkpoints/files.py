@@ -1,4 +1,5 @@
 """Files of weights, read without running anything that is in them and written whole or not at all."""
+
 import os
 import pickle
 from collections.abc import Mapping
@@ -18,15 +19,15 @@ def read_weights(path: str | Path, param_key: str | None = 'params') -> dict[str
 
     Args:
         path: A file of BasicSR or of the authors (.pth) or a .safetensors file.
-        param_key: Which set of weights of the file: 'params' or 'params_ema'; where the file has no such set, 'params' is
-            taken. None takes a file that holds just one set of weights.
+        param_key: Which set of weights of the file: 'params' or 'params_ema'; where the file has no such set, 'params'
+            is taken. None takes a file that holds just one set of weights.
 
     Returns:
         Weights by parameter name on the CPU, without DistributedDataParallel's 'module.'; the authors' names are
         recognised and converted.
 
     Raises:
-        UserError: The file is missing, damaged, or holds something other than weights, which could run code when loaded.
+        UserError: The file is missing, damaged, or holds more than weights, which could run code when loaded.
     """
     sets = read_sets(path)
     default = None if param_key is None else sets.get('params')
@@ -37,7 +38,7 @@ def read_weights(path: str | Path, param_key: str | None = 'params') -> dict[str
 
 
 def read_sets(path: str | Path) -> dict[str, dict[str, Tensor]]:
-    """Read all sets of weights of a file by their names, such as 'params' and 'params_ema', names as they are stored."""
+    """Read all sets of weights of a file by their names, such as 'params' and 'params_ema', with the stored keys."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f'{path}: no such checkpoint; check the path')
@@ -48,8 +49,10 @@ def read_sets(path: str | Path) -> dict[str, dict[str, Tensor]]:
     except (pickle.UnpicklingError, AttributeError) as error:
         if 'Weights only load failed' not in str(error):
             raise UserError(f'{path}: not a checkpoint, or a damaged one ({_first_line(error)})') from error
-        raise UserError(f'{path}: refused, because it holds more than weights and loading it could run code. Let whoever '
-                        'made it save the state_dict alone, or as .safetensors') from error
+        raise UserError(
+            f'{path}: refused, because it holds more than weights and loading it could run code. Let whoever '
+            'made it save the state_dict alone, or as .safetensors'
+        ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, SafetensorError) as error:
         raise UserError(f'{path}: truncated, or not a checkpoint ({_first_line(error)})') from error
     sets = {'params': content} if _is_state(content) else content
@@ -74,8 +77,10 @@ def write_checkpoint(sets: Mapping[str, Mapping[str, Tensor]], path: str | Path)
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == '.safetensors':
             if len(sets) > 1:
-                raise UserError(f'{path}: .safetensors keeps one set of weights, but there are {", ".join(sets)}; choose a '
-                                'name that ends in .pth')
+                raise UserError(
+                    f'{path}: .safetensors keeps one set of weights, but there are {", ".join(sets)}; choose a '
+                    'name that ends in .pth'
+                )
             save_file({k: v.contiguous() for k, v in next(iter(sets.values())).items()}, partial)
         else:
             torch.save({name: dict(state) for name, state in sets.items()}, partial)

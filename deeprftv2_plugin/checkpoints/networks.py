@@ -1,4 +1,5 @@
 """Weights put into networks, and networks rebuilt from weights."""
+
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,9 +33,11 @@ def load_into(net: nn.Module, weights: Mapping[str, Tensor], path: str | Path, s
     if strict and (missing or unexpected or reshaped):
         first = [f'missing {k}' for k in missing[:2]] + [f'unknown {k}' for k in unexpected[:2]]
         first += [f'{k} is {tuple(weights[k].shape)}, expected {tuple(own[k].shape)}' for k in reshaped[:2]]
-        raise UserError(f'{path}: the weights of another network than this {type(net).__name__}: {len(missing)} missing, '
-                        f'{len(unexpected)} unknown, {len(reshaped)} of another shape ({"; ".join(first)}). Take the '
-                        'options that it was trained with, or set strict_load to false to load what fits')
+        raise UserError(
+            f'{path}: the weights of another network than this {type(net).__name__}: {len(missing)} missing, '
+            f'{len(unexpected)} unknown, {len(reshaped)} of another shape ({"; ".join(first)}). Take the '
+            'options that it was trained with, or set strict_load to false to load what fits'
+        )
     net.load_state_dict({k: v for k, v in weights.items() if k in own and k not in reshaped}, strict=strict)
     return sorted({*missing, *unexpected, *reshaped})
 
@@ -68,6 +71,7 @@ def network_options(weights: Mapping[str, Tensor]) -> dict:
     Raises:
         KeyError: A parameter that every DeepRFTv2 has is missing.
     """
+
     def count(pattern):
         """One more than the largest number that `pattern` finds in the names."""
         found = [int(match[1]) for key in weights if (match := re.match(pattern, key))]
@@ -75,8 +79,10 @@ def network_options(weights: Mapping[str, Tensor]) -> dict:
 
     def levels(column):
         scans = [any(key.startswith(f'{column}.levels.{i}.blocks.0.scan.') for key in weights) for i in range(3)]
-        return [['NAFScan' if scan else 'NAF', count(rf'{re.escape(column)}\.levels\.{i}\.blocks\.(\d+)\.')]
-                for i, scan in enumerate(scans)]
+        return [
+            ['NAFScan' if scan else 'NAF', count(rf'{re.escape(column)}\.levels\.{i}\.blocks\.(\d+)\.')]
+            for i, scan in enumerate(scans)
+        ]
 
     first, stages = 'stages.0', count(r'stages\.(\d+)\.')
     estimator = f'{first}.full_estimator'
@@ -88,6 +94,8 @@ def network_options(weights: Mapping[str, Tensor]) -> dict:
         'kernel_width': [len(weights[f'{first}.{scale}_estimator.kernel_proj.weight']) for scale in ('full', 'half')],
         'kernel_depths': [count(rf'{re.escape(estimator)}\.column\.levels\.{i}\.blocks\.(\d+)\.') for i in range(4)],
         'kernel_norm': f'{estimator}.norm.weight' in weights,
-        **{part: [levels(f'stages.{j}.{part}') for j in range(stages)]
-           for part in ('full_encoder', 'full_decoder', 'half_encoder', 'half_decoder')},
+        **{
+            part: [levels(f'stages.{j}.{part}') for j in range(stages)]
+            for part in ('full_encoder', 'full_decoder', 'half_encoder', 'half_decoder')
+        },
     }

@@ -1,4 +1,5 @@
 """Names of the parameters in the authors' checkpoints and in ours."""
+
 import re
 from collections.abc import Iterator, Mapping
 
@@ -88,7 +89,7 @@ def _translator(pairs):
         for pattern, target in rows:
             if match := pattern.match(key):
                 numbers = iter(match.groups())
-                return re.sub('#', lambda _: next(numbers), target) + key[match.end():]
+                return re.sub('#', lambda _, numbers=numbers: next(numbers), target) + key[match.end() :]
         return None
 
     return translate
@@ -131,8 +132,8 @@ def from_official_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def to_official_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the parameters of `archs.DeepRFTv2` to those of the authors: the inverse of `from_official_state_dict`.
 
-    Factors of shortcuts that come from no earlier stage, which the authors' network loads but which multiply nothing, are
-    added with their initial value 0.5.
+    Factors of shortcuts that come from no earlier stage, which the authors' network loads but which multiply nothing,
+    are added with their initial value 0.5.
 
     Raises:
         UserError: A name is no parameter of `archs.DeepRFTv2`.
@@ -159,8 +160,12 @@ def _rename_scan(key, value, source, target, reshape):
 
 def _is_dead(name):
     """Whether a factor stands in the first stage where no state comes from an earlier one."""
-    return re.fullmatch(r'stages\.0\.(\w+_encoder\.alphas\.\d|\w+_decoder\.alphas\.2|\w+_estimator\.column\.alphas\.\d+)',
-                        name) is not None
+    return (
+        re.fullmatch(
+            r'stages\.0\.(\w+_encoder\.alphas\.\d|\w+_decoder\.alphas\.2|\w+_estimator\.column\.alphas\.\d+)', name
+        )
+        is not None
+    )
 
 
 def _dead_alphas(state):
@@ -173,7 +178,9 @@ def _dead_alphas(state):
         width = len(state[f'{stage}_embed.weight'])
         channels = {f'{stage}_encoder.alphas.{i}': width << i for i in range(3)}
         channels[f'{stage}_decoder.alphas.2'] = width
-        channels |= {f'{stage}_estimator.column.alphas.{i}': len(state[f'{stage}_estimator.kernel_proj.weight'])
-                     for i in range(4)}
+        channels |= {
+            f'{stage}_estimator.column.alphas.{i}': len(state[f'{stage}_estimator.kernel_proj.weight'])
+            for i in range(4)
+        }
         dead |= {key: torch.full((1, c, 1, 1), 0.5) for key, c in channels.items()}
     return dead

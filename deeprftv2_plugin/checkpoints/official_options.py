@@ -1,4 +1,5 @@
 """The authors' option dicts in our terms."""
+
 import warnings
 from collections.abc import Mapping
 from fnmatch import fnmatch
@@ -17,18 +18,54 @@ _BLOCK_NAMES = {
 
 # Settings with one value that this network has; any other would be another network.
 _REQUIRED = {
-    'type': 'DeepRFTv2', 'deblur_kernel': True, 'deblur_kernel_mode': 'ker_max_mid', 'latent_sharp': True,
-    'inp_feature': 'feature', 'deconv_feature': 'feature', 'mid_scale': True, 'small_scale': False,
-    'fuse_method_encoder': 'Fuse_in_Encoder', 'fuse_method_decoder': 'DownSample2latent', 'downsample': 'concat',
-    'downsample_mode': 'conv', 'fuse_downsample_mode': 'conv', 'upsample_mode': 'conv1x1_shuffle', 'up2scale': False,
-    'deblur_mask': False, 'spatial_add': False, 'spatial_decoder': False, 'frozen_global': False,
-    'multiscale_enc': False, 'flip_transpose': False, 'prior_model': None, 'drop_path': 0,
+    'type': 'DeepRFTv2',
+    'deblur_kernel': True,
+    'deblur_kernel_mode': 'ker_max_mid',
+    'latent_sharp': True,
+    'inp_feature': 'feature',
+    'deconv_feature': 'feature',
+    'mid_scale': True,
+    'small_scale': False,
+    'fuse_method_encoder': 'Fuse_in_Encoder',
+    'fuse_method_decoder': 'DownSample2latent',
+    'downsample': 'concat',
+    'downsample_mode': 'conv',
+    'fuse_downsample_mode': 'conv',
+    'upsample_mode': 'conv1x1_shuffle',
+    'up2scale': False,
+    'deblur_mask': False,
+    'spatial_add': False,
+    'spatial_decoder': False,
+    'frozen_global': False,
+    'multiscale_enc': False,
+    'flip_transpose': False,
+    'prior_model': None,
+    'drop_path': 0,
 }
 # Settings that the authors' code reads without any effect on this network, or never reads.
 _IDLE = (
-    'pad_size', 'num_ker', 'kernel_size', 'num_heads_*', 'downsample_ker', 'downsample_local', 'fuse_upsample_mode',
-    'baseblock_dec_ker', 'dec_ker_layers', 'sub_dec_width', '*_local*', '*_small_*', 'num_kernel_est', 'num_local_*',
-    'small_enc', 'mid_flip', 'save_memory', 'frozen_encoder', 'frozen_kernel', 'scale_size', 'enc_light_layers', 'get_ker',
+    'pad_size',
+    'num_ker',
+    'kernel_size',
+    'num_heads_*',
+    'downsample_ker',
+    'downsample_local',
+    'fuse_upsample_mode',
+    'baseblock_dec_ker',
+    'dec_ker_layers',
+    'sub_dec_width',
+    '*_local*',
+    '*_small_*',
+    'num_kernel_est',
+    'num_local_*',
+    'small_enc',
+    'mid_flip',
+    'save_memory',
+    'frozen_encoder',
+    'frozen_kernel',
+    'scale_size',
+    'enc_light_layers',
+    'get_ker',
 )
 
 
@@ -89,17 +126,32 @@ def from_official_options(network_g: Mapping) -> dict[str, dict]:
         raise UserError(f'dims is {dims}: the second and the third number must be equal')
     window, overlap = options.numbers('sub_image_size', 2), options.numbers('overlap_size', 2)
     network = {
-        'in_channels': options.get('inp_channels', 3), 'out_channels': options.get('out_channels', 3),
-        'width': dims[:2], 'kernel_width': dims_ker[:2], 'stages': stages,
-        **{ours: _levels(options, theirs, stages)
-           for ours, theirs in (('full_encoder', 'enc_max'), ('full_decoder', 'dec_max'),
-                                ('half_encoder', 'enc_mid'), ('half_decoder', 'dec_mid'))},
-        'kernel_depths': _kernel_depths(options), 'kernel_norm': _kernel_norm(options),
-        'kernel_window': window, 'kernel_overlap': overlap,
-        'reversible': {ours: options.by_stage(theirs, stages, [False] * stages)
-                       for ours, theirs in (('encoders', 'save_memory_global_encoder'),
-                                            ('decoders', 'save_memory_global_decoder'),
-                                            ('kernels', 'save_memory_ker'))},
+        'in_channels': options.get('inp_channels', 3),
+        'out_channels': options.get('out_channels', 3),
+        'width': dims[:2],
+        'kernel_width': dims_ker[:2],
+        'stages': stages,
+        **{
+            ours: _levels(options, theirs, stages)
+            for ours, theirs in (
+                ('full_encoder', 'enc_max'),
+                ('full_decoder', 'dec_max'),
+                ('half_encoder', 'enc_mid'),
+                ('half_decoder', 'dec_mid'),
+            )
+        },
+        'kernel_depths': _kernel_depths(options),
+        'kernel_norm': _kernel_norm(options),
+        'kernel_window': window,
+        'kernel_overlap': overlap,
+        'reversible': {
+            ours: options.by_stage(theirs, stages, [False] * stages)
+            for ours, theirs in (
+                ('encoders', 'save_memory_global_encoder'),
+                ('decoders', 'save_memory_global_decoder'),
+                ('kernels', 'save_memory_ker'),
+            )
+        },
     }
     blocks = str([network[name] for name in network if name.endswith('coder')])
     for ours, theirs, sign in (('train_size', 'train_size', 'Local'), ('scan_window', 'patch_size', 'Window')):
@@ -118,8 +170,10 @@ def _levels(options, part, stages):
     levels = []
     for stage_names, stage_depths in zip(names, depths, strict=True):
         if len(stage_names) != 3 or len(stage_depths) != 3:
-            raise UserError(f'{names_key} and {depths_key} must have three levels in every stage, found '
-                            f'{stage_names!r} and {stage_depths!r}')
+            raise UserError(
+                f'{names_key} and {depths_key} must have three levels in every stage, found '
+                f'{stage_names!r} and {stage_depths!r}'
+            )
         for name in stage_names:
             if name not in _BLOCK_NAMES:
                 raise UserError(f'{names_key} has the block {name!r}: supported are {", ".join(_BLOCK_NAMES)}')
@@ -143,8 +197,9 @@ def _kernel_norm(options):
 
 def _report(unread):
     """Warn of settings without effect; refuse those that nobody knows."""
-    idle = {key for key in unread
-            if key in ('train_size', 'patch_size') or any(fnmatch(key, pattern) for pattern in _IDLE)}
+    idle = {
+        key for key in unread if key in ('train_size', 'patch_size') or any(fnmatch(key, pattern) for pattern in _IDLE)
+    }
     if unknown := sorted(unread - idle):
         raise UserError(f'unknown network settings: {", ".join(unknown)}')
     if idle:

@@ -1,16 +1,18 @@
 """The blocks of one level of a column, by name, and the directions in which they scan."""
+
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from torch import Tensor, nn
 
+from deeprftv2_plugin.errors import UserError, nearest
 from deeprftv2_plugin.layers.naf import NAFBlock, NAFScanBlock
 
 
 @dataclass(frozen=True)
 class BlockKind:
     """What a block name stands for: its class, which windows it takes, and whether the map is turned before it."""
+
     build: Callable[..., nn.Module]
     pool: bool = False
     window: bool = False
@@ -43,20 +45,24 @@ class Blocks(nn.ModuleList):
         scan_window: Height and width of the scanned windows, for the names with 'Window'.
 
     Raises:
-        ValueError: The name is unknown, or the window that it needs is missing.
+        UserError: The name is unknown, or the window that it needs is missing.
     """
 
-    def __init__(self, name: str, depth: int, channels: int, pool_window: tuple[int, int] | None = None,
-                 scan_window: tuple[int, int] | None = None):
+    def __init__(
+        self,
+        name: str,
+        depth: int,
+        channels: int,
+        pool_window: tuple[int, int] | None = None,
+        scan_window: tuple[int, int] | None = None,
+    ):
         if name not in BLOCKS:
-            near = get_close_matches(str(name), BLOCKS, n=1, cutoff=0.3)
-            hint = f'; did you mean {near[0]!r}?' if near else ''
-            raise ValueError(f'unknown block {name!r}{hint} Known blocks: {", ".join(BLOCKS)}')
+            raise UserError(f'unknown block {name!r}. {nearest(name, BLOCKS)}')
         kind = BLOCKS[name]
         if kind.pool and pool_window is None:
-            raise ValueError(f'block {name!r} takes means over windows: give the network train_size')
+            raise UserError(f'block {name!r} takes means over windows: give the network train_size')
         if kind.window and scan_window is None:
-            raise ValueError(f'block {name!r} scans windows: give the network scan_window')
+            raise UserError(f'block {name!r} scans windows: give the network scan_window')
 
         def build(index):
             transposed = kind.turns and index % 4 in (0, 1)

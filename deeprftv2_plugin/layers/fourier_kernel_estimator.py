@@ -1,4 +1,5 @@
 """The Fourier Kernel Estimator: a transfer function for every feature channel, and the feature it is applied to."""
+
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from deeprftv2_plugin.ops.windows import merge_windows, split_windows
 
 class Estimate(NamedTuple):
     """What a Fourier Kernel Estimator makes of a feature map."""
+
     feature: Tensor
     """The feature after the convolution, of the input's shape."""
     image: Tensor
@@ -52,18 +54,35 @@ class FourierKernelEstimator(nn.Module):
         DeepRFTv2, arXiv 2511.21132: P = Conv(F^-1(R(r) * r) + d), its kernel-level learning.
     """
 
-    def __init__(self, channels: int, width: int | None = None, image_channels: int = 3,
-                 depths: Sequence[int] = (1, 1, 1, 1), follows: bool = False, norm: bool = True,
-                 window: tuple[int, int] | None = None, overlap: tuple[int, int] = (0, 0), reversible: bool = True):
+    def __init__(
+        self,
+        channels: int,
+        width: int | None = None,
+        image_channels: int = 3,
+        depths: Sequence[int] = (1, 1, 1, 1),
+        follows: bool = False,
+        norm: bool = True,
+        window: tuple[int, int] | None = None,
+        overlap: tuple[int, int] = (0, 0),
+        reversible: bool = True,
+    ):
         super().__init__()
         width = width or channels
         self.window, self.overlap = window, overlap
         self.kernel_proj = nn.Conv2d(channels, width, 1, bias=False)
         self.feature_proj = nn.Conv2d(channels, channels, 1, bias=False)
         self.intro = nn.Conv2d(2 * width, width, 1, bias=False)
-        levels = [Level(nn.Sequential(*(ScanBlock(width) for _ in range(depth))), width,
-                        merges=follows and index < len(depths) - 1) for index, depth in enumerate(depths)]
-        self.column = Column(levels, [width] * len(depths), [follows] * len(depths), coupled=True, reversible=reversible)
+        levels = [
+            Level(
+                nn.Sequential(*(ScanBlock(width) for _ in range(depth))),
+                width,
+                merges=follows and index < len(depths) - 1,
+            )
+            for index, depth in enumerate(depths)
+        ]
+        self.column = Column(
+            levels, [width] * len(depths), [follows] * len(depths), coupled=True, reversible=reversible
+        )
         self.norm = LayerNorm2d(width) if norm else nn.Identity()
         self.to_otf = nn.Conv2d(width, 2 * channels, 1)
         self.fuse = nn.Conv2d(2 * channels, channels, 1, bias=False)
@@ -94,7 +113,6 @@ class FourierKernelEstimator(nn.Module):
         if self.window is None or (height <= self.window[0] and width <= self.window[1]):
             return x, lambda pieces: pieces
         if self.training or not any(self.overlap):
-            return (split_windows(x, self.window),
-                    lambda pieces: merge_windows(pieces, self.window, (height, width)))
+            return (split_windows(x, self.window), lambda pieces: merge_windows(pieces, self.window, (height, width)))
         grid = TileGrid((height, width), self.window, self.overlap)
         return split_tiles(x, grid), lambda pieces: merge_tiles(pieces, grid)

@@ -1,4 +1,5 @@
 """One level of a column: a change of resolution, a second input, and blocks."""
+
 import torch
 from torch import Tensor, nn
 
@@ -14,8 +15,14 @@ class Level(nn.Module):
         merges: Concatenate a second input with the first and return to `channels` by a convolution of 1x1.
     """
 
-    def __init__(self, blocks: nn.Module, channels: int, before: nn.Module | None = None,
-                 after: nn.Module | None = None, merges: bool = False):
+    def __init__(
+        self,
+        blocks: nn.Module,
+        channels: int,
+        before: nn.Module | None = None,
+        after: nn.Module | None = None,
+        merges: bool = False,
+    ):
         super().__init__()
         self.before = before or nn.Identity()
         self.merge = nn.Conv2d(2 * channels, channels, 1) if merges else None

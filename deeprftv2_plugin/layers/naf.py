@@ -1,4 +1,5 @@
 """Blocks without activation functions, with and without a selective scan."""
+
 import torch
 from torch import Tensor, nn
 
@@ -60,8 +61,9 @@ class NAFScanBlock(NAFBlock):
         scan_window: Height and width of the windows that are scanned each by itself; None for one scan over the map.
     """
 
-    def __init__(self, channels: int, pool_window: tuple[int, int] | None = None,
-                 scan_window: tuple[int, int] | None = None):
+    def __init__(
+        self, channels: int, pool_window: tuple[int, int] | None = None, scan_window: tuple[int, int] | None = None
+    ):
         super().__init__(channels, pool_window)
         self.norm_scan = LayerNorm2d(channels)
         self.scan = SelectiveScanMixer(channels, scan_window)

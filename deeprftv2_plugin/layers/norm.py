@@ -1,4 +1,5 @@
 """Normalisation over channels."""
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -1,4 +1,5 @@
 """Changes of resolution by a factor of two, both learned and without bias."""
+
 from torch import nn
 
 

@@ -1,4 +1,5 @@
 """Columns: chains of levels tied to the column before them by reversible shortcuts."""
+
 from collections.abc import Sequence
 from contextlib import contextmanager
 
@@ -19,9 +20,9 @@ class Column(nn.Module):
         state[i] = alpha[i] * previous[i] + F[i](state[i - 1], side[i]),        state[-1] = x,
 
     so that previous[i] = (state[i] - F[i](state[i - 1], side[i])) / alpha[i] can be had back from the new states. A
-    reversible column keeps nothing of what happens inside its levels: its backward pass computes each level once more and
-    recovers the previous states on the way. Where there is no previous state, alpha does not exist and the level's output
-    is its state.
+    reversible column keeps nothing of what happens inside its levels: its backward pass computes each level once more
+    and recovers the previous states on the way. Where there is no previous state, alpha does not exist and the level's
+    output is its state.
 
     Args:
         levels: Modules called as `level(x, side)`.
@@ -29,23 +30,36 @@ class Column(nn.Module):
         previous: For each level whether a previous state will be given.
         coupled: The side input of a level is the previous state of the level above it (None for the last level),
             instead of being given to `forward`.
-        reversible: Recompute in the backward pass instead of keeping activations. Has no influence on the numbers of the
-            forward pass.
+        reversible: Recompute in the backward pass instead of keeping activations. Has no influence on the numbers of
+            the forward pass.
 
     References:
         Cai et al., "Reversible Column Networks", ICLR 2023, equations 2 and 3.
     """
 
-    def __init__(self, levels: Sequence[nn.Module], channels: Sequence[int], previous: Sequence[bool],
-                 coupled: bool = False, reversible: bool = True):
+    def __init__(
+        self,
+        levels: Sequence[nn.Module],
+        channels: Sequence[int],
+        previous: Sequence[bool],
+        coupled: bool = False,
+        reversible: bool = True,
+    ):
         super().__init__()
         self.levels = nn.ModuleList(levels)
-        self.alphas = nn.ParameterDict({str(i): torch.full((1, c, 1, 1), 0.5)
-                                        for i, (c, live) in enumerate(zip(channels, previous, strict=True)) if live})
+        self.alphas = nn.ParameterDict(
+            {
+                str(i): torch.full((1, c, 1, 1), 0.5)
+                for i, (c, live) in enumerate(zip(channels, previous, strict=True))
+                if live
+            }
+        )
         self.coupled = coupled
         self.reversible = reversible
 
-    def forward(self, x: Tensor, previous: Sequence[Tensor | None], sides: Sequence[Tensor] | None = None) -> list[Tensor]:
+    def forward(
+        self, x: Tensor, previous: Sequence[Tensor | None], sides: Sequence[Tensor] | None = None
+    ) -> list[Tensor]:
         """Compute the new states.
 
         Args:
@@ -59,8 +73,10 @@ class Column(nn.Module):
         count = len(self.levels)
         alphas = [keep_from_zero(self.alphas[str(i)]) if str(i) in self.alphas else None for i in range(count)]
         if [a is None for a in alphas] != [p is None for p in previous]:
-            raise ValueError(f'this column expects previous states at the levels {sorted(self.alphas)}, found '
-                             f'{[i for i, p in enumerate(previous) if p is not None]}')
+            raise ValueError(
+                f'this column expects previous states at the levels {sorted(self.alphas)}, found '
+                f'{[i for i, p in enumerate(previous) if p is not None]}'
+            )
         sides = [None] * count if sides is None else list(sides)
         if self.reversible and torch.is_grad_enabled():
             parameters = [p for level in self.levels for p in level.parameters()]
@@ -71,7 +87,7 @@ class Column(nn.Module):
 def keep_from_zero(alpha: Tensor, least: float = 1e-3) -> Tensor:
     """Keep the magnitude of alpha at `least` or more, so that it can be divided by; gradients pass unchanged."""
     with torch.no_grad():
-        kept = torch.where(alpha < 0, -1., 1.) * alpha.abs().clamp(min=least)
+        kept = torch.where(alpha < 0, -1.0, 1.0) * alpha.abs().clamp(min=least)
     return alpha + (kept - alpha).detach()
 
 
@@ -95,15 +111,22 @@ class _ReversibleColumn(torch.autograd.Function):
     @staticmethod
     def forward(ctx, levels, coupled, x, *tensors):
         count = len(levels)
-        previous, sides, alphas = (list(tensors[start:start + count]) for start in (0, count, 2 * count))
+        previous, sides, alphas = (list(tensors[start : start + count]) for start in (0, count, 2 * count))
         ctx.ambient = _Ambient(x.device.type)
         ctx.random_states = []
         with ctx.ambient.autocast(cache_enabled=False):  # a cast made here, without gradients, must not be used again
-            states = _run(levels, coupled, x, previous, sides, alphas,
-                          before_level=lambda: ctx.random_states.append(_RandomState(x)))
+            states = _run(
+                levels,
+                coupled,
+                x,
+                previous,
+                sides,
+                alphas,
+                before_level=lambda: ctx.random_states.append(_RandomState(x)),
+            )
         ctx.levels, ctx.coupled, ctx.live = levels, coupled, [p is not None for p in previous]
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x, *sides, *alphas, *tensors[3 * count:], *states)
+        ctx.save_for_backward(x, *sides, *alphas, *tensors[3 * count :], *states)
         return tuple(states)
 
     @staticmethod
@@ -111,7 +134,7 @@ class _ReversibleColumn(torch.autograd.Function):
     def backward(ctx, *grads):
         levels, count, live = ctx.levels, len(ctx.levels), ctx.live
         x, *saved = ctx.saved_tensors
-        sides, alphas, parameters = saved[:count], saved[count:2 * count], saved[2 * count:-count]
+        sides, alphas, parameters = saved[:count], saved[count : 2 * count], saved[2 * count : -count]
         states = [x, *saved[-count:]]  # states[i] goes into level i, states[i + 1] comes out of it
         grads = list(grads)
         grad_old, grad_side, grad_alpha, grad_parameters = [None] * count, [None] * count, [None] * count, []
@@ -119,9 +142,11 @@ class _ReversibleColumn(torch.autograd.Function):
         for i in reversed(range(count)):
             side = old if ctx.coupled else sides[i]
             names = [name for name, _ in levels[i].named_parameters()]
-            chunk, parameters = parameters[len(parameters) - len(names):], parameters[:len(parameters) - len(names)]
-            inputs = [None if t is None else t.detach().requires_grad_(t.is_floating_point())
-                      for t in (states[i], side, *chunk)]
+            chunk, parameters = parameters[len(parameters) - len(names) :], parameters[: len(parameters) - len(names)]
+            inputs = [
+                None if t is None else t.detach().requires_grad_(t.is_floating_point())
+                for t in (states[i], side, *chunk)
+            ]
             with ctx.random_states[i].restored(), torch.enable_grad(), ctx.ambient.autocast():
                 out = functional_call(levels[i], dict(zip(names, inputs[2:], strict=True)), tuple(inputs[:2]))
                 out = at_least_float32(out)
@@ -154,12 +179,17 @@ class _Ambient:
     """The autocast that was on when it was made."""
 
     def __init__(self, device_type):
-        self.options = {'device_type': device_type, 'enabled': torch.is_autocast_enabled(device_type),
-                        'dtype': torch.get_autocast_dtype(device_type)}
+        self.options = {
+            'device_type': device_type,
+            'enabled': torch.is_autocast_enabled(device_type),
+            'dtype': torch.get_autocast_dtype(device_type),
+        }
         self.cache_enabled = torch.is_autocast_cache_enabled()
 
     def autocast(self, cache_enabled=None):
-        return torch.autocast(**self.options, cache_enabled=self.cache_enabled if cache_enabled is None else cache_enabled)
+        return torch.autocast(
+            **self.options, cache_enabled=self.cache_enabled if cache_enabled is None else cache_enabled
+        )
 
 
 class _RandomState:

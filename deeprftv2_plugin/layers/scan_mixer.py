@@ -1,4 +1,5 @@
 """A map mixed by one selective scan in raster order."""
+
 import math
 
 import torch
@@ -36,10 +37,11 @@ class SelectiveScanMixer(nn.Module):
         self.in_proj = nn.Conv2d(channels, 2 * inner, 1, bias=False)
         self.depthwise = nn.Conv2d(inner, inner, 3, padding=1, groups=inner)
         self.coefficient_proj = nn.Linear(inner, sum(self.split_sizes), bias=False)
-        self.coefficient_conv = nn.Conv1d(sum(self.split_sizes), sum(self.split_sizes), 7, padding=3,
-                                          groups=sum(self.split_sizes))
+        self.coefficient_conv = nn.Conv1d(
+            sum(self.split_sizes), sum(self.split_sizes), 7, padding=3, groups=sum(self.split_sizes)
+        )
         self.step_proj = nn.Linear(rank, inner)
-        self.log_decay = nn.Parameter(torch.log(torch.arange(1., self.states + 1)).repeat(inner, 1))
+        self.log_decay = nn.Parameter(torch.log(torch.arange(1.0, self.states + 1)).repeat(inner, 1))
         self.skip = nn.Parameter(torch.ones(inner))
         self.norm = LayerNorm2d(inner, eps=1e-5)
         self.out_proj = nn.Conv2d(inner, channels, 1, bias=False)
@@ -48,7 +50,7 @@ class SelectiveScanMixer(nn.Module):
     @torch.no_grad()
     def _init_steps(self, rank):
         """Start with step sizes spread evenly in the logarithm between 0.001 and 0.1 (Mamba, section 3.6)."""
-        nn.init.uniform_(self.step_proj.weight, -rank ** -0.5, rank ** -0.5)
+        nn.init.uniform_(self.step_proj.weight, -(rank**-0.5), rank**-0.5)
         step = torch.empty_like(self.step_proj.bias).uniform_(math.log(1e-3), math.log(1e-1)).exp_().clamp_(min=1e-4)
         self.step_proj.bias.copy_(step + torch.log(-torch.expm1(-step)))  # the inverse of softplus
 
@@ -66,8 +68,15 @@ class SelectiveScanMixer(nn.Module):
         u = x.flatten(2)
         coefficients = self.coefficient_conv(torch.matmul(self.coefficient_proj.weight, u))
         step, B, C = coefficients.split(self.split_sizes, dim=1)
-        y = selective_scan(u, torch.matmul(self.step_proj.weight, step), -torch.exp(self.log_decay), B, C, self.skip,
-                           self.step_proj.bias)
+        y = selective_scan(
+            u,
+            torch.matmul(self.step_proj.weight, step),
+            -torch.exp(self.log_decay),
+            B,
+            C,
+            self.skip,
+            self.step_proj.bias,
+        )
         return y.unflatten(2, x.shape[-2:])
 
 

@@ -1,4 +1,5 @@
 """Functions on tensors, without parameters; usable in any PyTorch program."""
+
 from deeprftv2_plugin.ops.otf import otf_from_psf, psf_from_otf
 from deeprftv2_plugin.ops.pooling import local_mean
 from deeprftv2_plugin.ops.pyramid import half_scale
@@ -6,5 +7,15 @@ from deeprftv2_plugin.ops.scan import selective_scan
 from deeprftv2_plugin.ops.tiles import TileGrid, merge_tiles, split_tiles
 from deeprftv2_plugin.ops.windows import merge_windows, split_windows
 
-__all__ = ['TileGrid', 'half_scale', 'local_mean', 'merge_tiles', 'merge_windows', 'otf_from_psf', 'psf_from_otf',
-           'selective_scan', 'split_tiles', 'split_windows']
+__all__ = [
+    'TileGrid',
+    'half_scale',
+    'local_mean',
+    'merge_tiles',
+    'merge_windows',
+    'otf_from_psf',
+    'psf_from_otf',
+    'selective_scan',
+    'split_tiles',
+    'split_windows',
+]

@@ -1,4 +1,5 @@
 """A convolution kernel in space (point spread function) and in frequency (optical transfer function)."""
+
 import torch
 from torch import Tensor
 
@@ -14,11 +15,13 @@ def psf_from_otf(otf: Tensor, size: tuple[int, int]) -> Tensor:
         Real kernels of shape (..., h, w) whose origin stands at pixel (h // 2, w // 2).
     """
     if otf.shape[-2:] != (size[0], size[1] // 2 + 1):
-        raise ValueError(f'a map of {size[0]}x{size[1]} has a half spectrum of {size[0]}x{size[1] // 2 + 1}, '
-                         f'found {otf.shape[-2]}x{otf.shape[-1]}')
+        raise ValueError(
+            f'a map of {size[0]}x{size[1]} has a half spectrum of {size[0]}x{size[1] // 2 + 1}, '
+            f'found {otf.shape[-2]}x{otf.shape[-1]}'
+        )
     return torch.fft.fftshift(torch.fft.irfft2(otf, s=size), dim=(-2, -1))
 
 
 def otf_from_psf(psf: Tensor) -> Tensor:
-    """Transfer functions (..., h, w // 2 + 1) of kernels (..., h, w) centred at (h // 2, w // 2): undoes `psf_from_otf`."""
+    """Undo `psf_from_otf`: transfer functions (..., h, w // 2 + 1) of kernels (..., h, w)."""
     return torch.fft.rfft2(torch.fft.ifftshift(psf, dim=(-2, -1)))

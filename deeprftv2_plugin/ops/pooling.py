@@ -1,4 +1,5 @@
 """Mean over the neighbourhood of every pixel."""
+
 from collections.abc import Sequence
 
 import torch

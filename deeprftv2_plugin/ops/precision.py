@@ -1,4 +1,5 @@
 """The precision that transforms, scans and column states need."""
+
 import torch
 from torch import Tensor
 

@@ -1,4 +1,5 @@
 """The half-scale image that the network works on beside the image itself."""
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor

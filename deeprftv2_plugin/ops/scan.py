@@ -1,4 +1,5 @@
 """The selective scan: a linear recurrence whose coefficients depend on the input."""
+
 import math
 
 import torch
@@ -18,7 +19,8 @@ def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D:
         y[l] = sum over n of C[l] * h[l] + D * u[l].
 
     The sequence is cut into about sqrt(L) chunks that advance side by side, so that Python takes about 2 sqrt(L) steps
-    forward and 3 sqrt(L) backward. The backward pass keeps only eight states of every chunk and computes the others again.
+    forward and 3 sqrt(L) backward. The backward pass keeps only six states of every chunk and computes the others
+    again.
 
     Args:
         u: Input of shape (batch, channels, L).
@@ -36,37 +38,39 @@ def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D:
         Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", 2023, Algorithm 2.
     """
     if u.ndim != 3 or delta.shape != u.shape:
-        raise ValueError(f'u and delta must both be (batch, channels, length), found {tuple(u.shape)} '
-                         f'and {tuple(delta.shape)}')
+        raise ValueError(
+            f'u and delta must both be (batch, channels, length), found {tuple(u.shape)} and {tuple(delta.shape)}'
+        )
     if B.shape != (u.shape[0], A.shape[1], u.shape[2]) or C.shape != B.shape:
-        raise ValueError(f'B and C must be (batch, states, length) = {(u.shape[0], A.shape[1], u.shape[2])}, found '
-                         f'{tuple(B.shape)} and {tuple(C.shape)}')
+        raise ValueError(
+            f'B and C must be (batch, states, length) = {(u.shape[0], A.shape[1], u.shape[2])}, found '
+            f'{tuple(B.shape)} and {tuple(C.shape)}'
+        )
     with torch.autocast(u.device.type, enabled=False):
         return _SelectiveScan.apply(*map(at_least_float32, (u, delta, A, B, C, D, delta_bias)))
 
 
 class _SelectiveScan(torch.autograd.Function):
-
     @staticmethod
     def forward(ctx, u, delta, A, B, C, D, delta_bias):
         chunks = _Chunks(u.shape[-1])
         step = chunks.split(F.softplus(delta + delta_bias[:, None]))
-        x, b, c = step * chunks.split(u), chunks.split(B), chunks.split(C)
+        x, b, c, A_t = step * chunks.split(u), chunks.split(B), chunks.split(C), A.t().contiguous()
 
         # Every chunk runs as if it started from zero; what it starts from in truth is added afterwards.
         y, entries = torch.empty_like(x), []
-        state = x.new_zeros(*x.shape[1:], A.shape[1])
+        state = x.new_zeros(*b.shape[1:], x.shape[-1])
         for rows in chunks.parts:
             entries.append(state)
-            states = x[rows, ..., None] * b[rows, ..., None, :]
-            _run(state, _decay(step[rows], A).unbind(), states.unbind())
-            y[rows] = torch.matmul(states, c[rows, ..., None]).squeeze(-1)
+            states = x[rows, ..., None, :] * b[rows, ..., None]
+            _run(state, _decay(step[rows], A_t).unbind(), states.unbind())
+            y[rows] = _sum_states(states, c[rows])
             state = states[-1].clone()
         elapsed = step.cumsum(0)
-        starts = _carry(_decay(elapsed[-1], A), state)
+        starts = _carry(_decay(elapsed[-1], A_t), state)
         for index, rows in enumerate(chunks.parts):
-            reach = _decay(elapsed[rows], A).mul_(starts)
-            y[rows] += torch.matmul(reach, c[rows, ..., None]).squeeze(-1)
+            reach = _decay(elapsed[rows], A_t).mul_(starts)
+            y[rows] += _sum_states(reach, c[rows])
             if index + 1 < len(entries):
                 entries[index + 1] += reach[-1]
         entries[0] = starts
@@ -79,55 +83,62 @@ class _SelectiveScan(torch.autograd.Function):
     def backward(ctx, dy):
         u, delta, A, B, C, D, delta_bias, *entries = ctx.saved_tensors
         with torch.autocast(u.device.type, enabled=False):
-            chunks = _Chunks(u.shape[-1])
+            dx, dstep, dA, dB, dC = _backward(delta + delta_bias[:, None], u, A.t().contiguous(), B, C, dy, entries)
             raw = delta + delta_bias[:, None]
-            dx, dstep, dA, dB, dC = _backward(chunks, F.softplus(raw), u, A, B, C, dy, entries)
             ddelta = dstep.addcmul_(u, dx).mul_(torch.sigmoid(raw))
             du = dx.mul_(F.softplus(raw)).addcmul_(dy, D[:, None])
-            return du, ddelta, dA, dB, dC, torch.einsum('bdl,bdl->d', dy, u), ddelta.sum((0, 2))
+            return du, ddelta, dA.t(), dB, dC, torch.einsum('bdl,bdl->d', dy, u), ddelta.sum((0, 2))
 
 
-def _backward(chunks, step, u, A, B, C, dy, entries):
+def _backward(raw, u, A, B, C, dy, entries):
     """Gradients by x = step * u, by the step inside the decay, and by A, B and C.
 
     `entries` are the states before every part of every chunk; `adjoint[l]` is the gradient by the state h[l].
     """
-    step, b, c, g = chunks.split(step), chunks.split(B), chunks.split(C), chunks.split(dy)
+    chunks = _Chunks(u.shape[-1])
+    step, b, c, g = chunks.split(F.softplus(raw)), chunks.split(B), chunks.split(C), chunks.split(dy)
+    del raw
     x = step * chunks.split(u)
 
     # What the later chunks want of the state at the end of each chunk.
     elapsed, wanted = step.cumsum(0), torch.zeros_like(entries[0])
     for rows in chunks.parts:
         reach = _decay(elapsed[rows], A)
-        wanted += reach.mul_(g[rows, ..., None]).mul_(c[rows, ..., None, :]).sum(0)
+        wanted += reach.mul_(g[rows, ..., None, :]).mul_(c[rows, ..., None]).sum(0)
     wanted = _carry(_decay(elapsed[-1], A), wanted, backwards=True)
     del elapsed, reach
 
     dx, dstep, dB, dC, dA = (torch.zeros_like(t) for t in (x, step, b, c, A))
     for rows, entry in zip(reversed(chunks.parts), reversed(entries), strict=True):
         decay = _decay(step[rows], A)
-        states = x[rows, ..., None] * b[rows, ..., None, :]
+        states = x[rows, ..., None, :] * b[rows, ..., None]
         _run(entry, decay.unbind(), states.unbind())
-        dC[rows] = torch.matmul(g[rows, ..., None, :], states).squeeze(-2)
+        dC[rows] = torch.matmul(states, g[rows, ..., None]).squeeze(-1)
 
-        adjoint = g[rows, ..., None] * c[rows, ..., None, :]
+        adjoint = g[rows, ..., None, :] * c[rows, ..., None]
         adjoint[-1] += wanted
         _run(adjoint[-1], reversed(decay[1:].unbind()), reversed(adjoint[:-1].unbind()))
         wanted = decay[0] * adjoint[0]
-        dx[rows] = torch.matmul(adjoint, b[rows, ..., None]).squeeze(-1)
-        dB[rows] = torch.matmul(x[rows, ..., None, :], adjoint).squeeze(-2)
+        dx[rows] = _sum_states(adjoint, b[rows])
+        dB[rows] = torch.matmul(adjoint, x[rows, ..., None]).squeeze(-1)
 
         decay.mul_(adjoint)
         decay[0] *= entry
         decay[1:] *= states[:-1]
-        dstep[rows] = (decay * A).sum(-1)
-        dA += decay.mul_(step[rows, ..., None]).sum((0, 1, 2))
+        del states, adjoint
+        dstep[rows] = (decay * A).sum(-2)
+        dA += decay.mul_(step[rows, ..., None, :]).sum((0, 1, 2))
     return (*map(chunks.join, (dx, dstep)), dA, *map(chunks.join, (dB, dC)))
 
 
 def _decay(step, A):
-    """exp(step * A) for every state, of shape (*step.shape, N)."""
-    return (step[..., None] * A).exp_()
+    """exp(step * A) for all states, (..., N, channels) for steps (..., channels)."""
+    return (step[..., None, :] * A).exp_()
+
+
+def _sum_states(states, weights):
+    """The sum over the N states, each by its weight: (..., channels) of (..., N, channels) and (..., N)."""
+    return torch.matmul(weights[..., None, :], states).squeeze(-2)
 
 
 def _run(state, decays, inputs):
@@ -139,14 +150,14 @@ def _run(state, decays, inputs):
 class _Chunks:
     """A sequence of `total` positions as `count` chunks of `length`, both about sqrt(total).
 
-    Work goes by the eight `parts` of all chunks: the states of one take the memory of the sequence itself (8 states).
+    Work goes by the six `parts` of all chunks: the states of one take little more memory than the sequence (8 states).
     """
 
     def __init__(self, total):
         self.total = total
         self.length = math.isqrt(max(total - 1, 0)) + 1
         self.count = -(-total // self.length)
-        size = -(-self.length // 8)
+        size = -(-self.length // 6)
         self.parts = [slice(start, start + size) for start in range(0, self.length, size)]
 
     def split(self, x):
@@ -156,16 +167,15 @@ class _Chunks:
 
     def join(self, x):
         """The inverse of `split`."""
-        return x.permute(1, 3, 2, 0).flatten(2)[..., :self.total].contiguous()
+        return x.permute(1, 3, 2, 0).flatten(2)[..., : self.total].contiguous()
 
 
 def _carry(decay, ends, backwards=False):
-    """Chain chunks (axis 1): what enters each one, given what each makes of nothing and how much of its entry survives."""
+    """Chain chunks (axis 1): what enters each, given what each makes of nothing and how much of its entry survives."""
     entries = torch.zeros_like(ends)
-    order = range(ends.shape[1])
+    chain = list(zip(decay.unbind(1), ends.unbind(1), entries.unbind(1), strict=True))
     if backwards:
-        order = order[::-1]
-    for here, following in zip(order[:-1], order[1:], strict=True):
-        torch.addcmul(ends[:, here], decay[:, here], entries[:, here], out=entries[:, following])
+        chain.reverse()
+    for (factor, end, entry), (_, _, following) in zip(chain[:-1], chain[1:], strict=True):
+        torch.addcmul(end, factor, entry, out=following)
     return entries
-

@@ -3,6 +3,7 @@
 A batch of tiles is ordered by picture, then by tile row, then by tile column: tile t of picture b is number
 b * len(grid) + t. Splitting and merging may differ in the number of channels.
 """
+
 from collections.abc import Iterable, Sequence
 from itertools import product
 
@@ -42,7 +43,7 @@ def tile_weights(length: int, tile: int, overlap: int) -> Tensor:
         shared = starts[i - 1] + tile - starts[i]
         ramp = torch.linspace(0, 1, shared, dtype=torch.float64)
         weights[i, :shared] *= ramp
-        weights[i - 1, tile - shared:] *= 1 - ramp
+        weights[i - 1, tile - shared :] *= 1 - ramp
     positions = torch.tensor(starts)[:, None] + torch.arange(tile)
     total = weights.new_zeros(length).index_add(0, positions.flatten(), weights.flatten())
     return weights / total[positions]
@@ -68,13 +69,17 @@ class TileGrid:
     def __init__(self, size: Sequence[int], tile: int | Sequence[int], overlap: int | Sequence[int] = 0):
         self.size, self.tile, self.overlap = pair(size, 'size'), pair(tile, 'tile'), pair(overlap, 'overlap')
         if any(o >= t for o, t in zip(self.overlap, self.tile, strict=True)):
-            raise UserError(f'overlap {self.overlap} is not smaller than the tile {self.tile}: '
-                            'take a smaller overlap or larger tiles')
+            raise UserError(
+                f'overlap {self.overlap} is not smaller than the tile {self.tile}: '
+                'take a smaller overlap or larger tiles'
+            )
         self._axes = tuple(zip(self.size, self.tile, self.overlap, strict=True))
         self.shape = tuple(min(length, tile) for length, tile, _ in self._axes)
         self.starts = tuple(tile_starts(*axis) for axis in self._axes)
-        self.boxes = [(..., slice(top, top + self.shape[0]), slice(left, left + self.shape[1]))
-                      for top, left in product(*self.starts)]
+        self.boxes = [
+            (..., slice(top, top + self.shape[0]), slice(left, left + self.shape[1]))
+            for top, left in product(*self.starts)
+        ]
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -86,8 +91,10 @@ class TileGrid:
             UserError: size, tile or overlap is odd, so that a tile would start between two pixels.
         """
         if any(n % 2 for n in self.size + self.tile + self.overlap):
-            raise UserError(f'size {self.size}, tile {self.tile} and overlap {self.overlap} must be even '
-                            'for a network that works at two scales')
+            raise UserError(
+                f'size {self.size}, tile {self.tile} and overlap {self.overlap} must be even '
+                'for a network that works at two scales'
+            )
         return TileGrid(*([n // 2 for n in numbers] for numbers in (self.size, self.tile, self.overlap)))
 
     def weights(self) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 The grid is the one of `tiles` without an overlap: only the last row and column of windows, anchored to the
 border, share pixels with the windows before them.
 """
+
 from collections.abc import Sequence
 
 import torch
@@ -45,5 +46,10 @@ def _join(pieces, starts, dim):
     """Concatenate pieces, leaving out of each what the ones before it cover."""
     length = pieces[0].shape[dim]
     covered = [0] + [start + length for start in starts[:-1]]
-    return torch.cat([piece.narrow(dim, done - start, length - (done - start))
-                      for piece, start, done in zip(pieces, starts, covered, strict=True)], dim)
+    return torch.cat(
+        [
+            piece.narrow(dim, done - start, length - (done - start))
+            for piece, start, done in zip(pieces, starts, covered, strict=True)
+        ],
+        dim,
+    )

@@ -1,4 +1,5 @@
 """The network as a whole: sizes, sorts of input, precision, and its options."""
+
 import pytest
 import torch
 
@@ -36,11 +37,23 @@ def test_every_parameter_is_live(stages):
 
 
 def test_other_shapes_of_network():
-    net = DeepRFTv2('T', in_channels=1, out_channels=1, width=(4, 6), kernel_width=(6, 4), stages=2, kernel_depths=(1, 2, 1, 1),
-                    full_encoder=[[['NAF', 1], ['NAFScan', 3], ['NAFScan', 2]], [['LocalNAF', 2], ['NAF', 1], ['NAF', 1]]],
-                    full_decoder=[['LocalNAFScanWindow', 1], ['NAFScan', 2], ['NAF', 1]], kernel_norm=False,
-                    kernel_window=16, kernel_overlap=4, train_size=(16, 24), scan_window=(16, 16),
-                    reversible={'encoders': [False, True], 'kernels': False})
+    net = DeepRFTv2(
+        'T',
+        in_channels=1,
+        out_channels=1,
+        width=(4, 6),
+        kernel_width=(6, 4),
+        stages=2,
+        kernel_depths=(1, 2, 1, 1),
+        full_encoder=[[['NAF', 1], ['NAFScan', 3], ['NAFScan', 2]], [['LocalNAF', 2], ['NAF', 1], ['NAF', 1]]],
+        full_decoder=[['LocalNAFScanWindow', 1], ['NAFScan', 2], ['NAF', 1]],
+        kernel_norm=False,
+        kernel_window=16,
+        kernel_overlap=4,
+        train_size=(16, 24),
+        scan_window=(16, 16),
+        reversible={'encoders': [False, True], 'kernels': False},
+    )
     x = torch.rand(1, 1, 24, 40)
     sum(picture.square().mean() for picture in net(x).full).backward()
     assert net.eval()(x).shape == x.shape
@@ -72,16 +85,19 @@ def test_kernels_of_every_stage_and_scale():
     assert kernels[0].full.otf.shape == (2 * 6, 4, 16, 9)
 
 
-@pytest.mark.parametrize(('options', 'message'), [
-    ({'variant': 'X'}, "unknown variant 'X'"),
-    ({'stages': 0}, 'stages is 0'),
-    ({'width': (1, 2, 3)}, 'width is'),
-    ({'full_encoder': [['NAFF', 1], ['NAF', 1], ['NAF', 1]]}, "did you mean 'NAF'"),
-    ({'full_encoder': [['NAF', 1], ['NAF', 1]]}, 'full_encoder takes three pairs'),
-    ({'half_decoder': [[['NAF', 1]] * 3] * 3}, 'half_decoder lists 3 stages'),
-    ({'reversible': {'encoder': True}}, 'reversible takes'),
-    ({'reversible': {'kernels': [True]}}, 'kernels lists 1 stages'),
-])
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        ({'variant': 'X'}, "unknown variant 'X'"),
+        ({'stages': 0}, 'stages is 0'),
+        ({'width': (1, 2, 3)}, 'width is'),
+        ({'full_encoder': [['NAFF', 1], ['NAF', 1], ['NAF', 1]]}, 'Did you mean NAF'),
+        ({'full_encoder': [['NAF', 1], ['NAF', 1]]}, 'full_encoder takes three pairs'),
+        ({'half_decoder': [[['NAF', 1]] * 3] * 3}, 'half_decoder lists 3 stages'),
+        ({'reversible': {'encoder': True}}, 'reversible takes'),
+        ({'reversible': {'kernels': [True]}}, 'kernels lists 1 stages'),
+    ],
+)
 def test_wrong_options(options, message):
     with pytest.raises(ValueError, match=message):
         DeepRFTv2(**{'variant': 'T'} | options)

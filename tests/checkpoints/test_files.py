@@ -1,4 +1,5 @@
 """Checkpoints on disk: every form that is read, and what is refused."""
+
 import json
 import os
 import pickle
@@ -41,9 +42,16 @@ def test_forms_that_are_read(net, tmp_path, form):
     if form == 'safetensors':
         save_file(state, path)
     else:
-        torch.save({'params': {'params': state}, 'state_dict': {'state_dict': state}, 'plain': state,
-                    'module': {'params': {f'module.{key}': value for key, value in state.items()}},
-                    'official': {'params': to_official_state_dict(state)}}[form], path)
+        torch.save(
+            {
+                'params': {'params': state},
+                'state_dict': {'state_dict': state},
+                'plain': state,
+                'module': {'params': {f'module.{key}': value for key, value in state.items()}},
+                'official': {'params': to_official_state_dict(state)},
+            }[form],
+            path,
+        )
     assert same(read_weights(path), state)
 
 
@@ -95,7 +103,9 @@ def test_no_weights_inside(tmp_path):
 
 def test_weights_of_another_network(net):
     other = DeepRFTv2('T', width=4, kernel_width=6)
-    with pytest.raises(UserError, match=r'a\.pth: the weights of another network than this DeepRFTv2: 0 missing.* is \('):
+    with pytest.raises(
+        UserError, match=r'a\.pth: the weights of another network than this DeepRFTv2: 0 missing.* is \('
+    ):
         load_into(other, net.state_dict(), 'a.pth')
     left = load_into(other, net.state_dict(), 'a.pth', strict=False)
     assert left and all('full_estimator' in key for key in left)
@@ -122,7 +132,9 @@ def test_no_network_of_ours(tmp_path):
 def test_conversion_there_and_back(net, tmp_path):
     state = net.state_dict()
     write_checkpoint({'params': state, 'params_ema': state}, tmp_path / 'ours.pth')
-    assert "under the authors' names (params, params_ema)" in convert_file(tmp_path / 'ours.pth', tmp_path / 'theirs.pth')
+    assert "under the authors' names (params, params_ema)" in convert_file(
+        tmp_path / 'ours.pth', tmp_path / 'theirs.pth'
+    )
     assert all(key.startswith('global_model.') for key in torch.load(tmp_path / 'theirs.pth')['params'])
     assert 'under our names' in convert_file(tmp_path / 'theirs.pth', tmp_path / 'back.pth')
     assert same(read_weights(tmp_path / 'back.pth', 'params_ema'), state)
@@ -131,8 +143,11 @@ def test_conversion_there_and_back(net, tmp_path):
 def test_what_conversion_refuses(net, tmp_path):
     source = tmp_path / 'ours.pth'
     write_checkpoint({'params': net.state_dict(), 'params_ema': net.state_dict()}, source)
-    for target, message in ((source, 'exists already'), (tmp_path / 'x.onnx', 'ends in .pth or .safetensors'),
-                            (tmp_path / 'x.safetensors', 'keeps one set of weights')):
+    for target, message in (
+        (source, 'exists already'),
+        (tmp_path / 'x.onnx', 'ends in .pth or .safetensors'),
+        (tmp_path / 'x.safetensors', 'keeps one set of weights'),
+    ):
         with pytest.raises(UserError, match=message):
             convert_file(source, target)
     torch.save({'params': {'body.weight': torch.zeros(3)}}, tmp_path / 'other.pth')

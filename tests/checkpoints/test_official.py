@@ -1,4 +1,5 @@
 """The authors' names and options, whole, against the lists of their release."""
+
 import json
 import re
 from pathlib import Path
@@ -16,12 +17,21 @@ OPTIONS = json.loads((GOLDEN / 'authors_options.json').read_text())
 
 def official_shapes(name):
     lines = (GOLDEN / f'checkpoint_keys_{name}.txt').read_text().splitlines()
-    return {key: tuple(map(int, re.findall(r'\d+', shape))) for key, shape in (line.split('\t') for line in lines if line)}
+    return {
+        key: tuple(map(int, re.findall(r'\d+', shape))) for key, shape in (line.split('\t') for line in lines if line)
+    }
 
 
 @pytest.mark.filterwarnings('ignore:network settings without effect')
-@pytest.mark.parametrize(('options', 'keys', 'variant'), [('gopro_train', 'gopro', 'B'), ('defocus', 'defocus', 'S'),
-                                                          ('reds_train', 'gopro', None), ('realblur_train', 'gopro', 'B')])
+@pytest.mark.parametrize(
+    ('options', 'keys', 'variant'),
+    [
+        ('gopro_train', 'gopro', 'B'),
+        ('defocus', 'defocus', 'S'),
+        ('reds_train', 'gopro', None),
+        ('realblur_train', 'gopro', 'B'),
+    ],
+)
 def test_whole_networks(options, keys, variant):
     shapes = official_shapes(keys)
     state = {key: torch.empty(shape, device='meta') for key, shape in shapes.items()}
@@ -44,7 +54,9 @@ def test_round_trip_is_the_identity():
     assert all(torch.equal(back[key], state[key]) for key in state)
 
 
-@pytest.mark.parametrize('key', ['global_model.fusd_max_3.0.weight', 'body.weight', 'global_model.kernel_estimator.0.intro2.weight'])
+@pytest.mark.parametrize(
+    'key', ['global_model.fusd_max_3.0.weight', 'body.weight', 'global_model.kernel_estimator.0.intro2.weight']
+)
 def test_unknown_official_names(key):
     with pytest.raises(UserError, match=re.escape(key)):
         from_official_state_dict({key: torch.zeros(1)})
@@ -63,19 +75,22 @@ def test_options_of_restore_and_the_report_of_idle_settings():
         assert from_official_options(OPTIONS['realblur_train'])['restore'] == {'tile': None}
 
 
-@pytest.mark.parametrize(('change', 'message'), [
-    ({'small_scale': True}, 'small_scale is True: only False'),
-    ({'ks': [31, 0, 0]}, 'ks is'),
-    ({'dims': [48, 48, 32]}, 'dims is'),
-    ({'dims_ker': [48]}, 'dims_ker is'),
-    ({'num_global_unet': 3}, 'baseblock_enc_max_global|entry for each of the 3 stages'),
-    ({'norm_type': 'BatchNorm'}, 'norm_type is'),
-    ({'drop_path': 0.1}, 'drop_path is 0.1'),
-    ({'prior_model': 'resnet'}, 'prior_model is'),
-    ({'baseblock_enc_ker': ['EVSS', 'naf', 'EVSS', 'EVSS']}, 'baseblock_enc_ker is'),
-    ({'baseblock_enc_max_global': [['naff', 'naf', 'naf']] * 2}, "the block 'naff'"),
-    ({'surprise': 1}, 'unknown network settings: surprise'),
-])
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'small_scale': True}, 'small_scale is True: only False'),
+        ({'ks': [31, 0, 0]}, 'ks is'),
+        ({'dims': [48, 48, 32]}, 'dims is'),
+        ({'dims_ker': [48]}, 'dims_ker is'),
+        ({'num_global_unet': 3}, 'baseblock_enc_max_global|entry for each of the 3 stages'),
+        ({'norm_type': 'BatchNorm'}, 'norm_type is'),
+        ({'drop_path': 0.1}, 'drop_path is 0.1'),
+        ({'prior_model': 'resnet'}, 'prior_model is'),
+        ({'baseblock_enc_ker': ['EVSS', 'naf', 'EVSS', 'EVSS']}, 'baseblock_enc_ker is'),
+        ({'baseblock_enc_max_global': [['naff', 'naf', 'naf']] * 2}, "the block 'naff'"),
+        ({'surprise': 1}, 'unknown network settings: surprise'),
+    ],
+)
 def test_settings_that_cannot_be_honoured(change, message):
     with pytest.raises(ValueError, match=message):
         from_official_options(OPTIONS['gopro_train'] | change)
@@ -86,6 +101,8 @@ def test_missing_settings():
     options = {key: value for key, value in OPTIONS['gopro_train'].items() if key != 'dims'}
     with pytest.raises(UserError, match='dims is missing'):
         from_official_options(options)
-    options = {k: v for k, v in OPTIONS['gopro_train'].items() if k not in ('inp_channels', 'num_global_unet', 'prior_model')}
+    options = {
+        k: v for k, v in OPTIONS['gopro_train'].items() if k not in ('inp_channels', 'num_global_unet', 'prior_model')
+    }
     network = from_official_options(options)['network']
     assert (network['in_channels'], network['stages']) == (3, 1)

@@ -1,4 +1,5 @@
 """Chains of blocks: directions, windows, and names."""
+
 import pytest
 import torch
 from torch import nn
@@ -30,7 +31,7 @@ def test_four_blocks_scan_in_four_directions():
     seen = []
     for index in range(4):
         chain[index].register_forward_hook(lambda module, args, out: seen.append(args[0]))
-    x = torch.arange(6.).view(1, 1, 2, 3).expand(1, 4, 2, 3)
+    x = torch.arange(6.0).view(1, 1, 2, 3).expand(1, 4, 2, 3)
     chain(x)  # blocks are the identity as they are initialised
     order = [step[0, 0].flatten().int().tolist() for step in seen]
     assert order == [[0, 3, 1, 4, 2, 5], [5, 2, 4, 1, 3, 0], [5, 4, 3, 2, 1, 0], [0, 1, 2, 3, 4, 5]]
@@ -54,7 +55,9 @@ def test_blocks_begin_as_the_identity(name):
 def test_a_window_as_large_as_the_map_changes_nothing():
     x = torch.rand(1, 4, 8, 12)
     torch.testing.assert_close(randomised(NAFBlock(4, pool_window=(8, 12)))(x), randomised(NAFBlock(4))(x))
-    torch.testing.assert_close(randomised(SelectiveScanMixer(4, window=(8, 12)))(x), randomised(SelectiveScanMixer(4))(x))
+    torch.testing.assert_close(
+        randomised(SelectiveScanMixer(4, window=(8, 12)))(x), randomised(SelectiveScanMixer(4))(x)
+    )
 
 
 def test_windows_follow_the_turned_map():
@@ -64,8 +67,14 @@ def test_windows_follow_the_turned_map():
     assert [block.scan.window for block in chain] == [(12, 2), (12, 2), (2, 12), (2, 12)]
 
 
-@pytest.mark.parametrize(('name', 'message'), [('NAFScann', "did you mean 'NAFScan'"), ('LocalNAF', 'train_size'),
-                                               ('LocalNAFScanWindow', 'train_size|scan_window')])
+@pytest.mark.parametrize(
+    ('name', 'message'),
+    [
+        ('NAFScann', 'Did you mean NAFScan'),
+        ('LocalNAF', 'train_size'),
+        ('LocalNAFScanWindow', 'train_size|scan_window'),
+    ],
+)
 def test_wrong_names_and_missing_windows(name, message):
     with pytest.raises(ValueError, match=message):
         Blocks(name, 1, 4)

@@ -1,4 +1,5 @@
 """The estimator alone, behind any backbone."""
+
 import pytest
 import torch
 from torch import nn
@@ -55,7 +56,9 @@ def test_windows_treat_every_picture_of_a_batch_alike(training, overlap):
     net = FourierKernelEstimator(6, window=(16, 16), overlap=overlap).train(training)
     whole = net(x, picture)
     for i in range(2):
-        torch.testing.assert_close(net(x[i:i + 1], picture[i:i + 1]).image, whole.image[i:i + 1], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            net(x[i : i + 1], picture[i : i + 1]).image, whole.image[i : i + 1], rtol=1e-5, atol=1e-5
+        )
 
 
 def test_a_window_as_large_as_the_map_is_no_window():

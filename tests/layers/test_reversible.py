@@ -1,4 +1,5 @@
 """Reversible columns: what they give back, and that autograd, hooks and autocast see nothing unusual."""
+
 import pytest
 import torch
 from torch import nn
@@ -84,7 +85,9 @@ def test_a_loss_on_the_first_state_alone():
     for reversible in (False, True):
         net = column(4, previous, coupled=True, reversible=reversible)
         loss = net(x, olds)[0].sum()
-        grads.append(torch.autograd.grad(loss, [x, *olds, *net.parameters()], allow_unused=True, materialize_grads=True))
+        grads.append(
+            torch.autograd.grad(loss, [x, *olds, *net.parameters()], allow_unused=True, materialize_grads=True)
+        )
     torch.testing.assert_close(*grads, rtol=1e-10, atol=1e-12)
 
 

@@ -1,4 +1,5 @@
 """Point spread functions and transfer functions."""
+
 import pytest
 import torch
 

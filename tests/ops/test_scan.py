@@ -1,4 +1,5 @@
 """The chunked scan against the recurrence written out, one position after the other."""
+
 import math
 
 import pytest
@@ -18,8 +19,15 @@ def arguments(length, batch=2, channels=3, states=8, dtype=torch.float64, decay=
         return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype).requires_grad_()
 
     A = (-decay * torch.rand(channels, states, generator=generator, dtype=torch.float64)).to(dtype).requires_grad_()
-    return (draw(batch, channels, length), draw(batch, channels, length), A, draw(batch, states, length),
-            draw(batch, states, length), draw(channels), draw(channels))
+    return (
+        draw(batch, channels, length),
+        draw(batch, channels, length),
+        A,
+        draw(batch, states, length),
+        draw(batch, states, length),
+        draw(channels),
+        draw(channels),
+    )
 
 
 def sequential(u, delta, A, B, C, D, delta_bias):
@@ -38,8 +46,9 @@ def test_values_and_gradients(length, decay):
     ours, expected = selective_scan(*args), sequential(*args)
     torch.testing.assert_close(ours, expected)
     weight = torch.randn_like(ours)
-    for name, a, b in zip(NAMES, torch.autograd.grad(ours, args, weight), torch.autograd.grad(expected, args, weight),
-                          strict=True):
+    for name, a, b in zip(
+        NAMES, torch.autograd.grad(ours, args, weight), torch.autograd.grad(expected, args, weight), strict=True
+    ):
         torch.testing.assert_close(a, b, msg=lambda text, name=name: f'{name}: {text}')
 
 

@@ -14,8 +14,15 @@ from deeprftv2_plugin.ops.tiles import (
     tile_weights,
 )
 
-GRIDS = [((16, 16), 16, 4), ((40, 24), 16, 4), ((33, 50), 16, 6), ((5, 40), (16, 12), 8), ((41, 41), 16, 0),
-         ((50, 47), 16, 13), ((17, 17), (16, 16), (15, 1))]
+GRIDS = [
+    ((16, 16), 16, 4),
+    ((40, 24), 16, 4),
+    ((33, 50), 16, 6),
+    ((5, 40), (16, 12), 8),
+    ((41, 41), 16, 0),
+    ((50, 47), 16, 13),
+    ((17, 17), (16, 16), (15, 1)),
+]
 
 
 def published_weights(length, tile, overlap):
@@ -30,11 +37,11 @@ def published_weights(length, tile, overlap):
         if i != 0 and i + k != length:
             w[:overlap] *= np.linspace(0, 1, overlap)
         if i + 2 * k - e < length:
-            w[k - overlap:] *= np.linspace(1, 0, overlap)
+            w[k - overlap :] *= np.linspace(1, 0, overlap)
         if i + k == length and i != 0:
             w[:e] *= np.linspace(0, 1, e)
         if i + 2 * k - e == length:
-            w[k - e:] *= np.linspace(1, 0, e)
+            w[k - e :] *= np.linspace(1, 0, e)
     return starts, weights
 
 
@@ -42,7 +49,7 @@ def total(starts, weights, length):
     """Sum of the weights at every pixel."""
     whole = np.zeros(length)
     for start, w in zip(starts, weights, strict=True):
-        whole[start:start + len(w)] += w
+        whole[start : start + len(w)] += w
     return whole
 
 
@@ -59,15 +66,17 @@ def test_starts_and_weights_are_the_published_ones_where_those_sum_to_one():
     assert same > 200
 
 
-@pytest.mark.parametrize('length, overlap, starts', [(720, 48, [0, 208]), (1280, 48, [0, 464, 768]),
-                                                     (1280, 128, [0, 384, 768])])
+@pytest.mark.parametrize(
+    'length, overlap, starts', [(720, 48, [0, 208]), (1280, 48, [0, 464, 768]), (1280, 128, [0, 384, 768])]
+)
 def test_known_starts(length, overlap, starts):
     assert tile_starts(length, 512, overlap) == starts
 
 
-@pytest.mark.parametrize('length, tile, overlap', [
-    (1000, 512, 48), (900, 512, 128), (100, 512, 128), (128, 512, 128), (50, 16, 12), (17, 16, 1),
-    (40, 16, 0)])
+@pytest.mark.parametrize(
+    'length, tile, overlap',
+    [(1000, 512, 48), (900, 512, 128), (100, 512, 128), (128, 512, 128), (50, 16, 12), (17, 16, 1), (40, 16, 0)],
+)
 def test_weights_sum_to_one_everywhere(length, tile, overlap):
     """Also where three tiles meet, and where a side is no longer than the overlap."""
     starts, weights = tile_starts(length, tile, overlap), tile_weights(length, tile, overlap)
@@ -119,9 +128,17 @@ def test_an_odd_grid_has_no_half(odd):
         TileGrid(*odd).half()
 
 
-@pytest.mark.parametrize('tile, overlap, message', [
-    (16, 16, 'overlap .* not smaller than the tile'), ((32, 8), 12, 'overlap .* not smaller'),
-    (0, 0, 'not smaller'), (16, -1, 'overlap is -1'), (16., 4, 'tile is 16.0'), ((16, 16, 16), 4, 'tile is')])
+@pytest.mark.parametrize(
+    'tile, overlap, message',
+    [
+        (16, 16, 'overlap .* not smaller than the tile'),
+        ((32, 8), 12, 'overlap .* not smaller'),
+        (0, 0, 'not smaller'),
+        (16, -1, 'overlap is -1'),
+        (16.0, 4, 'tile is 16.0'),
+        ((16, 16, 16), 4, 'tile is'),
+    ],
+)
 def test_unusable_numbers_are_named(tile, overlap, message):
     with pytest.raises(UserError, match=message):
         TileGrid((40, 40), tile, overlap)

@@ -13,7 +13,7 @@ def test_merging_undoes_splitting(size):
 
 
 def test_order_is_picture_row_column():
-    x = torch.arange(2 * 4 * 6.).reshape(2, 1, 4, 6)
+    x = torch.arange(2 * 4 * 6.0).reshape(2, 1, 4, 6)
     windows = split_windows(x, (2, 3))
     assert torch.equal(windows[5], x[1, :, :2, 3:])
     assert torch.equal(windows[6], x[1, :, 2:, :3])
@@ -21,7 +21,7 @@ def test_order_is_picture_row_column():
 
 def test_the_last_window_gives_only_what_the_others_leave():
     """Numbered windows of a 5x7 map: the far borders show the extra ones as strips."""
-    windows = torch.arange(6.).reshape(6, 1, 1, 1).expand(6, 1, 3, 3)
+    windows = torch.arange(6.0).reshape(6, 1, 1, 1).expand(6, 1, 3, 3)
     merged = merge_windows(windows, (3, 3), (5, 7))[0, 0]
     rows = [[0, 0, 0, 1, 1, 1, 2]] * 3 + [[3, 3, 3, 4, 4, 4, 5]] * 2
     assert merged.tolist() == rows

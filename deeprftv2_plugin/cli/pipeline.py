@@ -1,0 +1,89 @@
+"""What `train` and `test` share: BasicSR's flags, and the way to BasicSR's pipelines."""
+
+import argparse
+import logging
+import os
+import time
+
+from deeprftv2_plugin import option_checks, options, preflight, registration
+from deeprftv2_plugin.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser):
+    """BasicSR's own flags with their meaning."""
+    parser.add_argument('-opt', '--opt', required=True, metavar='FILE', help='option file (YAML)')
+    parser.add_argument(
+        '--launcher',
+        choices=('none', 'pytorch', 'slurm'),
+        default='none',
+        help='what started several processes; torchrun is recognised without it',
+    )
+    parser.add_argument(
+        '--auto_resume', action='store_true', help='go on from the newest training state of the experiment'
+    )
+    parser.add_argument(
+        '--debug',
+        action='store_true',
+        help='prefix the name with debug_, log every iteration, save and validate every 8th',
+    )
+    parser.add_argument(
+        '--force_yml',
+        nargs='+',
+        default=[],
+        metavar='KEY:KEY=VALUE',
+        help='override options; values are YAML, as in train:total_iter=1000 network_g:variant=S',
+    )
+    parser.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
+
+
+def run(args: argparse.Namespace, is_train: bool):
+    """Checks the options, then runs BasicSR's pipeline on them with the working directory as root.
+
+    Raises:
+        UserError: anything that can be seen to be wrong before BasicSR makes a folder.
+    """
+    if args.local_rank is not None:  # python -m torch.distributed.launch passes it, torchrun sets it
+        os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    started_by = options.launcher(args.launcher)
+    opt = prepare(args, is_train)
+    from basicsr.test import test_pipeline
+    from basicsr.train import train_pipeline
+
+    flags = [f'--{flag}' for flag in ('auto_resume', 'debug') if getattr(args, flag)]
+    forget_logger()
+    with options.read_by_basicsr(opt, args.opt, started_by, flags):
+        (train_pipeline if is_train else test_pipeline)(os.getcwd())
+    end_processes()
+
+
+def prepare(args, is_train):
+    """Reads and checks the options. All processes of a node find the same, so the first one says it."""
+    try:
+        opt = options.load(args.opt, args.force_yml)
+        registration.register()
+        registration.import_modules(opt.get('custom_imports') or [])
+        option_checks.validate(opt, args.opt, is_train, args.force_yml)
+        preflight.check(opt, args.opt)
+    except UserError:
+        if os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID', '0')) != '0':
+            time.sleep(10)  # the first process ends with the sentence, and the launcher ends this one
+        raise
+    return opt
+
+
+def forget_logger():
+    """BasicSR opens its log file only where nothing has asked for its logger before."""
+    from basicsr.utils import logger
+
+    logger.initialized_logger.pop('basicsr', None)
+    handlers = logging.getLogger('basicsr').handlers
+    while handlers:
+        handlers.pop().close()
+
+
+def end_processes():
+    """Takes leave of the other processes, which wait in vain otherwise."""
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()

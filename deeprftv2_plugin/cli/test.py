@@ -1,0 +1,28 @@
+"""`basicsr test`: BasicSR's test pipeline on an option file."""
+
+import argparse
+
+from deeprftv2_plugin.cli import pipeline
+
+HELP = 'restore and score the test images of an option file'
+EXAMPLES = """examples:
+  basicsr test -opt options/test_gopro.yml
+  basicsr test -opt options/test_gopro.yml --force_yml path:pretrain_network_g=gopro.pth val:save_img=true
+
+The scores and, with val:save_img, the restored images go to results/NAME under the working directory."""
+
+
+def add_parser(commands):
+    parser = commands.add_parser(
+        'test',
+        help=HELP,
+        description=HELP.capitalize() + '.',
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    pipeline.add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args):
+    pipeline.run(args, is_train=False)

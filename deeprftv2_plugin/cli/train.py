@@ -1,0 +1,30 @@
+"""`basicsr train`: BasicSR's training pipeline on an option file."""
+
+import argparse
+
+from deeprftv2_plugin.cli import pipeline
+
+HELP = 'train a network as an option file says'
+EXAMPLES = """examples:
+  basicsr train -opt options/train_gopro.yml
+  basicsr train -opt options/train_gopro.yml --force_yml datasets:train:gt_size=128 train:total_iter=1000
+  torchrun --nproc_per_node=8 -m deeprftv2_plugin train -opt options/train_gopro.yml
+
+Weights, logs and the resolved options go to experiments/NAME under the working directory. An experiment that
+is there already is renamed to NAME_archived_TIME, except with --auto_resume."""
+
+
+def add_parser(commands):
+    parser = commands.add_parser(
+        'train',
+        help=HELP,
+        description=HELP.capitalize() + '.',
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    pipeline.add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args):
+    pipeline.run(args, is_train=True)

@@ -1,0 +1,95 @@
+"""Write a data set as LMDB pairs of blurry and sharp pictures, ready for `PairedDeblurDataset`."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from deeprftv2_plugin.data.blur import blur_window
+from deeprftv2_plugin.data.lmdb_writer import LmdbWriter
+from deeprftv2_plugin.data.photographs import HELD_OUT, TRAINING, photograph
+from deeprftv2_plugin.data.trajectory import random_kernel
+from deeprftv2_plugin.errors import UserError
+
+
+def prepare(source: str, dest: str | Path, seed: int = 0, progress: bool = True) -> Path:
+    """Writes dest/{train,test}_{blur,sharp}.lmdb and, with a kernel per key, dest/{train,test}_kernels.npz.
+
+    All is written beside `dest` under a temporary name and renamed at the end: `dest` is whole or absent.
+
+    Args:
+        source: 'skimage': the photographs of scikit-image under random camera shake.
+        dest: Folder to create.
+        seed: Decides crops, kernels and noise; equal seeds write equal pictures.
+        progress: Whether to show progress bars.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: The source is unknown, or `dest` is there already.
+    """
+    if source != 'skimage':
+        raise UserError(f"unknown source {source!r}: 'skimage' is the one that can be prepared")
+    dest = Path(dest)
+    if dest.exists():
+        raise UserError(f'{dest} is there already and is not overwritten: remove it or name another folder')
+    dest.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f'.{dest.name}-', dir=dest.parent))
+    try:
+        for number, (split, photographs) in enumerate((('train', TRAINING), ('test', HELD_OUT))):
+            _write_split(partial, split, photographs, np.random.default_rng([seed, number]), progress)
+        # A temporary folder is closed to others; a data set is not.
+        partial.chmod(0o755)
+        partial.rename(dest)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return dest
+
+
+def _write_split(folder: Path, split: str, names: tuple[str, ...], rng: np.random.Generator, progress: bool) -> None:
+    kernels = {}
+    names = tqdm(names, desc=f'{split} photographs', unit='photograph', disable=not progress)
+    with (
+        LmdbWriter(folder / f'{split}_blur.lmdb') as blurry,
+        LmdbWriter(folder / f'{split}_sharp.lmdb') as sharp,
+    ):
+        for name in names:
+            picture = cv2.imread(str(photograph(name)))
+            windows = quarters(picture) if split == 'test' else detailed_windows(picture, rng)
+            for number, window in enumerate(windows):
+                key = f'{Path(name).stem}_{number:02d}'
+                kernels[key] = random_kernel(rng)
+                blurry_window, sharp_window = blur_window(picture, window, kernels[key], rng)
+                blurry.add(key, blurry_window)
+                sharp.add(key, sharp_window)
+    np.savez_compressed(folder / f'{split}_kernels.npz', **kernels)
+
+
+def quarters(picture: np.ndarray) -> Iterator[tuple[slice, slice]]:
+    """The four quarters of a picture, row by row."""
+    height, width = picture.shape[0] // 2, picture.shape[1] // 2
+    for top, left in product((0, height), (0, width)):
+        yield slice(top, top + height), slice(left, left + width)
+
+
+def detailed_windows(
+    picture: np.ndarray, rng: np.random.Generator, count: int = 24, size: int = 160
+) -> Iterator[tuple[slice, slice]]:
+    """Random windows with something in them: each is the most detailed of four that are drawn.
+
+    From the night sky of a photograph there is nothing to learn about blur.
+    """
+    gray = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY).astype(np.float32)
+    detail = cv2.Sobel(gray, -1, 1, 0) ** 2 + cv2.Sobel(gray, -1, 0, 1) ** 2
+    height, width = min(size, gray.shape[0]), min(size, gray.shape[1])
+    for _ in range(count):
+        corners = rng.integers(0, (gray.shape[0] - height + 1, gray.shape[1] - width + 1), (4, 2))
+        windows = [(slice(top, top + height), slice(left, left + width)) for top, left in corners.tolist()]
+        yield max(windows, key=lambda window: detail[window].mean())

@@ -1,0 +1,28 @@
+"""The multi-scale loss as an option file writes it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from basicsr.losses import build_loss
+from torch import nn
+
+from deeprftv2_plugin import losses as _losses
+
+
+class MultiScaleLoss(_losses.MultiScaleLoss):
+    """:class:`deeprftv2_plugin.losses.MultiScaleLoss` whose losses may be given as options.
+
+    With it BasicSR's plain ``SRModel``, which knows one pixel loss, trains a network of two scales::
+
+        pixel_opt:
+          type: MultiScaleLoss
+          losses: [{type: L1Loss}, {type: FourierLoss, loss_weight: 0.01}]
+
+    Args:
+        losses: Option dicts of registered losses (``type`` and the arguments), or modules.
+        scale_weights: The weights of the full and of the half scale.
+    """
+
+    def __init__(self, losses: Sequence[Mapping[str, Any] | nn.Module], scale_weights: Sequence[float] = (1.0, 1.0)):
+        modules = [loss if isinstance(loss, nn.Module) else build_loss(loss) for loss in losses]
+        super().__init__(modules, scale_weights)

@@ -1,0 +1,79 @@
+"""What can be seen to be missing or not to fit, before BasicSR makes the first folder."""
+
+import glob
+import os
+
+from deeprftv2_plugin import checkpoints
+from deeprftv2_plugin.data.sources import describe_missing
+from deeprftv2_plugin.errors import UserError
+from deeprftv2_plugin.option_section import Section
+
+
+def check(opt: dict, path: str):
+    """Looks for the data and the checkpoints of an option file, and builds its networks.
+
+    Args:
+        opt: Resolved options with valid keys.
+        path: The option file, for the errors.
+
+    Raises:
+        UserError: data or a checkpoint is missing, a network cannot be built from its options, or a
+            checkpoint is another network's.
+    """
+    root = Section(opt, path)
+    check_roots(root.child('datasets'))
+    check_resume_state(root.child('path'))
+    for network in [key for key in opt if key.startswith('network_')]:
+        check_network(root.child(network), root.child('path'))
+
+
+def check_roots(datasets: Section):
+    """Every folder, database, pattern or list that a data set names has to be there."""
+    missing = {}
+    for dataset in datasets.children():
+        for key in [key for key in dataset.values if key.startswith(('dataroot', 'meta_info_file'))]:
+            value = dataset.values[key]
+            for root in value if isinstance(value, list) else [value]:
+                if root is not None and not _exists(str(root)):
+                    missing['.'.join((*dataset.place, key))] = str(root)
+    if missing:
+        raise UserError(f'{datasets.file}: {describe_missing(missing)}')
+
+
+def _exists(root):
+    root = os.path.expanduser(root)
+    pattern = '*'.join(map(glob.escape, root.split('*')))  # a star is the only special character
+    return next(glob.iglob(pattern), None) is not None
+
+
+def check_resume_state(section: Section):
+    """The state to go on from has to be there."""
+    _require_file(section, 'resume_state')
+
+
+def _require_file(section, key):
+    path = section.values.get(key)
+    if path is not None and not os.path.isfile(os.path.expanduser(path)):
+        section.fail(f'is {path}, which does not exist', key)
+
+
+def check_network(section: Section, paths: Section):
+    """A network has to be one that its class can build, and its checkpoint has to fit it."""
+    from basicsr.utils.registry import ARCH_REGISTRY
+
+    settings = dict(section.values)
+    build = section.registered(ARCH_REGISTRY)
+    settings.pop('type')
+    try:
+        net = build(**settings)
+    except (TypeError, ValueError) as error:
+        section.fail(f'{build.__name__} cannot be built: {error}')
+    name = section.place[-1]
+    label = name.removeprefix('network_')
+    checkpoint = paths.values.get(f'pretrain_{name}')
+    if checkpoint is not None and paths.values.get('resume_state') is None:
+        _require_file(paths, f'pretrain_{name}')
+        weights = checkpoints.read_weights(
+            os.path.expanduser(checkpoint), paths.values.get(f'param_key_{label}', 'params')
+        )
+        checkpoints.load_into(net, weights, checkpoint, paths.values.get(f'strict_load_{label}', True))

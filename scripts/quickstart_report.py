@@ -1,0 +1,115 @@
+"""The end of the quickstart: a table of the held-out pictures, and one picture of what the network does and holds."""
+
+from pathlib import Path
+
+import cv2
+import matplotlib
+import numpy as np
+import torch
+
+from deeprftv2_plugin import register
+from deeprftv2_plugin.checkpoints import load_network
+from deeprftv2_plugin.data.images import to_tensor
+from deeprftv2_plugin.data.photographs import TRULY_BLURRED, photograph
+from deeprftv2_plugin.inference import restore
+
+matplotlib.use('Agg')
+import matplotlib.pyplot as plt  # noqa: E402
+
+DATA = Path('datasets/quickstart')
+WEIGHTS = Path('experiments/train_quickstart/models/net_g_latest.pth')
+PICTURE = Path('results/quickstart.png')
+SHOWN = 'astronaut_02'
+"""The held-out picture with the longest kernel."""
+
+
+def main():
+    register()
+    net = load_network(WEIGHTS)
+    samples = {sample['lq_path']: sample for sample in held_out()}
+    restored = {name: restore(net, sample['lq'][None])[0] for name, sample in samples.items()}
+    print_table(samples, restored)
+    draw(net, samples[SHOWN], restored[SHOWN], np.load(DATA / 'test_kernels.npz')[SHOWN])
+    print(f'\nwrote {PICTURE}')
+
+
+def held_out():
+    from deeprftv2_plugin.data.paired_dataset import PairedDeblurDataset
+
+    dataset = PairedDeblurDataset(
+        {'phase': 'test', 'dataroot_lq': str(DATA / 'test_blur.lmdb'), 'dataroot_gt': str(DATA / 'test_sharp.lmdb')}
+    )
+    return [dataset[i] for i in range(len(dataset))]
+
+
+def print_table(samples, restored):
+    """PSNR and SSIM as `basicsr test` takes them: on 8-bit RGB."""
+    from basicsr.metrics import calculate_psnr, calculate_ssim
+
+    rows = []
+    for name, sample in samples.items():
+        sharp = to_bytes(sample['gt'])
+        rows.append(
+            (
+                name,
+                *(
+                    metric(to_bytes(image), sharp, crop_border=0)
+                    for metric in (calculate_psnr, calculate_ssim)
+                    for image in (sample['lq'], restored[name])
+                ),
+            )
+        )
+    rows.append(('mean', *(sum(column) / len(rows) for column in zip(*(row[1:] for row in rows), strict=True))))
+    print(f'\n{"held-out picture":18}{"PSNR blurry":>13}{"restored":>10}{"gain":>8}{"SSIM blurry":>14}{"restored":>10}')
+    for name, blurry, better, ssim, better_ssim in rows:
+        print(f'{name:18}{blurry:13.2f}{better:10.2f}{better - blurry:+8.2f}{ssim:14.4f}{better_ssim:10.4f}')
+
+
+def to_bytes(image):
+    """(C, H, W) in [0, 1] as 8-bit (H, W, C)."""
+    return (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+
+
+def draw(net, sample, restored, kernel):
+    """A held-out picture and its kernel, the kernels that the estimator holds, and a truly blurred photograph."""
+    clock = to_tensor(cv2.cvtColor(cv2.imread(str(photograph(TRULY_BLURRED))), cv2.COLOR_BGR2RGB))
+    figure = plt.figure(figsize=(10, 9.2), layout='constrained')
+    pictures, kernels, photographs = figure.subfigures(3, 1, height_ratios=[1, 0.48, 0.83])
+
+    panels = (('blurry', sample['lq']), ('restored', restored), ('sharp', sample['gt']))
+    show(pictures.subplots(1, 3), [(title, to_bytes(image)) for title, image in panels])
+    kernels.suptitle(
+        "the true kernel, and point spread functions of the estimator's strongest channels:\n"
+        'kernels in feature space that no label has seen, not estimates of the true one',
+        fontsize=9,
+    )
+    psfs = strongest_kernels(net, sample['lq'])
+    show(
+        kernels.subplots(1, 1 + len(psfs)), [('true', kernel), *((f'channel {c}', psf) for c, psf in psfs)], cmap='gray'
+    )
+    show(
+        photographs.subplots(1, 2),
+        [('truly blurred photograph', to_bytes(clock)), ('restored', to_bytes(restore(net, clock[None])[0]))],
+    )
+    PICTURE.parent.mkdir(exist_ok=True)
+    figure.savefig(PICTURE, dpi=100)
+
+
+def show(axes, panels, **settings):
+    for axis, (title, image) in zip(axes, panels, strict=True):
+        axis.imshow(image, **settings)
+        axis.set_title(title, fontsize=9)
+        axis.axis('off')
+
+
+def strongest_kernels(net, image, count=5, reach=10):
+    """(channel, centre of its point spread function) of the last full-scale estimator, those with the most energy."""
+    psf = net.kernels(image[None])[-1].full.psf[0]
+    channels = psf.square().sum((1, 2)).topk(count).indices
+    row, column = psf.shape[-2] // 2, psf.shape[-1] // 2
+    centre = psf[channels, row - reach : row + reach + 1, column - reach : column + reach + 1]
+    return list(zip(channels.tolist(), torch.unbind(centre), strict=True))
+
+
+if __name__ == '__main__':
+    main()

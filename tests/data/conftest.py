@@ -1,0 +1,44 @@
+import cv2
+import numpy as np
+import pytest
+
+from deeprftv2_plugin.data.lmdb_reader import close_all
+from deeprftv2_plugin.data.lmdb_writer import LmdbWriter
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def closed_databases():
+    yield
+    close_all()
+
+
+@pytest.fixture
+def write_image(tmp_path, rng):
+    """Writes a random picture under tmp_path and returns its pixels, RGB."""
+
+    def write(path, shape=(20, 24, 3), dtype=np.uint8):
+        image = rng.integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        assert cv2.imwrite(str(tmp_path / path), image)
+        return image[..., ::-1] if image.ndim == 3 else image
+
+    return write
+
+
+@pytest.fixture
+def write_lmdb(tmp_path, rng):
+    """Writes random pictures into a database under tmp_path and returns their pixels, RGB."""
+
+    def write(name, keys, shape=(20, 24, 3)):
+        images = {key: rng.integers(0, 256, shape, np.uint8) for key in keys}
+        with LmdbWriter(tmp_path / name) as writer:
+            for key, image in images.items():
+                writer.add(key, np.ascontiguousarray(image[..., ::-1]))
+        return images
+
+    return write

@@ -1,0 +1,56 @@
+"""Architectures of BasicSR under the recipe of DeepRFTv2, through the command."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from deeprftv2_plugin import cli
+
+from .toys import RRDBNET, SWINIR, options
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working directory with a few blurry and sharp pictures."""
+    random = np.random.default_rng(0)
+    for part in ('blur', 'sharp'):
+        (tmp_path / part).mkdir()
+    for number in range(3):
+        sharp = random.integers(0, 256, (32, 40, 3), dtype=np.uint8)
+        cv2.imwrite(str(tmp_path / 'sharp' / f'{number}.png'), sharp)
+        cv2.imwrite(str(tmp_path / 'blur' / f'{number}.png'), cv2.blur(sharp, (3, 1)))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def option_file(network):
+    opt = options(network, frequency_opt={'type': 'FourierLoss', 'loss_weight': 0.01}, clip_grad_norm=0.1,
+                  ema_decay=0.9, optim_g={'type': 'AdamW', 'lr': 1e-3}, warmup_iter=2, total_iter=4,
+                  scheduler={'type': 'CosineAnnealingLR', 'T_max': 4, 'eta_min': 1e-7})  # fmt: skip
+    for key in ('dist', 'rank', 'world_size', 'is_train'):
+        del opt[key]
+    pictures = {'type': 'PairedDeblurDataset', 'dataroot_lq': 'blur', 'dataroot_gt': 'sharp'}
+    batches = {'gt_size': 16, 'batch_size_per_gpu': 2, 'num_worker_per_gpu': 0, 'dataset_enlarge_ratio': 3}
+    opt['datasets'] = {
+        'train': {'name': 'train', **pictures, **batches},
+        'val': {'name': 'held-out', **pictures},
+    }
+    opt['val'].update(val_freq=4, save_img=True, tile=16, overlap=4)
+    opt['logger'] = {'print_freq': 1, 'save_checkpoint_freq': 4, 'use_tb_logger': True}
+    return opt
+
+
+@pytest.mark.parametrize('network', [SWINIR, RRDBNET], ids=lambda network: network['type'])
+def test_networks_of_basicsr_train_and_validate(folder, network):
+    opt = option_file(network)
+    (folder / 'options.yml').write_text(yaml.safe_dump(opt))
+    assert cli.main(['train', '-opt', 'options.yml']) == 0
+    experiment = folder / 'experiments' / opt['name']
+    log = next(experiment.glob('*.log')).read_text()
+    assert 'l_pix:' in log and 'l_frequency:' in log and 'grad_norm:' in log
+    assert 'Validation held-out' in log and '# psnr:' in log
+    assert len(list(experiment.glob('visualization/*/*_4.png'))) == 3
+    saved = torch.load(experiment / 'models' / 'net_g_4.pth', weights_only=True)
+    assert set(saved) == {'params', 'params_ema'}

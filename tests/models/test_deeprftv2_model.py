@@ -1,0 +1,279 @@
+import logging
+
+import pytest
+import torch
+from basicsr.utils import get_root_logger
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from deeprftv2_plugin.errors import UserError
+from deeprftv2_plugin.losses import FourierLoss
+from deeprftv2_plugin.models import MultiScaleLoss
+from deeprftv2_plugin.models.ema import update_average
+from deeprftv2_plugin.ops.pyramid import half_scale
+
+from .toys import RRDBNET, SWINIR, batch, make_model, options, train
+
+FOURIER = {'type': 'FourierLoss', 'loss_weight': 0.01}
+RECIPE = {'type': 'MultiScaleLoss', 'losses': [{'type': 'L1Loss'}, FOURIER]}
+
+
+class Pictures(Dataset):
+    """Two pictures of odd sizes, as a validation data set of BasicSR gives them."""
+
+    def __init__(self, name='pictures', with_gt=True):
+        self.opt = {'name': name}
+        self.names = ['lq', 'gt'] if with_gt else ['lq']
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        data = batch(1, 19 + index, seed=index)
+        return {'lq_path': f'{index}.png', **{name: data[name][0] for name in self.names}}
+
+
+@pytest.fixture
+def log(caplog, monkeypatch):
+    """What BasicSR's logger says."""
+    monkeypatch.setattr(get_root_logger(), 'propagate', True)
+    caplog.set_level(logging.INFO, 'basicsr')
+    return caplog
+
+
+def test_losses_of_both_scales_are_in_the_log():
+    model = make_model('TwoScales', frequency_opt=FOURIER, clip_grad_norm=0.01)
+    train(model, [1])
+    log = model.get_current_log()
+    names = ['l_pix_full', 'l_pix_half', 'l_frequency_full', 'l_frequency_half']
+    assert list(log) == [*names, 'l_total', 'grad_norm']
+    assert log['l_total'] == pytest.approx(sum(log[name] for name in names))
+    assert log['grad_norm'] > 0.01
+
+
+def test_total_is_the_recipe():
+    """The sum over two scales of the mean L1 and Fourier losses of the outputs."""
+    model = make_model('TwoScales', frequency_opt=FOURIER)
+    data = batch()
+    with torch.no_grad():
+        output = model.net_g(data['lq'])
+    expected = sum(
+        (nn.L1Loss()(picture, target) + FourierLoss(0.01)(picture, target)).item() / 2
+        for pictures, target in ((output.full, data['gt']), (output.half, half_scale(data['gt'])))
+        for picture in pictures
+    )
+    train(model, [1], data=data)
+    assert model.get_current_log()['l_total'] == pytest.approx(expected)
+
+
+def test_network_of_one_scale_has_plain_names():
+    model = make_model(frequency_opt=FOURIER)
+    train(model, [1])
+    assert list(model.get_current_log()) == ['l_pix', 'l_frequency', 'l_total']
+
+
+def test_multi_scale_loss_written_out_is_the_same():
+    model = make_model('TwoScales', frequency_opt=FOURIER)
+    written_out = make_model('TwoScales', pixel_opt=RECIPE)
+    assert isinstance(written_out.cri_pix, MultiScaleLoss) and len(written_out.cri_pix.losses) == 2
+    for each in (model, written_out):
+        train(each, [1, 2])
+    torch.testing.assert_close(model.net_g.state_dict(), written_out.net_g.state_dict())
+
+
+@pytest.mark.parametrize('network', ['TwoScales', {'type': 'DeepRFTv2', 'variant': 'T'}])
+def test_basicsrs_own_model_trains_with_the_multi_scale_loss(network):
+    opt = options(network, pixel_opt=RECIPE, optim_g={'type': 'Adam', 'lr': 0.002},
+                  scheduler={'type': 'MultiStepLR', 'milestones': [5]})  # fmt: skip
+    model = make_model(opt={**opt, 'model_type': 'SRModel'})
+    losses = []
+    for _ in range(4):
+        train(model, [1])
+        losses.append(model.get_current_log()['l_pix'])
+    assert losses[-1] < losses[0]
+
+
+def test_perceptual_loss_looks_at_the_last_full_output():
+    model = make_model('TwoScales')
+    model.cri_perceptual = lambda picture, target: ((picture - target).square().mean(), None)
+    train(model, [1])
+    with torch.no_grad():
+        model.feed_data(batch())
+        output = model.net_g(model.lq)
+        terms = model.losses_of(output)
+    assert list(terms) == ['l_pix_full', 'l_pix_half', 'l_percep']
+    assert terms['l_percep'] == (output.full[-1] - model.gt).square().mean()
+
+
+def test_nothing_to_train_for_is_an_error():
+    with pytest.raises(UserError, match='neither pixel_opt nor perceptual_opt'):
+        make_model(pixel_opt=None)
+
+
+def test_deeprftv2_trains_and_validates_with_tiles_and_average():
+    model = make_model({'type': 'DeepRFTv2', 'variant': 'T'}, frequency_opt=FOURIER, ema_decay=0.5,
+                       optim_g={'type': 'AdamW', 'lr': 0.002})  # fmt: skip
+    losses = []
+    for current_iter in range(1, 5):
+        train(model, [current_iter])
+        losses.append(model.get_current_log()['l_total'])
+    assert losses[-1] < losses[0]
+    model.opt['val'].update(tile=16, overlap=8)
+    model.validation(DataLoader(Pictures()), 4, None, False)
+    assert model.metric_results['psnr'] > 15
+
+
+def test_gradient_is_clipped():
+    """Under plain gradient descent the step is then no longer than learning rate times bound."""
+    model = make_model(clip_grad_norm=0.01)
+    before = nn.utils.parameters_to_vector(model.net_g.parameters()).clone()
+    train(model, [1])
+    step = nn.utils.parameters_to_vector(model.net_g.parameters()) - before
+    assert step.norm().item() == pytest.approx(0.1 * 0.01, rel=1e-3)
+
+
+def test_lbfgs_evaluates_as_often_as_it_needs():
+    model = make_model('TwoScales', optim_g={'type': 'LBFGS', 'lr': 0.5, 'max_iter': 3})
+    losses = []
+    for current_iter in range(1, 4):
+        train(model, [current_iter])
+        losses.append(model.get_current_log()['l_total'])
+    assert losses[2] < losses[0]
+
+
+def test_average_follows_parameters_and_buffers():
+    model = make_model(ema_decay=0.75)
+    expected = {name: value.clone() for name, value in model.net_g_ema.state_dict().items()}
+    for current_iter in range(1, 4):
+        train(model, [current_iter])
+        for name, value in model.net_g.state_dict().items():
+            old = expected[name]
+            expected[name] = 0.75 * old + 0.25 * value if value.is_floating_point() else value.clone()
+    assert 'body.1.running_var' in expected and expected['body.1.num_batches_tracked'] == 3
+    torch.testing.assert_close(dict(model.net_g_ema.state_dict()), expected)
+    assert not model.net_g_ema.training
+
+
+def test_average_starts_as_a_copy():
+    average, net = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+    net(torch.randn(2, 3, 4, 4))
+    update_average(average, net, decay=0)
+    torch.testing.assert_close(average.state_dict(), net.state_dict(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('ema_decay', [0, 0.9])
+def test_validation_restores_by_tiles_what_the_whole_gives(ema_decay):
+    model = make_model('TwoScales', ema_decay=ema_decay)
+    train(model, [1])
+    results = []
+    for tile in (None, 12):
+        model.opt['val'].update(tile=tile, overlap=8, ensemble=True)
+        model.validation(DataLoader(Pictures()), 1, None, False)
+        results.append(model.metric_results['psnr'])
+    assert results[0] > 10
+    assert results[1] == pytest.approx(results[0], abs=0.3)
+    assert model.net_g.training
+
+
+def test_validation_uses_the_average():
+    model = make_model('TwoScales', ema_decay=0.9)
+    model.opt['val'] = {}
+    nn.init.zeros_(model.net_g_ema.second.weight)
+    nn.init.constant_(model.net_g_ema.second.bias, 0.5)
+    model.feed_data(batch())
+    model.test()
+    torch.testing.assert_close(model.output, model.lq + 0.5)
+
+
+def test_pictures_without_ground_truth_are_restored_and_not_compared(log, tmp_path):
+    model = make_model()
+    train(model, [1])
+    model.opt['path']['visualization'] = tmp_path
+    model.validation(DataLoader(Pictures('own', with_gt=False)), 1, None, True)
+    assert sorted(path.name for path in tmp_path.rglob('*.png')) == ['0_1.png', '1_1.png']
+    assert 'own has no ground truth, so no psnr.' in log.text
+    model.validation(DataLoader(Pictures()), 1, None, False)
+    assert list(model.metric_results) == ['psnr']
+    assert model.opt['val']['metrics'].keys() == {'psnr'}
+
+
+def test_checkpoint_comes_back_with_its_average(tmp_path):
+    model = make_model(ema_decay=0.5)
+    model.opt['path']['models'] = tmp_path
+    train(model, [1, 2])
+    model.save_network([model.net_g, model.net_g_ema], 'net_g', 2, param_key=['params', 'params_ema'])
+    opt = options('OneScale', ema_decay=0.5)
+    opt['path'] = {'pretrain_network_g': str(tmp_path / 'net_g_2.pth'), 'strict_load_g': True}
+    loaded = make_model(opt=opt)
+    for part in ('net_g', 'net_g_ema'):
+        torch.testing.assert_close(getattr(loaded, part).state_dict(), getattr(model, part).state_dict())
+
+
+def test_average_starts_from_a_checkpoint_without_one(tmp_path):
+    model = make_model()
+    model.opt['path']['models'] = tmp_path
+    train(model, [1])
+    model.save_network(model.net_g, 'net_g', 1)
+    opt = options('OneScale', ema_decay=0.5)
+    opt['path'] = {'pretrain_network_g': str(tmp_path / 'net_g_1.pth')}
+    torch.testing.assert_close(make_model(opt=opt).net_g_ema.state_dict(), model.net_g.state_dict())
+
+
+def test_checkpoint_of_another_network(tmp_path):
+    """Strictly an error; else what fits is loaded."""
+    model = make_model({'type': 'OneScale', 'width': 6})
+    model.opt['path']['models'] = tmp_path
+    model.save_network(model.net_g, 'net_g', 0)
+    opt = options('OneScale')
+    opt['path'] = {'pretrain_network_g': str(tmp_path / 'net_g_0.pth')}
+    with pytest.raises(UserError, match='net_g_0.pth'):
+        make_model(opt=opt)
+    opt['path']['strict_load_g'] = False
+    loaded = make_model(opt=opt).net_g
+    torch.testing.assert_close(loaded.body[2].bias, model.net_g.body[2].bias, rtol=0, atol=0)
+
+
+def test_tiles_are_for_networks_that_keep_the_size():
+    opt = options('OneScale')
+    opt.update(scale=2, val={'tile': 64})
+    with pytest.raises(UserError, match='scale 2'):
+        make_model(opt=opt)
+
+
+@pytest.mark.parametrize('val, message', [({'tile': 33}, 'multiples of 2'), ({'tile': 16, 'overlap': 16}, 'overlap')])
+def test_unsuitable_tiles_are_found_before_training(val, message):
+    opt = options('TwoScales')
+    opt['val'].update(val)
+    with pytest.raises(UserError, match=message):
+        make_model(opt=opt)
+
+
+def test_network_that_enlarges_trains_and_validates():
+    network = {'type': 'SRVGGNetCompact', 'num_feat': 4, 'num_conv': 1, 'upscale': 2}
+    opt = options(network)
+    opt['scale'] = 2
+    model = make_model(opt=opt)
+    data = batch()
+    train(model, [1, 2], data={**data, 'gt': nn.functional.interpolate(data['gt'], scale_factor=2)})
+    model.feed_data({'lq': data['lq']})
+    model.test()
+    assert model.output.shape == (2, 3, 32, 32)
+    assert model.net_g.training
+
+
+@pytest.mark.parametrize('network', [SWINIR, RRDBNET], ids=lambda network: network['type'])
+def test_networks_of_basicsr_train_and_validate_by_the_same_recipe(network):
+    cosine = {'type': 'CosineAnnealingLR', 'T_max': 20, 'eta_min': 1e-7}
+    model = make_model(
+        network, frequency_opt=FOURIER, clip_grad_norm=1, ema_decay=0.5, scheduler=cosine,
+        optim_g={'type': 'AdamW', 'lr': 1e-2, 'weight_decay': 1e-3, 'betas': [0.9, 0.9]},
+    )  # fmt: skip
+    losses = []
+    for current_iter in range(1, 11):
+        train(model, [current_iter])
+        losses.append(model.get_current_log()['l_total'])
+    assert losses[-1] < losses[0]
+    model.opt['val'].update(tile=16, overlap=4)
+    model.feed_data(batch(1, 24))
+    model.test()
+    assert model.output.shape == (1, 3, 24, 24) and model.output.isfinite().all()

@@ -1,0 +1,208 @@
+"""The option files as they stand, run on folders laid out like the archives, and what wrong input meets there."""
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from deeprftv2_plugin import cli, options
+from deeprftv2_plugin.archs import DeepRFTv2
+from tests.checkpoints.test_files import Harmful
+
+OPTIONS = Path(__file__).parents[1] / 'options'
+SMALL = (
+    'network_g:variant=T',
+    'datasets:train:gt_size=16',
+    'datasets:train:num_worker_per_gpu=0',
+    'train:total_iter=2',
+    'logger:use_tb_logger=false',
+)
+
+
+@pytest.fixture
+def gopro(tmp_path, monkeypatch):
+    """A working directory with GoPro as its archive unpacks: sequences with blur, blur_gamma and sharp."""
+    random = np.random.default_rng(0)
+    for split, sequences in (('train', ('GOPR0372_07_00', 'GOPR0374_11_00')), ('test', ('GOPR0384_11_00',))):
+        for sequence in sequences:
+            for kind in ('blur', 'blur_gamma', 'sharp'):
+                folder = tmp_path / 'datasets/GoPro' / split / sequence / kind
+                folder.mkdir(parents=True)
+                for frame in ('000047', '000048'):  # names repeat in every sequence
+                    cv2.imwrite(str(folder / f'{frame}.png'), random.integers(0, 256, (64, 72, 3), np.uint8))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def train(*overrides, file='train_gopro.yml', flags=()):
+    return cli.main(['train', '-opt', str(OPTIONS / file), *flags, '--force_yml', *overrides])
+
+
+def log_of(folder):
+    return next(folder.glob('*.log')).read_text()
+
+
+def test_the_authors_recipe_runs_with_the_whole_network(gopro):
+    """Real iterations of the 30.1 M network, crop and iterations as a CPU bears them, and a validation in tiles."""
+    overrides = (
+        'datasets:train:gt_size=64',
+        'datasets:train:batch_size_per_gpu=1',
+        'datasets:train:num_worker_per_gpu=1',
+        'train:total_iter=2',
+        'val:tile=64',
+        'val:overlap=16',
+    )
+    assert train(*overrides, flags=['--debug']) == 0
+    experiment = gopro / 'experiments/debug_train_gopro'
+    log = log_of(experiment)
+    assert 'with parameters: 30,1' in log
+    for term in ('l_pix_full', 'l_pix_half', 'l_frequency_full', 'l_frequency_half', 'grad_norm'):
+        assert f'{term}: ' in log
+    assert 'iter:       2, lr:(1.000e-03,)' in log
+    assert 'Number of train images: 4' in log and 'Validation GoPro-test' in log and '# psnr: ' in log
+    weights = torch.load(experiment / 'models/net_g_latest.pth', weights_only=True)['params']
+    assert weights.keys() == DeepRFTv2('B').state_dict().keys()
+
+
+def test_restored_frames_of_two_sequences_do_not_overwrite_each_other(gopro):
+    assert train(*SMALL) == 0
+    overrides = [
+        'network_g:variant=T',
+        'val:save_img=true',
+        'datasets:test:dataroot_lq=datasets/GoPro/train/*/blur',
+        'datasets:test:dataroot_gt=datasets/GoPro/train/*/sharp',
+    ]
+    assert cli.main(['test', '-opt', str(OPTIONS / 'test_gopro.yml'), '--force_yml', *overrides]) == 0
+    assert '# ssim: ' in log_of(gopro / 'results/test_gopro')
+    assert len(list((gopro / 'results/test_gopro/visualization').rglob('*.png'))) == 4
+
+
+def test_a_folder_without_sharp_pictures_is_deblurred(gopro):
+    assert train(*SMALL) == 0
+    shutil.copytree(gopro / 'datasets/GoPro/test/GOPR0384_11_00/blur', gopro / 'photographs')
+    assert cli.main(['test', '-opt', str(OPTIONS / 'deblur_folder.yml'), '--force_yml', 'network_g:variant=T']) == 0
+    restored = sorted(path.name for path in (gopro / 'results/deblur_folder').rglob('*.png'))
+    assert restored == ['000047_deblurred.png', '000048_deblurred.png']
+
+
+@pytest.mark.parametrize('file', sorted(path.name for path in OPTIONS.glob('*.yml')))
+def test_every_option_file_resolves(file):
+    opt = options.load(str(OPTIONS / file))
+    assert opt['name'] == file.removesuffix('.yml')
+    if file.startswith('train'):
+        assert opt['train']['scheduler']['T_max'] == opt['train']['total_iter']
+        assert isinstance(opt['train']['optim_g']['lr'], float)
+
+
+@pytest.mark.parametrize('file', ['train_gopro.yml', 'test_gopro.yml', 'train_quickstart.yml'])
+def test_a_missing_data_set_gets_one_screen(tmp_path, monkeypatch, capsys, file):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([file.split('_')[0], '-opt', str(OPTIONS / file)]) == 1
+    screen = capsys.readouterr().err
+    assert 'Missing:' in screen and len(screen.splitlines()) <= 24
+    assert ('GOPRO_Large' in screen) == ('gopro' in file)
+    assert not list(tmp_path.iterdir())
+
+
+def truncated(gopro):
+    path = next(gopro.glob('datasets/GoPro/train/*/blur/000047.png'))
+    path.write_bytes(path.read_bytes()[:3000])
+    return str(path.relative_to(gopro))
+
+
+def resized(gopro):
+    path = next(gopro.glob('datasets/GoPro/train/*/sharp/000047.png'))
+    cv2.imwrite(str(path), np.zeros((64, 80, 3), np.uint8))
+    return '80x64'
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+@pytest.mark.parametrize('damage', [truncated, resized])
+def test_a_damaged_pair_is_named(gopro, capsys, damage, workers):
+    named = damage(gopro)
+    assert (
+        train(
+            *SMALL,
+            f'datasets:train:num_worker_per_gpu={workers}',
+            'datasets:train:dataset_enlarge_ratio=50',
+            'train:total_iter=50',
+        )
+        == 1
+    )
+    message = capsys.readouterr().err.rpartition('error: ')[2]
+    assert named in message and '000047.png' in message
+    assert 'Traceback' not in message
+
+
+def checkpoint_of_another_network(folder):
+    torch.save({'params': DeepRFTv2('T', width=8).state_dict()}, folder / 'weights.pth')
+    return 'path:pretrain_network_g=weights.pth', 'another network'
+
+
+def unsafe_pickle(folder):
+    torch.save({'params': Harmful()}, folder / 'weights.pth')
+    return 'path:pretrain_network_g=weights.pth', 'refused'
+
+
+def misspelt_key(folder):
+    return 'train:clip_grad_nrom=1', 'Did you mean clip_grad_norm?'
+
+
+def misspelt_network_key(folder):
+    return 'network_g:varient=B', 'Did you mean variant?'
+
+
+def misspelt_path_key(folder):
+    return 'path:pretrained_network_g=x.pth', 'Did you mean pretrain_network_g?'
+
+
+def misspelt_block(folder):
+    return 'network_g:full_encoder=[[NAFScam, 1], [NAF, 1], [NAF, 1]]', 'Did you mean NAFScan?'
+
+
+@pytest.mark.parametrize(
+    'wrong',
+    [
+        checkpoint_of_another_network,
+        unsafe_pickle,
+        misspelt_key,
+        misspelt_network_key,
+        misspelt_path_key,
+        misspelt_block,
+    ],
+)
+def test_wrong_options_end_before_a_folder_is_made(gopro, capsys, wrong):
+    override, sentence = wrong(gopro)
+    assert train(*SMALL, override) == 1
+    message = capsys.readouterr().err
+    assert 'error: ' in message and sentence in message
+    assert not (gopro / 'experiments').exists() and not (gopro / 'harm').exists()
+
+
+@pytest.mark.parametrize('text', ['a: [1, 2', 'just words', '\x00\x01', 'a: 1\na: 2'])
+def test_an_option_file_that_is_none(tmp_path, monkeypatch, capsys, text):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'wrong.yml').write_text(text)
+    assert cli.main(['train', '-opt', 'wrong.yml']) == 1
+    assert 'error: wrong.yml' in capsys.readouterr().err
+
+
+def test_convert_goes_both_ways_through_the_command(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    torch.save({'params': DeepRFTv2('T', width=8).state_dict()}, 'ours.pth')
+    assert cli.main(['convert', 'ours.pth', 'theirs.pth']) == 0
+    assert "the authors' names" in capsys.readouterr().out
+    assert cli.main(['convert', 'theirs.pth', 'back.safetensors']) == 0
+    assert cli.main(['convert', 'theirs.pth', 'back.safetensors']) == 1
+    assert 'exists already' in capsys.readouterr().err
+
+
+def test_the_readme_names_option_files_that_exist():
+    readme = (OPTIONS.parent / 'README.md').read_text()
+    words = {word.strip('`.,') for word in readme.split() if word.startswith('options/')}
+    assert words and all((OPTIONS.parent / word).is_file() for word in words)
+    assert yaml.safe_load((OPTIONS / 'train_gopro.yml').read_text())['network_g']['variant'] == 'B'
