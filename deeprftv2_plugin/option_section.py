@@ -1,18 +1,10 @@
 """A section of an option file, with the sentences for what can be wrong in it."""
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
 from deeprftv2_plugin import option_keys
-from deeprftv2_plugin.errors import UserError
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error's sentence: the known name most like one that is not, or all of them."""
-    known = sorted(map(str, known))
-    matches = difflib.get_close_matches(str(name), known, n=1)
-    return f'Did you mean {matches[0]}?' if matches else f'Known here: {", ".join(known) or "nothing"}.'
+from deeprftv2_plugin.errors import UserError, nearest
 
 
 class Section:

@@ -82,6 +82,7 @@ def load(path: str, overrides: Sequence[str] = ()) -> dict:
         raise UserError(f'{path}: cannot be merged with the files of its {BASE}: {error}') from error
     for override in overrides:
         apply_override(options, override)
+    complete_schedule(options)
     return options
 
 
@@ -164,6 +165,14 @@ def apply_override(options: dict, override: str):
         if not isinstance(section, dict):
             raise UserError(f'--force_yml {override}: {":".join(keys[:depth])} is {section!r}, expected a section')
     section[keys[-1]] = value
+
+
+def complete_schedule(options: dict):
+    """Lets a cosine that does not say how long it lasts (T_max) last as long as the training, whatever that is now."""
+    train = options.get('train')
+    schedule = train.get('scheduler') if isinstance(train, dict) else None
+    if isinstance(schedule, dict) and schedule.get('type') == 'CosineAnnealingLR' and 'total_iter' in train:
+        schedule.setdefault('T_max', train['total_iter'])
 
 
 def dump(options: dict) -> str:

@@ -54,6 +54,13 @@ def test_a_section_can_drop_what_it_inherits(write):
     assert options.load(path) == {'network_g': {'type': 'B'}}
 
 
+@pytest.mark.parametrize(('scheduler', 'period'), [('', 7), (', T_max: 3', 3)])
+def test_a_cosine_lasts_as_long_as_the_training(write, scheduler, period):
+    text = 'train: {total_iter: 9, scheduler: {type: CosineAnnealingLR, eta_min: 1e-7' + scheduler + '}}'
+    resolved = options.load(write('a.yml', text), ['train:total_iter=7'])
+    assert resolved['train']['scheduler']['T_max'] == period
+
+
 def test_keys_keep_the_order_in_which_they_are_written(write):
     path = write('a.yml', 'z: 1\na: {y: 1, b: 2}\nm: 3')
     resolved = options.load(path, ['c=4'])

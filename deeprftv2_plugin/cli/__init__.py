@@ -47,7 +47,15 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--version', action=Version, help='print the versions of everything involved and the device')
     commands = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
     for command in COMMANDS:
-        command.add_parser(commands)
+        subparser = commands.add_parser(
+            command.__name__.rpartition('.')[2],
+            help=command.HELP,
+            description=command.HELP.capitalize() + '.',
+            epilog=command.EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_arguments(subparser)
+        subparser.set_defaults(run=command.run)
     return parser
 
 

@@ -1,7 +1,5 @@
 """`basicsr convert`: checkpoints and option files of the authors to ours and back."""
 
-import argparse
-
 HELP = 'convert a checkpoint or an option file of the authors'
 EXAMPLES = """examples:
   basicsr convert net_g_GoPro.pth weights/gopro.pth
@@ -13,17 +11,9 @@ The names in a checkpoint tell whose it is: the authors' are converted to ours, 
 file, network_g and the tiles are written as an option file of this package has them."""
 
 
-def add_parser(commands):
-    parser = commands.add_parser(
-        'convert',
-        help=HELP,
-        description=HELP.capitalize() + '.',
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser):
     parser.add_argument('source', metavar='IN', help='checkpoint (.pth, .safetensors) or option file (.yml) to read')
     parser.add_argument('destination', metavar='OUT', help='file to write, of the same kind')
-    parser.set_defaults(run=run)
 
 
 def run(args):

@@ -1,7 +1,5 @@
 """`basicsr prepare`: a data set in the form that the option files expect."""
 
-import argparse
-
 HELP = 'make a data set ready for training'
 EXAMPLES = """example:
   basicsr prepare skimage datasets/quickstart
@@ -10,17 +8,9 @@ SOURCE skimage needs no download: the photographs that the scikit-image wheel sh
 shake, in DEST/{train,test}_{blur,sharp}.lmdb, with the kernels in DEST/{train,test}_kernels.npz."""
 
 
-def add_parser(commands):
-    parser = commands.add_parser(
-        'prepare',
-        help=HELP,
-        description=HELP.capitalize() + '.',
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser):
     parser.add_argument('source', metavar='SOURCE', choices=('skimage',), help='skimage')
     parser.add_argument('destination', metavar='DEST', help='folder to write')
-    parser.set_defaults(run=run)
 
 
 def run(args):

@@ -1,7 +1,5 @@
 """`basicsr test`: BasicSR's test pipeline on an option file."""
 
-import argparse
-
 from deeprftv2_plugin.cli import pipeline
 
 HELP = 'restore and score the test images of an option file'
@@ -12,16 +10,8 @@ EXAMPLES = """examples:
 The scores and, with val:save_img, the restored images go to results/NAME under the working directory."""
 
 
-def add_parser(commands):
-    parser = commands.add_parser(
-        'test',
-        help=HELP,
-        description=HELP.capitalize() + '.',
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser):
     pipeline.add_arguments(parser)
-    parser.set_defaults(run=run)
 
 
 def run(args):

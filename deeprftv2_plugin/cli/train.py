@@ -1,7 +1,5 @@
 """`basicsr train`: BasicSR's training pipeline on an option file."""
 
-import argparse
-
 from deeprftv2_plugin.cli import pipeline
 
 HELP = 'train a network as an option file says'
@@ -14,16 +12,8 @@ Weights, logs and the resolved options go to experiments/NAME under the working 
 is there already is renamed to NAME_archived_TIME, except with --auto_resume."""
 
 
-def add_parser(commands):
-    parser = commands.add_parser(
-        'train',
-        help=HELP,
-        description=HELP.capitalize() + '.',
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser):
     pipeline.add_arguments(parser)
-    parser.set_defaults(run=run)
 
 
 def run(args):

@@ -1,4 +1,4 @@
-from .frequency import FFTL1Loss, FocalFrequencyLoss, FourierLoss
-from .multi_scale import MultiScaleLoss
+from deeprftv2_plugin.losses.frequency import FFTL1Loss, FocalFrequencyLoss, FourierLoss
+from deeprftv2_plugin.losses.multi_scale import MultiScaleLoss
 
 __all__ = ['FFTL1Loss', 'FocalFrequencyLoss', 'FourierLoss', 'MultiScaleLoss']

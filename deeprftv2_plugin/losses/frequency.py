@@ -8,6 +8,8 @@ and in float32 at least: the CPU has no transform for fewer bits, the GPU only f
 import torch
 from torch import Tensor, nn
 
+from deeprftv2_plugin.ops.precision import at_least_float32
+
 
 class _SpectralLoss(nn.Module):
     """``loss_weight`` times the mean of :meth:`distance` over one prediction or a list of them."""
@@ -27,7 +29,7 @@ class _SpectralLoss(nn.Module):
             target: Sharp pictures (N, C, H, W).
         """
         outputs = [pred] if isinstance(pred, Tensor) else list(pred)
-        distances = [self.distance(_at_least_float32(output) - target) for output in outputs]
+        distances = [self.distance(at_least_float32(output) - target) for output in outputs]
         return self.loss_weight * torch.stack(distances).mean()
 
 
@@ -109,7 +111,3 @@ class FocalFrequencyLoss(_SpectralLoss):
         # where prediction and target agree everywhere, the peak is zero and so is the loss
         weights = weights / peak.clamp_min(torch.finfo(peak.dtype).tiny)
         return (weights * squared).mean()
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -13,11 +13,10 @@ from basicsr.utils.registry import METRIC_REGISTRY
 from deeprftv2_plugin import checkpoints
 from deeprftv2_plugin.errors import UserError
 from deeprftv2_plugin.inference import restore
-
-from .ema import update_average
-from .losses import MultiScaleLoss
-from .optimisers import advance, build_optimiser, build_schedule
-from .progress import ProgressBar
+from deeprftv2_plugin.models.ema import update_average
+from deeprftv2_plugin.models.losses import MultiScaleLoss
+from deeprftv2_plugin.models.optimisers import advance, build_optimiser, build_schedule
+from deeprftv2_plugin.models.progress import ProgressBar
 
 
 class DeepRFTv2Model(SRModel):

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from deeprftv2_plugin.ops.precision import at_least_float32
+
 
 def local_mean(x: Tensor, window: Sequence[int]) -> Tensor:
     """Mean over the window around every pixel, the replacement of a global mean at evaluation.
@@ -25,8 +27,7 @@ def local_mean(x: Tensor, window: Sequence[int]) -> Tensor:
     height, width = x.shape[-2:]
     if window[0] >= height and window[1] >= width:
         return x.mean((-2, -1), keepdim=True)
-    sums = x.to(torch.promote_types(x.dtype, torch.float32))
-    mean = _running_mean(_running_mean(sums, min(window[0], height), -2), min(window[1], width), -1)
+    mean = _running_mean(_running_mean(at_least_float32(x), min(window[0], height), -2), min(window[1], width), -1)
     lost_h, lost_w = height - mean.shape[-2], width - mean.shape[-1]
     margins = (lost_w // 2, (lost_w + 1) // 2, lost_h // 2, (lost_h + 1) // 2)
     return F.pad(mean, margins, mode='replicate').to(x.dtype)
