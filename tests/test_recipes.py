@@ -89,6 +89,13 @@ def test_a_folder_without_sharp_pictures_is_deblurred(gopro):
     assert restored == ['000047_deblurred.png', '000048_deblurred.png']
 
 
+def test_another_network_under_the_same_recipe(gopro):
+    network = 'network_g={type: RRDBNet, num_in_ch: 3, num_out_ch: 3, scale: 1}'  # as the README has it
+    assert train(*SMALL[1:], 'name=train_rrdb_gopro', network) == 0
+    log = log_of(gopro / 'experiments/train_rrdb_gopro')
+    assert 'Network: RRDBNet' in log and '# psnr: ' in log
+
+
 @pytest.mark.parametrize('file', sorted(path.name for path in OPTIONS.glob('*.yml')))
 def test_every_option_file_resolves(file):
     opt = options.load(str(OPTIONS / file))
