@@ -5,6 +5,7 @@ BasicSR's package on PyPI and its repository differ under one version number, so
 """
 
 import contextlib
+import datetime
 import importlib
 import importlib.util
 import inspect
@@ -16,6 +17,8 @@ import types
 from deeprftv2_plugin.errors import UserError
 
 INSTALL = 'pip install --no-build-isolation basicsr==1.4.2'
+PATIENCE = datetime.timedelta(hours=12)
+"""How long a process waits for the others: BasicSR validates in the first one alone while the others wait."""
 _applied = False
 
 
@@ -35,7 +38,9 @@ def apply():
         importlib.import_module('basicsr')
     mend_init_dist()
     mend_model_to_device()
+    mend_load_network()
     mend_load_resume_state()
+    mend_prefetcher()
     _applied = True
 
 
@@ -151,7 +156,7 @@ def init_dist(launcher, backend='nccl', port=None, use_gpu=True):
     local_rank = int(os.environ.get('LOCAL_RANK', 0))
     count = torch.cuda.device_count() if use_gpu else 0
     if count == 0:
-        torch.distributed.init_process_group('gloo')
+        torch.distributed.init_process_group('gloo', timeout=PATIENCE)
         return
     if local_rank >= count:
         raise UserError(
@@ -159,7 +164,7 @@ def init_dist(launcher, backend='nccl', port=None, use_gpu=True):
             'a node, or set num_gpu: 0 to train on the CPU.'
         )
     torch.cuda.set_device(local_rank)
-    torch.distributed.init_process_group(backend)
+    torch.distributed.init_process_group(backend, timeout=PATIENCE)
 
 
 def _environment_from_slurm(port):
@@ -196,6 +201,63 @@ def mend_model_to_device():
         return DistributedDataParallel(net.to(self.device), find_unused_parameters=unused)
 
     BaseModel.model_to_device = model_to_device
+
+
+def mend_load_network():
+    """BasicSR loads whatever a checkpoint holds, and knows one form of it only."""
+    from basicsr.models.base_model import BaseModel
+
+    if 'weights_only' not in inspect.getsource(BaseModel.load_network):
+        BaseModel.load_network = load_network
+
+
+def load_network(self, net, load_path, strict=True, param_key='params'):
+    """Loads a checkpoint of ours, BasicSR's or the authors' into a model's network, without running code in it.
+
+    Args:
+        self: BasicSR's model.
+        net: The network, wrapped or not.
+        load_path: .pth or .safetensors file.
+        strict: Whether all names and shapes must agree; otherwise what does not fit is logged.
+        param_key: Which set of weights of the file, see `checkpoints.read_weights`.
+
+    Raises:
+        UserError: The file is missing, damaged, unsafe, or (with `strict`) of another network.
+    """
+    from basicsr.utils import get_root_logger
+
+    from deeprftv2_plugin import checkpoints
+
+    net, logger = self.get_bare_model(net), get_root_logger()
+    left_out = checkpoints.load_into(net, checkpoints.read_weights(load_path, param_key), load_path, strict)
+    logger.info(f'{type(net).__name__} loaded from {load_path}.')
+    if left_out:
+        logger.warning(f'{load_path}: {len(left_out)} names do not fit: {", ".join(left_out)}')
+
+
+def mend_prefetcher():
+    """Where data cannot be read, the thread of `prefetch_mode: cpu` ends in silence, and the training waits for it."""
+    from basicsr.data.prefetch_dataloader import PrefetchGenerator
+
+    if 'except' in inspect.getsource(PrefetchGenerator):
+        return
+
+    def run(self):
+        self.error = None
+        try:
+            for item in self.generator:
+                self.queue.put(item)
+        except Exception as error:
+            self.error = error
+        self.queue.put(None)
+
+    def following(self):
+        item = self.queue.get()
+        if item is None:
+            raise self.error or StopIteration
+        return item
+
+    PrefetchGenerator.run, PrefetchGenerator.__next__ = run, following
 
 
 def mend_load_resume_state():

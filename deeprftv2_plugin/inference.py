@@ -33,8 +33,9 @@ def restore(
 
     Args:
         net: Network from pictures to pictures of the same size, on the device of `x`; or the path of a
-            checkpoint to load one from. Its attributes `size_multiple` (default 1) and `two_scale` (default
-            False: it takes no `half=`) are honoured. It runs in evaluation mode and gets its mode back.
+            checkpoint to load one from (`checkpoints.load_network` says what a checkpoint cannot tell: windows, as the
+            authors' REDS and defocus networks have them). Its attributes `size_multiple` (default 1) and `two_scale`
+            (default False: it takes no `half=`) are honoured. It runs in evaluation mode and gets its mode back.
         x: Pictures of shape (N, C, H, W), floating-point, in [0, 1].
         tile: Height and width of the tiles, or one number for both; multiples of `net.size_multiple`. None:
             the whole picture at once.
@@ -54,11 +55,8 @@ def restore(
         from deeprftv2_plugin.checkpoints import load_network
 
         net = load_network(net).to(x.device)
+    check_tiles(net, tile, overlap)
     multiple = getattr(net, 'size_multiple', 1)
-    if tile is not None:
-        tile = pair(tile, 'tile')
-        if any(side % multiple for side in tile):
-            raise UserError(f'tile is {tile}: for this network both sides must be multiples of {multiple}')
     with _evaluation_mode(net):
         if not ensemble:
             return _restore(net, x, multiple, tile, overlap)
@@ -67,6 +65,22 @@ def restore(
             for how in product(range(4), (False, True))
         )
         return sum(turned) / 8
+
+
+def check_tiles(net: nn.Module, tile: int | Sequence[int] | None, overlap: int | Sequence[int]) -> None:
+    """See whether a network can work on such tiles; arguments as for `restore`.
+
+    Raises:
+        UserError: It cannot; the message says what to do.
+    """
+    if tile is None:
+        return
+    tile, multiple = pair(tile, 'tile'), getattr(net, 'size_multiple', 1)
+    if any(side % multiple for side in tile):
+        raise UserError(f'tile is {tile}: for this network both sides must be multiples of {multiple}')
+    grid = TileGrid(tile, tile, overlap)
+    if getattr(net, 'two_scale', False):
+        grid.half()
 
 
 def _restore(net, x, multiple, tile, overlap):

@@ -82,7 +82,9 @@ class Reads(NamedTuple):
     paths: frozenset[tuple[str, ...]]
     """Keys whose place is known, such as ('train', 'optim_g', 'type')."""
     words: frozenset[str]
-    """All other string constants: any of them may be a key, in a place that cannot be told."""
+    """All other string constants."""
+    foreign: frozenset[str]
+    """Those in other packages' sources: any of them may be a key, in a place that cannot be told."""
     complete: bool
     """False where a source is missing, so that any key may be read."""
 
@@ -93,13 +95,13 @@ class Reads(NamedTuple):
 
     def admit(self, key: str) -> bool:
         """Whether a key that is not known may be read all the same."""
-        return key in self.words or not self.complete
+        return key in self.foreign or not self.complete
 
 
 @functools.cache
 def reads(*targets: type | Callable, root: str = 'opt') -> Reads:
     """What classes (with all their parents) and functions read from the option dict that they call `root`."""
-    paths, words, complete = set(), set(), True
+    paths, words, foreign, complete = set(), set(), set(), True
     for target in targets:
         for code in filter(_has_options, target.__mro__) if inspect.isclass(target) else [target]:
             tree = _parsed(code)
@@ -110,8 +112,8 @@ def reads(*targets: type | Callable, root: str = 'opt') -> Reads:
             paths |= places
             words |= others
             if code.__module__.partition('.')[0] not in TRANSPARENT:
-                words |= _words_around(sys.modules[code.__module__], root)
-    return Reads(frozenset(paths), frozenset(words), complete)
+                foreign |= others | _words_around(sys.modules[code.__module__], root)
+    return Reads(frozenset(paths), frozenset(words), frozenset(foreign), complete)
 
 
 def _has_options(cls):

@@ -24,7 +24,8 @@ def check(opt: dict, path: str):
     check_roots(root.child('datasets'))
     check_resume_state(root.child('path'))
     for network in [key for key in opt if key.startswith('network_')]:
-        check_network(root.child(network), root.child('path'))
+        net = check_network(root.child(network), root.child('path'))
+        check_crop(root.child('datasets').child('train'), net)
 
 
 def check_roots(datasets: Section):
@@ -57,8 +58,16 @@ def _require_file(section, key):
         section.fail(f'is {path}, which does not exist', key)
 
 
+def check_crop(section: Section, net):
+    """Crops have to be of a size that the network takes; a crop of another size is made larger by nobody."""
+    size, multiple = section.values.get('gt_size'), getattr(net, 'size_multiple', 1)
+    sides = size if isinstance(size, list) else [size]
+    if any(isinstance(side, int) and side % multiple for side in sides):
+        section.fail(f'is {size}, but {type(net).__name__} takes multiples of {multiple}', 'gt_size')
+
+
 def check_network(section: Section, paths: Section):
-    """A network has to be one that its class can build, and its checkpoint has to fit it."""
+    """The network; it has to be one that its class can build, and its checkpoint has to fit it."""
     from basicsr.utils.registry import ARCH_REGISTRY
 
     settings = dict(section.values)
@@ -77,3 +86,4 @@ def check_network(section: Section, paths: Section):
             os.path.expanduser(checkpoint), paths.values.get(f'param_key_{label}', 'params')
         )
         checkpoints.load_into(net, weights, checkpoint, paths.values.get(f'strict_load_{label}', True))
+    return net

@@ -32,7 +32,7 @@ def environment(monkeypatch):
 def started(environment):
     """What torch.distributed is asked for, instead of starting it."""
     calls = []
-    environment.setattr(torch.distributed, 'init_process_group', lambda backend: calls.append(backend))
+    environment.setattr(torch.distributed, 'init_process_group', lambda backend, timeout: calls.append(backend))
     environment.setattr(torch.cuda, 'set_device', calls.append)
     environment.setattr(torch.cuda, 'device_count', lambda: 0)
     return calls
@@ -180,3 +180,16 @@ def test_a_state_that_cannot_be_read_is_named(tmp_path, content):
         path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(UserError, match='path.resume_state: .*1.state'):
         compat.load_resume_state(resume_options(tmp_path, state=str(path)))
+
+
+def test_an_error_of_the_data_reaches_the_training_through_the_prefetcher():
+    from basicsr.data.prefetch_dataloader import PrefetchGenerator
+
+    def batches():
+        yield 1
+        raise UserError('frame_7 is damaged')
+
+    prefetched = PrefetchGenerator(batches(), 2)
+    assert next(prefetched) == 1
+    with pytest.raises(UserError, match='frame_7'):
+        next(prefetched)

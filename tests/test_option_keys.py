@@ -136,4 +136,4 @@ def test_sections_of_basicsrs_model_are_told_apart(basicsr):
 
 
 def test_nothing_is_read_from_a_section_that_no_one_reads():
-    assert Reads(frozenset({('a', 'b')}), frozenset(), True).of('c') == set()
+    assert Reads(frozenset({('a', 'b')}), frozenset(), frozenset(), True).of('c') == set()

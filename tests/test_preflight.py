@@ -84,3 +84,9 @@ def test_a_missing_or_unsafe_checkpoint_is_named():
 def test_when_a_run_is_resumed_its_own_weights_count(folder):
     (folder / '1.state').touch()
     check(path={'resume_state': '1.state', 'pretrain_network_g': 'gone.pth'})
+
+
+@pytest.mark.parametrize('size', [60, [64, 60]])
+def test_a_crop_that_the_network_cannot_take_is_told(size):
+    with pytest.raises(UserError, match=r'datasets.train.gt_size is .*multiples of 8'):
+        check({'type': 'DeepRFTv2', 'variant': 'T'}, train={'name': 'x', 'gt_size': size})

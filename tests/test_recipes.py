@@ -11,6 +11,7 @@ import yaml
 
 from deeprftv2_plugin import cli, options
 from deeprftv2_plugin.archs import DeepRFTv2
+from deeprftv2_plugin.checkpoints import to_official_state_dict
 from tests.checkpoints.test_files import Harmful
 
 OPTIONS = Path(__file__).parents[1] / 'options'
@@ -148,6 +149,16 @@ def test_a_damaged_pair_is_named(gopro, capsys, damage, workers):
 def checkpoint_of_another_network(folder):
     torch.save({'params': DeepRFTv2('T', width=8).state_dict()}, folder / 'weights.pth')
     return 'path:pretrain_network_g=weights.pth', 'another network'
+
+
+@pytest.mark.parametrize('model', ['SRModel', 'DeepRFTv2Model'])
+def test_every_model_recognises_the_authors_weights(gopro, model):
+    weights = DeepRFTv2('T').state_dict()
+    torch.save({'params': to_official_state_dict(weights)}, gopro / 'theirs.pth')
+    overrides = ['network_g:variant=T', 'path:pretrain_network_g=theirs.pth', f'model_type={model}']
+    overrides += [] if model == 'DeepRFTv2Model' else ['val={save_img: false}']
+    assert cli.main(['test', '-opt', str(OPTIONS / 'test_gopro.yml'), '--force_yml', *overrides]) == 0
+    assert 'DeepRFTv2 loaded from theirs.pth' in log_of(gopro / 'results/test_gopro')
 
 
 def unsafe_pickle(folder):

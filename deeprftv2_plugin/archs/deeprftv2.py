@@ -11,6 +11,7 @@ from deeprftv2_plugin.archs.variants import VARIANTS
 from deeprftv2_plugin.errors import UserError
 from deeprftv2_plugin.ops.otf import psf_from_otf
 from deeprftv2_plugin.ops.pyramid import half_scale
+from deeprftv2_plugin.ops.tiles import TileGrid, pair
 
 Levels = Sequence[tuple[str, int]]
 
@@ -50,8 +51,7 @@ class DeepRFTv2(nn.Module):
     Args:
         variant: 'B' (30.1 M parameters), 'S' (21.2 M, without scans in the UNets) or 'T' (0.7 M, for a CPU).
         in_channels: Channels of the blurry picture.
-        out_channels: Channels of the restored picture; it is a residual on the blurry one, so either equal or one of
-            the two is 1.
+        out_channels: Channels of the restored picture, a residual on the blurry one: as many, unless in_channels is 1.
         width: Channels at the finest level, one number or (full scale, half scale).
         kernel_width: Channels of the kernel columns, one number or (full scale, half scale).
         stages: Number of stages.
@@ -108,6 +108,15 @@ class DeepRFTv2(nn.Module):
             raise UserError(f'unknown variant {variant!r}: choose one of {", ".join(VARIANTS)}')
         if stages < 1:
             raise UserError(f'stages is {stages}: at least one is needed')
+        if in_channels not in (out_channels, 1):
+            raise UserError(
+                f'in_channels is {in_channels}, out_channels is {out_channels}: the restored picture is a residual on '
+                'the blurry one, so they must be equal, or in_channels 1'
+            )
+        if len(kernel_depths) != 4:
+            raise UserError(f'kernel_depths is {list(kernel_depths)}: a kernel column has four levels')
+        if kernel_window is not None:
+            TileGrid(pair(kernel_window, 'kernel_window'), kernel_window, kernel_overlap)  # says what would not fit
         given = {
             'width': width,
             'kernel_width': kernel_width,
@@ -122,12 +131,12 @@ class DeepRFTv2(nn.Module):
         common = {
             'in_channels': in_channels,
             'out_channels': out_channels,
-            'width': _pair('width', chosen['width']),
-            'kernel_width': _pair('kernel_width', chosen['kernel_width']),
+            'width': pair(chosen['width'], 'width'),
+            'kernel_width': pair(chosen['kernel_width'], 'kernel_width'),
             'kernel_depths': kernel_depths,
             'kernel_norm': kernel_norm,
             'kernel_window': _optional_pair('kernel_window', kernel_window),
-            'kernel_overlap': _pair('kernel_overlap', kernel_overlap),
+            'kernel_overlap': pair(kernel_overlap, 'kernel_overlap'),
             'train_size': _optional_pair('train_size', train_size),
             'scan_window': _optional_pair('scan_window', scan_window),
         }
@@ -178,20 +187,14 @@ class DeepRFTv2(nn.Module):
         Returns:
             For every stage the kernels at full and at half scale.
         """
+        height, width = x.shape[-2:]
         return [
             StageKernels(
-                *(
-                    self._kernels(e.otf, size)
-                    for e, size in ((r.full, x.shape[-2:]), (r.half, [n // 2 for n in x.shape[-2:]]))
-                )
+                _kernels(stage.full_estimator, result.full.otf, (height, width)),
+                _kernels(stage.half_estimator, result.half.otf, (height // 2, width // 2)),
             )
-            for r in self._run(x, half)
+            for stage, result in zip(self.stages, self._run(x, half), strict=True)
         ]
-
-    def _kernels(self, otf, size):
-        """With windows the map that a transfer function covers is the window; its width is even."""
-        size = (otf.shape[-2], min(size[1], 2 * (otf.shape[-1] - 1)))
-        return KernelEstimate(otf, psf_from_otf(otf, size))
 
     def _run(self, x, half):
         """Yield the result of every stage."""
@@ -214,15 +217,15 @@ class DeepRFTv2(nn.Module):
             yield result
 
 
-def _pair(name, value):
-    values = tuple(value) if isinstance(value, Sequence) else (value, value)
-    if len(values) != 2 or not all(isinstance(v, int) for v in values):
-        raise UserError(f'{name} is {value!r}: give one whole number or two')
-    return values
+def _kernels(estimator, otf, size):
+    """The kernels of a map of `size`; with windows each of them covers one."""
+    if estimator.window is not None:
+        size = tuple(map(min, size, estimator.window))
+    return KernelEstimate(otf, psf_from_otf(otf, size))
 
 
 def _optional_pair(name, value):
-    return None if value is None else _pair(name, value)
+    return None if value is None else pair(value, name)
 
 
 def _levels_by_stage(name, value, stages):

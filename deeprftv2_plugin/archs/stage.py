@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from deeprftv2_plugin.errors import UserError
 from deeprftv2_plugin.layers.blocks import Blocks
 from deeprftv2_plugin.layers.fourier_kernel_estimator import Estimate, FourierKernelEstimator
 from deeprftv2_plugin.layers.level import Level
@@ -155,6 +156,8 @@ class _LevelWindows:
             return size
 
         self.pool = train_size and tuple(int(1.5 * n) for n in at_level(train_size))
+        if self.pool and not all(self.pool):
+            raise UserError(f'train_size is {train_size}: nothing is left of it at the coarsest level')
         self.scan = scan_window and at_level(scan_window)
 
 

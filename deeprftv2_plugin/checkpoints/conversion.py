@@ -1,5 +1,6 @@
 """Files converted between the authors' form and ours."""
 
+import warnings
 from pathlib import Path
 
 import yaml
@@ -51,7 +52,9 @@ def _convert_options(source, target):
         raise UserError(f'{target}: {source} is an option file; expected a name that ends in .yml')
     try:
         options = yaml.safe_load(source.read_text(encoding='utf-8'))
-        converted = from_official_options(options.get('network_g', options))
+        with warnings.catch_warnings(record=True) as reports:
+            warnings.simplefilter('always')
+            converted = from_official_options(options.get('network_g', options))
     except FileNotFoundError as error:
         raise UserError(f'{source}: no such option file; check the path') from error
     except (yaml.YAMLError, UnicodeDecodeError, AttributeError) as error:
@@ -60,4 +63,6 @@ def _convert_options(source, target):
         raise UserError(f'{source}: {error}') from error
     content = {'network_g': {'type': 'DeepRFTv2', **converted['network']}, 'val': converted['restore']}
     target.write_text(yaml.safe_dump(content, sort_keys=False, default_flow_style=None), encoding='utf-8')
-    return f'{target}: network_g and the tiles of val, to be put into an option file'
+    return '; '.join(
+        [f'{target}: network_g and the tiles of val, to be put into an option file', *(str(r.message) for r in reports)]
+    )

@@ -19,8 +19,8 @@ def read_weights(path: str | Path, param_key: str | None = 'params') -> dict[str
 
     Args:
         path: A file of BasicSR or of the authors (.pth) or a .safetensors file.
-        param_key: Which set of weights of the file: 'params' or 'params_ema'; where the file has no such set, 'params'
-            is taken. None takes a file that holds just one set of weights.
+        param_key: Which set of weights of the file: 'params' or 'params_ema'; where the file has no average, 'params'
+            is taken. A file that holds just one set of weights needs no key.
 
     Returns:
         Weights by parameter name on the CPU, without DistributedDataParallel's 'module.'; the authors' names are
@@ -30,7 +30,7 @@ def read_weights(path: str | Path, param_key: str | None = 'params') -> dict[str
         UserError: The file is missing, damaged, or holds more than weights, which could run code when loaded.
     """
     sets = read_sets(path)
-    default = None if param_key is None else sets.get('params')
+    default = sets.get('params') if param_key == 'params_ema' else None
     state = next(iter(sets.values())) if len(sets) == 1 else sets.get(param_key, default)
     if state is None:
         raise UserError(f'{path}: holds no weights called {param_key!r}; it has {", ".join(sets)}')
@@ -53,6 +53,8 @@ def read_sets(path: str | Path) -> dict[str, dict[str, Tensor]]:
             f'{path}: refused, because it holds more than weights and loading it could run code. Let whoever '
             'made it save the state_dict alone, or as .safetensors'
         ) from error
+    except OSError as error:
+        raise UserError(f'{path}: cannot be read ({error.strerror or error})') from error
     except (RuntimeError, EOFError, ValueError, KeyError, SafetensorError) as error:
         raise UserError(f'{path}: truncated, or not a checkpoint ({_first_line(error)})') from error
     sets = {'params': content} if _is_state(content) else content

@@ -84,7 +84,7 @@ class _Reader:
 
     def numbers(self, key, count):
         value = self.get(key)
-        if not isinstance(value, (list, tuple)) or len(value) != count or not all(type(v) is int for v in value):
+        if not _is_list(value, count, int):
             raise UserError(f'{key} is {value!r}: expected {count} whole numbers')
         return list(value)
 
@@ -93,6 +93,10 @@ class _Reader:
         if not isinstance(value, (list, tuple)) or len(value) < stages:
             raise UserError(f'{key} is {value!r}: expected an entry for each of the {stages} stages')
         return list(value[:stages])
+
+
+def _is_list(value, count, kind):
+    return isinstance(value, list | tuple) and len(value) == count and all(type(v) is kind for v in value)
 
 
 def from_official_options(network_g: Mapping) -> dict[str, dict]:
@@ -115,12 +119,14 @@ def from_official_options(network_g: Mapping) -> dict[str, dict]:
         found = None if expected is None and found in ('none', 'None') else found
         if found != expected:
             raise UserError(f'{key} is {found!r}: only {expected!r} is supported')
-    if any(options.get('ks', ())):
-        raise UserError(f'ks is {options.get("ks")!r}: only zeros, a transform without padding, are supported')
+    padding = options.get('ks', None)
+    if any(padding if isinstance(padding, list | tuple) else [padding]):
+        raise UserError(f'ks is {padding!r}: only zeros, a transform without padding, are supported')
 
     stages = options.get('num_global_unet', 1)
-    if type(stages) is not int or stages < 1:
-        raise UserError(f'num_global_unet is {stages!r}: expected a whole number from 1')
+    for key, default in (('num_global_unet', 1), ('inp_channels', 3), ('out_channels', 3)):
+        if type(options.get(key, default)) is not int or options.get(key, default) < 1:
+            raise UserError(f'{key} is {options.get(key)!r}: expected a whole number from 1')
     dims, dims_ker = options.numbers('dims', 3), options.numbers('dims_ker', 3)
     if dims[1] != dims[2]:
         raise UserError(f'dims is {dims}: the second and the third number must be equal')
@@ -169,9 +175,9 @@ def _levels(options, part, stages):
     names, depths = options.by_stage(names_key, stages), options.by_stage(depths_key, stages)
     levels = []
     for stage_names, stage_depths in zip(names, depths, strict=True):
-        if len(stage_names) != 3 or len(stage_depths) != 3:
+        if not _is_list(stage_names, 3, str) or not _is_list(stage_depths, 3, int):
             raise UserError(
-                f'{names_key} and {depths_key} must have three levels in every stage, found '
+                f'{names_key} and {depths_key} must have three names and three numbers in every stage, found '
                 f'{stage_names!r} and {stage_depths!r}'
             )
         for name in stage_names:
@@ -183,7 +189,7 @@ def _levels(options, part, stages):
 
 def _kernel_depths(options):
     blocks = options.get('baseblock_enc_ker')
-    if list(blocks) != ['EVSS'] * 4:
+    if blocks not in (['EVSS'] * 4, ('EVSS',) * 4):
         raise UserError(f'baseblock_enc_ker is {blocks!r}: only EVSS at four levels is supported')
     return options.numbers('enc_ker_layers', 4)
 

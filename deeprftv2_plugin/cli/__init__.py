@@ -60,7 +60,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 class Version(argparse.Action):
-    """Prints the versions that a report of a fault needs, without importing more than torch."""
+    """Prints the versions that a report of a fault needs."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, nargs=0, **kwargs)

@@ -5,7 +5,7 @@ import logging
 import os
 import time
 
-from deeprftv2_plugin import option_checks, options, preflight, registration
+from deeprftv2_plugin import options
 from deeprftv2_plugin.errors import UserError
 
 
@@ -58,6 +58,8 @@ def run(args: argparse.Namespace, is_train: bool):
 
 def prepare(args, is_train):
     """Reads and checks the options. All processes of a node find the same, so the first one says it."""
+    from deeprftv2_plugin import option_checks, preflight, registration  # here, so that --help need not wait for them
+
     try:
         opt = options.load(args.opt, args.force_yml)
         registration.register()

@@ -8,8 +8,9 @@ EXAMPLES = """examples:
   basicsr train -opt options/train_gopro.yml --force_yml datasets:train:gt_size=128 train:total_iter=1000
   torchrun --nproc_per_node=8 -m deeprftv2_plugin train -opt options/train_gopro.yml
 
-Weights, logs and the resolved options go to experiments/NAME under the working directory. An experiment that
-is there already is renamed to NAME_archived_TIME, except with --auto_resume."""
+Weights, logs and the resolved options go to experiments/NAME under the working directory, what TensorBoard shows to
+tb_logger/NAME. An experiment of that name which is there already is renamed to NAME_archived_TIME, except when it is
+resumed (--auto_resume, or path:resume_state)."""
 
 
 def add_arguments(parser):

@@ -84,10 +84,24 @@ def find_fault(data: bytes) -> str | None:
         return 'the file is empty'
     if data.startswith(b'\x89PNG\r\n\x1a\n'):
         return _find_png_fault(data)
-    # A thumbnail in the header has an end marker too, but before the last start of a scan, FFDA.
-    if data.startswith(b'\xff\xd8') and data.rfind(b'\xff\xd9') < data.rfind(b'\xff\xda'):
-        return f'the JPEG ends after {len(data)} bytes without its end marker'
+    if data.startswith(b'\xff\xd8'):
+        return _find_jpeg_fault(data)
     return None
+
+
+def _find_jpeg_fault(data: bytes) -> str | None:
+    """Walks over the header, where a thumbnail has an end marker of its own; what follows the picture's is no fault."""
+    position = 2
+    while position + 4 <= len(data):
+        marker, kind, length = struct.unpack_from('>BBH', data, position)
+        if marker != 0xFF:
+            return None  # no header that is known here; OpenCV has the last word
+        if kind == 0xDA:  # the start of the first scan
+            if data.find(b'\xff\xd9', position) >= 0:
+                return None
+            break
+        position += 1 if kind == 0xFF else 2 + length
+    return f'the JPEG ends after {len(data)} bytes without its end marker'
 
 
 def _find_png_fault(data: bytes) -> str | None:

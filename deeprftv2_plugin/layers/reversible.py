@@ -78,7 +78,8 @@ class Column(nn.Module):
                 f'{[i for i, p in enumerate(previous) if p is not None]}'
             )
         sides = [None] * count if sides is None else list(sides)
-        if self.reversible and torch.is_grad_enabled():
+        # DataParallel's replicas do not tell their parameters, which a reversible column must know
+        if self.reversible and torch.is_grad_enabled() and not getattr(self, '_is_replica', False):
             parameters = [p for level in self.levels for p in level.parameters()]
             return list(_ReversibleColumn.apply(self.levels, self.coupled, x, *previous, *sides, *alphas, *parameters))
         return _run(self.levels, self.coupled, x, list(previous), sides, alphas)

@@ -10,9 +10,8 @@ from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger
 from basicsr.utils.registry import METRIC_REGISTRY
 
-from deeprftv2_plugin import checkpoints
 from deeprftv2_plugin.errors import UserError
-from deeprftv2_plugin.inference import restore
+from deeprftv2_plugin.inference import check_tiles, restore
 from deeprftv2_plugin.models.ema import update_average
 from deeprftv2_plugin.models.losses import MultiScaleLoss
 from deeprftv2_plugin.models.optimisers import advance, build_optimiser, build_schedule
@@ -48,34 +47,13 @@ class DeepRFTv2Model(SRModel):
                 'the size of a picture; leave them out or set scale: 1.'
             )
         super().__init__(opt)
-        stand_in = torch.nn.Identity()  # shows at once what would be wrong with the tiles of a validation
-        stand_in.size_multiple = getattr(self.get_bare_model(self.net_g), 'size_multiple', 1)
-        self.restore(stand_in, torch.zeros(1, 3, 8, 8))
-
-    def load_network(self, net, load_path, strict=True, param_key='params'):
-        """Load a checkpoint of ours, BasicSR's or the authors', without running code that it may contain.
-
-        Args:
-            net: The network, wrapped or not.
-            load_path: ``.pth`` or ``.safetensors`` file.
-            strict: Whether all names and shapes must agree; otherwise what does not fit is logged.
-            param_key: The entry of the file; ``params`` where the file has no such entry.
-
-        Raises:
-            UserError: The file is missing, damaged, unsafe, or (with ``strict``) of another network.
-        """
-        net, logger = self.get_bare_model(net), get_root_logger()
-        logger.info(f'Loading {type(net).__name__} from {load_path}, entry {param_key}.')
-        weights = checkpoints.read_weights(load_path, param_key)
-        left_out = checkpoints.load_into(net, weights, load_path, strict)
-        if left_out:
-            logger.warning(f'{load_path}: {len(left_out)} names do not fit: {", ".join(left_out)}')
+        check_tiles(self.get_bare_model(self.net_g), val_opt.get('tile'), val_opt.get('overlap') or 0)
 
     def init_training_settings(self):
         train_opt = self.opt['train']
         if not train_opt.get('pixel_opt') and not train_opt.get('perceptual_opt'):
             raise UserError(
-                'train: found neither pixel_opt nor perceptual_opt, so there is nothing to train for; '
+                'train: needs pixel_opt or perceptual_opt, with or without frequency_opt; '
                 'give a loss, for instance pixel_opt: {type: L1Loss}.'
             )
         self.cri_frequency = None

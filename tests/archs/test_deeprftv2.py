@@ -85,11 +85,21 @@ def test_kernels_of_every_stage_and_scale():
     assert kernels[0].full.otf.shape == (2 * 6, 4, 16, 9)
 
 
+def test_kernels_of_windows_that_are_odd():
+    kernels = DeepRFTv2(**TINY, kernel_window=(16, 15)).eval().kernels(torch.rand(1, 3, 16, 24))
+    assert kernels[0].full.psf.shape[-2:] == (16, 15)
+    assert kernels[0].half.psf.shape[-2:] == (8, 7)
+
+
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
         ({'variant': 'X'}, "unknown variant 'X'"),
         ({'stages': 0}, 'stages is 0'),
+        ({'in_channels': 4}, 'in_channels is 4'),
+        ({'kernel_depths': [1, 1]}, 'four levels'),
+        ({'kernel_window': 16, 'kernel_overlap': 16}, 'not smaller than the tile'),
+        ({'train_size': 4}, 'nothing is left'),
         ({'width': (1, 2, 3)}, 'width is'),
         ({'full_encoder': [['NAFF', 1], ['NAF', 1], ['NAF', 1]]}, 'Did you mean NAF'),
         ({'full_encoder': [['NAF', 1], ['NAF', 1]]}, 'full_encoder takes three pairs'),

@@ -80,6 +80,10 @@ def test_options_of_restore_and_the_report_of_idle_settings():
     [
         ({'small_scale': True}, 'small_scale is True: only False'),
         ({'ks': [31, 0, 0]}, 'ks is'),
+        ({'ks': 31}, 'ks is'),
+        ({'enc_max_layers': [3, 3]}, 'three names and three numbers'),
+        ({'inp_channels': '3'}, 'inp_channels is'),
+        ({'baseblock_enc_ker': None}, 'baseblock_enc_ker is'),
         ({'dims': [48, 48, 32]}, 'dims is'),
         ({'dims_ker': [48]}, 'dims_ker is'),
         ({'num_global_unet': 3}, 'baseblock_enc_max_global|entry for each of the 3 stages'),

@@ -58,6 +58,11 @@ def test_jpeg_with_a_thumbnail_is_checked_behind_it(image):
     assert 'end marker' in find_fault(with_thumbnail[:-20])
 
 
+def test_what_a_phone_appends_to_a_jpeg_is_no_fault(image):
+    motion = np.random.default_rng(0).integers(0, 256, 300_000, np.uint8).tobytes() + b'\xff\xda'
+    assert find_fault(encode(image, '.jpg') + motion) is None
+
+
 def test_a_changed_byte_in_a_png_is_seen(image):
     data = bytearray(encode(image, '.png'))
     data[len(data) // 2] ^= 1

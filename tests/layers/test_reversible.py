@@ -133,6 +133,27 @@ def test_two_forward_passes_before_one_backward():
     sum(s.sum() for _ in range(2) for s in net(x, olds)).backward()
 
 
+def replica(module):
+    """What DataParallel runs on every device: modules whose parameters are plain tensors, listed nowhere."""
+    copies = {each: each._replicate_for_data_parallel() for each in module.modules()}
+    for each, copy in copies.items():
+        for name, child in each.named_children():
+            setattr(copy, name, copies[child])
+        for name, parameter in each.named_parameters(recurse=False):
+            setattr(copy, name, parameter.clone())
+    return copies[module]
+
+
+def test_replicas_of_data_parallel_pass_gradients_to_the_parameters():
+    net = column(3, [True] * 3)
+    x, olds, _ = inputs(3, [True] * 3, False)
+    grads = [
+        torch.autograd.grad(sum(s.square().sum() for s in run(x, olds)), list(net.parameters()))
+        for run in (net, replica(net))
+    ]
+    torch.testing.assert_close(*grads, rtol=1e-10, atol=1e-12)
+
+
 def test_memory_does_not_keep_the_levels_activations():
     """A reversible column keeps its input, states and parameters; a plain one also what happens inside."""
     kept = {}

@@ -106,7 +106,7 @@ def test_perceptual_loss_looks_at_the_last_full_output():
 
 
 def test_nothing_to_train_for_is_an_error():
-    with pytest.raises(UserError, match='neither pixel_opt nor perceptual_opt'):
+    with pytest.raises(UserError, match='needs pixel_opt or perceptual_opt'):
         make_model(pixel_opt=None)
 
 
