@@ -15,6 +15,8 @@ setup(
     description='DeepRFTv2, reversible image deblurring with Fourier kernel estimators, for BasicSR',
     long_description=README.read_text('utf-8') if README.exists() else '',
     long_description_content_type='text/markdown',
+    author='The DeepRFTv2 plugin developers',
+    project_urls={'Paper': 'https://arxiv.org/abs/2511.21132', 'BasicSR': 'https://github.com/XPixelGroup/BasicSR'},
     license='Apache-2.0',
     keywords='image deblurring, image restoration, blind deconvolution, blur kernel, BasicSR, PyTorch',
     classifiers=[

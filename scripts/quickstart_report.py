@@ -19,8 +19,6 @@ import matplotlib.pyplot as plt  # noqa: E402
 DATA = Path('datasets/quickstart')
 WEIGHTS = Path('experiments/train_quickstart/models/net_g_latest.pth')
 PICTURE = Path('results/quickstart.png')
-SHOWN = 'astronaut_02'
-"""The held-out picture with the longest kernel."""
 
 
 def main():
@@ -28,8 +26,10 @@ def main():
     net = load_network(WEIGHTS)
     samples = {sample['lq_path']: sample for sample in held_out()}
     restored = {name: restore(net, sample['lq'][None])[0] for name, sample in samples.items()}
-    print_table(samples, restored)
-    draw(net, samples[SHOWN], restored[SHOWN], np.load(DATA / 'test_kernels.npz')[SHOWN])
+    scores = {name: score(sample, restored[name]) for name, sample in samples.items()}
+    print_table(scores)
+    shown = max(scores, key=lambda name: scores[name][1] - scores[name][0])
+    draw(net, samples[shown], restored[shown], np.load(DATA / 'test_kernels.npz')[shown])
     print(f'\nwrote {PICTURE}')
 
 
@@ -42,26 +42,18 @@ def held_out():
     return [dataset[i] for i in range(len(dataset))]
 
 
-def print_table(samples, restored):
-    """PSNR and SSIM as `basicsr test` takes them: on 8-bit RGB."""
+def score(sample, restored):
+    """PSNR of the blurry and the restored picture, then SSIM, as `basicsr test` takes them: on 8-bit RGB."""
     from basicsr.metrics import calculate_psnr, calculate_ssim
 
-    rows = []
-    for name, sample in samples.items():
-        sharp = to_bytes(sample['gt'])
-        rows.append(
-            (
-                name,
-                *(
-                    metric(to_bytes(image), sharp, crop_border=0)
-                    for metric in (calculate_psnr, calculate_ssim)
-                    for image in (sample['lq'], restored[name])
-                ),
-            )
-        )
-    rows.append(('mean', *(sum(column) / len(rows) for column in zip(*(row[1:] for row in rows), strict=True))))
+    images, sharp = [to_bytes(image) for image in (sample['lq'], restored)], to_bytes(sample['gt'])
+    return [metric(image, sharp, crop_border=0) for metric in (calculate_psnr, calculate_ssim) for image in images]
+
+
+def print_table(scores):
+    rows = {**scores, 'mean': np.mean(list(scores.values()), axis=0)}
     print(f'\n{"held-out picture":18}{"PSNR blurry":>13}{"restored":>10}{"gain":>8}{"SSIM blurry":>14}{"restored":>10}')
-    for name, blurry, better, ssim, better_ssim in rows:
+    for name, (blurry, better, ssim, better_ssim) in rows.items():
         print(f'{name:18}{blurry:13.2f}{better:10.2f}{better - blurry:+8.2f}{ssim:14.4f}{better_ssim:10.4f}')
 
 
@@ -71,12 +63,16 @@ def to_bytes(image):
 
 
 def draw(net, sample, restored, kernel):
-    """A held-out picture and its kernel, the kernels that the estimator holds, and a truly blurred photograph."""
+    """A held-out picture with its kernel, the kernels that the estimator holds, and a truly blurred photograph."""
     clock = to_tensor(cv2.cvtColor(cv2.imread(str(photograph(TRULY_BLURRED))), cv2.COLOR_BGR2RGB))
     figure = plt.figure(figsize=(10, 9.2), layout='constrained')
     pictures, kernels, photographs = figure.subfigures(3, 1, height_ratios=[1, 0.48, 0.83])
 
-    panels = (('blurry', sample['lq']), ('restored', restored), ('sharp', sample['gt']))
+    panels = (
+        ('blurry (of the held-out pictures the one that gains most)', sample['lq']),
+        ('restored', restored),
+        ('sharp', sample['gt']),
+    )
     show(pictures.subplots(1, 3), [(title, to_bytes(image)) for title, image in panels])
     kernels.suptitle(
         "the true kernel, and point spread functions of the estimator's strongest channels:\n"

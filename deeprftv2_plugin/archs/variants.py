@@ -31,4 +31,5 @@ VARIANTS = {
         'half_decoder': _TINY_NAF_ENCODER[::-1],
     },
 }
-"""'B' (30.1 M parameters) and 'S' (21.2 M) are the paper's; 'T' (0.7 M) is made for a CPU and a quick look."""
+"""'B' (30.1 M parameters) is the authors' for GoPro. 'S' (21.2 M) has the size of theirs for defocus, which takes means
+over windows besides: name its blocks LocalNAF and give train_size for those. 'T' (0.7 M) is made for a CPU."""
