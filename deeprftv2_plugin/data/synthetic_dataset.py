@@ -34,7 +34,7 @@ class SyntheticBlurDataset(Dataset):
             samples_per_image: How often a picture counts, each time blurred anew; 100 in training and else 1
                 when absent.
             seed: Decides crops, kernels and noise; 0 when absent.
-            kernel_length: Least and greatest length of the camera's path in pixels; [6, 14] when absent.
+            kernel_length: Least and greatest length of the camera's path in pixels; [4, 10] when absent.
             kernel_anxiety: Least and greatest anxiety of `camera_shake`; [0, 0.003] when absent.
             shot_noise: Variance of the photon noise at full intensity; 1e-4 when absent.
             read_noise: Standard deviation of the read noise in linear light; 5e-4 when absent.
@@ -51,7 +51,7 @@ class SyntheticBlurDataset(Dataset):
         self.use_flip, self.use_rot = opt.get('use_flip', True), opt.get('use_rot', True)
         self.samples_per_image = opt.get('samples_per_image', 100 if self.training else 1)
         self.seed = opt.get('seed', 0)
-        self.length = _range('kernel_length', opt.get('kernel_length', [6, 14]), least=1)
+        self.length = _range('kernel_length', opt.get('kernel_length', [4, 10]), least=1)
         self.anxiety = _range('kernel_anxiety', opt.get('kernel_anxiety', [0, 0.003]), least=0)
         self.noise = {'shot': opt.get('shot_noise', 1e-4), 'read': opt.get('read_noise', 5e-4)}
         if opt.get('dataroot_gt'):

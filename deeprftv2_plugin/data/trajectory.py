@@ -85,7 +85,7 @@ def rasterise(path: np.ndarray, size: int) -> np.ndarray:
 
 
 def random_kernel(
-    rng: np.random.Generator, length: tuple[float, float] = (6, 14), anxiety: tuple[float, float] = (0, 0.003)
+    rng: np.random.Generator, length: tuple[float, float] = (4, 10), anxiety: tuple[float, float] = (0, 0.003)
 ) -> np.ndarray:
     """Kernel of a random camera shake, whose path length (pixels) and anxiety are uniform in the two ranges.
 
