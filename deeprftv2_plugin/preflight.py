@@ -6,7 +6,7 @@ import os
 from deeprftv2_plugin import checkpoints
 from deeprftv2_plugin.data.sources import describe_missing
 from deeprftv2_plugin.errors import UserError
-from deeprftv2_plugin.option_section import Section
+from deeprftv2_plugin.options.section import Section
 
 
 def check(opt: dict, path: str):

@@ -58,13 +58,14 @@ def run(args: argparse.Namespace, is_train: bool):
 
 def prepare(args, is_train):
     """Reads and checks the options. All processes of a node find the same, so the first one says it."""
-    from deeprftv2_plugin import option_checks, preflight, registration  # here, so that --help need not wait for them
+    from deeprftv2_plugin import preflight, registration  # here, so that --help need not wait for them
+    from deeprftv2_plugin.options import checks
 
     try:
         opt = options.load(args.opt, args.force_yml)
         registration.register()
         registration.import_modules(opt.get('custom_imports') or [])
-        option_checks.validate(opt, args.opt, is_train, args.force_yml)
+        checks.validate(opt, args.opt, is_train, args.force_yml)
         preflight.check(opt, args.opt)
     except UserError:
         if os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID', '0')) != '0':

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
-from deeprftv2_plugin import option_keys
 from deeprftv2_plugin.errors import UserError, nearest
+from deeprftv2_plugin.options import keys
 
 
 class Section:
@@ -43,7 +43,7 @@ class Section:
             if self.values.get(key) is None:
                 self.fail('is missing', key)
 
-    def admit(self, known: Iterable[str], reads: option_keys.Reads | None = None):
+    def admit(self, known: Iterable[str], reads: keys.Reads | None = None):
         """Fails for the first key that is neither known nor perhaps read."""
         known = set(known)
         for key in self.values:
@@ -75,7 +75,7 @@ class Section:
             given: Arguments that are no options.
             further: Keys that are no arguments.
         """
-        arguments = option_keys.arguments(target, given)
+        arguments = keys.arguments(target, given)
         if not arguments.any:
             self.admit({'type', *further, *arguments.known})
         self.demand(*sorted(arguments.required))

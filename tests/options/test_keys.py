@@ -4,7 +4,7 @@ import pytest
 from torch import nn, optim
 
 from deeprftv2_plugin import compat
-from deeprftv2_plugin.option_keys import Reads, arguments, reads
+from deeprftv2_plugin.options.keys import Reads, arguments, reads
 
 
 @pytest.fixture

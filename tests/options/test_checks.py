@@ -7,7 +7,7 @@ import pytest
 import deeprftv2_plugin
 from deeprftv2_plugin import options
 from deeprftv2_plugin.errors import UserError
-from deeprftv2_plugin.option_checks import validate
+from deeprftv2_plugin.options.checks import validate
 
 OPTIONS = Path(deeprftv2_plugin.__file__).parents[1] / 'options'
 TRAIN, TEST = str(OPTIONS / 'train_gopro.yml'), str(OPTIONS / 'test_gopro.yml')

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from deeprftv2_plugin import options
-from deeprftv2_plugin.option_keys import reads
-from deeprftv2_plugin.option_section import Section
+from deeprftv2_plugin.options import files
+from deeprftv2_plugin.options.keys import reads
+from deeprftv2_plugin.options.section import Section
 
 # What BasicSR writes into the options itself
 DERIVED = {'dist', 'rank', 'world_size', 'is_train', 'root_path', 'auto_resume'}
@@ -27,10 +27,10 @@ def validate(opt: dict, path: str, is_train: bool, overrides: Sequence[str] = ()
     """
     from basicsr.utils import registry
 
-    own = options.parse_file(path)
+    own = files.parse_file(path)
     for override in overrides:
-        options.apply_override(own, override)
-    root = Section(opt, path, own=own if options.BASE in own else None)
+        files.apply_override(own, override)
+    root = Section(opt, path, own=own if files.BASE in own else None)
     check_head(root)
     model = root.registered(registry.MODEL_REGISTRY, 'model_type')
     read = reads(model)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 # packages whose classes read their options themselves, so that helpers in other modules need no looking into
-TRANSPARENT = ('basicsr', __package__)
+TRANSPARENT = ('basicsr', 'deeprftv2_plugin')
 
 
 class Arguments(NamedTuple):

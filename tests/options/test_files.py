@@ -5,8 +5,9 @@ import sys
 import pytest
 import yaml
 
-from deeprftv2_plugin import compat, options
+from deeprftv2_plugin import compat
 from deeprftv2_plugin.errors import UserError
+from deeprftv2_plugin.options import files as options
 
 
 @pytest.fixture
