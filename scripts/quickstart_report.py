@@ -68,7 +68,7 @@ def draw(net, sample, restored, kernel):
     figure = plt.figure(figsize=(10, 9.2), layout='constrained')
     pictures, kernels, photographs = figure.subfigures(3, 1, height_ratios=[1, 0.5, 0.8])
 
-    pictures.suptitle('the part of the held-out pictures that has gained most', fontsize=9)
+    pictures.suptitle('the most improved part of the held-out picture that has gained most', fontsize=9)
     part = most_improved(sample, restored)
     panels = (('blurry', sample['lq']), ('restored', restored), ('sharp', sample['gt']))
     show(pictures.subplots(1, 3), [(title, to_bytes(image[part])) for title, image in panels])

@@ -15,8 +15,6 @@ from deeprftv2_plugin.inference import restore
 from deeprftv2_plugin.losses import FourierLoss, MultiScaleLoss
 from tests.golden.reference_weights import reference_images, reference_state_dict
 
-pytestmark = pytest.mark.filterwarnings('ignore:network settings without effect')
-
 FOLDER = Path(__file__).parent / 'golden'
 CASES = ('tiny_naf', 'tiny_evs', 'tiny_widths', 'tiny_tiles', 'tiny_kernel_windows', 'tiny_local')
 

@@ -22,7 +22,6 @@ def official_shapes(name):
     }
 
 
-@pytest.mark.filterwarnings('ignore:network settings without effect')
 @pytest.mark.parametrize(
     ('options', 'keys', 'variant'),
     [
@@ -100,7 +99,6 @@ def test_settings_that_cannot_be_honoured(change, message):
         from_official_options(OPTIONS['gopro_train'] | change)
 
 
-@pytest.mark.filterwarnings('ignore:network settings without effect')
 def test_missing_settings():
     options = {key: value for key, value in OPTIONS['gopro_train'].items() if key != 'dims'}
     with pytest.raises(UserError, match='dims is missing'):
