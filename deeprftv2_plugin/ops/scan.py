@@ -108,19 +108,20 @@ def _backward(raw, u, A, B, C, dy, entries):
     wanted = _carry(_decay(elapsed[-1], A), wanted, backwards=True)
     del elapsed, reach
 
-    dx, dstep, dB, dC, dA = (torch.zeros_like(t) for t in (x, step, b, c, A))
+    # Part by part the gradients take the place of what is no longer needed: by x that of g, by B and C that of b and c.
+    dstep, dA = torch.empty_like(step), torch.zeros_like(A)
     for rows, entry in zip(reversed(chunks.parts), reversed(entries), strict=True):
         decay = _decay(step[rows], A)
         states = x[rows, ..., None, :] * b[rows, ..., None]
         _run(entry, decay.unbind(), states.unbind())
-        dC[rows] = torch.matmul(states, g[rows, ..., None]).squeeze(-1)
 
         adjoint = g[rows, ..., None, :] * c[rows, ..., None]
         adjoint[-1] += wanted
         _run(adjoint[-1], reversed(decay[1:].unbind()), reversed(adjoint[:-1].unbind()))
         wanted = decay[0] * adjoint[0]
-        dx[rows] = _sum_states(adjoint, b[rows])
-        dB[rows] = torch.matmul(adjoint, x[rows, ..., None]).squeeze(-1)
+        c[rows] = torch.matmul(states, g[rows, ..., None]).squeeze(-1)
+        g[rows] = _sum_states(adjoint, b[rows])
+        b[rows] = torch.matmul(adjoint, x[rows, ..., None]).squeeze(-1)
 
         decay.mul_(adjoint)
         decay[0] *= entry
@@ -128,7 +129,7 @@ def _backward(raw, u, A, B, C, dy, entries):
         del states, adjoint
         dstep[rows] = (decay * A).sum(-2)
         dA += decay.mul_(step[rows, ..., None, :]).sum((0, 1, 2))
-    return (*map(chunks.join, (dx, dstep)), dA, *map(chunks.join, (dB, dC)))
+    return (*map(chunks.join, (g, dstep)), dA, *map(chunks.join, (b, c)))
 
 
 def _decay(step, A):
@@ -161,7 +162,7 @@ class _Chunks:
         self.parts = [slice(start, start + size) for start in range(0, self.length, size)]
 
     def split(self, x):
-        """(batch, rows, total) to (length, batch, count, rows); the end is filled with zeros."""
+        """A copy of (batch, rows, total) as (length, batch, count, rows); the end is filled with zeros."""
         x = F.pad(x, (0, self.length * self.count - self.total))
         return x.unflatten(-1, (self.count, self.length)).permute(3, 0, 2, 1).contiguous()
 
