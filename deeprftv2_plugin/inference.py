@@ -13,6 +13,7 @@ from deeprftv2_plugin.ops.pyramid import half_scale
 from deeprftv2_plugin.ops.tiles import TileGrid, blend_tiles, pair
 
 SMALLEST = 8  # pixels a side
+OVERLAP = 48
 
 
 @torch.no_grad()
@@ -20,7 +21,7 @@ def restore(
     net: nn.Module | str | os.PathLike,
     x: Tensor,
     tile: int | Sequence[int] | None = None,
-    overlap: int | Sequence[int] = 48,
+    overlap: int | Sequence[int] = OVERLAP,
     ensemble: bool = False,
 ) -> Tensor:
     """Restore a batch of pictures of any height and width from 8 pixels up.
@@ -67,7 +68,9 @@ def restore(
         return sum(turned) / 8
 
 
-def check_tiles(net: nn.Module, tile: int | Sequence[int] | None, overlap: int | Sequence[int]) -> None:
+def check_tiles(
+    net: nn.Module, tile: int | Sequence[int] | None = None, overlap: int | Sequence[int] = OVERLAP
+) -> None:
     """See whether a network can work on such tiles; arguments as for `restore`.
 
     Raises:

@@ -47,7 +47,7 @@ class DeepRFTv2Model(SRModel):
                 'the size of a picture; leave them out or set scale: 1.'
             )
         super().__init__(opt)
-        check_tiles(self.get_bare_model(self.net_g), val_opt.get('tile'), val_opt.get('overlap') or 0)
+        check_tiles(self.get_bare_model(self.net_g), **self.tiles())
 
     def init_training_settings(self):
         train_opt = self.opt['train']
@@ -158,9 +158,13 @@ class DeepRFTv2Model(SRModel):
 
     def restore(self, net, x):
         """Pictures (N, C, H, W) through a network by the tiles, overlap and ensemble of the options."""
+        ensemble = (self.opt.get('val') or {}).get('ensemble') or False
+        return restore(net, x, ensemble=ensemble, **self.tiles())
+
+    def tiles(self):
+        """The tile and the overlap of the options; what is absent there keeps the default of ``restore``."""
         val_opt = self.opt.get('val') or {}
-        given = [key for key in ('tile', 'overlap', 'ensemble') if val_opt.get(key) is not None]
-        return restore(net, x, **{key: val_opt[key] for key in given})
+        return {key: val_opt[key] for key in ('tile', 'overlap') if val_opt.get(key) is not None}
 
     def nondist_validation(self, dataloader, current_iter, tb_logger, save_img):
         """BasicSR's, for data sets without ground truth too: there, metrics that compare are left out."""
