@@ -37,6 +37,7 @@ setup(
         'Topic :: Scientific/Engineering :: Image Processing',
     ],
     packages=find_packages(include=['deeprftv2_plugin', 'deeprftv2_plugin.*']),
+    package_data={'deeprftv2_plugin.ops.backends': ['cpp/*']},
     python_requires='>=3.10',
     install_requires=[
         'torch>=2.6',  # the first whose torch.load refuses code by default
@@ -52,8 +53,9 @@ setup(
         'tqdm',
     ],
     extras_require={
+        'bench': ['mambapy', 'matplotlib'],
         'demo': ['matplotlib', 'scikit-image'],
-        'test': ['pytest', 'pytest-xdist', 'scikit-image', 'scipy'],
+        'test': ['pytest', 'pytest-xdist', 'scikit-image', 'scipy', 'triton; sys_platform == "linux"'],
         'dev': ['build', 'ruff'],
     },
     entry_points={'console_scripts': ['basicsr = deeprftv2_plugin.cli:main', 'deeprftv2 = deeprftv2_plugin.cli:main']},

@@ -40,5 +40,5 @@ install 'torch' torch torchvision
 # BasicSR's setup needs these at hand while it is built, and says so nowhere
 install 'what BasicSR is built with' cython numpy setuptools wheel
 install 'BasicSR' --no-build-isolation basicsr
-install 'the plugin' --no-build-isolation --editable '.[demo,test,dev]'
+install 'the plugin' --no-build-isolation --editable '.[bench,demo,test,dev]'
 echo "$made_from" >"$stamp"

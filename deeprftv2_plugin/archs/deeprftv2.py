@@ -210,6 +210,7 @@ class DeepRFTv2(nn.Module):
                 f'the half-scale picture of {height}x{width} must be {height // 2}x{width // 2}, found '
                 f'{half.shape[-2]}x{half.shape[-1]}'
             )
+        x, half = (t.contiguous(memory_format=torch.channels_last) for t in (x, half))
         carry = None
         for stage in self.stages:
             result = stage(x, half, carry)

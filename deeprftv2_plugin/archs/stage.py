@@ -9,6 +9,7 @@ from deeprftv2_plugin.errors import UserError
 from deeprftv2_plugin.layers.blocks import Blocks
 from deeprftv2_plugin.layers.fourier_kernel_estimator import Estimate, FourierKernelEstimator
 from deeprftv2_plugin.layers.level import Level
+from deeprftv2_plugin.layers.pointwise import Pointwise
 from deeprftv2_plugin.layers.resample import downsample, upsample
 from deeprftv2_plugin.layers.reversible import Column
 
@@ -61,7 +62,7 @@ class Stage(nn.Module):
         super().__init__()
         full, half = width
         self.full_embed, self.half_embed = (nn.Conv2d(in_channels, c, 3, padding=1, bias=False) for c in width)
-        self.full_join, self.half_join = (nn.Conv2d(2 * c, c, 1) if follows else None for c in width)
+        self.full_join, self.half_join = (Pointwise(2 * c, c) if follows else None for c in width)
 
         def columns(channels, scale, **merge):
             windows = [_LevelWindows(train_size, scan_window, scale, level) for level in range(3)]
@@ -74,7 +75,7 @@ class Stage(nn.Module):
         self.half_encoder, self.half_decoder = columns(half, 'half', merges=True)
         self.full_to_half = nn.ModuleList(downsample(k * full, k * half) for k in (1, 2, 4))
         self.half_to_latent = downsample(half, 4 * full)
-        self.latent_join = nn.Conv2d(8 * full, 4 * full, 1)
+        self.latent_join = Pointwise(8 * full, 4 * full)
         self.full_head, self.half_head = (nn.Conv2d(c, out_channels, 3, padding=1) for c in width)
 
         def estimator(scale):

@@ -1,6 +1,7 @@
 """The command `basicsr` (also `deeprftv2` and `python -m deeprftv2_plugin`)."""
 
 import argparse
+import os
 import platform
 import sys
 from importlib import metadata
@@ -22,6 +23,8 @@ def main(argv: list[str] | None = None) -> int:
         int: Exit status: 0, 1 after wrong input (its sentence on stderr), 130 after Ctrl-C. A wrong command
             line exits with 2 by itself.
     """
+    # Threads that spin while they wait take the cores from those they wait for, where others compute here too.
+    os.environ.setdefault('OMP_WAIT_POLICY', 'passive')  # read when PyTorch is imported, which is still to come
     args = make_parser().parse_args(argv)
     try:
         args.run(args)
@@ -68,6 +71,8 @@ class Version(argparse.Action):
     def __call__(self, parser, namespace, values, option_string=None):
         import torch
 
+        from deeprftv2_plugin.ops import backends
+
         try:
             basicsr = metadata.version('basicsr')
         except metadata.PackageNotFoundError:
@@ -75,7 +80,7 @@ class Version(argparse.Action):
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'
         print(
             f'deeprftv2-plugin {__version__}\nBasicSR {basicsr}\ntorch {torch.__version__}\n'
-            f'Python {platform.python_version()}\ndevice {device}'
+            f'Python {platform.python_version()}\ndevice {device}\nbackends {backends.describe()}'
         )
         parser.exit()
 

@@ -59,6 +59,7 @@ def run(args: argparse.Namespace, is_train: bool):
 def prepare(args, is_train):
     """Reads and checks the options. All processes of a node find the same, so the first one says it."""
     from deeprftv2_plugin import preflight, registration  # here, so that --help need not wait for them
+    from deeprftv2_plugin.ops import backends
     from deeprftv2_plugin.options import checks
 
     try:
@@ -67,6 +68,7 @@ def prepare(args, is_train):
         registration.import_modules(opt.get('custom_imports') or [])
         checks.validate(opt, args.opt, is_train, args.force_yml)
         preflight.check(opt, args.opt)
+        backends.describe()  # raises where one is forced that cannot be used
     except UserError:
         if os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID', '0')) != '0':
             time.sleep(10)  # the first process ends with the sentence, and the launcher ends this one

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from deeprftv2_plugin.errors import UserError, nearest
@@ -80,9 +81,10 @@ class Blocks(nn.ModuleList):
                 x = block(x)
             return x
         for index, block in enumerate(self):
-            x = block(x.flip(-2, -1) if index % 2 else x.transpose(-2, -1))
+            x = x.flip(-2, -1) if index % 2 else x.transpose(-2, -1)
+            x = block(x.contiguous(memory_format=torch.channels_last))
         if len(self) % 4 in (2, 3):
             x = x.flip(-2, -1)
         if len(self) % 4 in (1, 2):
             x = x.transpose(-2, -1)
-        return x
+        return x.contiguous(memory_format=torch.channels_last)

@@ -5,9 +5,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from deeprftv2_plugin.layers.level import Level
 from deeprftv2_plugin.layers.norm import LayerNorm2d
+from deeprftv2_plugin.layers.pointwise import Pointwise, pointwise
 from deeprftv2_plugin.layers.reversible import Column
 from deeprftv2_plugin.layers.scan_mixer import ScanBlock
 from deeprftv2_plugin.ops.precision import at_least_float32
@@ -48,7 +50,7 @@ class FourierKernelEstimator(nn.Module):
         window: Height and width of the kernels' reach: larger maps are cut into windows with kernels of their own, side
             by side in training and overlapping in evaluation. None for one kernel over the whole map.
         overlap: Pixels by which windows overlap in evaluation.
-        reversible: Let the kernel column recompute its activations in the backward pass.
+        reversible: Recompute the activations of the kernel column, and of what follows it, in the backward pass.
 
     References:
         DeepRFTv2, arXiv 2511.21132: P = Conv(F^-1(R(r) * r) + d), its kernel-level learning.
@@ -69,9 +71,9 @@ class FourierKernelEstimator(nn.Module):
         super().__init__()
         width = width or channels
         self.window, self.overlap = window, overlap
-        self.kernel_proj = nn.Conv2d(channels, width, 1, bias=False)
-        self.feature_proj = nn.Conv2d(channels, channels, 1, bias=False)
-        self.intro = nn.Conv2d(2 * width, width, 1, bias=False)
+        self.kernel_proj = Pointwise(channels, width, bias=False)
+        self.feature_proj = Pointwise(channels, channels, bias=False)
+        self.intro = Pointwise(2 * width, width, bias=False)
         levels = [
             Level(
                 nn.Sequential(*(ScanBlock(width) for _ in range(depth))),
@@ -84,8 +86,8 @@ class FourierKernelEstimator(nn.Module):
             levels, [width] * len(depths), [follows] * len(depths), coupled=True, reversible=reversible
         )
         self.norm = LayerNorm2d(width) if norm else nn.Identity()
-        self.to_otf = nn.Conv2d(width, 2 * channels, 1)
-        self.fuse = nn.Conv2d(2 * channels, channels, 1, bias=False)
+        self.to_otf = Pointwise(width, 2 * channels)
+        self.fuse = Pointwise(2 * channels, channels, bias=False)
         self.to_image = nn.Conv2d(channels, image_channels, 3, padding=1)
 
     def forward(self, x: Tensor, image: Tensor, states: Sequence[Tensor] | None = None) -> Estimate:
@@ -96,15 +98,23 @@ class FourierKernelEstimator(nn.Module):
             image: Blurry picture of shape (N, image_channels, h, w), in [0, 1].
             states: The states of the estimator before, where this one follows another.
         """
-        pieces, put_together = self._cut(torch.cat([self.kernel_proj(x), self.feature_proj(x)], 1))
+        projected = pointwise(x, torch.cat([self.kernel_proj.weight, self.feature_proj.weight]))
+        pieces, put_together = self._cut(projected)
         kernel_feature, feature = pieces.split([self.kernel_proj.out_channels, self.feature_proj.out_channels], 1)
         size = feature.shape[-2:]
         spectrum = torch.fft.rfft2(at_least_float32(kernel_feature))
         previous = [None] * len(self.column.levels) if states is None else states
         states = self.column(self.intro(torch.cat([spectrum.real, spectrum.imag], 1)), previous)
-        otf = torch.complex(*at_least_float32(self.to_otf(self.norm(states[-1]))).chunk(2, 1))
-        convolved = put_together(torch.fft.irfft2(torch.fft.rfft2(at_least_float32(feature)) * otf, s=size))
-        feature = self.fuse(torch.cat([convolved, x], 1))
+
+        def convolve(kernel_state, feature, x):
+            otf = torch.complex(*at_least_float32(self.to_otf(self.norm(kernel_state))).chunk(2, 1))
+            convolved = put_together(torch.fft.irfft2(torch.fft.rfft2(at_least_float32(feature)) * otf, s=size))
+            return self.fuse(torch.cat([convolved, x], 1)), otf
+
+        if self.column.reversible and torch.is_grad_enabled():
+            feature, otf = checkpoint(convolve, states[-1], feature, x, use_reentrant=False, preserve_rng_state=False)
+        else:
+            feature, otf = convolve(states[-1], feature, x)
         return Estimate(feature, self.to_image(feature) + image, states, otf)
 
     def _cut(self, x):

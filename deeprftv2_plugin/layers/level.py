@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from deeprftv2_plugin.layers.pointwise import Pointwise
+
 
 class Level(nn.Module):
     """Blocks between two optional changes of resolution, with an optional second input.
@@ -25,7 +27,7 @@ class Level(nn.Module):
     ):
         super().__init__()
         self.before = before or nn.Identity()
-        self.merge = nn.Conv2d(2 * channels, channels, 1) if merges else None
+        self.merge = Pointwise(2 * channels, channels) if merges else None
         self.blocks = blocks
         self.after = after or nn.Identity()
 

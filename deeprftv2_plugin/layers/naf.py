@@ -4,14 +4,10 @@ import torch
 from torch import Tensor, nn
 
 from deeprftv2_plugin.layers.norm import LayerNorm2d
+from deeprftv2_plugin.layers.pointwise import Pointwise
 from deeprftv2_plugin.layers.scan_mixer import SelectiveScanMixer
+from deeprftv2_plugin.ops.gates import depthwise_gate, simple_gate
 from deeprftv2_plugin.ops.pooling import local_mean
-
-
-def simple_gate(x: Tensor) -> Tensor:
-    """The product of the first and the second half of the channels."""
-    first, second = x.chunk(2, dim=1)
-    return first * second
 
 
 class NAFBlock(nn.Module):
@@ -33,23 +29,26 @@ class NAFBlock(nn.Module):
         super().__init__()
         self.pool_window = pool_window
         self.norm1 = LayerNorm2d(channels)
-        self.conv1 = nn.Conv2d(channels, 2 * channels, 1)
+        self.conv1 = Pointwise(channels, 2 * channels)
         self.conv2 = nn.Conv2d(2 * channels, 2 * channels, 3, padding=1, groups=2 * channels)
-        self.attention = nn.Conv2d(channels, channels, 1)
-        self.conv3 = nn.Conv2d(channels, channels, 1)
+        self.attention = Pointwise(channels, channels)
+        self.conv3 = Pointwise(channels, channels)
         self.norm2 = LayerNorm2d(channels)
-        self.conv4 = nn.Conv2d(channels, 2 * channels, 1)
-        self.conv5 = nn.Conv2d(channels, channels, 1)
+        self.conv4 = Pointwise(channels, 2 * channels)
+        self.conv5 = Pointwise(channels, channels)
         self.beta = nn.Parameter(torch.zeros(1, channels, 1, 1))
         self.gamma = nn.Parameter(torch.zeros(1, channels, 1, 1))
 
-    def mix(self, x: Tensor) -> Tensor:
+    def mix(self, x: Tensor, scale: Tensor) -> Tensor:
+        """The mixing of pixels, times a scale (1, channels, 1, 1)."""
         mean = x.mean((2, 3), keepdim=True) if self.pool_window is None else local_mean(x, self.pool_window)
-        return self.conv3(x * self.attention(mean))
+        return self.conv3(x * self.attention(mean), scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x + self.beta * self.mix(simple_gate(self.conv2(self.conv1(self.norm1(x)))))
-        return y + self.gamma * self.conv5(simple_gate(self.conv4(self.norm2(y))))
+        gated = depthwise_gate(self.conv1(self.norm1(x)), self.conv2.weight, self.conv2.bias)
+        y = x + self.mix(gated, self.beta)
+        gated = simple_gate(self.conv4(self.norm2(y)))
+        return y + self.conv5(gated, self.gamma)
 
 
 class NAFScanBlock(NAFBlock):
@@ -71,6 +70,6 @@ class NAFScanBlock(NAFBlock):
         self.scan_weight = nn.Parameter(torch.zeros(1, channels, 1, 1))
         self.scan_gain = nn.Parameter(torch.ones(1, channels, 1, 1))
 
-    def mix(self, x: Tensor) -> Tensor:
-        scanned = self.scan(self.norm_scan(x)) * (self.scan_gain + 1)
-        return self.local_weight * super().mix(x) + self.scan_weight * scanned
+    def mix(self, x: Tensor, scale: Tensor) -> Tensor:
+        scanned = self.scan(self.norm_scan(x), scale * self.scan_weight * (self.scan_gain + 1))
+        return super().mix(x, scale * self.local_weight) + scanned

@@ -1,8 +1,9 @@
 """Normalisation over channels."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from deeprftv2_plugin.ops.normalisation import layer_norm
 
 
 class LayerNorm2d(nn.Module):
@@ -20,5 +21,4 @@ class LayerNorm2d(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, self.eps)
-        return y.permute(0, 3, 1, 2)
+        return layer_norm(x, self.weight, self.bias, self.eps)

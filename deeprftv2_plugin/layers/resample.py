@@ -2,6 +2,8 @@
 
 from torch import nn
 
+from deeprftv2_plugin.layers.pointwise import Pointwise
+
 
 def downsample(in_channels: int, out_channels: int) -> nn.Module:
     """Halve height and width: a convolution of 2x2 with stride 2."""
@@ -10,4 +12,4 @@ def downsample(in_channels: int, out_channels: int) -> nn.Module:
 
 def upsample(in_channels: int, out_channels: int) -> nn.Module:
     """Double height and width: a convolution of 1x1 to four times the channels, shuffled into pixels."""
-    return nn.Sequential(nn.Conv2d(in_channels, 4 * out_channels, 1, bias=False), nn.PixelShuffle(2))
+    return nn.Sequential(Pointwise(in_channels, 4 * out_channels, bias=False), nn.PixelShuffle(2))

@@ -16,6 +16,7 @@ from deeprftv2_plugin.models.ema import update_average
 from deeprftv2_plugin.models.losses import MultiScaleLoss
 from deeprftv2_plugin.models.optimisers import advance, build_optimiser, build_schedule
 from deeprftv2_plugin.models.progress import ProgressBar
+from deeprftv2_plugin.ops import backends
 
 
 class DeepRFTv2Model(SRModel):
@@ -47,6 +48,7 @@ class DeepRFTv2Model(SRModel):
                 'the size of a picture; leave them out or set scale: 1.'
             )
         super().__init__(opt)
+        get_root_logger().info(f'Backends in the order of preference: {backends.describe()}.')
         check_tiles(self.get_bare_model(self.net_g), **self.tiles())
 
     def init_training_settings(self):
@@ -91,13 +93,16 @@ class DeepRFTv2Model(SRModel):
 
     def optimize_parameters(self, current_iter):
         self.optimizer_g.step(self.compute_gradients)
-        self.log_dict = self.reduce_loss_dict(self.terms)
         if self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
         if self.progress is None:
             total = int(self.opt['train']['total_iter'])
             self.progress = ProgressBar(total, current_iter - 1, visible=self.opt['rank'] == 0)
-        self.progress.advance(current_iter, self.log_dict['l_total'], self.get_current_learning_rate()[0])
+        self.progress.advance(current_iter, self.terms['l_total'], self.get_current_learning_rate()[0])
+
+    def get_current_log(self):
+        """The losses of the last iteration, the mean over all processes. Only here does the CPU wait for the GPU."""
+        return self.reduce_loss_dict(self.terms)
 
     def compute_gradients(self):
         """Fill the gradients for the current batch, and ``self.terms`` with what is logged.
@@ -142,11 +147,12 @@ class DeepRFTv2Model(SRModel):
 
     def last_loss(self):
         """The last training loss, the mean over all processes, the same in each; None before the first."""
-        if not hasattr(self, 'log_dict'):
+        if not hasattr(self, 'terms'):
             return None
-        loss = torch.tensor(self.log_dict['l_total'], device=self.device)
+        loss = self.terms['l_total'].clone()
         if self.opt['dist']:
-            torch.distributed.broadcast(loss, src=0)  # BasicSR adds the losses up in the first process only
+            torch.distributed.all_reduce(loss)
+            loss /= self.opt['world_size']
         return loss.item()
 
     def test(self):

@@ -1,0 +1,256 @@
+// The selective scan and its gradients on a CPU.
+//
+// A vector register holds WIDTH channels of a position, so that all their states advance without a shuffle. Work goes by
+// chunks of the sequence that stay in the first-level cache; the backward pass keeps the states at the beginning of every
+// chunk and computes those inside it again.
+
+#include "vectors.h"
+
+namespace {
+
+constexpr int CHUNK = 16;  // 32 would leave no room in 32 KB for what the backward pass keeps of a chunk
+constexpr int MOST_STATES = 64;
+
+int blocks_of(ptrdiff_t channels) { return int((channels + WIDTH - 1) / WIDTH); }
+ptrdiff_t chunks_of(ptrdiff_t length) { return (length + CHUNK - 1) / CHUNK; }
+
+}  // namespace
+
+// What both directions take: sizes, inputs and the states at the beginning of every chunk.
+extern "C" struct Scan {
+    ptrdiff_t batch, length, channels, states;
+    ptrdiff_t position, channel;   // strides of u, delta, y and their gradients; one of them is 1
+    const float *u, *delta;        // (batch, length, channels)
+    const float *rates;            // (channels, states): A / ln 2
+    const float *B, *C;            // (batch, length, states)
+    const float *D, *bias;         // (channels,)
+    float *entries;                // (batch, chunks, blocks, states, WIDTH)
+    ptrdiff_t threads;
+};
+
+extern "C" struct Gradients {
+    const float *dy;               // (batch, length, channels)
+    float *du, *ddelta;            // (batch, length, channels)
+    float *dB, *dC;                // (batch, length, states)
+    float *dA, *dD, *dbias;        // (batch, channels, states), (batch, channels) twice: summed by the caller
+    float *scratch;                // scan_scratch() floats
+};
+
+namespace {
+
+template <int FIXED>
+struct Kernel {
+    static constexpr int ROOM = FIXED ? FIXED : MOST_STATES;
+    const Scan& s;
+    const int N, blocks;
+    const ptrdiff_t chunks;
+    explicit Kernel(const Scan& scan)
+        : s(scan), N(FIXED ? FIXED : int(scan.states)), blocks(blocks_of(scan.channels)), chunks(chunks_of(scan.length)) {}
+
+    int count() const { return FIXED ? FIXED : N; }
+    int lanes(int block) const { return int(least<ptrdiff_t>(WIDTH, s.channels - ptrdiff_t(block) * WIDTH)); }
+
+    // A block's rates with one vector a state.
+    void rates_of(int block, Vec* rates) const {
+        for (int n = 0; n < count(); ++n)
+            for (int i = 0; i < WIDTH; ++i)
+                rates[n][i] = i < lanes(block) ? s.rates[(block * WIDTH + i) * ptrdiff_t(N) + n] : 0.0f;
+    }
+
+    float* entry(ptrdiff_t b, ptrdiff_t chunk, int block) const {
+        return s.entries + ((b * chunks + chunk) * blocks + block) * ptrdiff_t(N) * WIDTH;
+    }
+
+    // WIDTH channels of every position of a chunk, of a map that lies in memory either way.
+    void read(const float* map, ptrdiff_t b, ptrdiff_t chunk, int block, Vec* tile) const {
+        const int size = positions(chunk), width = lanes(block);
+        const float* p = map + b * s.length * s.channels + chunk * CHUNK * s.position + block * WIDTH * s.channel;
+        if (s.channel == 1) {
+            for (int l = 0; l < size; ++l) tile[l] = load(p + l * s.position, width);
+        } else {
+            for (int l = 0; l < size; ++l) tile[l] = Vec{};
+            for (int i = 0; i < width; ++i)
+                for (int l = 0; l < size; ++l) ((float*)tile)[l * WIDTH + i] = p[i * s.channel + l];
+        }
+    }
+
+    void write(float* map, ptrdiff_t b, ptrdiff_t chunk, int block, const Vec* tile) const {
+        const int size = positions(chunk), width = lanes(block);
+        float* p = map + b * s.length * s.channels + chunk * CHUNK * s.position + block * WIDTH * s.channel;
+        if (s.channel == 1) {
+            for (int l = 0; l < size; ++l) store(p + l * s.position, tile[l], width);
+        } else {
+            for (int i = 0; i < width; ++i)
+                for (int l = 0; l < size; ++l) p[i * s.channel + l] = ((const float*)tile)[l * WIDTH + i];
+        }
+    }
+
+    int positions(ptrdiff_t chunk) const { return int(least<ptrdiff_t>(CHUNK, s.length - chunk * CHUNK)); }
+
+    // The steps of a chunk. Apart from the recurrence: there the processor would wait for each of them.
+    void steps_of(ptrdiff_t b, ptrdiff_t chunk, int block, Step* steps) const {
+        const Vec bias = load(s.bias + block * WIDTH, lanes(block));
+        Vec delta[CHUNK];
+        read(s.delta, b, chunk, block, delta);
+        for (int l = 0; l < positions(chunk); ++l) steps[l] = softplus(delta[l] + bias);
+    }
+
+    void forward(ptrdiff_t b, int block, float* y) const {
+        const Vec skip = load(s.D + block * WIDTH, lanes(block));
+        Vec rates[ROOM], h[ROOM], u[CHUNK], out[CHUNK];
+        Step steps[CHUNK];
+        rates_of(block, rates);
+        for (int n = 0; n < count(); ++n) h[n] = Vec{};
+        for (ptrdiff_t chunk = 0; chunk < chunks; ++chunk) {
+            if (s.entries) memcpy(entry(b, chunk, block), h, count() * sizeof(Vec));
+            steps_of(b, chunk, block, steps);
+            read(s.u, b, chunk, block, u);
+            for (int l = 0; l < positions(chunk); ++l) {
+                const ptrdiff_t row = (b * s.length + chunk * CHUNK + l) * N;
+                const Vec step = steps[l].value, x = step * u[l];
+                Vec total = skip * u[l];
+                for (int n = 0; n < count(); ++n) {
+                    h[n] = exp2_of_negative(step * rates[n]) * h[n] + x * s.B[row + n];
+                    total += h[n] * s.C[row + n];
+                }
+                out[l] = total;
+            }
+            write(y, b, chunk, block, out);
+        }
+    }
+
+    // What the backward pass carries of a block from chunk to chunk.
+    struct Carried {
+        Vec adjoint[ROOM];  // gradient by the state that enters the chunk behind
+        Vec dA[ROOM];
+        Vec dD, dbias;
+    };
+
+    // One chunk of a block backwards. `sums` are the vectors, for each position first of dB and then of dC, to be added to.
+    void backward(const Gradients& g, ptrdiff_t b, ptrdiff_t chunk, int block, Carried& c, Vec* sums) const {
+        const int size = positions(chunk);
+        const ptrdiff_t first = (b * s.length + chunk * CHUNK) * N;
+        const Vec skip = load(s.D + block * WIDTH, lanes(block));
+        Vec rates[ROOM], decay[CHUNK][ROOM], before[CHUNK + 1][ROOM], u[CHUNK], dy[CHUNK], du[CHUNK], ddelta[CHUNK];
+        Step steps[CHUNK];
+        rates_of(block, rates);
+        memcpy(before[0], entry(b, chunk, block), count() * sizeof(Vec));
+        steps_of(b, chunk, block, steps);
+        read(s.u, b, chunk, block, u);
+        read(g.dy, b, chunk, block, dy);
+        for (int l = 0; l < size; ++l) {
+            const Vec x = steps[l].value * u[l];
+            const float* B = s.B + first + l * N;
+            for (int n = 0; n < count(); ++n) {
+                decay[l][n] = exp2_of_negative(steps[l].value * rates[n]);
+                before[l + 1][n] = decay[l][n] * before[l][n] + x * B[n];
+            }
+        }
+        for (int l = size - 1; l >= 0; --l) {
+            const Vec step = steps[l].value, x = step * u[l];
+            const float *B = s.B + first + l * N, *C = s.C + first + l * N;
+            Vec dx{}, dstep{};
+            Vec *dB = sums + 2 * l * count(), *dC = dB + count();
+            for (int n = 0; n < count(); ++n) {
+                const Vec adjoint = c.adjoint[n] + dy[l] * C[n];
+                dB[n] += adjoint * x;
+                dC[n] += dy[l] * before[l + 1][n];
+                dx += adjoint * B[n];
+                c.adjoint[n] = adjoint * decay[l][n];
+                const Vec by_exponent = c.adjoint[n] * before[l][n];
+                dstep += by_exponent * rates[n];
+                c.dA[n] += by_exponent * step;
+            }
+            du[l] = dx * step + dy[l] * skip;
+            ddelta[l] = (dstep * splat(0.693147181f) + dx * u[l]) * steps[l].slope;  // the rates are in powers of two
+            c.dD += dy[l] * u[l];
+            c.dbias += ddelta[l];
+        }
+        write(g.du, b, chunk, block, du);
+        write(g.ddelta, b, chunk, block, ddelta);
+    }
+
+    void finish(const Gradients& g, ptrdiff_t b, int block, const Carried& c) const {
+        const ptrdiff_t first = b * s.channels + ptrdiff_t(block) * WIDTH;
+        store(g.dD + first, c.dD, lanes(block));
+        store(g.dbias + first, c.dbias, lanes(block));
+        for (int i = 0; i < lanes(block); ++i)
+            for (int n = 0; n < count(); ++n) g.dA[(first + i) * N + n] = c.dA[n][i];
+    }
+};
+
+// Positions between two meetings of the threads, at which their shares of dB and dC are added up.
+constexpr ptrdiff_t MEETING = 32 * CHUNK;
+
+ptrdiff_t share(const Scan& s) { return MEETING * 2 * s.states; }
+
+template <int FIXED>
+void run_forward(const Scan& s, float* y) {
+    const Kernel<FIXED> kernel(s);
+    const ptrdiff_t tasks = s.batch * kernel.blocks;
+#pragma omp parallel for num_threads(s.threads) schedule(static) if (s.threads > 1)
+    for (ptrdiff_t task = 0; task < tasks; ++task) kernel.forward(task / kernel.blocks, int(task % kernel.blocks), y);
+}
+
+template <int FIXED>
+void run_backward(const Scan& s, const Gradients& g) {
+    typedef typename Kernel<FIXED>::Carried Carried;
+    const Kernel<FIXED> kernel(s);
+    const int N = kernel.count();
+    const ptrdiff_t room = share(s);
+#pragma omp parallel num_threads(s.threads) if (s.threads > 1)
+    {
+#ifdef _OPENMP
+        const int me = omp_get_thread_num(), team = omp_get_num_threads();
+#else
+        const int me = 0, team = 1;
+#endif
+        float* shares = g.scratch;
+        // behind the shares, aligned for vectors: what every block carries
+        Carried* carried = (Carried*)(((size_t)(shares + room * s.threads) + 63) / 64 * 64);
+        const int begin = kernel.blocks * me / team, end = kernel.blocks * (me + 1) / team;
+        for (ptrdiff_t b = 0; b < s.batch; ++b) {
+            for (int block = begin; block < end; ++block) memset((void*)&carried[block], 0, sizeof(Carried));
+            for (ptrdiff_t from = (s.length - 1) / MEETING * MEETING; from >= 0; from -= MEETING) {
+                const ptrdiff_t until = least(s.length, from + MEETING);
+                float* mine = shares + me * room;
+                for (ptrdiff_t chunk = chunks_of(until) - 1; chunk * CHUNK >= from; --chunk) {
+                    Vec sums[CHUNK * 2 * Kernel<FIXED>::ROOM];
+                    const int size = int(least<ptrdiff_t>(CHUNK, s.length - chunk * CHUNK)) * 2 * N;
+                    memset((void*)sums, 0, size * sizeof(Vec));
+                    for (int block = begin; block < end; ++block) kernel.backward(g, b, chunk, block, carried[block], sums);
+                    for (int i = 0; i < size; ++i) mine[(chunk * CHUNK - from) * 2 * N + i] = sum(sums[i]);
+                }
+#pragma omp barrier
+#pragma omp for schedule(static)
+                for (ptrdiff_t l = from; l < until; ++l)
+                    for (int n = 0; n < 2 * N; ++n) {
+                        float total = 0;
+                        for (int t = 0; t < team; ++t) total += shares[t * room + (l - from) * 2 * N + n];
+                        (n < N ? g.dB : g.dC)[(b * s.length + l) * N + n % N] = total;
+                    }
+            }
+            for (int block = begin; block < end; ++block) kernel.finish(g, b, block, carried[block]);
+        }
+    }
+}
+
+}  // namespace
+
+extern "C" {
+
+int scan_most_states() { return MOST_STATES; }
+
+// The number of floats that the states at the beginnings of the chunks take.
+ptrdiff_t scan_entries(const Scan* s) { return s->batch * chunks_of(s->length) * blocks_of(s->channels) * s->states * WIDTH; }
+
+ptrdiff_t scan_scratch(const Scan* s) {
+    const size_t carried = s->states == 8 ? sizeof(Kernel<8>::Carried) : sizeof(Kernel<0>::Carried);
+    return share(*s) * s->threads + ptrdiff_t(carried / sizeof(float)) * blocks_of(s->channels) + 64;
+}
+
+void scan_forward(const Scan* s, float* y) { s->states == 8 ? run_forward<8>(*s, y) : run_forward<0>(*s, y); }
+
+void scan_backward(const Scan* s, const Gradients* g) { s->states == 8 ? run_backward<8>(*s, *g) : run_backward<0>(*s, *g); }
+
+}  // extern "C"

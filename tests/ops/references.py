@@ -1,0 +1,98 @@
+"""What the operations are compared with, and the backends that are."""
+
+from contextlib import contextmanager
+from importlib import import_module
+from typing import NamedTuple
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+NAMES = ('u', 'delta', 'A', 'B', 'C', 'D', 'delta_bias')
+"""The arguments of the scan."""
+
+
+def sequential(u, delta, A, B, C, D, delta_bias):
+    """The recurrence of the scan written out, one position after the other."""
+    step = F.softplus(delta + delta_bias[:, None])
+    h, y = u.new_zeros(*u.shape[:2], A.shape[1]), []
+    for t in range(u.shape[2]):
+        h = torch.exp(step[:, :, t, None] * A) * h + step[:, :, t, None] * B[:, None, :, t] * u[:, :, t, None]
+        y.append((h * C[:, None, :, t]).sum(-1) + D * u[:, :, t])
+    return torch.stack(y, -1)
+
+
+class Backend(NamedTuple):
+    """A backend, and where and in what type it is to compute."""
+
+    name: str
+    device: str
+    dtype: torch.dtype
+    tolerance: float
+    """Of errors, relative to the largest number of a tensor."""
+
+    @property
+    def module(self):
+        return import_module(f'deeprftv2_plugin.ops.backends.{self.name}')
+
+    def __call__(self, operation, *args):
+        if reason := self.module.why_not():
+            pytest.skip(f'{self.name}: {reason}')
+        assert self.module.takes(args[0]) or args[0].dtype.itemsize < 4
+        return getattr(self.module, operation)(*args)
+
+    def inputs(self, tensors):
+        """Copies for this backend that keep the layout in memory and take gradients."""
+        return [_copy(t, t.dtype if t.dtype.itemsize < 4 else self.dtype, self.device) for t in tensors]
+
+
+def _copy(t, dtype, device):
+    whole = t if t._base is None else t._base
+    copy = whole.detach().to(device, dtype, copy=True)
+    return copy.as_strided(t.shape, t.stride(), t.storage_offset()).requires_grad_()
+
+
+BACKENDS = (
+    Backend('pytorch', 'cpu', torch.float64, 1e-12),
+    Backend('pytorch', 'cpu', torch.float32, 1e-5),
+    Backend('native', 'cpu', torch.float32, 1e-5),
+    Backend('triton', 'cuda', torch.float32, 1e-4),
+    Backend('mamba_ssm', 'cuda', torch.float32, 1e-4),
+)
+
+
+def backends_with(operation, **attributes):
+    """The backends that have an operation, and these attributes, as pytest's parameters."""
+    return [
+        pytest.param(
+            backend,
+            id=f'{backend.name} {str(backend.dtype).removeprefix("torch.")}',
+            marks=[pytest.mark.gpu] if backend.device == 'cuda' else [],
+        )
+        for backend in BACKENDS
+        if hasattr(backend.module, operation)
+        and all(getattr(backend, name) == value for name, value in attributes.items())
+    ]
+
+
+def value_and_gradients(function, args, weight):
+    y = function(*args)
+    return y.detach(), *torch.autograd.grad(y, args, weight.to(y))
+
+
+def assert_close(names, ours, expected, tolerance):
+    """Every tensor against the expected one, relative to its largest number."""
+    for name, a, b in zip(names, ours, expected, strict=True):
+        assert a.shape == b.shape and torch.isfinite(a).all(), name
+        error, size = (a.cpu().double() - b).abs().max().item(), b.abs().max().item()
+        assert error <= tolerance * size + 1e-30, f'{name}: off by {error:.1e} of {size:.1e}'
+
+
+@contextmanager
+def threads(count):
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
