@@ -67,6 +67,11 @@ struct Kernel {
         const float* p = map + b * s.length * s.channels + chunk * CHUNK * s.position + block * WIDTH * s.channel;
         if (s.channel == 1) {
             for (int l = 0; l < size; ++l) tile[l] = load(p + l * s.position, width);
+        } else if (size == CHUNK && width == WIDTH) {
+            for (int l = 0; l < CHUNK; l += WIDTH) {
+                for (int i = 0; i < WIDTH; ++i) tile[l + i] = load(p + i * s.channel + l, WIDTH);
+                transpose(tile + l);
+            }
         } else {
             for (int l = 0; l < size; ++l) tile[l] = Vec{};
             for (int i = 0; i < width; ++i)
@@ -74,11 +79,16 @@ struct Kernel {
         }
     }
 
-    void write(float* map, ptrdiff_t b, ptrdiff_t chunk, int block, const Vec* tile) const {
+    void write(float* map, ptrdiff_t b, ptrdiff_t chunk, int block, Vec* tile) const {
         const int size = positions(chunk), width = lanes(block);
         float* p = map + b * s.length * s.channels + chunk * CHUNK * s.position + block * WIDTH * s.channel;
         if (s.channel == 1) {
             for (int l = 0; l < size; ++l) store(p + l * s.position, tile[l], width);
+        } else if (size == CHUNK && width == WIDTH) {
+            for (int l = 0; l < CHUNK; l += WIDTH) {
+                transpose(tile + l);
+                for (int i = 0; i < WIDTH; ++i) store(p + i * s.channel + l, tile[l + i], WIDTH);
+            }
         } else {
             for (int i = 0; i < width; ++i)
                 for (int l = 0; l < size; ++l) p[i * s.channel + l] = ((const float*)tile)[l * WIDTH + i];

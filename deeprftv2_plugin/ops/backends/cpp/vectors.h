@@ -92,6 +92,30 @@ inline Gelu gelu(Vec x) {
     return {x * phi, phi + x * splat(0.398942280f) * bell};
 }
 
+#ifdef __clang__
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, Ints{__VA_ARGS__})
+#endif
+
+// WIDTH vectors become the columns of what they were: every pass deals the rows of two halves out in turn.
+inline void transpose(Vec* rows) {
+    Vec other[WIDTH];
+    for (int pass = 1; pass < WIDTH; pass *= 2) {
+        for (int i = 0; i < WIDTH / 2; ++i) {
+            const Vec a = rows[i], b = rows[i + WIDTH / 2];
+#ifdef __AVX512F__
+            other[2 * i] = SHUFFLE(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            other[2 * i + 1] = SHUFFLE(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+#else
+            other[2 * i] = SHUFFLE(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+            other[2 * i + 1] = SHUFFLE(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+#endif
+        }
+        for (int i = 0; i < WIDTH; ++i) rows[i] = other[i];
+    }
+}
+
 template <class T> inline T least(T a, T b) { return a < b ? a : b; }
 
 }  // namespace
