@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # From a fresh clone to a deblurred picture, without a download of data: environment, photographs under synthetic camera
-# shake, training of a tiny DeepRFTv2, test, and results/quickstart.png. About ten minutes on two cores after installation.
+# shake, training of a tiny DeepRFTv2, test, and results/quickstart.png. About five minutes on two cores after installation.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash scripts/environment.sh

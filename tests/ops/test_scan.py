@@ -57,7 +57,7 @@ def check(backend, inputs, weight, reference):
 
 @every_backend
 @pytest.mark.parametrize('decay', DECAYS.values(), ids=DECAYS)
-@pytest.mark.parametrize('length', [1, 2, 3, 7, 15, 16, 17, 64, 97, 511, 513, 1030])
+@pytest.mark.parametrize('length', [1, 2, 3, 7, 15, 16, 17, 64, 97, 513, 2047, 2070])
 def test_values_and_gradients(backend, length, decay):
     check(backend, arguments(length, decay=decay), *expected(length, decay=decay))
 
@@ -154,7 +154,7 @@ def test_autocast_does_not_concern_it(dtype):
 
 @every_backend_on_the_cpu
 @pytest.mark.parametrize(
-    ('length', 'channels', 'states'), [(1030, 40, 8), (16, 3, 8), (33, 17, 3)], ids=['long', 'one block', 'two blocks']
+    ('length', 'channels', 'states'), [(4130, 40, 8), (16, 3, 8), (33, 17, 3)], ids=['long', 'one block', 'two blocks']
 )
 def test_threads_change_nothing(backend, length, channels, states):
     inputs = backend.inputs(arguments(length, channels=channels, states=states))

@@ -189,8 +189,9 @@ struct Kernel {
     }
 };
 
-// Positions between two meetings of the threads, at which their shares of dB and dC are added up.
-constexpr ptrdiff_t MEETING = 32 * CHUNK;
+// Positions between two meetings of the threads, at which their shares of dB and dC are added up. Threads that sleep while
+// they wait take long to wake, so there are few.
+constexpr ptrdiff_t MEETING = 128 * CHUNK;
 
 ptrdiff_t share(const Scan& s) { return MEETING * 2 * s.states; }
 
