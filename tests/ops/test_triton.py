@@ -19,7 +19,7 @@ import torch
 
 from deeprftv2_plugin.ops.backends import pytorch
 from deeprftv2_plugin.ops.backends import triton as backend
-from tests.ops.test_scan import NAMES, sequential
+from tests.ops.references import NAMES, sequential
 
 ROOT = Path(__file__).parents[2]
 CPU, GPU = torch.device('cpu'), torch.device('cuda')

@@ -5,7 +5,6 @@ import math
 from functools import cache
 
 import torch
-import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
 from deeprftv2_plugin.ops.backends import pytorch
@@ -108,23 +107,17 @@ class _Depthwise(torch.autograd.Function):
         x = _channels_last(x)
         ctx.save_for_backward(x, weight, bias)
         ctx.following = following
-        return following.compute(F.conv2d(x, weight, bias, padding=1, groups=x.shape[1]))
+        return following.compute(pytorch.depthwise(x, weight, bias))
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dy):
         x, weight, bias = ctx.saved_tensors
-        y = F.conv2d(x, weight, bias, padding=1, groups=x.shape[1])
-        gradient = ctx.following.gradient(y, dy)
-        sizes = [
-            (1, 1),
-            (1, 1),
-            (1, 1),
-            False,
-            (0, 0),
-            x.shape[1],
-        ]  # stride, padding, dilation, transposed, ..., groups
-        return None, *torch.ops.aten.convolution_backward(gradient, x, weight, bias.shape, *sizes, (True, True, True))
+        gradient = ctx.following.gradient(pytorch.depthwise(x, weight, bias), dy)
+        stride = padding = dilation = (1, 1)
+        convolution = (stride, padding, dilation, False, (0, 0), x.shape[1])  # not transposed, a group for each channel
+        wanted = (True, True, True)
+        return None, *torch.ops.aten.convolution_backward(gradient, x, weight, bias.shape, *convolution, wanted)
 
 
 class _GatedLayerNorm(torch.autograd.Function):

@@ -32,11 +32,15 @@ def simple_gate(x):
 
 
 def depthwise_gate(x, weight, bias):
-    return simple_gate(F.conv2d(x, weight, bias, padding=1, groups=x.shape[1]))
+    return simple_gate(depthwise(x, weight, bias))
 
 
 def depthwise_gelu(x, weight, bias):
-    return F.gelu(F.conv2d(x, weight, bias, padding=1, groups=x.shape[1]))
+    return F.gelu(depthwise(x, weight, bias))
+
+
+def depthwise(x, weight, bias):
+    return F.conv2d(x, weight, bias, padding=1, groups=x.shape[1])
 
 
 def selective_scan(u, delta, A, B, C, D, delta_bias):
