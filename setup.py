@@ -57,6 +57,7 @@ setup(
         'demo': ['matplotlib', 'scikit-image'],
         'test': ['pytest', 'pytest-xdist', 'scikit-image', 'scipy', 'triton; sys_platform == "linux"'],
         'dev': ['build', 'ruff'],
+        'metrics': ['pyiqa'],
     },
     entry_points={'console_scripts': ['basicsr = deeprftv2_plugin.cli:main', 'deeprftv2 = deeprftv2_plugin.cli:main']},
 )

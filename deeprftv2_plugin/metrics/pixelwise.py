@@ -1,0 +1,65 @@
+"""Metrics that look at one pixel at a time."""
+
+import cv2
+import numpy as np
+
+from deeprftv2_plugin.metrics.calls import metric
+from deeprftv2_plugin.metrics.pictures import luma, pair
+
+
+@metric
+def psnr(
+    img: np.ndarray, img2: np.ndarray, crop_border: int = 0, input_order: str = 'HWC', test_y_channel: bool = False
+) -> float:
+    r"""Peak signal-to-noise ratio in dB: the number of BasicSR's `calculate_psnr`, sooner, and for 16 bit too.
+
+    .. math:: \mathrm{PSNR} = 10 \log_{10} \frac{L^2}{\operatorname{mean}_{h,w,c} (\hat x - x)^2}
+
+    :math:`L` is 255, or 65535 for 16 bit. One mean runs over all pixels and channels.
+
+    Args:
+        img: The result, array (H, W, 3), BGR, or (H, W) of uint8 or uint16.
+        img2: The ground truth, likewise.
+        crop_border: Pixels that are cut off at every edge.
+        input_order: 'HWC', or 'CHW' for arrays (3, H, W).
+        test_y_channel: Whether the luma (ITU-R BT.601, [16, 235] of 255) is compared instead of all channels.
+
+    Returns:
+        dB; infinite for equal pictures.
+
+    Raises:
+        UserError: The pictures differ in size or type, or cannot be compared as asked.
+    """
+    pictures = pair(img, img2, crop_border, input_order)
+    result, reference, peak = luma(pictures) if test_y_channel else pictures
+    return decibel(cv2.norm(result, reference, cv2.NORM_L2SQR) / result.size, peak)
+
+
+def decibel(mean_squared_error: float, peak: float) -> float:
+    """PSNR of a mean squared error, infinite where that is zero."""
+    return float(10 * np.log10(peak**2 / mean_squared_error)) if mean_squared_error else float('inf')
+
+
+@metric
+def mae(img: np.ndarray, img2: np.ndarray) -> float:
+    r"""Mean absolute error of pictures in [0, 1], as the papers on DPDD report it.
+
+    .. math:: \mathrm{MAE} = \operatorname{mean}_{h,w,c} \frac{|\hat x - x|}{L}
+
+    :math:`L` is 255, or 65535 for 16 bit.
+
+    Args:
+        img: The result, array (H, W, 3) or (H, W) of uint8 or uint16.
+        img2: The ground truth, likewise.
+
+    Returns:
+        A value in [0, 1], the smaller the better.
+
+    Raises:
+        UserError: The pictures differ in size or type.
+
+    References:
+        Abuolaim and Brown, Defocus Deblurring Using Dual-Pixel Data, ECCV 2020.
+    """
+    result, reference, peak = pair(img, img2)
+    return cv2.norm(result, reference, cv2.NORM_L1) / result.size / peak
