@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from glob import escape, glob
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +18,10 @@ class Pair(NamedTuple):
     name: str
     lq: StoredImage
     gt: StoredImage | None
+
+
+Readers = Mapping[str, Callable[[], list[Pair]]]
+"""The splits of a data set: for each name what reads its pairs."""
 
 
 def find_pairs(root_lq: str, root_gt: str | None = None, list_file: str | None = None) -> list[Pair]:
@@ -48,7 +52,7 @@ def find_pairs(root_lq: str, root_gt: str | None = None, list_file: str | None =
         if sharp is not None:
             _require_partners(blurry, sharp, root_lq, root_gt)
         pairs = [Pair(_name(key, lq), lq, sharp and sharp[key]) for key, lq in sorted(blurry.items())]
-    _require_unique(pairs)
+    require_unique(pairs)
     return pairs
 
 
@@ -117,14 +121,7 @@ def _pairs_of_list(root_lq: str, root_gt: str | None, list_file: str) -> list[Pa
     for root in (root_lq, root_gt):
         if root and (is_lmdb(root) or '*' in root):
             raise UserError(f'meta_info_file {list_file} names files below a plain folder, not below {root}')
-    try:
-        lines = [line.split() for line in Path(list_file).read_text().splitlines() if line.strip()]
-    except OSError as error:
-        raise UserError(f'cannot read meta_info_file {list_file}: {error.strerror}') from error
-    if not lines:
-        raise UserError(f'meta_info_file {list_file} is empty')
-    # In BasicSR's own lists the second field is the shape of the picture, as in '0001.png (480,480,3)'.
-    named = [(line[0], line[1] if len(line) > 1 and line[1][0] != '(' else line[0]) for line in lines]
+    named = read_list(list_file)
     folders = os.path.commonpath([os.path.dirname(lq) for _, lq in named])
     pairs = []
     for gt, lq in sorted(named, key=lambda names: names[1]):
@@ -132,14 +129,46 @@ def _pairs_of_list(root_lq: str, root_gt: str | None, list_file: str) -> list[Pa
         pair = Pair(
             name, StoredImage(os.path.join(root_lq, lq)), StoredImage(os.path.join(root_gt, gt)) if root_gt else None
         )
-        for image in filter(None, (pair.lq, pair.gt)):
-            if not os.path.isfile(image.path):
-                raise UserError(f'{image}, which {list_file} names, does not exist')
+        require_files(filter(None, (pair.lq, pair.gt)), list_file)
         pairs.append(pair)
     return pairs
 
 
-def _require_unique(pairs: list[Pair]) -> None:
+def read_list(list_file: str | os.PathLike) -> list[tuple[str, str]]:
+    """The sharp and the blurry picture that each line of a list names; one name stands for both.
+
+    Raises:
+        UserError: The list cannot be read or is empty.
+    """
+    try:
+        lines = [line.split() for line in Path(list_file).read_text().splitlines() if line.strip()]
+    except OSError as error:
+        raise UserError(f'cannot read the list of pairs {list_file}: {error.strerror}') from error
+    except UnicodeDecodeError as error:
+        raise UserError(f'the list of pairs {list_file} is no text') from error
+    if not lines:
+        raise UserError(f'the list of pairs {list_file} is empty')
+    # In BasicSR's own lists the second field is the shape of the picture, as in '0001.png (480,480,3)'.
+    return [(line[0], line[1] if len(line) > 1 and line[1][0] != '(' else line[0]) for line in lines]
+
+
+def require_files(images: Iterable[StoredImage], list_file: str | os.PathLike) -> None:
+    """Sees that the pictures that a list names are there.
+
+    Raises:
+        UserError: One is not.
+    """
+    for image in images:
+        if not os.path.isfile(image.path):
+            raise UserError(f'{image}, which {list_file} names, does not exist')
+
+
+def require_unique(pairs: Iterable[Pair]) -> None:
+    """Sees that no two pairs have a name in common, up to the suffix.
+
+    Raises:
+        UserError: Two have.
+    """
     seen = {}
     for pair in pairs:
         other = seen.setdefault(os.path.splitext(pair.name)[0], pair)

@@ -1,5 +1,6 @@
 """Where data sets are to be had and how they are to be laid out, for whoever has none on disk yet."""
 
+import re
 from typing import NamedTuple
 
 
@@ -7,7 +8,7 @@ class Source(NamedTuple):
     """A data set that can be obtained."""
 
     marks: tuple[str, ...]
-    """What a root or a data set's name contains, in small letters."""
+    """Words of which a root contains one, in small letters."""
     text: str
 
 
@@ -25,6 +26,56 @@ GoPro (Nah et al., CVPR 2017): 2103 pairs for training and 1111 for testing, 128
             datasets/GoPro/test/GOPR0384_11_00/blur/000001.png
             datasets/GoPro/test/GOPR0384_11_00/sharp/000001.png
             ...""",
+    ),
+    Source(
+        ('hide',),
+        """\
+HIDE (Shen et al., ICCV 2019): people in motion, 2025 pairs for testing
+  where   https://github.com/joanshen0508/HA_deblur
+  layout  unpack it and let datasets/HIDE be the folder HIDE_dataset, so that there are
+            datasets/HIDE/test/test-close-ups/*.png
+            datasets/HIDE/test/test-long-shot/*.png
+            datasets/HIDE/GT/*.png                      the sharp frames of all of them""",
+    ),
+    Source(
+        ('reds',),
+        """\
+REDS (Nah et al., CVPR Workshops 2019): 24000 pairs for training and 3000 for validation, 1280x720
+  where   https://seungjunnah.github.io/Datasets/reds (train_sharp, train_blur_jpeg, val_sharp, val_blur_jpeg;
+          train_blur and val_blur for frames that are not compressed)
+  layout  unpack them all into datasets/REDS, so that there are
+            datasets/REDS/train/train_sharp/000/00000000.png
+            datasets/REDS/train/train_blur_jpeg/000/00000000.jpg
+            datasets/REDS/val/val_sharp/000/00000009.png
+            datasets/REDS/val/val_blur_jpeg/000/00000009.jpg""",
+    ),
+    Source(
+        ('realblur',),
+        """\
+RealBlur (Rim et al., ECCV 2020): 3758 pairs for training and 980 for testing, as JPEGs (J) and from raw (R)
+  where   https://github.com/rimchang/RealBlur
+  layout  unpack it and let datasets/RealBlur be its folder, lists included, so that there are
+            datasets/RealBlur/RealBlur_J_train_list.txt  (RealBlur_R_..., ..._test_list.txt)
+            datasets/RealBlur/RealBlur-J_ECC_IMCORR_centroid_itensity_ref/scene001/blur/blur_1.png
+            datasets/RealBlur/RealBlur-J_ECC_IMCORR_centroid_itensity_ref/scene001/gt/gt_1.png
+            datasets/RealBlur/RealBlur-R_BM3D_ECC_IMCORR_centroid_itensity_ref/...""",
+    ),
+    Source(
+        ('rsblur',),
+        """\
+RSBlur (Rim et al., "Realistic Blur Synthesis for Learning Image Deblurring", ECCV 2022)
+  where   https://github.com/rimchang/RSBlur
+  layout  unpack it with its lists beside or inside; dataroot is the folder RSBlur""",
+    ),
+    Source(
+        ('dpdd', 'dp'),
+        """\
+DPDD (Abuolaim and Brown, ECCV 2020): 350 pairs for training, 74 for validation, 76 for testing, 1680x1120, 16 bit
+  where   https://github.com/Abdullah-Abuolaim/defocus-deblurring-dual-pixel (dd_dp_dataset_canon)
+  layout  unpack it and let datasets/DPDD be the folder dd_dp_dataset_canon, so that there are
+            datasets/DPDD/train_c/source/*.png          out of focus
+            datasets/DPDD/train_c/target/*.png          sharp
+            datasets/DPDD/val_c/..., datasets/DPDD/test_c/...""",
     ),
     Source(
         ('quickstart', 'skimage'),
@@ -46,8 +97,8 @@ def describe_missing(roots: dict[str, str]) -> str:
     """
     width = max(map(len, roots))
     lines = ['the data is not there. Missing:', *(f'  {key:{width}}  {root}' for key, root in roots.items())]
-    text = ' '.join(roots.values()).lower()
-    found = [source for source in SOURCES if any(mark in text for mark in source.marks)]
+    words = set(re.findall('[a-z]+', ' '.join(roots.values()).lower()))
+    found = [source for source in SOURCES if words.intersection(source.marks)]
     for source in found:
         lines += ['', source.text]
     key = next(iter(roots)).replace('.', ':')

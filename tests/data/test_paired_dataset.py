@@ -10,6 +10,7 @@ from deeprftv2_plugin import compat
 from deeprftv2_plugin.data import PairedDeblurDataset
 from deeprftv2_plugin.data.lmdb_reader import close_all
 from deeprftv2_plugin.errors import UserError
+from tests.data.archives import unpack
 
 
 @pytest.fixture
@@ -41,8 +42,6 @@ def test_sharp_pictures_may_be_absent_outside_training(options, write_image):
     assert sorted(PairedDeblurDataset(options('test', gt=None))[0]) == ['lq', 'lq_path']
     with pytest.raises(UserError, match='data set Toy: dataroot_gt'):
         PairedDeblurDataset(options('train', gt=None, gt_size=8))
-    with pytest.raises(UserError, match='data set Toy: dataroot_lq'):
-        PairedDeblurDataset({'name': 'Toy', 'phase': 'test'})
 
 
 @pytest.mark.parametrize('gt_size', [8, [12, 16], [32, 10], 40])
@@ -56,6 +55,52 @@ def test_training_crops_both_alike(options, write_image, gt_size):
         assert torch.equal(sample['lq'], sample['gt'])
     plain = PairedDeblurDataset(options('train', gt='lq', gt_size=[32, 24], use_flip=False, use_rot=False))[0]
     assert np.array_equal(pixels(plain['lq'])[:20], image) and not plain['gt'][:, 20:].any()
+
+
+def test_crop_is_the_one_that_the_options_have_when_a_sample_is_made(options, write_image):
+    write_image('lq/1.png')
+    dataset = PairedDeblurDataset(options('train', gt='lq'))
+    for size in (8, [4, 12]):
+        dataset.opt['gt_size'] = size
+        assert dataset[0]['gt'].shape == (3, *([size, size] if isinstance(size, int) else size))
+    del dataset.opt['gt_size']
+    with pytest.raises(UserError, match='gt_size is None'):
+        dataset[0]
+    with pytest.raises(UserError, match='gt_size is 0'):
+        PairedDeblurDataset(options('train', gt='lq', gt_size=0))
+
+
+def test_data_set_as_it_was_unpacked(tmp_path):
+    root = str(unpack('GOPRO_Large', tmp_path / 'GOPRO_Large').parent)
+    opt = {'name': 'Toy', 'dataroot': root}
+    train, test = (PairedDeblurDataset({**opt, 'phase': phase, 'gt_size': 8}) for phase in ('train', 'test'))
+    assert (len(train), len(test)) == (4, 2)
+    assert test[1]['lq_path'] == 'GOPR0384_11_00_000048'
+    assert test[1]['gt_path'] == f'{root}/GOPRO_Large/test/GOPR0384_11_00/sharp/000048.png'
+    assert len(PairedDeblurDataset({**opt, 'phase': 'val', 'split': 'train'})) == 4
+    with pytest.raises(UserError, match="GoPro, has no split 'val': it has train, test"):
+        PairedDeblurDataset({**opt, 'phase': 'val'})
+
+
+def test_every_phase_of_an_undivided_set_is_all_of_it(tmp_path, write_image):
+    write_image('mine/blur/1.png'), write_image('mine/sharp/1.png')
+    opt = {'name': 'Toy', 'dataroot': str(tmp_path / 'mine')}
+    assert [len(PairedDeblurDataset({**opt, 'phase': phase})) for phase in ('train', 'val', 'test')] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ('given', 'message'),
+    [
+        ({}, 'data set Toy: dataroot, .* is missing, and so is dataroot_lq'),
+        ({'dataroot': 'x', 'dataroot_lq': 'y'}, 'dataroot names a whole data set, .* either the first or the others'),
+        ({'dataroot': 'x', 'dataroot_gt': 'y'}, 'either the first or the others'),
+        ({'dataroot': 'x', 'meta_info_file': 'y'}, 'either the first or the others'),
+        ({'dataroot_lq': 'x', 'split': 'test'}, "split is 'test', a part of what dataroot names"),
+    ],
+)
+def test_a_data_set_is_named_in_one_way(given, message):
+    with pytest.raises(UserError, match=message):
+        PairedDeblurDataset({'name': 'Toy', 'phase': 'test', **given})
 
 
 def test_crops_follow_pythons_seed(options, write_image):

@@ -140,7 +140,7 @@ def test_databases_that_do_not_pair(write_lmdb, tmp_path):
     [
         ('lq', 'gone.png', r'lq/gone\.png, which .*list\.txt names, does not exist'),
         ('lq', '\n', r'list\.txt is empty'),
-        ('lq', None, r'cannot read meta_info_file .*list\.txt: No such file'),
+        ('lq', None, r'cannot read the list of pairs .*list\.txt: No such file'),
         ('blur.lmdb', 'a.png', r'a plain folder, not below .*blur\.lmdb'),
         ('*/lq', 'a.png', r'a plain folder, not below .*\*/lq'),
     ],
@@ -151,3 +151,9 @@ def test_lists_that_do_not_fit(touch, tmp_path, root, text, message):
         (tmp_path / 'list.txt').write_text(text)
     with pytest.raises(UserError, match=message):
         find_pairs(f'{tmp_path}/{root}', f'{tmp_path}/{root}', f'{tmp_path}/list.txt')
+
+
+def test_a_list_that_is_no_text(touch, tmp_path):
+    (tmp_path / 'list.txt').write_bytes(b'\xff\xfe\x00')
+    with pytest.raises(UserError, match=r'list\.txt is no text'):
+        find_pairs(touch('lq', 'a.png'), None, f'{tmp_path}/list.txt')

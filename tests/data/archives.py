@@ -1,0 +1,74 @@
+"""Small trees with the folders, the names and the lists of data sets as their archives unpack."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+REALBLUR_J = 'RealBlur-J_ECC_IMCORR_centroid_itensity_ref'
+REALBLUR_R = 'RealBlur-R_BM3D_ECC_IMCORR_centroid_itensity_ref'
+
+
+def _gopro():
+    for split, sequences in {'train': ('GOPR0372_07_00', 'GOPR0374_11_00'), 'test': ('GOPR0384_11_00',)}.items():
+        for sequence in sequences:
+            for kind in ('blur', 'blur_gamma', 'sharp'):
+                for frame in ('000047', '000048'):  # names repeat in every sequence
+                    yield f'{split}/{sequence}/{kind}/{frame}.png'
+
+
+def _hide():
+    for name in ('100fromGOPR1033.MP4', '12fromGOPR0977'):
+        yield from (f'train/{name}.png', f'GT/{name}.png')
+    for folder, name in (('test-close-ups', '4fromGOPR1089.MP4'), ('test-long-shot', '98fromGOPR0950')):
+        yield from (f'test/{folder}/{name}.png', f'GT/{name}.png')
+
+
+def _reds():
+    for split in ('train', 'val'):
+        for sequence in ('000', '001'):
+            for frame in (8, 9):
+                for kind, suffix in (('sharp', 'png'), ('blur', 'png'), ('blur_jpeg', 'jpg')):
+                    yield f'{split}/{split}_{kind}/{sequence}/{frame:08d}.{suffix}'
+
+
+def _dpdd():
+    for number, split in enumerate(('train', 'val', 'test')):
+        for view in 'clr':
+            for picture in range(2):  # blurry and sharp exposures have numbers of their own
+                yield f'{split}_{view}/source/1P0A{917 + 20 * number + 2 * picture:04d}.png'
+                yield f'{split}_{view}/target/1P0A{916 + 20 * number + 2 * picture:04d}.png'
+
+
+def _realblur(folder):
+    for scene in ('scene001', 'scene050'):
+        for picture in (1, 2):
+            yield from (f'{folder}/{scene}/gt/gt_{picture}.png', f'{folder}/{scene}/blur/blur_{picture}.png')
+
+
+ARCHIVES = {
+    'GOPRO_Large': tuple(_gopro()),
+    'HIDE_dataset': tuple(_hide()),
+    'REDS': tuple(_reds()),
+    'dd_dp_dataset_canon': tuple(_dpdd()),
+    'RealBlur': (*_realblur(REALBLUR_J), *_realblur(REALBLUR_R)),
+}
+
+
+def unpack(archive: str, folder: Path, shape: tuple[int, int, int] = (8, 8, 3)) -> Path:
+    """Makes an archive's tree of random pictures, those of DPDD of 16 bits; returns the folder."""
+    random = np.random.default_rng(0)
+    kind = np.uint16 if archive == 'dd_dp_dataset_canon' else np.uint8
+    for name in ARCHIVES[archive]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        assert cv2.imwrite(str(folder / name), random.integers(0, np.iinfo(kind).max, shape, kind))
+    if archive == 'RealBlur':
+        for letter, pictures in (('J', REALBLUR_J), ('R', REALBLUR_R)):
+            for split, scenes in (('train', 'scene001'), ('test', 'scene050')):
+                write_list(folder / f'RealBlur_{letter}_{split}_list.txt', f'{pictures}/{scenes}', (1, 2))
+    return folder
+
+
+def write_list(path: Path, scene: str, numbers) -> None:
+    """Writes a list of pairs of one scene as RealBlur has them, blank at the end of each line."""
+    path.write_text(''.join(f'{scene}/gt/gt_{number}.png {scene}/blur/blur_{number}.png \n' for number in numbers))
