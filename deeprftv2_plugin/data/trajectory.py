@@ -1,4 +1,4 @@
-"""Camera shake: a random trajectory of the camera, and the blur kernel that it draws on the sensor."""
+"""Camera shake: a random trajectory of the camera, and the blur kernels that it draws on the sensor."""
 
 import math
 
@@ -46,6 +46,20 @@ def camera_shake(length: float, anxiety: float, rng: np.random.Generator, sample
     return np.stack([centred.imag, centred.real], axis=1)
 
 
+def camera_roll(extent: float, anxiety: float, rng: np.random.Generator, samples: int = 2000) -> np.ndarray:
+    """Random angle of the camera about its optical axis during one exposure: one coordinate of `camera_shake`.
+
+    Args:
+        extent: Difference of the greatest and the least angle, in any unit.
+        anxiety, rng, samples: See `camera_shake`.
+
+    Returns:
+        Array (samples,) with mean zero.
+    """
+    swing = max(camera_shake(1, anxiety, rng, samples).T, key=np.ptp)
+    return swing * (extent / np.ptp(swing))
+
+
 def kernel_size(max_length: float) -> int:
     """Side, odd, of the kernel that holds every path up to `max_length` pixels."""
     return 2 * math.ceil(max_length / 2) + 1
@@ -82,6 +96,38 @@ def rasterise(path: np.ndarray, size: int) -> np.ndarray:
         np.add.at(kernel, (corner[:, 0] + 1 + down, corner[:, 1] + 1 + right), weight)
     kernel = kernel[1:-1, 1:-1]
     return (kernel / kernel.sum()).astype(np.float32)
+
+
+def kernel_grid(path: np.ndarray, angles: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    r"""Blur kernels of a camera that moves along a path and rolls, on a grid of points over the picture.
+
+    Small turns about the two other axes move the picture like a path in its plane. With the roll, a point at
+    the offset (r, c) from the middle of the picture moves, seen from where it ends up, by
+
+    .. math:: u_t(r, c) = x_t + \theta_t \, (c, -r)
+
+    for angles so small that they equal their sine. A roll about another point than the middle is one about the
+    middle and a path. The blurry picture is the mean over t of pictures moved so, as in Whyte et al.,
+    "Non-uniform Deblurring for Shaken Images", International Journal of Computer Vision 98(2), 2012. Here it is
+    made of the kernels at the points of a grid (`convolution.convolve_varying`), which is so fine that from
+    one point to the next u changes by at most a pixel. All kernels have their centroid in their middle pixel.
+
+    Args:
+        path: Array (samples, 2) of rows and columns in pixels, with mean zero.
+        angles: Array (samples,) in radians, with mean zero; positive ones turn clockwise on the screen.
+        shape: Height and width of the blurry picture.
+
+    Returns:
+        Array (rows, columns, k, k) of float32, each kernel with sum one; rows, columns and k are odd.
+    """
+    turn = np.abs(angles).max()
+    ends = [(length - 1) / 2 for length in shape]
+    # an even number of steps, so that one of the points is the middle of the picture
+    rows, columns = (np.linspace(-end, end, 2 * math.ceil(end * turn) + 1) if turn else [0] for end in ends)
+    reach = np.abs(path).max(axis=1) + np.abs(angles) * max(ends)
+    size = kernel_size(2 * reach.max())
+    turned = angles[:, None]
+    return np.array([[rasterise(path + turned * (column, -row), size) for column in columns] for row in rows])
 
 
 def random_kernel(

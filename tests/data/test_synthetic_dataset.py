@@ -14,7 +14,8 @@ def options(tmp_path, write_image):
     """Options of a data set of one smooth picture, 40 rows and 50 columns."""
     image = cv2.GaussianBlur(np.ascontiguousarray(write_image('sharp/a.png', (40, 50, 3))), (0, 0), 2)
     cv2.imwrite(str(tmp_path / 'sharp/a.png'), image)
-    return {'phase': 'train', 'dataroot_gt': f'{tmp_path}/sharp', 'gt_size': 16, 'kernel_length': [4, 8]}
+    blurs = [{'type': 'CameraShake', 'length': [4, 8]}]
+    return {'phase': 'train', 'dataroot_gt': f'{tmp_path}/sharp', 'gt_size': 16, 'blurs': blurs}
 
 
 def equal(sample, other):
@@ -31,17 +32,78 @@ def test_sample_is_a_blurry_crop_and_its_kernel(options, tmp_path):
     assert 0 < (sample['lq'] - sample['gt']).abs().mean() < 0.1
 
 
-def test_kernel_explains_the_blur(options):
-    dataset = SyntheticBlurDataset({**options, 'phase': 'test', 'shot_noise': 0, 'read_noise': 0})
-    sample = dataset[0]
+KINDS = [
+    {'type': 'CameraShake', 'length': [4, 8]},
+    {'type': 'CameraShake', 'length': [4, 8], 'roll': [5, 10]},
+    {'type': 'Defocus', 'radius': [2, 4]},
+    {'type': 'Gaussian'},
+]
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_kernel_explains_the_blur(kind, options):
+    quiet = {'shot_noise': 0, 'read_noise': 0, 'saturation': [1, 2]}
+    sample = SyntheticBlurDataset({**options, 'phase': 'test', 'blurs': [kind], **quiet})[0]
     linear = ((sample['gt'] + 0.055) / 1.055) ** 2.4
     weight = sample['kernel'].flip(1, 2)[None].repeat(3, 1, 1, 1)
     blurry = 1.055 * torch.conv2d(linear, weight, groups=3) ** (1 / 2.4) - 0.055
+    margin = weight.shape[-1] // 2
     assert sample['lq'].shape == (3, 40, 50)
-    torch.testing.assert_close(sample['lq'][:, 4:-4, 4:-4], blurry, atol=0.003, rtol=0)
+    inner = sample['lq'][:, margin:-margin, margin:-margin]
+    if 'roll' in kind:  # the kernel is that of the middle
+        middle = (slice(None), inner.shape[1] // 2, inner.shape[2] // 2)
+        inner, blurry = inner[middle], blurry[middle]
+    torch.testing.assert_close(inner, blurry, atol=0.004, rtol=0)
+
+
+def test_kernels_of_a_mixture_fit_into_a_batch(options):
+    dataset = SyntheticBlurDataset({**options, 'blurs': KINDS, 'samples_per_image': 12})
+    (batch,) = DataLoader(dataset, batch_size=12)
+    assert batch['kernel'].shape == (12, 1, 19, 19)
+    torch.testing.assert_close(batch['kernel'].sum(dim=(1, 2, 3)), torch.ones(12))
+    assert batch['lq'].shape == batch['gt'].shape == (12, 3, 16, 16)
+
+
+def test_kernels_come_from_files(options, tmp_path):
+    np.save(tmp_path / 'shift.npy', [[0, 0, 0.5], [0, 0, 0], [0.5, 0, 0]])
+    sample = SyntheticBlurDataset({**options, 'blurs': [{'type': 'KernelFiles', 'path': f'{tmp_path}/shift.npy'}]})[0]
+    assert sample['kernel'].tolist() == [[[0, 0, 0.5], [0, 0, 0], [0.5, 0, 0]]]
+
+
+def test_sixteen_bits_stay(options, tmp_path, write_image):
+    image = write_image('deep/a.png', (20, 30, 3), np.uint16)
+    sample = SyntheticBlurDataset({**options, 'dataroot_gt': f'{tmp_path}/deep', 'phase': 'test'})[0]
+    expected = torch.from_numpy(image.astype(np.float32) / 65535).permute(2, 0, 1)
+    assert torch.equal(sample['gt'], expected)
+    levels = sample['lq'].double() * 65535
+    torch.testing.assert_close(levels, levels.round(), atol=0.01, rtol=0)
+    assert (levels.round() % 257 != 0).any()
+
+
+def test_lights_are_over_exposed(options, tmp_path):
+    night = np.full((40, 50, 3), 20, np.uint8)
+    night[20, 10:40:10] = 255
+    cv2.imwrite(str(tmp_path / 'sharp/a.png'), night)
+    quiet = {**options, 'phase': 'test', 'read_noise': 0, 'blurs': [{'type': 'Defocus', 'radius': [1.5, 1.5]}]}
+    dim, bright = (SyntheticBlurDataset({**quiet, 'saturation': [gain, gain]})[0] for gain in (1, 20))
+    assert dim['lq'].max() < 0.7
+    assert bright['lq'].max() == 1
+    assert torch.equal(bright['gt'], dim['gt'])
+
+
+def test_crop_may_change_and_be_given_late(options):
+    late = {key: value for key, value in options.items() if key != 'gt_size'}
+    dataset = SyntheticBlurDataset(late)
+    with pytest.raises(UserError, match='gt_size is None'):
+        dataset[0]
+    for size in (16, 24):
+        dataset.opt['gt_size'] = size
+        assert dataset[0]['lq'].shape == (3, size, size)
+        assert equal(dataset[0], SyntheticBlurDataset({**options, 'gt_size': size})[0])
 
 
 def test_seed_and_index_decide_everything(options):
+    options |= {'blurs': KINDS, 'saturation': [1, 3]}
     dataset, same = SyntheticBlurDataset(options), SyntheticBlurDataset(options)
     assert equal(dataset[5], same[5])
     assert not equal(dataset[5], dataset[6])
@@ -69,10 +131,11 @@ def test_photographs_are_the_default_and_the_held_out_ones_stay_out():
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        ({'kernel_length': 9}, 'kernel_length is 9: give'),
-        ({'kernel_length': [9, 4]}, 'kernel_length is'),
-        ({'kernel_length': [0, 4]}, 'from 1 up'),
-        ({'kernel_anxiety': [0, 'much']}, 'kernel_anxiety is'),
+        ({'blurs': [{'type': 'CameraShake', 'length': 9}]}, r'blurs\[0\]: CameraShake .*length is 9: give'),
+        ({'saturation': [0.5, 2]}, 'saturation is .* from 1 up'),
+        ({'saturation': 2}, 'saturation is 2'),
+        ({'shot_noise': -1}, 'shot_noise is -1'),
+        ({'read_noise': 'some'}, "read_noise is 'some'"),
         ({'gt_size': None}, 'gt_size is None'),
         ({'dataroot_gt': 'gone'}, 'gone does not exist'),
     ],
