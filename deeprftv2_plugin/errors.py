@@ -1,4 +1,4 @@
-"""The one exception whose text is meant for the person at the keyboard, and what such texts share."""
+"""What ends a command: wrong input, whose text is meant for the person at the keyboard, or a signal."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -9,6 +9,25 @@ class UserError(ValueError):
 
     The command prints the message without a traceback and exits with status 1.
     """
+
+
+SAVED = 75
+"""Exit status after SIGTERM or SIGUSR1: the state is saved, start again to go on (EX_TEMPFAIL of sysexits.h)."""
+STOPPED = 130
+"""Exit status after Ctrl-C, that of the shells; a training has saved its state as well."""
+
+
+class Interrupted(Exception):
+    """A training has saved its state because of a signal, and leaves.
+
+    Args:
+        status: The exit status, `SAVED` or `STOPPED`.
+        text: What was saved.
+    """
+
+    def __init__(self, status: int, text: str):
+        super().__init__(text)
+        self.status = status
 
 
 def nearest(name: object, known: Iterable[str]) -> str:

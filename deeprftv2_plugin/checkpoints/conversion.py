@@ -41,7 +41,10 @@ def convert_file(source: str | Path, target: str | Path) -> str:
         sets = {name: convert(state) for name, state in sets.items()}
     except UserError as error:
         raise UserError(f'{source}: {error}') from error
-    write_checkpoint(sets, target)
+    try:
+        write_checkpoint(sets, target)
+    except OSError as error:
+        raise UserError(f'{target}: cannot be written ({error.strerror or error})') from error
     count = len(next(iter(sets.values())))
     names = 'our names' if official else "the authors' names"
     return f'{target}: {count} tensors under {names} ({", ".join(sets)})'

@@ -1,17 +1,22 @@
 """Files of weights, read without running anything that is in them and written whole or not at all."""
 
-import os
+import io
+import json
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from deeprftv2_plugin.checkpoints.official_keys import from_official_state_dict, is_official
 from deeprftv2_plugin.errors import UserError
+from deeprftv2_plugin.files import write_whole
+
+OPTIONS = 'options'
+"""Under which name a .safetensors file has the options of its training, as JSON."""
 
 
 def read_weights(path: str | Path, param_key: str | None = 'params') -> dict[str, Tensor]:
@@ -65,32 +70,52 @@ def read_sets(path: str | Path) -> dict[str, dict[str, Tensor]]:
     raise UserError(f'{path}: holds no weights; expected a state_dict or a dict of them under params or params_ema')
 
 
-def write_checkpoint(sets: Mapping[str, Mapping[str, Tensor]], path: str | Path) -> None:
+def write_checkpoint(
+    sets: Mapping[str, Mapping[str, Tensor]], path: str | Path, metadata: Mapping[str, str] | None = None
+) -> None:
     """Write sets of weights by name to a .pth file, or a single one to a .safetensors file.
 
-    The file appears under its name when it is complete.
+    The file appears under its name when it is complete, see :func:`deeprftv2_plugin.files.write_whole`.
+
+    Args:
+        sets: Weights by parameter name, by the names of the sets.
+        path: The file; its folder is made where it is missing.
+        metadata: Texts that a .safetensors file carries along.
 
     Raises:
-        UserError: Several sets for a .safetensors file, or the folder cannot be written to.
+        UserError: Several sets for a .safetensors file.
+        OSError: The file cannot be written; an earlier one is left as it was.
     """
     path = Path(path)
-    partial = path.with_name(f'.{path.name}.partial')
+    if path.suffix == '.safetensors':
+        if len(sets) > 1:
+            raise UserError(
+                f'{path}: .safetensors keeps one set of weights, but there are {", ".join(sets)}; choose a '
+                'name that ends in .pth'
+            )
+        data = save({k: v.contiguous() for k, v in next(iter(sets.values())).items()}, metadata)
+    else:
+        data = serialised({name: dict(state) for name, state in sets.items()})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, data)
+
+
+def serialised(content: object) -> memoryview:
+    """The bytes that torch.load reads; made in memory, so that a full disk meets a plain write."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getbuffer()
+
+
+def read_options(path: str | Path) -> dict | None:
+    """The options of the training that a .safetensors file carries along; None where it has none."""
+    if Path(path).suffix != '.safetensors':
+        return None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == '.safetensors':
-            if len(sets) > 1:
-                raise UserError(
-                    f'{path}: .safetensors keeps one set of weights, but there are {", ".join(sets)}; choose a '
-                    'name that ends in .pth'
-                )
-            save_file({k: v.contiguous() for k, v in next(iter(sets.values())).items()}, partial)
-        else:
-            torch.save({name: dict(state) for name, state in sets.items()}, partial)
-        os.replace(partial, path)
-    except OSError as error:
-        raise UserError(f'{path}: cannot be written ({error.strerror or error})') from error
-    finally:
-        partial.unlink(missing_ok=True)
+        with safe_open(path, 'pt') as file:
+            return json.loads((file.metadata() or {}).get(OPTIONS, 'null'))
+    except (OSError, SafetensorError, ValueError) as error:
+        raise UserError(f'{path}: truncated, or not a checkpoint ({_first_line(error)})') from error
 
 
 def _is_state(content):

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from deeprftv2_plugin.archs.deeprftv2 import DeepRFTv2
-from deeprftv2_plugin.checkpoints.files import read_weights
+from deeprftv2_plugin.checkpoints.files import read_options, read_weights
 from deeprftv2_plugin.errors import UserError
 
 
@@ -50,19 +50,29 @@ def load_network(path: str | Path, param_key: str = 'params') -> DeepRFTv2:
         param_key: Which set of its weights, as in `read_weights`.
 
     Returns:
-        The network in evaluation mode on the CPU. Windows leave no trace in the weights: local means, scan windows and
-        kernel windows are not rebuilt; build such a network with its options and use `load_into`.
+        The network in evaluation mode on the CPU. A .safetensors file of a training has its options in it. Otherwise
+        the weights have to tell, and windows leave no trace there: local means, scan windows and kernel windows are
+        not rebuilt; build such a network with its options and use `load_into`.
 
     Raises:
         UserError: The file cannot be read or holds another network.
     """
     weights = read_weights(path, param_key)
+    options = read_options(path)
     try:
-        net = DeepRFTv2(**network_options(weights))
-    except (KeyError, ValueError) as error:
+        net = DeepRFTv2(**(options_of(options) if options else network_options(weights)))
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(f'{path}: these are not the weights of a DeepRFTv2 ({error})') from error
     load_into(net, weights, path)
     return net.eval()
+
+
+def options_of(options: Mapping) -> dict:
+    """Keyword arguments of the `archs.DeepRFTv2` that a training had; ValueError where it had another network."""
+    settings = dict(options['network_g'])
+    if settings.pop('type') != DeepRFTv2.__name__:
+        raise ValueError(f'they are of a {options["network_g"]["type"]}')
+    return settings
 
 
 def network_options(weights: Mapping[str, Tensor]) -> dict:

@@ -172,14 +172,14 @@ def test_option_files_are_converted(tmp_path):
 
 
 def test_a_file_appears_whole_or_not_at_all(net, tmp_path, monkeypatch):
-    def fail(*args):
+    def fail(descriptor):
         raise OSError(28, 'No space left on device')
 
     path = tmp_path / 'net.pth'
     write_checkpoint({'params': net.state_dict()}, path)
     before = path.read_bytes()
-    monkeypatch.setattr(torch, 'save', fail)
-    with pytest.raises(UserError, match='No space left on device'):
+    monkeypatch.setattr(os, 'fsync', fail)
+    with pytest.raises(OSError, match='No space left on device'):
         write_checkpoint({'params': {}}, path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ['net.pth']

@@ -1,0 +1,95 @@
+"""The states from which a training goes on, and which of them are kept."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from deeprftv2_plugin.checkpoints.files import read_sets, serialised
+from deeprftv2_plugin.errors import UserError
+from deeprftv2_plugin.files import write_whole
+
+SUFFIX = '.state'
+
+
+def write_state(state: dict, path: str | Path) -> None:
+    """Write a state of tensors and plain values; OSError where it cannot be, an earlier file stays as it was."""
+    write_whole(path, serialised(state))
+
+
+def read_state(path: str | Path) -> dict:
+    """Read a state, on the CPU, without running anything that is in it.
+
+    Raises:
+        UserError: The file is missing, damaged, or holds more than tensors and plain values.
+    """
+    try:
+        state = torch.load(path, map_location='cpu', weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f'{path} does not exist') from None
+    except Exception as error:  # torch.load names no common class for a damaged and for an unsafe file
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f'{path} is not a training state that can be read safely: {reason}') from error
+    if not isinstance(state, dict) or type(state.get('iter')) is not int:
+        raise UserError(f'{path} is not a training state: it does not tell its iteration')
+    return state
+
+
+def numbered(folder: str | Path, pattern: str) -> dict[int, list[Path]]:
+    """The files of a folder by the iteration in their names, the newest first.
+
+    Args:
+        folder: May be missing.
+        pattern: Regular expression of the names; its group is the iteration.
+    """
+    found = {}
+    for path in sorted(Path(folder).iterdir()) if Path(folder).is_dir() else ():
+        match = re.fullmatch(pattern, path.name)
+        if match:
+            found.setdefault(int(match[1]), []).append(path)
+    return dict(sorted(found.items(), reverse=True))
+
+
+def newest_whole(states: str | Path, models: str | Path, labels: Sequence[str]) -> tuple[Path | None, list[str]]:
+    """The newest state that can be gone on from: it is whole, and so are the weights of its iteration.
+
+    Args:
+        states: Folder of the states.
+        models: Folder of the weights.
+        labels: Which networks belong to a state, such as 'g' for net_g.
+
+    Returns:
+        The path of the state, None where there is none at all; and a sentence for each newer one that is damaged.
+
+    Raises:
+        UserError: There are states, and all are damaged.
+    """
+    faults = []
+    for iteration, (path, *_) in numbered(states, r'(\d+)\.state').items():
+        try:
+            read_state(path)
+            for label in labels:
+                read_sets(Path(models, f'net_{label}_{iteration}.pth'))
+            return path, faults
+        except UserError as error:
+            faults.append(str(error))
+    if faults:
+        raise UserError(f'none of the {len(faults)} training states in {states} is whole. The newest: {faults[0]}')
+    return None, faults
+
+
+def prune(states: str | Path, models: str | Path, keep: int) -> None:
+    """Remove all but the newest `keep` states, with the weights of the same and of older iterations.
+
+    A state goes before its weights do, so that there is none without weights at any moment. Weights that
+    are not numbered, as the best and the latest, stay.
+    """
+    all_states = numbered(states, r'(\d+)\.state')
+    kept = list(all_states)[:keep]
+    all_weights = numbered(models, r'net_\w+?_(\d+)\.(?:pth|safetensors)')
+    for files in (all_states, all_weights):
+        for iteration, paths in files.items():
+            if kept and iteration < min(kept):
+                for path in paths:
+                    path.unlink(missing_ok=True)
