@@ -14,21 +14,36 @@ _registered = False
 
 
 def parts():
-    """What goes into which of BasicSR's registries: pairs of a registry and the classes for it."""
+    """What goes into which of BasicSR's registries: pairs of a registry and the classes or functions for it."""
     from basicsr.utils import registry
 
     from deeprftv2_plugin.archs import DeepRFTv2
+    from deeprftv2_plugin.data.mixed_dataset import MixedDataset
     from deeprftv2_plugin.data.paired_dataset import PairedDeblurDataset
     from deeprftv2_plugin.data.synthetic_dataset import SyntheticBlurDataset
     from deeprftv2_plugin.layers import FourierKernelEstimator
     from deeprftv2_plugin.losses import FFTL1Loss, FocalFrequencyLoss, FourierLoss
+    from deeprftv2_plugin.metrics import (
+        aligned_psnr,
+        aligned_ssim,
+        mae,
+        psnr,
+        pyiqa_full_reference,
+        pyiqa_no_reference,
+        ssim,
+        ssim_3d,
+    )
     from deeprftv2_plugin.models import DeepRFTv2Model, MultiScaleLoss
 
     return (
         (registry.ARCH_REGISTRY, (DeepRFTv2, FourierKernelEstimator)),
         (registry.LOSS_REGISTRY, (FourierLoss, FFTL1Loss, FocalFrequencyLoss, MultiScaleLoss)),
         (registry.MODEL_REGISTRY, (DeepRFTv2Model,)),
-        (registry.DATASET_REGISTRY, (PairedDeblurDataset, SyntheticBlurDataset)),
+        (registry.DATASET_REGISTRY, (PairedDeblurDataset, SyntheticBlurDataset, MixedDataset)),
+        (
+            registry.METRIC_REGISTRY,
+            (psnr, ssim, ssim_3d, aligned_psnr, aligned_ssim, mae, pyiqa_full_reference, pyiqa_no_reference),
+        ),
     )
 
 
@@ -50,7 +65,7 @@ def register():
 
 
 def add(registry, cls):
-    """Adds a class under its name, unless it is there already; UserError where the name is another's."""
+    """Adds a class or function under its name, unless it is there already; UserError where the name is another's."""
     taken = dict(iter(registry)).get(cls.__name__)
     if taken is None:
         registry.register(cls)
