@@ -12,13 +12,14 @@ import inspect
 import os
 import subprocess
 import sys
+import time
 import types
 
 from deeprftv2_plugin.errors import UserError
 
 INSTALL = 'pip install --no-build-isolation basicsr==1.4.2'
-PATIENCE = datetime.timedelta(hours=12)
-"""How long a process waits for the others: BasicSR validates in the first one alone while the others wait."""
+PATIENCE = datetime.timedelta(hours=1)
+"""How long a process waits for the others; pictures of a validation may differ much in size."""
 _applied = False
 
 
@@ -39,7 +40,8 @@ def apply():
     mend_init_dist()
     mend_model_to_device()
     mend_load_network()
-    mend_load_resume_state()
+    mend_saving()
+    mend_archiving()
     mend_prefetcher()
     _applied = True
 
@@ -156,7 +158,7 @@ def init_dist(launcher, backend='nccl', port=None, use_gpu=True):
     local_rank = int(os.environ.get('LOCAL_RANK', 0))
     count = torch.cuda.device_count() if use_gpu else 0
     if count == 0:
-        torch.distributed.init_process_group('gloo', timeout=PATIENCE)
+        torch.distributed.init_process_group('gloo', timeout=PATIENCE, **_own_store())
         return
     if local_rank >= count:
         raise UserError(
@@ -164,7 +166,23 @@ def init_dist(launcher, backend='nccl', port=None, use_gpu=True):
             'a node, or set num_gpu: 0 to train on the CPU.'
         )
     torch.cuda.set_device(local_rank)
-    torch.distributed.init_process_group(backend, timeout=PATIENCE)
+    torch.distributed.init_process_group(backend, timeout=PATIENCE, **_own_store())
+
+
+def _own_store():
+    """After a restart by torchrun, a part of its store in which nothing is from the attempt before.
+
+    torchrun keeps one store for all attempts, where a process can find the address of one that is dead. The attempts
+    are numbered by each node for itself, so this serves where there is one. For more, the variable
+    TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 lets torchrun make a store for every attempt.
+    """
+    from torch import distributed
+
+    attempt = os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')
+    if attempt == '0' or os.environ.get('GROUP_WORLD_SIZE') != '1':
+        return {}
+    store, rank, size = next(distributed.rendezvous('env://', timeout=PATIENCE))
+    return {'store': distributed.PrefixStore(f'attempt {attempt}', store), 'rank': rank, 'world_size': size}
 
 
 def _environment_from_slurm(port):
@@ -235,6 +253,39 @@ def load_network(self, net, load_path, strict=True, param_key='params'):
         logger.warning(f'{load_path}: {len(left_out)} names do not fit: {", ".join(left_out)}')
 
 
+def mend_saving():
+    """BasicSR writes into the file itself, so that a kill leaves half of it, and ignores what cannot be written."""
+    from basicsr.models.base_model import BaseModel
+
+    if 'os.replace' not in inspect.getsource(BaseModel.save_training_state):
+        from deeprftv2_plugin.models import saving
+
+        BaseModel.save_network, BaseModel.save_training_state = saving.save_network, saving.save_training_state
+
+
+def mend_archiving():
+    """BasicSR moves an earlier experiment to a name with the time in seconds, which another may have taken."""
+    from basicsr import train
+    from basicsr.utils import misc
+
+    if 'while' not in inspect.getsource(misc.mkdir_and_rename):
+        train.mkdir_and_rename = misc.mkdir_and_rename = mkdir_and_rename
+
+
+def mkdir_and_rename(path):
+    """Makes a folder; one of its name that is there is kept as NAME_archived_TIME."""
+    if os.path.exists(path):
+        stamp = time.strftime('%Y%m%d_%H%M%S')
+        archived = new = f'{path}_archived_{stamp}'
+        number = 1
+        while os.path.exists(new):
+            number += 1
+            new = f'{archived}_{number}'
+        print(f'{path} is there already. It is renamed to {new}', flush=True)
+        os.rename(path, new)
+    os.makedirs(path)
+
+
 def mend_prefetcher():
     """Where data cannot be read, the thread of `prefetch_mode: cpu` ends in silence, and the training waits for it."""
     from basicsr.data.prefetch_dataloader import PrefetchGenerator
@@ -258,48 +309,3 @@ def mend_prefetcher():
         return item
 
     PrefetchGenerator.run, PrefetchGenerator.__next__ = run, following
-
-
-def mend_load_resume_state():
-    """BasicSR asks for the current GPU when it resumes, with no GPU as well."""
-    from basicsr import train
-
-    if 'torch.cuda.current_device()' in inspect.getsource(train.load_resume_state):
-        train.load_resume_state = load_resume_state
-
-
-def load_resume_state(opt):
-    """Reads the training state to go on from: the newest with `--auto_resume`, else `path.resume_state`.
-
-    Args:
-        opt: BasicSR's options; `path.resume_state` and the networks' paths are filled in.
-
-    Returns:
-        dict | None: The state on the CPU (load_state_dict moves it), None to start anew.
-
-    Raises:
-        UserError: the file is missing, damaged, or holds more than tensors and plain values.
-    """
-    import torch
-    from basicsr.utils import check_resume
-
-    if opt['auto_resume']:
-        folder = opt['path']['training_states']
-        names = os.listdir(folder) if os.path.isdir(folder) else []
-        stems = [os.path.splitext(name)[0] for name in names if name.endswith('.state')]
-        iterations = [int(stem) for stem in stems if stem.isdigit()]
-        if iterations:
-            opt['path']['resume_state'] = os.path.join(folder, f'{max(iterations)}.state')
-    path = opt['path'].get('resume_state')
-    if path is None:
-        return None
-    try:
-        state = torch.load(path, map_location='cpu', weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f'path.resume_state: {path} does not exist') from None
-    except Exception as error:  # torch.load names no common class for a damaged and for an unsafe file
-        raise UserError(
-            f'path.resume_state: {path} is not a training state that can be read safely: {str(error).splitlines()[0]}'
-        ) from error
-    check_resume(opt, state['iter'])
-    return state

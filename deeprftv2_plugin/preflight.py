@@ -6,6 +6,7 @@ import os
 from deeprftv2_plugin import checkpoints
 from deeprftv2_plugin.data.sources import describe_missing
 from deeprftv2_plugin.errors import UserError
+from deeprftv2_plugin.options.checks import parts_of
 from deeprftv2_plugin.options.section import Section
 
 
@@ -25,13 +26,14 @@ def check(opt: dict, path: str):
     check_resume_state(root.child('path'))
     for network in [key for key in opt if key.startswith('network_')]:
         net = check_network(root.child(network), root.child('path'))
-        check_crop(root.child('datasets').child('train'), net)
+        check_crop(root, net)
 
 
 def check_roots(datasets: Section):
     """Every folder, database, pattern or list that a data set names has to be there."""
-    missing = {}
-    for dataset in datasets.children():
+    missing, found = {}, datasets.children()
+    for dataset in found:
+        found += parts_of(dataset)
         for key in [key for key in dataset.values if key.startswith(('dataroot', 'meta_info_file'))]:
             value = dataset.values[key]
             for root in value if isinstance(value, list) else [value]:
@@ -58,12 +60,17 @@ def _require_file(section, key):
         section.fail(f'is {path}, which does not exist', key)
 
 
-def check_crop(section: Section, net):
+def check_crop(root: Section, net):
     """Crops have to be of a size that the network takes; a crop of another size is made larger by nobody."""
-    size, multiple = section.values.get('gt_size'), getattr(net, 'size_multiple', 1)
-    sides = size if isinstance(size, list) else [size]
-    if any(isinstance(side, int) and side % multiple for side in sides):
-        section.fail(f'is {size}, but {type(net).__name__} takes multiples of {multiple}', 'gt_size')
+    multiple, train = getattr(net, 'size_multiple', 1), root.child('train')
+    sections = [root.child('datasets').child('train')]
+    for number, stage in enumerate(train.values.get('stages') or []):
+        sections.append(Section(stage, root.file, ('train', 'stages', str(number))))
+    for section in sections:
+        size = section.values.get('gt_size')
+        sides = size if isinstance(size, list) else [size]
+        if any(isinstance(side, int) and side % multiple for side in sides):
+            section.fail(f'is {size}, but {type(net).__name__} takes multiples of {multiple}', 'gt_size')
 
 
 def check_network(section: Section, paths: Section):

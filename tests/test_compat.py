@@ -139,49 +139,6 @@ def test_slurm_says_the_same_in_other_words(environment, started):
     assert started == [1, 'nccl']
 
 
-def resume_options(tmp_path, auto=False, state=None):
-    folder = tmp_path / 'training_states'
-    paths = {'training_states': str(folder), 'models': str(tmp_path), 'resume_state': state}
-    return {'auto_resume': auto, 'path': paths, 'network_g': {}}
-
-
-def test_auto_resume_takes_the_newest_state(tmp_path):
-    opt = resume_options(tmp_path, auto=True)
-    assert compat.load_resume_state(opt) is None
-    (tmp_path / 'training_states').mkdir()
-    for iteration in (9, 10, 100):
-        torch.save({'iter': iteration}, tmp_path / f'training_states/{iteration}.state')
-    (tmp_path / 'training_states/newest.state').touch()
-    assert compat.load_resume_state(opt) == {'iter': 100}
-    assert opt['path']['pretrain_network_g'] == str(tmp_path / 'net_g_100.pth')
-
-
-def test_a_state_of_todays_schedules_is_safe_to_read(tmp_path):
-    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(2))])
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [1, 2])
-    state = {'iter': 3, 'optimizers': [optimizer.state_dict()], 'schedulers': [schedule.state_dict()]}
-    torch.save(state, tmp_path / '3.state')
-    loaded = compat.load_resume_state(resume_options(tmp_path, state=str(tmp_path / '3.state')))
-    assert loaded['schedulers'][0]['milestones'] == schedule.milestones
-
-
-class Unsafe:
-    def __reduce__(self):
-        return (exec, ('raise SystemExit',))
-
-
-@pytest.mark.parametrize('content', ['unsafe', 'truncated', 'missing'])
-def test_a_state_that_cannot_be_read_is_named(tmp_path, content):
-    path = tmp_path / '1.state'
-    if content == 'unsafe':
-        torch.save({'iter': Unsafe()}, path)
-    elif content == 'truncated':
-        torch.save({'iter': torch.ones(1000)}, path)
-        path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(UserError, match='path.resume_state: .*1.state'):
-        compat.load_resume_state(resume_options(tmp_path, state=str(path)))
-
-
 def test_an_error_of_the_data_reaches_the_training_through_the_prefetcher():
     from basicsr.data.prefetch_dataloader import PrefetchGenerator
 

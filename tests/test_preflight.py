@@ -51,6 +51,16 @@ def test_folders_patterns_and_absent_roots_are_there(folder):
     )
 
 
+def test_what_parts_of_a_mixture_miss_is_told(folder):
+    (folder / 'there').mkdir()
+    inner = {'type': 'MixedDataset', 'parts': [{'dataroot_gt': 'gone'}]}
+    with pytest.raises(UserError) as caught:
+        check(train={'name': 'x', 'parts': [{'dataroot': 'there'}, {'dataroot': 'lost'}, inner]})
+    assert 'datasets.train.parts.1.dataroot ' in str(caught.value) and 'lost' in str(caught.value)
+    assert 'datasets.train.parts.2.parts.0.dataroot_gt  gone' in str(caught.value)
+    assert 'there\n' not in str(caught.value)
+
+
 def test_a_missing_state_is_named():
     with pytest.raises(UserError, match='mine.yml: path.resume_state is 1.state, which does not exist'):
         check(path={'resume_state': '1.state'})

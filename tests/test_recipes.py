@@ -13,28 +13,24 @@ from deeprftv2_plugin import cli, options
 from deeprftv2_plugin.archs import DeepRFTv2
 from deeprftv2_plugin.checkpoints import to_official_state_dict
 from tests.checkpoints.test_files import Harmful
+from tests.data.archives import unpack
 
 OPTIONS = Path(__file__).parents[1] / 'options'
+ONE_STAGE = ('train:stages=~', 'train:accumulation=1', 'train:total_iter=2')
 SMALL = (
     'network_g:variant=T',
+    *ONE_STAGE,
     'datasets:train:gt_size=16',
+    'datasets:train:batch_size_per_gpu=2',
     'datasets:train:num_worker_per_gpu=0',
-    'train:total_iter=2',
     'logger:use_tb_logger=false',
 )
 
 
 @pytest.fixture
 def gopro(tmp_path, monkeypatch):
-    """A working directory with GoPro as its archive unpacks: sequences with blur, blur_gamma and sharp."""
-    random = np.random.default_rng(0)
-    for split, sequences in (('train', ('GOPR0372_07_00', 'GOPR0374_11_00')), ('test', ('GOPR0384_11_00',))):
-        for sequence in sequences:
-            for kind in ('blur', 'blur_gamma', 'sharp'):
-                folder = tmp_path / 'datasets/GoPro' / split / sequence / kind
-                folder.mkdir(parents=True)
-                for frame in ('000047', '000048'):  # names repeat in every sequence
-                    cv2.imwrite(str(folder / f'{frame}.png'), random.integers(0, 256, (64, 72, 3), np.uint8))
+    """A working directory with GoPro as its archive unpacks."""
+    unpack('GOPRO_Large', tmp_path / 'datasets/GoPro', (64, 72, 3))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -50,10 +46,10 @@ def log_of(folder):
 def test_the_authors_recipe_runs_with_the_whole_network(gopro):
     """Real iterations of the 30.1 M network, crop and iterations as a CPU bears them, and a validation in tiles."""
     overrides = (
+        *ONE_STAGE,
         'datasets:train:gt_size=64',
         'datasets:train:batch_size_per_gpu=1',
         'datasets:train:num_worker_per_gpu=1',
-        'train:total_iter=2',
         'val:tile=64',
         'val:overlap=16',
     )
@@ -64,19 +60,14 @@ def test_the_authors_recipe_runs_with_the_whole_network(gopro):
     for term in ('l_pix_full', 'l_pix_half', 'l_frequency_full', 'l_frequency_half', 'grad_norm'):
         assert f'{term}: ' in log
     assert 'iter:       1, lr:(1.000e-03,)' in log and 'iter:       2, ' in log
-    assert 'Number of train images: 4' in log and 'Validation GoPro-test' in log and '# psnr: ' in log
+    assert 'Training: 4 samples' in log and 'Validation GoPro-test' in log and '# psnr: ' in log
     weights = torch.load(experiment / 'models/net_g_latest.pth', weights_only=True)['params']
     assert weights.keys() == DeepRFTv2('B').state_dict().keys()
 
 
 def test_restored_frames_of_two_sequences_do_not_overwrite_each_other(gopro):
     assert train(*SMALL) == 0
-    overrides = [
-        'network_g:variant=T',
-        'val:save_img=true',
-        'datasets:test:dataroot_lq=datasets/GoPro/train/*/blur',
-        'datasets:test:dataroot_gt=datasets/GoPro/train/*/sharp',
-    ]
+    overrides = ['network_g:variant=T', 'val:save_img=true', 'datasets:test:split=train']
     assert cli.main(['test', '-opt', str(OPTIONS / 'test_gopro.yml'), '--force_yml', *overrides]) == 0
     assert '# ssim: ' in log_of(gopro / 'results/test_gopro')
     assert len(list((gopro / 'results/test_gopro/visualization').rglob('*.png'))) == 4
@@ -106,12 +97,13 @@ def test_every_option_file_resolves(file):
         assert isinstance(opt['train']['optim_g']['lr'], float)
 
 
-@pytest.mark.parametrize('file', ['train_gopro.yml', 'test_gopro.yml', 'train_quickstart.yml'])
+@pytest.mark.parametrize('file', sorted(path.name for path in OPTIONS.glob('t*_*.yml')))
 def test_a_missing_data_set_gets_one_screen(tmp_path, monkeypatch, capsys, file):
     monkeypatch.chdir(tmp_path)
     assert cli.main([file.split('_')[0], '-opt', str(OPTIONS / file)]) == 1
     screen = capsys.readouterr().err
-    assert 'Missing:' in screen and len(screen.splitlines()) <= 24
+    assert 'Missing:' in screen and len(screen.splitlines()) <= 24 and max(map(len, screen.splitlines())) <= 120
+    assert screen.count('  where  ') == 1
     assert ('GOPRO_Large' in screen) == ('gopro' in file)
     assert not list(tmp_path.iterdir())
 
@@ -135,6 +127,7 @@ def test_a_damaged_pair_is_named(gopro, capsys, damage, workers):
     assert (
         train(
             *SMALL,
+            'datasets:train:max_damaged=0',
             f'datasets:train:num_worker_per_gpu={workers}',
             'datasets:train:dataset_enlarge_ratio=50',
             'train:total_iter=50',

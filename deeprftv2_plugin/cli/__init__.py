@@ -7,10 +7,10 @@ import sys
 from importlib import metadata
 
 from deeprftv2_plugin import __version__
-from deeprftv2_plugin.cli import convert, prepare, test, train
-from deeprftv2_plugin.errors import UserError
+from deeprftv2_plugin.cli import check, convert, prepare, test, train
+from deeprftv2_plugin.errors import STOPPED, Interrupted, UserError
 
-COMMANDS = (train, test, prepare, convert)
+COMMANDS = (train, test, check, prepare, convert)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -20,8 +20,8 @@ def main(argv: list[str] | None = None) -> int:
         argv: The words after the program's name; those of the process by default.
 
     Returns:
-        int: Exit status: 0, 1 after wrong input (its sentence on stderr), 130 after Ctrl-C. A wrong command
-            line exits with 2 by itself.
+        int: Exit status: 0; 1 after wrong input (its sentence on stderr); 75 where SIGTERM or SIGUSR1 ended a training,
+            whose state is saved; 130 after Ctrl-C. A wrong command line exits with 2 by itself.
     """
     # Threads that spin while they wait take the cores from those they wait for, where others compute here too.
     os.environ.setdefault('OMP_WAIT_POLICY', 'passive')  # read when PyTorch is imported, which is still to come
@@ -31,9 +31,12 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f'error: {sentence(error)}', file=sys.stderr)
         return 1
+    except Interrupted as signal:
+        print(signal, file=sys.stderr)
+        return signal.status
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
-        return 130
+        return STOPPED
     return 0
 
 

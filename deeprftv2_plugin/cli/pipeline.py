@@ -1,6 +1,7 @@
 """What `train` and `test` share: BasicSR's flags, and the way to BasicSR's pipelines."""
 
 import argparse
+import contextlib
 import logging
 import os
 import time
@@ -46,14 +47,34 @@ def run(args: argparse.Namespace, is_train: bool):
         os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     started_by = options.launcher(args.launcher)
     opt = prepare(args, is_train)
+    flags = [f'--{flag}' for flag in ('auto_resume', 'debug') if getattr(args, flag)]
+    forget_logger()
+    with contextlib.ExitStack() as stack:
+        if is_train:
+            from deeprftv2_plugin.models.run import Run
+
+            notes = restarts()
+            if notes and not args.auto_resume:
+                flags.append('--auto_resume')
+            stack.enter_context(Run(opt.get('manual_seed') is not None, notes).in_basicsr())
+        stack.enter_context(options.read_by_basicsr(opt, args.opt, started_by, flags))
+        pipeline_of(is_train)(os.getcwd())
+    end_processes()
+
+
+def pipeline_of(is_train):
+    """BasicSR's, for training or for a test."""
     from basicsr.test import test_pipeline
     from basicsr.train import train_pipeline
 
-    flags = [f'--{flag}' for flag in ('auto_resume', 'debug') if getattr(args, flag)]
-    forget_logger()
-    with options.read_by_basicsr(opt, args.opt, started_by, flags):
-        (train_pipeline if is_train else test_pipeline)(os.getcwd())
-    end_processes()
+    return train_pipeline if is_train else test_pipeline
+
+
+def restarts() -> list[str]:
+    """A sentence for each launcher that has started this training before, so that it is to be gone on with."""
+    launchers = {'TORCHELASTIC_RESTART_COUNT': 'torchrun', 'SLURM_RESTART_COUNT': 'SLURM'}
+    counts = {launcher: int(os.environ.get(variable) or 0) for variable, launcher in launchers.items()}
+    return [f'{launcher} has restarted this training: restart {count}.' for launcher, count in counts.items() if count]
 
 
 def prepare(args, is_train):

@@ -1,25 +1,33 @@
 """The model class that BasicSR's pipelines drive."""
 
-import sys
 from collections import OrderedDict
-from inspect import signature
+from contextlib import nullcontext
 
 import torch
 from basicsr.losses import build_loss
-from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger
-from basicsr.utils.registry import METRIC_REGISTRY
+from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from deeprftv2_plugin.errors import UserError
-from deeprftv2_plugin.inference import check_tiles, restore
-from deeprftv2_plugin.models.ema import update_average
+from deeprftv2_plugin.data.loading import seed_everything
+from deeprftv2_plugin.errors import Interrupted, UserError
+from deeprftv2_plugin.models import interruption
+from deeprftv2_plugin.models.agreement import Agreement
+from deeprftv2_plugin.models.ema import Average
 from deeprftv2_plugin.models.losses import MultiScaleLoss
-from deeprftv2_plugin.models.optimisers import advance, build_optimiser, build_schedule
+from deeprftv2_plugin.models.optimisers import advance, build_optimiser, build_schedule, step_where
 from deeprftv2_plugin.models.progress import ProgressBar
+from deeprftv2_plugin.models.restoration_model import RestorationModel
+from deeprftv2_plugin.models.stages import accumulation_of, gpus_of
 from deeprftv2_plugin.ops import backends
 
+SETTLED = ('T_max', 'eta_min', 'milestones', 'gamma', 'step_size', 'periods', 'total_steps', 'total_iters', 'T_0')
+"""What of a schedule comes with the state, and is not changed by other options."""
+PATIENCE = 20
+"""How many steps in a row may be skipped for a loss or gradient that is not finite."""
 
-class DeepRFTv2Model(SRModel):
+
+class DeepRFTv2Model(RestorationModel):
     """Trains and validates any network that restores pictures, DeepRFTv2 first of all.
 
     Beyond the options of BasicSR's ``SRModel``:
@@ -30,26 +38,28 @@ class DeepRFTv2Model(SRModel):
     - ``train.optim_g`` and ``train.scheduler`` name any class of ``torch.optim`` and its ``lr_scheduler``, or
       a schedule of BasicSR's; without a scheduler the rate stays.
     - ``train.warmup_iter`` multiplies the scheduled rate by a factor that rises to one.
-    - ``train.clip_grad_norm`` bounds the norm of the gradient of all parameters, which is then logged.
-    - ``val.tile``, ``val.overlap`` and ``val.ensemble`` are those of
-      :func:`deeprftv2_plugin.inference.restore`.
+    - ``train.clip_grad_norm`` bounds the norm of the gradient of all parameters. The norm is logged.
+    - ``train.accumulation``, or ``train.recipe_gpus`` in its place, is how many batches a step takes, see
+      :func:`deeprftv2_plugin.models.stages.accumulation_of`. The processes exchange gradients once a step.
+    - ``train.bf16`` runs the network in bfloat16 where autocast finds that safe; losses stay in float32.
+    - ``train.channels_last`` and ``train.compile`` give the network that memory format, and to torch.compile.
 
-    Networks that enlarge (``scale`` other than 1) train alike, and are validated without the last three.
+    A step whose loss or gradient is not finite is skipped in all processes alike, and counted. Where SIGTERM,
+    SIGUSR1 or Ctrl-C ask for it, the state is saved at the end of the step. Each iteration has random numbers of
+    its own, by the seed, the process and its number.
 
     Raises:
         UserError: The options ask for what is not there; the message names them.
     """
 
-    def __init__(self, opt):
-        val_opt = opt.get('val') or {}
-        if opt.get('scale', 1) != 1 and (val_opt.get('tile') or val_opt.get('ensemble')):
-            raise UserError(
-                f'val: found tile or ensemble with scale {opt["scale"]}, but they are for networks that keep '
-                'the size of a picture; leave them out or set scale: 1.'
-            )
-        super().__init__(opt)
-        get_root_logger().info(f'Backends in the order of preference: {backends.describe()}.')
-        check_tiles(self.get_bare_model(self.net_g), **self.tiles())
+    def model_to_device(self, net):
+        train_opt = self.opt.get('train') or {}
+        if train_opt.get('channels_last'):
+            net = net.to(memory_format=torch.channels_last)
+        if train_opt.get('compile') and self.is_train:
+            backends.hide_from_compiler()
+            net.compile()
+        return super().model_to_device(net)
 
     def init_training_settings(self):
         train_opt = self.opt['train']
@@ -64,6 +74,9 @@ class DeepRFTv2Model(SRModel):
         super().init_training_settings()
         if self.cri_pix is not None:
             self.cri_pix = _over_scales(self.cri_pix)
+        self.accumulation = accumulation_of(self.opt, gpus_of(self.opt))
+        self.agreement = Agreement(self.device, self.processes)
+        self.skipped, self.skipped_in_a_row = 0, 0
         self.progress = None
 
     def get_optimizer(self, optim_type, params, **settings):
@@ -90,15 +103,31 @@ class DeepRFTv2Model(SRModel):
     def feed_data(self, data):
         vars(self).pop('gt', None)  # a picture without ground truth must not be compared with the last one's
         super().feed_data(data)
+        if (self.opt.get('train') or {}).get('channels_last'):
+            self.lq = self.lq.contiguous(memory_format=torch.channels_last)
 
     def optimize_parameters(self, current_iter):
-        self.optimizer_g.step(self.compute_gradients)
+        seed_everything(self.opt.get('manual_seed') or 0, self.opt['rank'], current_iter)
+        asked = interruption.requested()
+        buffers = [each for each in self.get_bare_model(self.net_g).buffers() if each.is_floating_point()]
+        before = [buffer.clone() for buffer in buffers]
+        total = self.compute_gradients()
+        finite = torch.isfinite(total.detach()) & torch.isfinite(self.terms['grad_norm'])
+        finite, news = self.agreement.share(current_iter, finite, leave=asked is not None)
+        for buffer, old in zip(buffers, before, strict=True):
+            buffer.copy_(torch.where(finite, buffer, old))
+        step_where(finite, self.optimizer_g, total, self.compute_gradients)
         if self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
         if self.progress is None:
-            total = int(self.opt['train']['total_iter'])
-            self.progress = ProgressBar(total, current_iter - 1, visible=self.opt['rank'] == 0)
+            iterations = int(self.opt['train']['total_iter'])
+            self.progress = ProgressBar(iterations, current_iter - 1, visible=self.opt['rank'] == 0)
         self.progress.advance(current_iter, self.terms['l_total'], self.get_current_learning_rate()[0])
+        if news is not None:
+            self.hear(news)
+        leave = news is not None and news.leave if self.processes > 1 else asked or interruption.requested()
+        if leave:
+            self.leave(current_iter)
 
     def get_current_log(self):
         """The losses of the last iteration, the mean over all processes. Only here does the CPU wait for the GPU."""
@@ -113,37 +142,107 @@ class DeepRFTv2Model(SRModel):
             The sum of all losses.
         """
         self.optimizer_g.zero_grad()
-        terms = self.losses_of(self.net_g(self.lq))
-        total = torch.stack(list(terms.values())).sum()
-        total.backward()
-        terms['l_total'] = total
+        parts = list(zip(self.lq.chunk(self.accumulation), self.gt.chunk(self.accumulation), strict=True))
+        terms = OrderedDict()
+        for number, (lq, gt) in enumerate(parts, 1):
+            waiting = number < len(parts) and hasattr(self.net_g, 'no_sync')
+            with self.net_g.no_sync() if waiting else nullcontext():
+                losses = self.losses_of(self.run(lq), gt)
+                losses['l_total'] = torch.stack(list(losses.values())).sum()
+                share = len(lq) / len(self.lq)
+                (losses['l_total'] * share).backward()
+            for name, value in losses.items():
+                terms[name] = terms.get(name, 0) + share * value.detach()
+        weights = [weight for weight in self.net_g.parameters() if weight.grad is not None]
+        terms['grad_norm'] = get_total_norm([weight.grad for weight in weights])
         limit = self.opt['train'].get('clip_grad_norm')
         if limit:
-            terms['grad_norm'] = torch.nn.utils.clip_grad_norm_(self.net_g.parameters(), limit)
-        self.terms = OrderedDict((name, value.detach()) for name, value in terms.items())
-        return total
+            clip_grads_with_norm_(weights, limit, terms['grad_norm'])
+        self.terms = terms
+        return terms['l_total']
 
-    def losses_of(self, output):
+    def run(self, lq):
+        """What the network puts out for a part of a batch, in float32."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bool(self.opt['train'].get('bf16'))):
+            output = self.net_g(lq)
+        return _in_float32(output)
+
+    def losses_of(self, output, gt):
         """The losses by their names in the log: ``l_pix_full``, ``l_pix_half``, ...; ``l_pix`` for one scale.
 
         Args:
-            output: What the network put out for ``self.lq``, to be compared with ``self.gt``.
+            output: What the network put out.
+            gt: What it should have been.
         """
         terms = OrderedDict()
         for name, criterion in (('l_pix', self.cri_pix), ('l_frequency', self.cri_frequency)):
             if criterion is not None:
-                scales = criterion.per_scale(output, self.gt)
+                scales = criterion.per_scale(output, gt)
                 for scale, value in scales.items():
                     terms[f'{name}_{scale}' if len(scales) > 1 else name] = value
         if self.cri_perceptual is not None:
             outputs = getattr(output, 'full', output)
             last = outputs if isinstance(outputs, torch.Tensor) else outputs[-1]
-            parts = zip(('l_percep', 'l_style'), self.cri_perceptual(last, self.gt), strict=True)
+            parts = zip(('l_percep', 'l_style'), self.cri_perceptual(last, gt), strict=True)
             terms.update((name, value) for name, value in parts if value is not None)
         return terms
 
+    def hear(self, news):
+        """Count a step that was skipped; UserError after too many in a row, the same in all processes."""
+        if news.finite:
+            self.skipped_in_a_row = 0
+            return
+        self.skipped += 1
+        self.skipped_in_a_row += 1
+        get_root_logger().warning(
+            f'Iteration {news.iteration}: loss or gradient is not finite, the step is skipped '
+            f'({self.skipped_in_a_row} in a row, {self.skipped} in all).'
+        )
+        if self.skipped_in_a_row >= PATIENCE:
+            raise UserError(
+                f'the loss or its gradient was not finite in {PATIENCE} steps in a row, up to iteration '
+                f'{news.iteration}; the weights are those before them, and the states saved are sound. Look at the '
+                'data of these iterations, lower train.optim_g.lr, set train.clip_grad_norm, or leave out train.bf16; '
+                'then resume'
+            )
+
+    def leave(self, current_iter):
+        """Save the state and end the training; a process that was not asked to follows one that was."""
+        request = interruption.requested()
+        name = request.name if request else 'a signal to another process'
+        path = self.opt['path'].get('training_states')
+        if not self.save(self.epoch_at(current_iter), current_iter):
+            raise UserError(f'{name} at iteration {current_iter}, but the state could not be saved')
+        text = f'{name}: the state of iteration {current_iter} is saved in {path}; --auto_resume goes on from it.'
+        get_root_logger().warning(text)
+        raise Interrupted(interruption.status_of(request), text)
+
+    def epoch_at(self, current_iter):
+        """The epoch of an iteration, as far as the model knows of epochs."""
+        plan = getattr(self, 'plan', None)
+        return plan.epoch_of(current_iter) if plan else 0
+
+    def save(self, epoch, current_iter):
+        """Write weights and state; gives True."""
+        super().save(epoch, current_iter)
+        return True
+
+    def resume_training(self, resume_state):
+        wanted = [dict(vars(scheduler)) for scheduler in self.schedulers]
+        super().resume_training(resume_state)
+        for scheduler, before in zip(self.schedulers, wanted, strict=True):
+            for key, value in vars(scheduler).items():
+                if key in SETTLED and value != before[key]:
+                    get_root_logger().warning(
+                        f'The schedule keeps {key} {value}, with which the training began; the options say '
+                        f'{before[key]}. For another schedule, begin anew with path.pretrain_network_g.'
+                    )
+        self.best_metric_results = resume_state.get('best_metric_results') or {}
+
     def model_ema(self, decay=0.999):
-        update_average(self.net_g_ema, self.get_bare_model(self.net_g), decay)
+        if not hasattr(self, '_average'):
+            self._average = Average(self.net_g_ema, self.get_bare_model(self.net_g))
+        self._average.update(decay)
 
     def last_loss(self):
         """The last training loss, the mean over all processes, the same in each; None before the first."""
@@ -155,45 +254,14 @@ class DeepRFTv2Model(SRModel):
             loss /= self.opt['world_size']
         return loss.item()
 
-    def test(self):
-        if self.opt.get('scale', 1) != 1:
-            super().test()
-            return
-        net = self.net_g_ema if hasattr(self, 'net_g_ema') else self.get_bare_model(self.net_g)
-        self.output = self.restore(net, self.lq)
-
-    def restore(self, net, x):
-        """Pictures (N, C, H, W) through a network by the tiles, overlap and ensemble of the options."""
-        ensemble = (self.opt.get('val') or {}).get('ensemble') or False
-        return restore(net, x, ensemble=ensemble, **self.tiles())
-
-    def tiles(self):
-        """The tile and the overlap of the options; what is absent there keeps the default of ``restore``."""
-        val_opt = self.opt.get('val') or {}
-        return {key: val_opt[key] for key in ('tile', 'overlap') if val_opt.get(key) is not None}
-
-    def nondist_validation(self, dataloader, current_iter, tb_logger, save_img):
-        """BasicSR's, for data sets without ground truth too: there, metrics that compare are left out."""
-        whole, val_opt = self.opt, {'suffix': None, **self.opt['val']}
-        metrics = val_opt.get('metrics') or {}
-        if metrics and 'gt' not in dataloader.dataset[0]:
-            metrics = {name: opt for name, opt in metrics.items() if not _compares(opt['type'])}
-            left_out = ', '.join(name for name in val_opt['metrics'] if name not in metrics)
-            get_root_logger().info(f'{dataloader.dataset.opt["name"]} has no ground truth, so no {left_out}.')
-        val_opt['metrics'] = metrics or None
-        val_opt['pbar'] = val_opt.get('pbar') and sys.stderr.isatty()
-        vars(self).pop('metric_results', None)  # they may be of another data set with other metrics
-        self.opt = {**whole, 'val': val_opt}
-        try:
-            super().nondist_validation(dataloader, current_iter, tb_logger, save_img)
-        finally:
-            self.opt = whole
-
 
 def _over_scales(loss):
     return loss if isinstance(loss, MultiScaleLoss) else MultiScaleLoss([loss])
 
 
-def _compares(metric):
-    """Whether a registered metric needs a second picture."""
-    return 'img2' in signature(METRIC_REGISTRY.get(metric)).parameters
+def _in_float32(output):
+    """The tensors of an output, in the lists and named tuples that it has them in."""
+    if isinstance(output, Tensor):
+        return output.float()
+    parts = [_in_float32(part) for part in output]
+    return type(output)(*parts) if hasattr(output, '_fields') else parts

@@ -5,9 +5,8 @@ from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
-@torch.no_grad()
-def update_average(average: nn.Module, net: nn.Module, decay: float) -> None:
-    r"""Replace :math:`\bar\theta` by :math:`d \bar\theta + (1 - d) \theta`, in one pass over all tensors.
+class Average:
+    r"""Keeps :math:`\bar\theta \leftarrow d \bar\theta + (1 - d) \theta` in a second network, in one pass over all.
 
     All that a checkpoint holds is averaged, so also buffers, as the running statistics of a batch
     normalisation. Whole numbers (counters, index tables) have no average and are copied.
@@ -15,13 +14,17 @@ def update_average(average: nn.Module, net: nn.Module, decay: float) -> None:
     Args:
         average: The network that holds the average, of the same architecture as ``net``.
         net: The network that is being trained.
-        decay: The factor :math:`d` in [0, 1]; 0 copies.
     """
-    averaged, current = [], []
-    for mean, value in zip(average.state_dict().values(), net.state_dict().values(), strict=True):
-        if mean.is_floating_point() or mean.is_complex():
-            averaged.append(mean)
-            current.append(value)
-        else:
+
+    def __init__(self, average: nn.Module, net: nn.Module):
+        pairs = list(zip(average.state_dict().values(), net.state_dict().values(), strict=True))
+        self._averaged = [pair for pair in pairs if pair[0].is_floating_point() or pair[0].is_complex()]
+        self._copied = [pair for pair in pairs if not (pair[0].is_floating_point() or pair[0].is_complex())]
+
+    @torch.no_grad()
+    def update(self, decay: float) -> None:
+        """Take in the network as it is now, with the factor :math:`d` in [0, 1]; 0 copies."""
+        averaged, current = (list(part) for part in zip(*self._averaged, strict=True))
+        get_ema_multi_avg_fn(decay)(averaged, current, None)
+        for mean, value in self._copied:
             mean.copy_(value)
-    get_ema_multi_avg_fn(decay)(averaged, current, None)

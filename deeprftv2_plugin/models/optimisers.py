@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from basicsr.models import lr_scheduler as basicsr_schedules
-from torch import optim
+from torch import Tensor, optim
 from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
@@ -52,6 +52,27 @@ def build_schedule(settings: Mapping[str, Any], optimiser: Optimizer) -> LRSched
     if 'schedulers' in settings:
         settings['schedulers'] = [build_schedule(inner, optimiser) for inner in settings['schedulers']]
     return by_name.build('train.scheduler', settings, SCHEDULES, optimizer=optimiser)
+
+
+def step_where(finite: Tensor, optimiser: Optimizer, loss: Tensor, evaluate: Callable[[], Tensor]) -> None:
+    """One step of the optimiser, unless loss or gradient are not finite.
+
+    An optimiser that can be told so on the device, as torch's fused ones, is; for others the CPU has to wait for the
+    device.
+
+    Args:
+        finite: Boolean tensor without dimensions.
+        optimiser: Its gradients are there.
+        loss: The loss that they are of.
+        evaluate: Computes loss and gradients anew, for optimisers that want them more than once a step.
+    """
+    fused = all(group.get('fused') for group in optimiser.param_groups)  # a resumed state can say otherwise
+    if fused and getattr(optimiser, '_step_supports_amp_scaling', False):
+        optimiser.found_inf = (~finite).float()  # as torch.amp.GradScaler does it
+        optimiser.step()
+    elif finite:
+        made = [loss]
+        optimiser.step(lambda: made.pop() if made else evaluate())
 
 
 def advance(schedule: LRScheduler, last_loss: Callable[[], float | None] = lambda: None) -> None:

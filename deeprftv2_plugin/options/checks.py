@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from deeprftv2_plugin.errors import UserError
 from deeprftv2_plugin.options import files
 from deeprftv2_plugin.options.keys import reads
 from deeprftv2_plugin.options.section import Section
@@ -44,6 +45,7 @@ def validate(opt: dict, path: str, is_train: bool, overrides: Sequence[str] = ()
     check_path(root.child('path'), read)
     if is_train:
         check_train(root.child('train'), model)
+        check_stages(root, model)
         check_logger(root.child('logger'))
     check_val(root.child('val'), read, is_train)
     root.child('dist_params').admit({'backend', 'port'})
@@ -66,7 +68,6 @@ def check_head(root):
 def check_datasets(datasets, is_train):
     """Phases, and in each of them what the dataset class and BasicSR's loader read."""
     from basicsr import data, train
-    from basicsr.utils.registry import DATASET_REGISTRY
 
     loader = reads(data.build_dataset, data.build_dataloader, train.create_train_val_dataloader, root='dataset_opt')
     datasets.demand(*(['train'] if is_train else []))
@@ -79,11 +80,35 @@ def check_datasets(datasets, is_train):
         section = datasets.child(phase)
         section.demand('name')
         if phase == 'train':
-            section.demand('batch_size_per_gpu', 'num_worker_per_gpu')
-        read = reads(section.registered(DATASET_REGISTRY))
-        section.admit(read.of() | loader.of() | OBSOLETE, read)
-        check_nested(section, read, 'io_backend')
-        check_io_backend(section.child('io_backend'))
+            section.demand('num_worker_per_gpu')
+        check_dataset(section, loader.of() | _pipelines().of('datasets', phase) | OBSOLETE)
+
+
+def check_dataset(section, further):
+    """What a dataset class reads, those of a mixture included; `further` are keys that others read."""
+    from basicsr.utils.registry import DATASET_REGISTRY
+
+    from deeprftv2_plugin.data.mixed_dataset import COMMON, MixedDataset
+
+    kind = section.registered(DATASET_REGISTRY)
+    read = reads(kind)
+    section.admit(read.of() | further, read)
+    check_nested(section, read, 'io_backend')
+    check_io_backend(section.child('io_backend'))
+    if kind is MixedDataset:
+        section.demand('parts')
+        for part in parts_of(section):
+            for key in filter(part.values.__contains__, COMMON):
+                part.fail('is set, but it is one for all parts: set it above them', key)
+            check_dataset(part, {'type', 'name', 'weight'})
+
+
+def parts_of(section):
+    """The data sets of which one is mixed, each with a place of its own; none where it is no mixture."""
+    parts = section.values.get('parts')
+    place = (*section.place, 'parts')
+    numbered = enumerate(parts if isinstance(parts, list) else [])
+    return [Section(part, section.file, (*place, str(number))) for number, part in numbered if isinstance(part, dict)]
 
 
 def check_io_backend(section):
@@ -125,6 +150,21 @@ def check_train(section, model):
             check_schedule(child, model)
         elif 'type' in child.values:
             check_loss(child)
+
+
+def check_stages(root, model):
+    """Sizes of crops and batches, and the number of batches in a step."""
+    from deeprftv2_plugin.models import DeepRFTv2Model
+    from deeprftv2_plugin.models.stages import accumulation_of, stages_of
+
+    for key in ('accumulation', 'recipe_gpus'):
+        if root.values['train'].get(key) not in (None, 1) and not issubclass(model, DeepRFTv2Model):
+            root.child('train').fail(f'is for model_type DeepRFTv2Model; {model.__name__} takes one batch a step', key)
+    try:
+        stages_of(root.values)
+        accumulation_of(root.values, gpus=1)
+    except UserError as error:
+        root.fail(str(error))
 
 
 def check_optimiser(section, model):
@@ -196,7 +236,13 @@ def _pipelines():
     from basicsr.utils.logger import MessageLogger, init_wandb_logger
     from basicsr.utils.options import parse_options
 
+    from deeprftv2_plugin.models import run, saving, stages
+
     return reads(
+        run.Run,
+        stages.stages_of,
+        stages.accumulation_of,
+        saving.save_or_go_on,
         train.train_pipeline,
         train.init_tb_loggers,
         train.create_train_val_dataloader,

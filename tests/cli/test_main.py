@@ -24,7 +24,7 @@ def raising(error):
     return run
 
 
-@pytest.mark.parametrize('command', ['train', 'test', 'prepare', 'convert'])
+@pytest.mark.parametrize('command', ['train', 'test', 'check', 'prepare', 'convert'])
 def test_every_command_explains_itself_with_an_example(command, capsys):
     with pytest.raises(SystemExit) as end:
         cli.main([command, '--help'])

@@ -19,7 +19,8 @@ def test_training_leaves_what_basicsr_leaves(folder):
     assert run('train', '-opt', write(folder, options())) == 0
     assert sys.argv == before
     experiment = folder / 'experiments/small'
-    assert {path.name for path in experiment.glob('models/*')} == {f'net_g_{i}.pth' for i in (2, 4, 'latest')}
+    saved = {f'net_g_{i}.{suffix}' for i in (2, 4, 'latest') for suffix in ('pth', 'safetensors')}
+    assert {path.name for path in experiment.glob('models/*')} == saved
     log = next(experiment.glob('train_small_*.log')).read_text()
     assert 'iter:       4' in log
     assert '# psnr:' in log
@@ -41,7 +42,7 @@ def test_the_resolved_options_are_logged_and_copied(folder):
 def test_debug_keeps_basicsrs_meaning(folder):
     assert run('train', '-opt', write(folder, options()), '--debug') == 0
     experiment = folder / 'experiments/debug_small'
-    assert [path.name for path in experiment.glob('models/*')] == ['net_g_latest.pth']
+    assert {path.stem for path in experiment.glob('models/*')} == {'net_g_latest'}
     assert 'save_checkpoint_freq: 8' in next(experiment.glob('*.log')).read_text()
 
 

@@ -1,18 +1,32 @@
-"""Two processes on a machine without a GPU."""
+"""Several processes on a machine without a GPU."""
 
+import json
+import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import deeprftv2_plugin
-from tests.cli.runs import options, write
+from deeprftv2_plugin import cli
+from tests.cli.runs import options, test_options, write, write_pictures
+
+ITERATIONS = 20
 
 
-def torchrun(*argv):
+def torchrun(*argv, processes=2, restarts=0):
     package = str(Path(deeprftv2_plugin.__file__).parents[1])  # found in other folders also where it is not installed
-    environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '', 'PYTHONPATH': package}
-    launcher = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
+    environment = {
+        **os.environ,
+        'OMP_NUM_THREADS': '1',
+        'CUDA_VISIBLE_DEVICES': '',
+        'PYTHONPATH': f'{package}{os.pathsep}.',
+    }
+    launcher = [sys.executable, '-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}']
+    launcher.append(f'--max-restarts={restarts}')
     command = [*launcher, '-m', 'deeprftv2_plugin', *argv]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
 
@@ -31,3 +45,103 @@ def test_wrong_options_are_told_once_and_end_all_processes(folder):
     assert result.returncode != 0
     assert result.stderr.count('train.total_iters is unknown') == 1, result.stderr
     assert not (folder / 'experiments').exists()
+
+
+def curve_options(batch, accumulation=1, **data):
+    """A training of which only the division of its batches of four differs, with a poisoned picture."""
+    opt = options()
+    opt.update(custom_imports=['tests.models.toys', 'tests.cli.troubles'], model_type='DeepRFTv2Model')
+    opt['network_g'] = {'type': 'TwoScales'}
+    kept = {key: opt['datasets']['train'][key] for key in ('name', 'dataroot_lq', 'dataroot_gt', 'num_worker_per_gpu')}
+    data.update(type='TroubledDataset', gt_size=16, batch_size_per_gpu=batch, poisoned=[6])
+    opt['datasets']['train'] = {**kept, **data}
+    opt['train'].update(total_iter=ITERATIONS, accumulation=accumulation, clip_grad_norm=1.0,
+                        frequency_opt={'type': 'FourierLoss', 'loss_weight': 0.01})  # fmt: skip
+    opt['logger']['save_checkpoint_freq'] = 4
+    del opt['val']
+    return opt
+
+
+@pytest.fixture(scope='module')
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('torchrun')
+    write_pictures(folder, count=7)
+    return folder
+
+
+def curve(folder, name):
+    """What was logged of every step but the times: no number where it was not finite."""
+    lines = [json.loads(line) for line in (folder / 'experiments' / name / 'metrics.jsonl').read_text().splitlines()]
+    assert [line['iter'] for line in lines] == list(range(1, ITERATIONS + 1))
+    shown = [{key: value for key, value in line.items() if 'time' not in key} for line in lines]
+    return [{key: float('nan') if value is None else value for key, value in line.items()} for line in shown]
+
+
+def train_here(folder, name, opt):
+    assert cli.main(['train', '-opt', write(folder, {**opt, 'name': name}, f'{name}.yml')]) == 0
+    return curve(folder, name)
+
+
+@pytest.fixture(scope='module')
+def whole(place):
+    """One process with batches of four."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        yield train_here(place, 'whole', curve_options(4))
+
+
+def assert_same_curve(found, expected):
+    assert any(math.isnan(line['l_total']) for line in expected), 'the poison is not seen'
+    for one, other in zip(found, expected, strict=True):
+        assert one == pytest.approx(other, rel=2e-5, nan_ok=True)
+
+
+def test_accumulated_steps_have_the_same_losses(whole, place, monkeypatch):
+    monkeypatch.chdir(place)
+    assert_same_curve(train_here(place, 'accumulated', curve_options(2, accumulation=2)), whole)
+
+
+def test_a_killed_worker_is_restarted_and_the_losses_are_the_same(whole, place, monkeypatch):
+    """Two processes with batches of two. The second one dies in its twelfth step, and skips no step alone."""
+    monkeypatch.chdir(place)
+    opt = {**curve_options(2, deadly=23), 'name': 'killed'}
+    result = torchrun('train', '-opt', write(place, opt, 'killed.yml'), restarts=1)
+    assert result.returncode == 0, result.stderr
+    log = ''.join(path.read_text() for path in (place / 'experiments/killed').glob('*.log'))
+    assert 'torchrun has restarted this training: restart 1.' in log
+    assert 'Goes on after iteration 8 with sample 32 ' in log
+    assert_same_curve(curve(place, 'killed'), whole)
+
+
+def test_another_number_of_processes_goes_on_at_the_right_sample(whole, place, monkeypatch):
+    monkeypatch.chdir(place)
+    opt = {**curve_options(4), 'name': 'grown'}
+    opt['train'] = {**opt['train'], 'total_iter': 12}
+    assert cli.main(['train', '-opt', write(place, opt, 'grown.yml')]) == 0
+    opt = {**curve_options(2), 'name': 'grown'}
+    result = torchrun('train', '-opt', write(place, opt, 'grown.yml'), '--auto_resume')
+    assert result.returncode == 0, result.stderr
+    assert 'Resumed with another number of processes: 2, it was 1.' in result.stderr
+    assert_same_curve(curve(place, 'grown'), whole)
+
+
+def scores(text):
+    return re.findall(r'# \w+: \S+', text)
+
+
+def test_any_number_of_processes_finds_the_same_metrics(place, monkeypatch, capsys):
+    """Of seven pictures, each counted once and saved once."""
+    monkeypatch.chdir(place)
+    opt = test_options()
+    opt.update(custom_imports=['tests.models.toys'], model_type='DeepRFTv2Model', network_g={'type': 'TwoScales'})
+    opt['val']['metrics']['ssim'] = {'type': 'calculate_ssim', 'crop_border': 0}
+    opt['val']['save_img'] = True
+    found = {}
+    for processes in (1, 2, 3):
+        opt['name'] = f'scores{processes}'
+        result = torchrun('test', '-opt', write(place, opt, f'{processes}.yml'), processes=processes)
+        assert result.returncode == 0, result.stderr
+        log = next((place / f'results/scores{processes}').glob('*.log')).read_text()
+        found[processes] = scores(log)
+        assert len(list((place / f'results/scores{processes}/visualization').rglob('*.png'))) == 7
+    assert len(found[1]) == 2 and found[1] == found[2] == found[3]

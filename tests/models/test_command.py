@@ -31,6 +31,7 @@ def option_file(network):
                   scheduler={'type': 'CosineAnnealingLR', 'T_max': 4, 'eta_min': 1e-7})  # fmt: skip
     for key in ('dist', 'rank', 'world_size', 'is_train'):
         del opt[key]
+    opt['path'] = {}
     pictures = {'type': 'PairedDeblurDataset', 'dataroot_lq': 'blur', 'dataroot_gt': 'sharp'}
     batches = {'gt_size': 16, 'batch_size_per_gpu': 2, 'num_worker_per_gpu': 0, 'dataset_enlarge_ratio': 3}
     opt['datasets'] = {

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 from deeprftv2_plugin.errors import UserError
 from deeprftv2_plugin.losses import FourierLoss
 from deeprftv2_plugin.models import MultiScaleLoss
-from deeprftv2_plugin.models.ema import update_average
+from deeprftv2_plugin.models.ema import Average
 from deeprftv2_plugin.ops.pyramid import half_scale
 
 from .toys import RRDBNET, SWINIR, batch, make_model, options, train
@@ -69,7 +69,7 @@ def test_total_is_the_recipe():
 def test_network_of_one_scale_has_plain_names():
     model = make_model(frequency_opt=FOURIER)
     train(model, [1])
-    assert list(model.get_current_log()) == ['l_pix', 'l_frequency', 'l_total']
+    assert list(model.get_current_log()) == ['l_pix', 'l_frequency', 'l_total', 'grad_norm']
 
 
 def test_multi_scale_loss_written_out_is_the_same():
@@ -100,7 +100,7 @@ def test_perceptual_loss_looks_at_the_last_full_output():
     with torch.no_grad():
         model.feed_data(batch())
         output = model.net_g(model.lq)
-        terms = model.losses_of(output)
+        terms = model.losses_of(output, model.gt)
     assert list(terms) == ['l_pix_full', 'l_pix_half', 'l_percep']
     assert terms['l_percep'] == (output.full[-1] - model.gt).square().mean()
 
@@ -157,7 +157,7 @@ def test_average_follows_parameters_and_buffers():
 def test_average_starts_as_a_copy():
     average, net = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
     net(torch.randn(2, 3, 4, 4))
-    update_average(average, net, decay=0)
+    Average(average, net).update(decay=0)
     torch.testing.assert_close(average.state_dict(), net.state_dict(), rtol=0, atol=0)
 
 
@@ -203,7 +203,7 @@ def test_checkpoint_comes_back_with_its_average(tmp_path):
     train(model, [1, 2])
     model.save_network([model.net_g, model.net_g_ema], 'net_g', 2, param_key=['params', 'params_ema'])
     opt = options('OneScale', ema_decay=0.5)
-    opt['path'] = {'pretrain_network_g': str(tmp_path / 'net_g_2.pth'), 'strict_load_g': True}
+    opt['path'].update(pretrain_network_g=str(tmp_path / 'net_g_2.pth'), strict_load_g=True)
     loaded = make_model(opt=opt)
     for part in ('net_g', 'net_g_ema'):
         torch.testing.assert_close(getattr(loaded, part).state_dict(), getattr(model, part).state_dict())
@@ -215,7 +215,7 @@ def test_average_starts_from_a_checkpoint_without_one(tmp_path):
     train(model, [1])
     model.save_network(model.net_g, 'net_g', 1)
     opt = options('OneScale', ema_decay=0.5)
-    opt['path'] = {'pretrain_network_g': str(tmp_path / 'net_g_1.pth')}
+    opt['path'].update(pretrain_network_g=str(tmp_path / 'net_g_1.pth'))
     torch.testing.assert_close(make_model(opt=opt).net_g_ema.state_dict(), model.net_g.state_dict())
 
 
@@ -225,7 +225,7 @@ def test_checkpoint_of_another_network(tmp_path):
     model.opt['path']['models'] = tmp_path
     model.save_network(model.net_g, 'net_g', 0)
     opt = options('OneScale')
-    opt['path'] = {'pretrain_network_g': str(tmp_path / 'net_g_0.pth')}
+    opt['path'].update(pretrain_network_g=str(tmp_path / 'net_g_0.pth'))
     with pytest.raises(UserError, match='net_g_0.pth'):
         make_model(opt=opt)
     opt['path']['strict_load_g'] = False

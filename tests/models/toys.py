@@ -27,6 +27,14 @@ class OneScale(nn.Module):
 
 
 @ARCH_REGISTRY.register()
+class Noisy(OneScale):
+    """A network that also draws random numbers while it trains."""
+
+    def forward(self, x):
+        return x + nn.functional.dropout(self.body(x), 0.2, self.training)
+
+
+@ARCH_REGISTRY.register()
 class TwoScales(nn.Module):
     """A network with two outputs at each of two scales while it trains, without anything random."""
 
@@ -61,7 +69,7 @@ def options(network, **train):
     """Options as BasicSR parses them; ``train`` adds to the section or replaces in it."""
     return {
         'name': 'test', 'model_type': 'DeepRFTv2Model', 'scale': 1, 'num_gpu': 0, 'dist': False, 'rank': 0,
-        'world_size': 1, 'is_train': True, 'path': {}, 'logger': {},
+        'world_size': 1, 'is_train': True, 'path': {'models': '.', 'training_states': '.', 'log': '.'}, 'logger': {},
         'network_g': network if isinstance(network, dict) else {'type': network},
         'train': {
             'total_iter': 100, 'optim_g': {'type': 'SGD', 'lr': 0.1}, 'pixel_opt': {'type': 'L1Loss'}, **train

@@ -31,7 +31,9 @@ def test_the_option_files_here_are_right(path):
     'overrides',
     [
         [
+            'train:stages=~',
             'datasets:train:gt_size=[64, 48]',
+            'datasets:train:batch_size_per_gpu=1',
             'datasets:train:prefetch_mode=cuda',
             'datasets:train:pin_memory=true',
         ],
@@ -47,6 +49,13 @@ def test_the_option_files_here_are_right(path):
         ['network_g={type: SwinIR, upscale: 1, img_size: 64}', 'path:param_key_g=params_ema'],
         ['val:metrics:ssim:better=higher', 'path:ignore_resume_networks=[network_g]', 'num_gpu=0'],
         ['datasets:val={name: x, type: PairedImageDataset, io_backend: {type: lmdb, readahead: true}}'],
+        [
+            'train:stages=~',
+            'datasets:train={name: x, type: MixedDataset, gt_size: 64, num_worker_per_gpu: 1, batch_size_per_gpu: 1, '
+            'parts: [{type: PairedDeblurDataset, dataroot: x, use_flip: false, weight: 2}, '
+            '{type: PairedImageDataset, dataroot_lq: x, io_backend: {type: disk}}, '
+            '{type: MixedDataset, parts: [{type: SyntheticBlurDataset, samples_per_image: 2, name: y}]}]}',
+        ],
     ],
 )
 def test_right_options_are_admitted(overrides):
@@ -75,7 +84,7 @@ def test_right_options_are_admitted(overrides):
         ('datasets:train:type=PairedDeblur', 'datasets.train.type', 'PairedDeblurDataset'),
         ('datasets:train:gt_sise=1', 'datasets.train.gt_sise', 'gt_size'),
         ('datasets:train:batch_size=1', 'datasets.train.batch_size', 'batch_size_per_gpu'),
-        ('datasets:val:dataroot=x', 'datasets.val.dataroot', 'dataroot_'),
+        ('datasets:val:dataroot_gd=x', 'datasets.val.dataroot_gd', 'dataroot_'),
         ('path:pretrain_network=x', 'path.pretrain_network', 'pretrain_network_g'),
         ('path:strict_load=x', 'path.strict_load', 'strict_load_g'),
         ('logger:print_frequency=1', 'logger.print_frequency', 'print_freq'),
@@ -108,7 +117,8 @@ def test_a_misspelt_name_is_told_with_the_nearest_known(override, key, nearest):
         ('val:metrics:psnr={type: calculate_psnr}', 'val.metrics.psnr.crop_border is missing'),
         ('datasets:valid={name: x}', 'datasets.valid is unknown. Expected train, val'),
         ('datasets:test={name: x}', 'datasets.test is unknown. Expected train, val'),
-        ('datasets:train:batch_size_per_gpu=~', 'datasets.train.batch_size_per_gpu is missing'),
+        ('datasets:train:num_worker_per_gpu=~', 'datasets.train.num_worker_per_gpu is missing'),
+        ('train:stages=[{gt_size: 64}]', 'train.stages[0].batch_size_per_gpu is None'),
         ('datasets:val={name: x, type: PairedImageDataset, io_backend: {type: disc}}', 'Did you mean disk?'),
         ('train:pixel_opt={type: MultiScaleLoss, losses: [{type: L1Los}]}', 'train.pixel_opt.losses.0.type'),
         ('model_type=SRModel', 'train.clip_grad_norm is unknown'),
@@ -147,3 +157,22 @@ def test_without_a_gpu_a_number_of_gpus_is_refused(monkeypatch):
     monkeypatch.setattr('torch.cuda.is_available', lambda: False)
     with pytest.raises(UserError, match='num_gpu is 1, but torch sees no GPU'):
         check('num_gpu=1')
+
+
+@pytest.mark.parametrize(
+    ('part', 'message'),
+    [
+        ('{type: PairedDeblur}', 'datasets.train.parts.1.type is .* Did you mean PairedDeblurDataset'),
+        ('{type: PairedDeblurDataset, use_flop: true}', 'datasets.train.parts.1.use_flop is unknown. .* use_flip'),
+        ('{type: PairedDeblurDataset, wieght: 1}', 'datasets.train.parts.1.wieght is unknown. Did you mean weight'),
+        ('{type: PairedDeblurDataset, batch_size_per_gpu: 1}', 'parts.1.batch_size_per_gpu is unknown'),
+        ('{type: PairedDeblurDataset, gt_size: 8}', 'parts.1.gt_size is set, but it is one for all parts'),
+        ('{dataroot: x}', 'datasets.train.parts.1.type is missing'),
+        ('{type: MixedDataset, parts: [{type: X}]}', 'datasets.train.parts.1.parts.0.type is'),
+        ('{type: MixedDataset}', 'datasets.train.parts.1.parts is missing'),
+    ],
+)
+def test_parts_of_a_mixture_are_checked_as_data_sets(part, message):
+    mixture = 'name: x, type: MixedDataset, num_worker_per_gpu: 1'
+    with pytest.raises(UserError, match=message):
+        check(f'datasets:train={{{mixture}, parts: [{{type: PairedDeblurDataset, dataroot: x}}, {part}]}}')

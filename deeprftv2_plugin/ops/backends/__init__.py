@@ -15,6 +15,7 @@ from functools import cache
 from importlib import import_module
 from types import ModuleType
 
+import torch
 from torch import Tensor
 
 from deeprftv2_plugin.errors import UserError, nearest
@@ -32,10 +33,24 @@ def choose(operation: str, x: Tensor) -> Callable:
     Raises:
         UserError: The forced backend is unknown, or cannot be used on this machine.
     """
+    return _find(operation, x)
+
+
+def _first(operation, x):
     for backend in usable(os.environ.get(VARIABLE)):
         if hasattr(backend, operation) and backend.takes(x):
             return getattr(backend, operation)
     raise AssertionError(f'the backend pytorch lacks {operation}')
+
+
+_find = _first
+
+
+def hide_from_compiler() -> None:
+    """Let torch.compile call the operations as they are: its graphs end before each and begin anew behind it."""
+    global _find
+    hidden = cache(torch.compiler.disable)  # imports the compiler, which takes seconds; so not before it is wanted
+    _find = torch.compiler.disable(lambda operation, x: hidden(_first(operation, x)))
 
 
 @cache

@@ -1,0 +1,24 @@
+"""A working directory with a small data set, and options for it as BasicSR's parser gives them."""
+
+import pytest
+
+from deeprftv2_plugin.cli.check import as_parsed
+from tests.cli.runs import options, test_options, write_pictures
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    write_pictures(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv('WORLD_SIZE', raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def opt(folder):
+    return as_parsed(options(), 'small.yml', is_train=True)
+
+
+@pytest.fixture
+def test_opt(folder):
+    return as_parsed(test_options(), 'small.yml', is_train=False)

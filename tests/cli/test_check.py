@@ -1,0 +1,109 @@
+"""The command that checks an option file."""
+
+import logging
+
+import pytest
+
+from deeprftv2_plugin import cli
+from tests.cli.runs import options, test_options, write
+
+
+def run(capsys, *argv):
+    """The status, and the report as pairs of subject and mark by its lines."""
+    status = cli.main(['check', '-opt', *argv])
+    captured = capsys.readouterr()
+    lines = [line.split()[:2] for line in captured.out.splitlines() if line and not line.startswith(' ')]
+    return status, [tuple(line) for line in lines], captured
+
+
+def test_a_training_is_checked_in_all_parts_and_leaves_nothing_behind(folder, capsys):
+    file = write(folder, options())
+    before = sorted(folder.rglob('*'))
+    status, found, captured = run(capsys, file)
+    assert status == 0 and captured.err == ''
+    subjects = list(dict.fromkeys(subject for subject, _ in found))
+    assert subjects == ['options', 'data', 'checkpoint', 'schedule', 'batch', 'model', 'memory', 'disk']
+    assert {mark for _, mark in found} == {'ok'}
+    assert len(captured.out.splitlines()) <= 24
+    assert sorted(folder.rglob('*')) == before
+
+
+def test_a_test_is_checked_without_the_parts_of_a_training(folder, capsys):
+    status, found, _ = run(capsys, write(folder, test_options()))
+    assert status == 0
+    assert found == [('options', 'ok'), ('data', 'ok'), ('checkpoint', 'warning'), ('model', 'ok')]
+
+
+def test_all_findings_are_told_and_one_error_decides(folder, capsys):
+    (folder / 'lq/3.png').write_bytes(b'')
+    opt = options()
+    opt['datasets']['train']['type'] = opt['datasets']['val']['type'] = 'PairedDeblurDataset'
+    for key in ('use_hflip', 'io_backend'):
+        del opt['datasets']['train'][key]
+    del opt['datasets']['val']['io_backend']
+    opt['logger']['wandb'] = {'project': 'x'}
+    status, found, captured = run(capsys, write(folder, opt), '--force_yml', 'val:val_freq=9')
+    assert status == 1
+    assert {('data', 'error'), ('schedule', 'warning'), ('log', 'error'), ('disk', 'ok')} <= set(found)
+    assert '3.png' in captured.out
+    assert captured.err.startswith('error: small.yml: the run would fail (')
+    assert 'Traceback' not in captured.err
+
+
+@pytest.mark.parametrize(
+    ('override', 'words'),
+    [
+        ('train:total_iters=9', 'Did you mean total_iter?'),
+        ('datasets:train:dataroot_lq=nowhere', 'nowhere'),
+        ('path:pretrain_network_g=nowhere.pth', 'nowhere.pth'),
+    ],
+)
+def test_options_that_are_wrong_themselves_end_the_report(folder, capsys, override, words):
+    status, found, captured = run(capsys, write(folder, options()), '--force_yml', override)
+    assert status == 1
+    assert found == [('options', 'error')]
+    assert words in captured.out
+
+
+def test_a_model_that_cannot_be_built_is_an_error(folder, capsys):
+    opt = options()
+    opt['train']['optim_g']['lr'] = -1
+    status, found, captured = run(capsys, write(folder, opt))
+    assert status == 1 and ('model', 'error') in found
+    assert 'Invalid learning rate: -1' in captured.out
+
+
+def test_an_optimiser_of_its_own_kind_leaves_the_estimate_to_the_rest(folder, capsys):
+    opt = options()
+    opt.update(model_type='DeepRFTv2Model')
+    opt['train']['optim_g'] = {'type': 'SparseAdam', 'lr': 1e-3}
+    status, found, captured = run(capsys, write(folder, opt))
+    assert status == 0 and ('memory', 'warning') in found and ('disk', 'ok') in found
+    assert 'what the optimiser keeps cannot be told' in captured.out
+
+
+def test_what_networks_print_is_kept_out_of_the_report(folder, capsys):
+    (folder / 'loud_arch.py').write_text(
+        'from basicsr.utils import get_root_logger\n'
+        'from basicsr.utils.registry import ARCH_REGISTRY\n'
+        'from torch import nn\n\n\n'
+        '@ARCH_REGISTRY.register()\n'
+        'class Loud(nn.Conv2d):\n'
+        '    def __init__(self):\n'
+        '        super().__init__(3, 3, 1)\n'
+        '        print("hear me")\n'
+        '        get_root_logger().info("hear me")\n'
+    )
+    opt = options()
+    opt.update(custom_imports=['loud_arch'], network_g={'type': 'Loud'})
+    status, _, captured = run(capsys, write(folder, opt))
+    assert status == 0
+    assert 'hear me' not in captured.out + captured.err
+    assert logging.root.manager.disable == logging.NOTSET
+
+
+def test_the_command_explains_itself_with_an_example(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(['check', '--help'])
+    assert end.value.code == 0
+    assert '\n  basicsr check -opt ' in capsys.readouterr().out

@@ -1,0 +1,85 @@
+"""The keys that make a step faster or smaller do what they say, and nothing else."""
+
+import pytest
+import torch
+from torch import nn
+
+from .toys import batch, make_model, options, train
+
+FOURIER = {'type': 'FourierLoss', 'loss_weight': 0.01}
+
+
+def weights(model):
+    return torch.cat([weight.detach().flatten().clone() for weight in model.net_g.parameters()])
+
+
+def seen_by(model):
+    """What the network's first layer is given, and gives."""
+    seen = []
+    model.net_g.first.register_forward_hook(lambda module, args, output: seen.append((*args, output)))
+    return seen
+
+
+def test_bf16_runs_the_network_in_few_bits_and_the_losses_in_many():
+    model, plain = (make_model('TwoScales', frequency_opt=FOURIER, bf16=bf16) for bf16 in (True, False))
+    seen = seen_by(model)
+    for each in (model, plain):
+        train(each, [1, 2])
+    assert seen[0][-1].dtype == torch.bfloat16
+    assert {value.dtype for value in model.terms.values()} == {torch.float32}
+    assert model.terms['l_total'].item() == pytest.approx(plain.terms['l_total'].item(), rel=0.02)
+    assert {weight.dtype for weight in model.net_g.parameters()} == {torch.float32}
+
+
+def test_channels_last_changes_the_layout_alone():
+    model, plain = (make_model('TwoScales', channels_last=value) for value in (True, False))
+    seen = seen_by(model)
+    for each in (model, plain):
+        train(each, [1, 2])
+    assert seen[0][0].is_contiguous(memory_format=torch.channels_last)
+    assert model.net_g.first.weight.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(weights(model), weights(plain))
+
+
+def test_compile_compiles_and_keeps_the_names(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(nn.Module, 'compile', lambda module: compiled.append(module))
+    model = make_model('TwoScales', compile=True)
+    assert compiled == [model.net_g]
+    make_model('TwoScales')
+    assert len(compiled) == 1
+
+
+@pytest.mark.parametrize('settings', [{'fused': True}, {'foreach': True}])
+def test_optimisers_in_one_pass_take_the_same_steps(settings):
+    model, plain = (make_model('TwoScales', optim_g={'type': 'AdamW', 'lr': 0.01, **more}) for more in (settings, {}))
+    for each in (model, plain):
+        train(each, [1, 2, 3])
+    torch.testing.assert_close(weights(model), weights(plain))
+
+
+@pytest.mark.parametrize('accumulation', [2, 3, 6])
+def test_accumulated_gradients_are_those_of_the_whole_batch(accumulation):
+    """Also of parts that differ in size."""
+    data = batch(6)
+    model, plain = (make_model('TwoScales', frequency_opt=FOURIER, accumulation=n) for n in (accumulation, None))
+    for each in (model, plain):
+        train(each, [1, 2], data=data)
+    torch.testing.assert_close(weights(model), weights(plain))
+    assert model.get_current_log() == pytest.approx(plain.get_current_log(), rel=1e-5)
+
+
+def test_missing_gpus_are_made_up_for_in_the_model():
+    opt = options('TwoScales', recipe_gpus=8)
+    assert make_model(opt=opt).accumulation == 8
+    assert make_model(opt={**opt, 'num_gpu': 0}).accumulation == 8
+
+
+def test_iterations_have_random_numbers_of_their_own():
+    """By the seed and the iteration, whatever has been drawn before."""
+    first, second = make_model('Noisy'), make_model('Noisy')
+    train(first, [1, 2])
+    train(second, [1])
+    torch.rand(100)
+    train(second, [2])
+    torch.testing.assert_close(weights(first), weights(second), rtol=0, atol=0)
