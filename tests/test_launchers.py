@@ -1,0 +1,95 @@
+"""The scripts that start a training on a cluster, with stand-ins for what only a cluster has."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.runs import options, write, write_pictures
+
+ROOT = Path(__file__).parents[1]
+SRUN = """#!/usr/bin/env bash
+shift  # --kill-on-bad-exit=1
+export SLURM_PROCID=0 SLURM_NTASKS=1 SLURM_NODELIST=here SLURM_LOCALID=0 MASTER_ADDR=localhost
+exec "$@"
+"""
+SCONTROL = """#!/usr/bin/env bash
+echo "$@" >> scontrol.txt
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_pictures(tmp_path)
+    opt = options()
+    opt.update(model_type='DeepRFTv2Model', dist_params={'port': 29517})
+    write(tmp_path, opt)
+    (tmp_path / 'bin').mkdir()
+    for name, text in (('srun', SRUN), ('scontrol', SCONTROL)):
+        (tmp_path / 'bin' / name).write_text(text)
+        (tmp_path / 'bin' / name).chmod(0o755)
+    return tmp_path
+
+
+def start(folder, script, *argv, **variables):
+    environment = {
+        **os.environ,
+        'PATH': f'{folder}/bin{os.pathsep}{os.environ["PATH"]}',
+        'PYTHON': sys.executable,
+        'PYTHONPATH': str(ROOT),
+        'CUDA_VISIBLE_DEVICES': '',
+        'OMP_NUM_THREADS': '1',
+        'SLURM_JOB_ID': '7',
+        **variables,
+    }
+    with open(folder / 'said.txt', 'w') as output:
+        command = ['bash', str(ROOT / 'scripts' / script), *argv]
+        return subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT)
+
+
+def finish(process, folder):
+    return process.wait(120), (folder / 'said.txt').read_text()
+
+
+def test_torchrun_on_one_machine(folder):
+    status, said = finish(start(folder, 'train_torchrun.sh', '-opt', 'small.yml', PROCESSES='2'), folder)
+    assert status == 0, said
+    assert 'world_size: 2' in said and (folder / 'experiments/small/models/net_g_latest.pth').is_file()
+
+
+def test_slurm_saves_before_the_time_is_over_and_queues_again(folder):
+    endless = ('--force_yml', 'train:total_iter=1000000', 'logger:save_checkpoint_freq=1000000')
+    process = start(folder, 'train_slurm.sh', '-opt', 'small.yml', *endless)
+    deadline = time.monotonic() + 90
+    while 'iter:       3' not in (folder / 'said.txt').read_text():
+        assert process.poll() is None and time.monotonic() < deadline, (folder / 'said.txt').read_text()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGUSR1)
+    status, said = finish(process, folder)
+    assert status == 75, said
+    assert 'SIGTERM: the state of iteration' in said
+    assert (folder / 'scontrol.txt').read_text() == 'requeue 7\n'
+    (state,) = (folder / 'experiments/small/training_states').iterdir()
+    total = f'train:total_iter={int(state.stem) + 1}'
+    status, said = finish(
+        start(folder, 'train_slurm.sh', '-opt', 'small.yml', '--force_yml', total, SLURM_RESTART_COUNT='1'), folder
+    )
+    assert status == 0, said
+    assert 'SLURM has restarted this training: restart 1.' in said
+    assert f'Goes on after iteration {state.stem} ' in said
+    assert (folder / 'scontrol.txt').read_text() == 'requeue 7\n'
+
+
+@pytest.mark.parametrize('script', ['train_torchrun.sh', 'train_slurm.sh'])
+def test_without_an_option_file_there_is_a_sentence(folder, script):
+    status, said = finish(start(folder, script), folder)
+    assert status == 1 and 'no option file' in said
+
+
+def test_several_machines_need_a_meeting_place(folder):
+    status, said = finish(start(folder, 'train_torchrun.sh', '-opt', 'small.yml', NODES='2'), folder)
+    assert status == 1 and 'MASTER' in said
