@@ -1,6 +1,7 @@
 """Read from LMDB through BasicSR's own backend, which must open a database only once in a process."""
 
 import os
+import re
 import threading
 from pathlib import Path
 
@@ -24,14 +25,51 @@ def read_keys(folder: str) -> list[str]:
     Raises:
         UserError: The database or its meta_info.txt is missing, or lists nothing.
     """
+    return sorted(line.split('.')[0] for line in _lines(folder))
+
+
+def read_shapes(folder: str) -> dict[str, tuple[int, ...]]:
+    """Height, width and channels of every picture, by its key, as meta_info.txt has them.
+
+    Raises:
+        UserError: The database or its meta_info.txt is missing, lists nothing, or has a line without them.
+    """
+    shapes = {}
+    for line in _lines(folder):
+        found = re.search(r'\((\d+),(\d+),(\d+)\)', line)
+        if not found:
+            raise UserError(
+                f'{folder}/meta_info.txt has the line {line!r}: key.png (height,width,channels) is expected'
+            )
+        shapes[line.split('.')[0]] = tuple(map(int, found.groups()))
+    return shapes
+
+
+def _lines(folder):
     for name in ('data.mdb', 'meta_info.txt'):
         if not Path(folder, name).is_file():
             raise UserError(f'{folder} is no LMDB that BasicSR can read: {name} is missing')
     lines = Path(folder, 'meta_info.txt').read_text().splitlines()
-    keys = sorted(line.split('.')[0] for line in lines if line.strip())
-    if not keys:
+    lines = [line for line in lines if line.strip()]
+    if not lines:
         raise UserError(f'{folder}/meta_info.txt lists no pictures')
-    return keys
+    return lines
+
+
+def require_whole(folder: str) -> None:
+    """Sees that the file of a database has its full length: who reads behind the end of a shorter one is killed.
+
+    Raises:
+        UserError: It has not, or is no database.
+    """
+    path = Path(folder, 'data.mdb')
+    try:
+        environment = _backend(folder)._client['default']
+    except lmdb.Error as error:
+        raise UserError(f'cannot read the database {folder}: {error}') from error
+    expected = (environment.info()['last_pgno'] + 1) * environment.stat()['psize']
+    if path.stat().st_size < expected:
+        raise UserError(f'{path} has {path.stat().st_size} of {expected} bytes: it was copied in part. Copy it again')
 
 
 def read_value(folder: str, key: str) -> bytes:

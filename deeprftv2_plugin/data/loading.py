@@ -1,9 +1,11 @@
 """Batches by a plan, made by worker processes: the same whatever their number, and not stopped by a damaged picture."""
 
 import logging
+import multiprocessing
 import random
 import signal
 from collections.abc import Callable, Iterator, Mapping
+from multiprocessing.util import Finalize
 
 import numpy as np
 import torch
@@ -29,14 +31,14 @@ class DrawnDataset(Dataset):
     Args:
         dataset: Gives samples by index. Its crop, if any, is ``dataset.opt['gt_size']`` whenever it makes a sample.
         seed: Seeds, with the number of the draw, the generators from which the data set takes its random numbers.
-        max_damaged: How many different samples may fail in the place of one.
+        max_damaged: How many may fail in the place of one, for different reasons: these name the pictures.
     """
 
     def __init__(self, dataset: Dataset, seed: int, max_damaged: int):
         self.dataset, self.seed, self.max_damaged = dataset, seed, max_damaged
 
-    def __getitem__(self, draw: Draw) -> tuple[dict, dict[int, str]]:
-        """The sample, and the reason by the index of each one that failed in its place.
+    def __getitem__(self, draw: Draw) -> tuple[dict, list[str]]:
+        """The sample, and the reason for each one that failed in its place.
 
         Raises:
             UserError: More of them failed than are allowed.
@@ -52,12 +54,13 @@ class DrawnDataset(Dataset):
             except Exception as error:  # data sets of other packages raise what they like
                 faults[index] = self._describe(index, error)
             whole = [each for each in range(len(self.dataset)) if each not in faults]
-            if len(faults) > self.max_damaged or not whole:
-                raise too_many_damaged(faults[index], len(faults), self.max_damaged)
+            damaged = len(set(faults.values()))
+            if damaged > self.max_damaged or not whole:
+                raise too_many_damaged(faults[index], damaged, self.max_damaged)
             index = random.choice(whole)
         if draw.gt_size is not None:
             self._check_crop(sample, draw.gt_size)
-        return sample, faults
+        return sample, list(faults.values())
 
     def _describe(self, index, error):
         if isinstance(error, UserError):
@@ -104,6 +107,7 @@ class TrainLoader:
         self.dataset, self.plan, self.max_damaged = dataset, plan, max_damaged
         self.announcements, self.log = announcements or {}, log or logging.getLogger(__name__)
         self.damaged = set()
+        Finalize(None, _kill_workers, exitpriority=1)
         drawn = DrawnDataset(dataset, seed, max_damaged)
         self._loader = loader(
             drawn, batch_sampler=plan, collate_fn=_collate, worker_init_fn=_leave_signals_to_parent, **settings
@@ -111,16 +115,16 @@ class TrainLoader:
 
     def __iter__(self) -> Iterator[dict]:
         for iteration, (batch, faults) in zip(self.plan.iterations, self._loader, strict=True):
-            for index, reason in faults:
-                self._note(index, reason)
+            for reason in faults:
+                self._note(reason)
             if iteration in self.announcements:
                 self.log.info(self.announcements[iteration])
             yield batch
 
-    def _note(self, index, reason):
-        if index in self.damaged:
+    def _note(self, reason):
+        if reason in self.damaged:
             return
-        self.damaged.add(index)
+        self.damaged.add(reason)
         if len(self.damaged) > self.max_damaged:
             raise too_many_damaged(reason, len(self.damaged), self.max_damaged)
         self.log.warning(
@@ -137,9 +141,14 @@ def too_many_damaged(reason: str, number: int, allowed: int) -> UserError:
 
 
 def _collate(samples):
-    return default_collate([sample for sample, _ in samples]), [
-        fault for _, faults in samples for fault in faults.items()
-    ]
+    return default_collate([sample for sample, _ in samples]), [fault for _, faults in samples for fault in faults]
+
+
+def _kill_workers():
+    """Before multiprocessing waits for its children: the workers do not heed the signal by which it ends them."""
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
 
 
 def _leave_signals_to_parent(_):

@@ -6,8 +6,8 @@ import pytest
 
 from deeprftv2_plugin.data import lmdb_writer
 from deeprftv2_plugin.data.images import StoredImage
-from deeprftv2_plugin.data.lmdb_reader import read_keys, read_value
-from deeprftv2_plugin.data.lmdb_writer import LmdbWriter
+from deeprftv2_plugin.data.lmdb_reader import read_keys, read_shapes, read_value
+from deeprftv2_plugin.data.lmdb_writer import GrowingLmdb, LmdbWriter
 from deeprftv2_plugin.errors import UserError
 
 
@@ -29,7 +29,38 @@ def test_database_grows_beyond_its_first_map(tmp_path, rng, monkeypatch):
     assert np.array_equal(StoredImage('d', str(tmp_path / 'a.lmdb')).read(), image[..., ::-1])
 
 
-@pytest.mark.parametrize('key', ['', 'a.b', 'a/b', 'a b', 'ä'])
+def test_a_begun_database_grows_when_it_is_opened_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(lmdb_writer, 'FIRST_MAP_SIZE', 2**16)
+    for number in range(8):
+        database = GrowingLmdb(tmp_path / 'a.lmdb')
+        database.remove([f'{number - 1}-half', 'absent'])
+        database.put({str(number): bytes([number]) * 20000, f'{number}-half': bytes(50000)})
+        database.close()
+    (tmp_path / 'a.lmdb/meta_info.txt').write_text(''.join(f'{number}.png (1,1,1) 1\n' for number in range(8)))
+    assert [read_value(str(tmp_path / 'a.lmdb'), str(number))[-1] for number in range(8)] == list(range(8))
+    with pytest.raises(UserError, match='6-half.* is not in the database'):
+        read_value(str(tmp_path / 'a.lmdb'), '6-half')
+
+
+def test_values_are_stored_all_or_none(tmp_path):
+    database = GrowingLmdb(tmp_path / 'a.lmdb')
+    database.put({'b': b'1'})
+    with pytest.raises(KeyError):
+        database.put({'a': b'2', 'b': b'2'}, overwrite=False)
+    database.close()
+    with pytest.raises(UserError, match='a, listed in'):
+        read_value(str(tmp_path / 'a.lmdb'), 'a')
+
+
+def test_shapes_are_read(tmp_path, write_lmdb):
+    write_lmdb('a.lmdb', ['b', 'a'])
+    assert read_shapes(str(tmp_path / 'a.lmdb')) == {'b': (20, 24, 3), 'a': (20, 24, 3)}
+    (tmp_path / 'a.lmdb/meta_info.txt').write_text('a.png\n')
+    with pytest.raises(UserError, match=r"has the line 'a\.png': key\.png \(height,width,channels\) is expected"):
+        read_shapes(str(tmp_path / 'a.lmdb'))
+
+
+@pytest.mark.parametrize('key', ['', 'a.b', 'a/b', 'a b', 'ä', 512 * 'a'])
 def test_keys_that_basicsr_cannot_read_are_refused(tmp_path, key):
     with LmdbWriter(tmp_path / 'a.lmdb') as writer, pytest.raises(ValueError, match='a key needs'):
         writer.add(key, np.zeros((4, 4, 3), np.uint8))

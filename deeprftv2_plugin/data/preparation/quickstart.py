@@ -1,4 +1,4 @@
-"""Write a data set as LMDB pairs of blurry and sharp pictures, ready for `PairedDeblurDataset`."""
+"""The data set that needs no download: photographs of scikit-image under random camera shake, as LMDB pairs."""
 
 import shutil
 import tempfile
@@ -17,13 +17,12 @@ from deeprftv2_plugin.data.trajectory import random_kernel
 from deeprftv2_plugin.errors import UserError
 
 
-def prepare(source: str, dest: str | Path, seed: int = 0, progress: bool = True) -> Path:
+def prepare_photographs(dest: str | Path, seed: int = 0, progress: bool = True) -> Path:
     """Writes dest/{train,test}_{blur,sharp}.lmdb and, with a kernel per key, dest/{train,test}_kernels.npz.
 
     All is written beside `dest` under a temporary name and renamed at the end: `dest` is whole or absent.
 
     Args:
-        source: 'skimage': the photographs of scikit-image under random camera shake.
         dest: Folder to create.
         seed: Decides crops, kernels and noise; equal seeds write equal pictures.
         progress: Whether to show progress bars.
@@ -32,10 +31,8 @@ def prepare(source: str, dest: str | Path, seed: int = 0, progress: bool = True)
         The folder.
 
     Raises:
-        UserError: The source is unknown, or `dest` is there already.
+        UserError: `dest` is there already.
     """
-    if source != 'skimage':
-        raise UserError(f"unknown source {source!r}: 'skimage' is the one that can be prepared")
     dest = Path(dest)
     if dest.exists():
         raise UserError(f'{dest} is there already and is not overwritten: remove it or name another folder')

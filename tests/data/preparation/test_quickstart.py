@@ -3,16 +3,17 @@ import hashlib
 import numpy as np
 import pytest
 
-from deeprftv2_plugin.data import PairedDeblurDataset, prepare
+from deeprftv2_plugin.data import PairedDeblurDataset
 from deeprftv2_plugin.data.blur import blur
+from deeprftv2_plugin.data.preparation import quickstart
 from deeprftv2_plugin.errors import UserError
 
 
 @pytest.fixture
 def few(monkeypatch):
     """Makes the data set small: two photographs to train with, one held out."""
-    monkeypatch.setattr(prepare, 'TRAINING', ('coins.png', 'chelsea.png'))
-    monkeypatch.setattr(prepare, 'HELD_OUT', ('astronaut.png',))
+    monkeypatch.setattr(quickstart, 'TRAINING', ('coins.png', 'chelsea.png'))
+    monkeypatch.setattr(quickstart, 'HELD_OUT', ('astronaut.png',))
 
 
 def pairs(folder, split):
@@ -21,7 +22,7 @@ def pairs(folder, split):
 
 
 def test_pairs_and_kernels_belong_together(few, tmp_path):
-    folder = prepare.prepare('skimage', tmp_path / 'a/quickstart', progress=False)
+    folder = quickstart.prepare_photographs(tmp_path / 'a/quickstart', progress=False)
     assert folder == tmp_path / 'a/quickstart'
     assert [path.name for path in (tmp_path / 'a').iterdir()] == ['quickstart']
     for split, count in (('train', 48), ('test', 4)):
@@ -43,7 +44,7 @@ def distance(image, other):
 
 def test_equal_seeds_write_equal_pictures(few, tmp_path):
     def digest(name, seed):
-        data = prepare.prepare('skimage', tmp_path / name, seed, progress=False) / 'train_blur.lmdb/data.mdb'
+        data = quickstart.prepare_photographs(tmp_path / name, seed, progress=False) / 'train_blur.lmdb/data.mdb'
         return hashlib.sha256(data.read_bytes()).hexdigest()
 
     assert digest('a', 0) == digest('b', 0) != digest('c', 1)
@@ -52,29 +53,27 @@ def test_equal_seeds_write_equal_pictures(few, tmp_path):
 def test_existing_folder_is_kept(tmp_path):
     (tmp_path / 'mine').mkdir()
     with pytest.raises(UserError, match='mine is there already and is not overwritten'):
-        prepare.prepare('skimage', tmp_path / 'mine')
-    with pytest.raises(UserError, match="unknown source 'imagenet'"):
-        prepare.prepare('imagenet', tmp_path / 'other')
+        quickstart.prepare_photographs(tmp_path / 'mine')
 
 
 def test_failure_leaves_nothing_behind(few, tmp_path, monkeypatch):
-    monkeypatch.setattr(prepare, 'blur_window', lambda *_: 1 / 0)
+    monkeypatch.setattr(quickstart, 'blur_window', lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        prepare.prepare('skimage', tmp_path / 'a', progress=False)
+        quickstart.prepare_photographs(tmp_path / 'a', progress=False)
     assert not list(tmp_path.iterdir())
 
 
 def test_windows_hold_detail(rng):
     night = np.zeros((60, 60, 3), np.uint8)
     night[:30, :30] = rng.integers(0, 256, (30, 30, 3))
-    windows = [night[window] for window in prepare.detailed_windows(night, rng, count=20, size=20)]
+    windows = [night[window] for window in quickstart.detailed_windows(night, rng, count=20, size=20)]
     assert {window.shape for window in windows} == {(20, 20, 3)}
     assert sum(window.any() for window in windows) > 15
-    assert list(prepare.detailed_windows(night, rng, count=1, size=100)) == [(slice(0, 60), slice(0, 60))]
+    assert list(quickstart.detailed_windows(night, rng, count=1, size=100)) == [(slice(0, 60), slice(0, 60))]
 
 
 def test_quarters_tile_the_picture():
     picture = np.zeros((8, 6, 3), np.uint8)
-    for quarter in prepare.quarters(picture):
+    for quarter in quickstart.quarters(picture):
         picture[quarter] += 1
     assert (picture == 1).all()

@@ -1,0 +1,7 @@
+"""Data sets brought from their archives into the form that training reads best: LMDBs or folders, whole or in crops."""
+
+from deeprftv2_plugin.data.preparation.archive import prepare_archive
+from deeprftv2_plugin.data.preparation.quickstart import prepare_photographs
+from deeprftv2_plugin.data.preparation.verification import verify
+
+__all__ = ['prepare_archive', 'prepare_photographs', 'verify']

@@ -1,0 +1,81 @@
+"""A preparation that is killed at any moment and repeated ends as if nothing had happened."""
+
+import io
+import multiprocessing
+import os
+import random
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from deeprftv2_plugin.data.lmdb_writer import GrowingLmdb
+from deeprftv2_plugin.data.preparation import archive
+from deeprftv2_plugin.data.preparation.pieces import Crops
+from tests.data.archives import unpack
+from tests.data.preparation.conftest import content_of
+
+MOMENTS = (
+    (os, 'fsync'),
+    (os, 'replace'),
+    (GrowingLmdb, 'put'),
+    (GrowingLmdb, 'close'),
+    (Path, 'unlink'),
+    (Path, 'rmdir'),
+)
+
+
+def run(source, dest, splits=('test',), folders=False, die_at=0):
+    """Prepares in a process that kills itself just before the moment of a number; gives its exit code."""
+    process = multiprocessing.get_context('fork').Process(target=live, args=(source, dest, splits, folders, die_at))
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+def live(source, dest, splits, folders, die_at):
+    left = [die_at]
+
+    def dying(original):
+        def act(*args, **settings):
+            left[0] -= 1
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(*args, **settings)
+
+        return act
+
+    for owner, name in MOMENTS:
+        setattr(owner, name, dying(getattr(owner, name)))
+    archive.BATCH = 1  # a pair at a time
+    sys.stderr = io.StringIO()
+    crops = Crops(16, 12) if 'train' in splits else None
+    archive.prepare_archive(source, dest, splits, crops, folders, progress=False)
+
+
+@pytest.mark.parametrize('folders', [False, True], ids=['LMDB', 'folders'])
+@pytest.mark.parametrize('number', range(2))
+def test_a_preparation_killed_at_random_ends_with_the_same_pairs(tmp_path, folders, number):
+    source = unpack('GOPRO_Large', tmp_path / 'GOPRO_Large', (24, 40, 3))
+    splits = ('train', 'test')
+    assert run(source, tmp_path / 'undisturbed', splits, folders) == 0
+    chance, kills = random.Random(number), 0
+    while status := run(source, tmp_path / 'killed', splits, folders, chance.randint(1, 60 if folders else 12)):
+        kills += 1
+        assert status == -signal.SIGKILL and kills < 50
+    assert kills
+    assert content_of(tmp_path / 'killed') == content_of(tmp_path / 'undisturbed')
+
+
+def test_a_kill_at_any_moment_is_mended(tmp_path):
+    """Between the databases, between the renames, before the journal is removed, ..."""
+    source = unpack('GOPRO_Large', tmp_path / 'GOPRO_Large', (24, 40, 3))
+    run(source, tmp_path / 'undisturbed')
+    expected, moment = content_of(tmp_path / 'undisturbed'), 1
+    while run(source, dest := tmp_path / f'killed-{moment}', die_at=moment) == -signal.SIGKILL:
+        finished = (dest / 'test_sharp.lmdb').exists() and not (dest / archive.JOURNAL).exists()
+        assert run(source, dest) == (1 if finished else 0)
+        assert content_of(dest) == expected
+        moment += 1
+    assert moment > 15

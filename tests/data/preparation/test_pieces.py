@@ -1,0 +1,34 @@
+import numpy as np
+import pytest
+
+from deeprftv2_plugin.data.images import StoredImage
+from deeprftv2_plugin.data.pairs import Pair
+from deeprftv2_plugin.data.preparation.pieces import Crops, cut
+
+
+@pytest.mark.parametrize('shape', [(720, 1280), (512, 512), (513, 700), (100, 1280), (100, 90)])
+@pytest.mark.parametrize('step', [100, 256, 512])
+def test_windows_cover_a_picture_and_lie_on_the_step_or_the_border(shape, step):
+    windows = Crops(512, step).windows(*shape)
+    covered = np.zeros(shape, bool)
+    for window in windows:
+        covered[window] = True
+        for part, length in zip(window, shape, strict=True):
+            assert part.stop - part.start == min(512, length)
+            assert part.start % step == 0 or part.stop == length
+    assert covered.all() and len(set(map(str, windows))) == len(windows)
+
+
+def test_gopro_gives_eight_windows():
+    lefts, tops = (0, 256, 512, 768), (0, 208)
+    assert [(rows.start, columns.start) for rows, columns in Crops(512, 256).windows(720, 1280)] == [
+        (top, left) for top in tops for left in lefts
+    ]
+
+
+def test_a_picture_that_fits_into_a_window_keeps_its_bytes(tmp_path, write_image):
+    for name in ('a.bmp', 'b.bmp'):
+        write_image(name, (16, 12, 3))
+    (piece,) = cut(Pair('a', *(StoredImage(str(tmp_path / name)) for name in ('a.bmp', 'b.bmp'))), Crops(16, 8))
+    assert (piece.key, piece.suffix, piece.shape) == ('a_s001', '.bmp', (16, 12, 3))
+    assert (piece.lq, piece.gt) == tuple((tmp_path / name).read_bytes() for name in ('a.bmp', 'b.bmp'))

@@ -1,0 +1,59 @@
+import multiprocessing
+import os
+import signal
+import time
+
+import pytest
+
+from deeprftv2_plugin.data.preparation.workers import Workers
+from deeprftv2_plugin.errors import UserError
+
+
+def slowest_first(number):
+    time.sleep(0.02 / (1 + number))
+    return number
+
+
+def test_results_come_in_order_and_few_are_under_way():
+    taken = []
+    items = (taken.append(number) or number for number in range(20))
+    with Workers() as workers:
+        for expected, number in enumerate(workers.map(slowest_first, items)):
+            assert number == expected
+            assert len(taken) <= number + 2 * workers.count
+
+
+def fail(number):
+    raise UserError(f'{number} is damaged')
+
+
+def end(number):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(('function', 'message'), [(fail, '^0 is damaged$'), (end, 'a process .* was killed')])
+def test_failures_reach_the_caller(function, message):
+    with Workers() as workers, pytest.raises(UserError, match=message):
+        list(workers.map(function, range(5)))
+
+
+def die_with_workers(witness):
+    with Workers() as workers:
+        next(workers.map(slowest_first, range(5)))
+        witness.send('working')
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_workers_end_with_a_parent_that_is_killed():
+    """Every process holds an end of the pipe; the other one sees when the last is gone."""
+    context = multiprocessing.get_context('fork')
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=die_with_workers, args=(theirs,))
+    process.start()
+    theirs.close()
+    assert ours.recv() == 'working'
+    assert ours.poll(30)
+    with pytest.raises(EOFError):
+        ours.recv()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
