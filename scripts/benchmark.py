@@ -15,7 +15,20 @@ os.environ.setdefault('GLIBC_TUNABLES', 'glibc.malloc.tcache_count=0:glibc.mallo
 sys.path.insert(1, str(Path(__file__).resolve().parent.parent))  # the package of this clone, installed or not
 
 import torch  # noqa: E402
-from benchmarks import architectures, data, goals, layers, network, plot, precision, process, report, scan, tiles  # noqa: E402
+from benchmarks import (  # noqa: E402
+    architectures,
+    data,
+    goals,
+    layers,
+    metrics,
+    network,
+    plot,
+    precision,
+    process,
+    report,
+    scan,
+    tiles,
+)
 from benchmarks.plan import Setting  # noqa: E402
 
 from deeprftv2_plugin.archs.variants import VARIANTS  # noqa: E402
@@ -33,6 +46,7 @@ BENCHMARKS = {
     'fke': (layers.estimator_cases, 'the Fourier Kernel Estimator'),
     'blocks': (layers.block_cases, "every kind of block at its levels' shapes"),
     'data': (data.cases, 'images a second of the data loader, and of a training step'),
+    'metrics': (metrics.cases, "PSNR and SSIM of a frame of 1280x720 on one core, against BasicSR's"),
     'basicsr': (architectures.cases, 'architectures registered in BasicSR, see --arch'),
 }
 PLOT = 'plot'

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 SCRIPTS = Path(__file__).resolve().parents[1] / 'scripts'
 sys.path.append(str(SCRIPTS))
 
-from benchmarks import architectures, counting, goals, measure, scan  # noqa: E402
+from benchmarks import architectures, counting, data, goals, measure, metrics, scan  # noqa: E402
 from benchmarks.plan import Case, Setting  # noqa: E402
 
 from deeprftv2_plugin.archs import DeepRFTv2  # noqa: E402
@@ -107,6 +107,30 @@ def test_goals_tell_what_was_reached_and_what_was_not_measured():
     assert verdicts['at most 3.5 GB'] == ('met', '3.40 GB')
     assert verdicts['floor ratio at most 2.5'] == ('not measured here', 'no memory')
     assert verdicts['at least as fast'][0] == 'not measured here'
+
+
+@pytest.mark.parametrize(('rate', 'verdict'), [(40.0, 'met'), (3.0, 'not met')])
+def test_the_loader_is_held_against_what_a_step_consumes(rate, verdict):
+    storage, workers = data.GOAL
+    cases = [{'storage': storage, 'workers': workers}, {'variant': 'B'}, {'variant': 'T'}]
+    rows = [
+        {'benchmark': 'data', 'case': {**case, 'size': 256}, 'images_per_second': each}
+        for case, each in zip(cases, (rate, 4.0, 20.0), strict=True)
+    ]
+    (line,) = [line for line in goals.reached(rows, 'cpu') if line['goal'].startswith('loader')]
+    assert line['verdict'] == verdict
+    assert line['reached'] == f'{rate:.3g} images/s, {rate / 4:.3g} times B, {rate / 20:.3g} times T'
+
+
+@pytest.mark.parametrize('storage', data.STORAGES)
+def test_every_storage_can_be_loaded(storage):
+    assert data.load(Setting(quick=True), storage, size=32, workers=0)['images_per_second'] > 0
+
+
+@pytest.mark.parametrize('name', metrics.THEIRS)
+def test_metrics_are_timed_beside_basicsrs(name):
+    found = metrics.score(Setting(quick=True), name, width=32, height=24)
+    assert found['basicsr_ratio'] == found['basicsr_seconds'] / found['seconds']
 
 
 def test_a_label_names_the_case():

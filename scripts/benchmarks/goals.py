@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from benchmarks.data import GOAL as LOADER
+from benchmarks.metrics import FRAME
 from benchmarks.scan import GOAL as SCAN
 from benchmarks.scan import LENGTHS
 
@@ -145,6 +147,24 @@ def quickstart(rows):
     return f'{ratio:.2f} times', ratio >= 2
 
 
+def loading(rows):
+    storage, workers = LOADER
+    loader = rows.find('data', storage=storage, workers=workers)
+    rate, size = loader['images_per_second'], loader['case']['size']
+    ratios = {variant: rate / rows.find('data', variant=variant, size=size)['images_per_second'] for variant in 'BT'}
+    text = ', '.join(f'{ratio:.3g} times {variant}' for variant, ratio in ratios.items())
+    return f'{rate:.3g} images/s, {text}', ratios['B'] >= 1
+
+
+def similarity(metric):
+    def reached(rows):
+        row = rows.find('metrics', metric=metric, **FRAME)
+        text = f"{row['seconds'] * 1e3:.1f} ms, BasicSR's {row['basicsr_seconds'] * 1e3:.0f} ms"
+        return text, row['seconds'] <= 0.06
+
+    return reached
+
+
 GOALS = (
     Goal('scan on the CPU against mambapy, L = 16384', 'at least 30 times faster', scan_speed),
     Goal('scan on the CPU, extra memory', 'at most 2 times its inputs', scan_memory),
@@ -158,6 +178,9 @@ GOALS = (
     Goal('scan on the GPU against mamba-ssm', 'at least as fast', scan_on_gpu),
     Goal('training step on the GPU against float32', 'at least twice the images/s', training_on_gpu),
     Goal("bf16 on the quickstart's held-out pictures", 'within 0.05 dB of float32', held_out),
+    Goal("loader, two workers, against B's step", 'at least its images/s', loading),
+    Goal('ssim of 1280x720 on one core', 'at most 60 ms a frame', similarity('ssim')),
+    Goal('ssim_3d of 1280x720 on one core', 'at most 60 ms a frame', similarity('ssim_3d')),
     Goal('step of the quickstart against plain PyTorch', 'at least twice as fast', quickstart),
 )
 """The second stage's memory is taken without reversing, that of the third and fourth with."""

@@ -33,7 +33,9 @@ def run(folder, *argv, **settings):
     """`start`, and wait for the end; gives the exit status, and what was said."""
     process = start(folder, *argv, **settings)
     process.join()
-    return process.exitcode, (folder / f'{settings.get("name", "life")}.txt').read_text()
+    text = (folder / f'{settings.get("name", "life")}.txt').read_text()
+    assert 'Timeout (' not in text, text
+    return process.exitcode, text
 
 
 def _live(folder, argv, name, die_at_write, file_size):

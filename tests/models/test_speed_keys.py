@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from deeprftv2_plugin.ops import backends
+
 from .toys import batch, make_model, options, train
 
 FOURIER = {'type': 'FourierLoss', 'loss_weight': 0.01}
@@ -43,6 +45,7 @@ def test_channels_last_changes_the_layout_alone():
 
 def test_compile_compiles_and_keeps_the_names(monkeypatch):
     compiled = []
+    monkeypatch.setattr(backends, '_find', backends._find)  # is put back afterwards
     monkeypatch.setattr(nn.Module, 'compile', lambda module: compiled.append(module))
     model = make_model('TwoScales', compile=True)
     assert compiled == [model.net_g]
