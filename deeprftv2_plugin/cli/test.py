@@ -7,8 +7,8 @@ EXAMPLES = """examples:
   basicsr test -opt options/test_gopro.yml
   basicsr test -opt options/test_gopro.yml --force_yml path:pretrain_network_g=gopro.pth val:save_img=true
 
-The scores of every picture and sequence (CSV, JSON), the protocol, the ten worst pictures and, with val:save_img or where
-there is no ground truth, the restored ones go to results/NAME under the working directory."""
+The scores of every picture and sequence (CSV, JSON), the protocol, the ten worst pictures and, with val:save_img or
+where there is no ground truth, the restored ones go to results/NAME under the working directory."""
 
 
 def add_arguments(parser):
