@@ -27,12 +27,14 @@ def check_data(opt: Mapping[str, Any]) -> Iterator[Finding]:
         crops = crops_of(opt) if phase == 'train' else []
         try:
             dataset = build_dataset(settings)
-            if not len(dataset):
-                yield error(f'{name}: there is nothing in it')
-            elif isinstance(dataset, PairedDeblurDataset):
-                yield from check_pairs(name, dataset.pairs, crops, settings.get('max_damaged') or 0)
-            else:
-                yield from check_samples(name, dataset, crops)
+            for part in getattr(dataset, 'parts', [dataset]):  # of a MixedDataset
+                label = name if part is dataset else f'{name}, {part.opt["type"]}'
+                if not len(part):
+                    yield error(f'{label}: there is nothing in it')
+                elif isinstance(part, PairedDeblurDataset):
+                    yield from check_pairs(label, part.pairs, crops, settings.get('max_damaged') or 0)
+                else:
+                    yield from check_samples(label, part, crops)
         except UserError as fault:
             yield error(f'{name}: {fault}')
         except Exception as fault:  # data sets of other packages raise what they like

@@ -47,6 +47,8 @@ def run(args: argparse.Namespace, is_train: bool):
         os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     started_by = options.launcher(args.launcher)
     opt = prepare(args, is_train)
+    if is_train and not args.debug:
+        require_logs(opt)
     flags = [f'--{flag}' for flag in ('auto_resume', 'debug') if getattr(args, flag)]
     forget_logger()
     with contextlib.ExitStack() as stack:
@@ -60,6 +62,16 @@ def run(args: argparse.Namespace, is_train: bool):
         stack.enter_context(options.read_by_basicsr(opt, args.opt, started_by, flags))
         pipeline_of(is_train)(os.getcwd())
     end_processes()
+
+
+def require_logs(opt):
+    """Raises the UserError for a package that is missing where a training is to be logged with it."""
+    from deeprftv2_plugin.checking.findings import Mark
+    from deeprftv2_plugin.checking.logs import check_logs
+
+    for finding in check_logs(opt):
+        if finding.mark is Mark.ERROR:
+            raise UserError(finding.text)
 
 
 def pipeline_of(is_train):

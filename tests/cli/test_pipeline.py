@@ -81,9 +81,14 @@ def test_testing_scores_a_checkpoint(folder):
         ('datasets:train:dataroot_lq=nowhere', ['datasets.train.dataroot_lq', 'nowhere']),
         ('path:pretrain_network_g=nowhere.pth', ['nowhere.pth']),
         ('custom_imports=[no_such_module]', ['custom_imports', 'no_such_module']),
+        (
+            'logger={use_tb_logger: true, print_freq: 1, save_checkpoint_freq: 2, wandb: {project: mine}}',
+            ['wandb is not'],
+        ),
     ],
 )
-def test_wrong_options_end_before_any_folder_is_made(folder, capsys, override, words):
+def test_wrong_options_end_before_any_folder_is_made(folder, capsys, monkeypatch, override, words):
+    monkeypatch.setitem(sys.modules, 'wandb', None)
     file = write(folder, options())
     before = sorted(folder.iterdir())
     assert run('train', '-opt', file, '--force_yml', override) == 1
