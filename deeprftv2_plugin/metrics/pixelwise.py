@@ -11,7 +11,7 @@ from deeprftv2_plugin.metrics.pictures import luma, pair
 def psnr(
     img: np.ndarray, img2: np.ndarray, crop_border: int = 0, input_order: str = 'HWC', test_y_channel: bool = False
 ) -> float:
-    r"""Peak signal-to-noise ratio in dB: the number of BasicSR's `calculate_psnr`, sooner, and for 16 bit too.
+    r"""Peak signal-to-noise ratio in dB, as BasicSR's `calculate_psnr` defines it; also for 16 bit.
 
     .. math:: \mathrm{PSNR} = 10 \log_{10} \frac{L^2}{\operatorname{mean}_{h,w,c} (\hat x - x)^2}
 

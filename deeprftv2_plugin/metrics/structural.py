@@ -35,7 +35,7 @@ STRIP = 64
 def ssim(
     img: np.ndarray, img2: np.ndarray, crop_border: int = 0, input_order: str = 'HWC', test_y_channel: bool = False
 ) -> float:
-    """SSIM in a window of 11x11 pixels, for each channel: the number of BasicSR's `calculate_ssim`, sooner.
+    """SSIM in a window of 11x11 pixels, the mean over the channels, as BasicSR's `calculate_ssim` defines it.
 
     The mean runs over the channels and over the pixels whose window lies inside the picture. That is also what
     MATLAB's first implementation gives for a gray picture, and scikit-image with `gaussian_weights=True` and
