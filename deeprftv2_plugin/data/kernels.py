@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from deeprftv2_plugin import by_name
 from deeprftv2_plugin.data.kernel_files import read_kernels
 from deeprftv2_plugin.data.trajectory import camera_roll, camera_shake, kernel_grid, kernel_size, random_kernel
-from deeprftv2_plugin.errors import UserError, nearest
+from deeprftv2_plugin.errors import UserError
 
 Blur = Callable[[tuple[int, int]], np.ndarray]
 
@@ -116,7 +117,7 @@ class Mixture:
             weights.append(entry.pop('weight', 1))
             if type(weights[-1]) not in (int, float) or not 0 < weights[-1] < math.inf:
                 raise UserError(f'blurs[{number}].weight is {weights[-1]!r}: give a number greater than 0')
-            self.kinds.append(_build(f'blurs[{number}]', entry))
+            self.kinds.append(by_name.build(f'blurs[{number}]', entry, KINDS))
         self.shares = np.array(weights) / sum(weights)
         self.side = max(kind.side for kind in self.kinds)
 
@@ -124,16 +125,6 @@ class Mixture:
         # the only kind is not drawn for
         kind = self.kinds[rng.choice(len(self.kinds), p=self.shares) if len(self.kinds) > 1 else 0]
         return kind(rng)
-
-
-def _build(option: str, settings: dict) -> Callable[[np.random.Generator], Blur]:
-    name = settings.pop('type', None)
-    if name not in KINDS:
-        raise UserError(f'{option}.type is {name!r}, which is unknown. {nearest(name, KINDS)}')
-    try:
-        return KINDS[name](**settings)
-    except (TypeError, ValueError) as error:
-        raise UserError(f'{option}: {name} does not take the settings {settings}: {error}') from error
 
 
 def _everywhere(kernel: np.ndarray) -> Blur:

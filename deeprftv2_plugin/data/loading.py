@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from deeprftv2_plugin.data.crops import crop_size
 from deeprftv2_plugin.data.plan import Draw, Plan
 from deeprftv2_plugin.errors import UserError
 
@@ -71,7 +72,7 @@ class DrawnDataset(Dataset):
         return f'{name} cannot be read: {type(error).__name__}: {error}'
 
     def _check_crop(self, sample, gt_size):
-        wanted = tuple(gt_size) if isinstance(gt_size, list | tuple) else (gt_size, gt_size)
+        wanted = crop_size(gt_size)
         if 'gt' in sample and tuple(sample['gt'].shape[-2:]) != wanted:
             raise UserError(
                 f'a stage asks for crops of {wanted[0]}x{wanted[1]} pixels, but {type(self.dataset).__name__} gives '

@@ -6,7 +6,7 @@ from torch.utils.data import Dataset
 from deeprftv2_plugin.data.crops import Turn, crop_size, pad_to, random_window
 from deeprftv2_plugin.data.images import to_tensor
 from deeprftv2_plugin.data.layouts import recognise
-from deeprftv2_plugin.data.pairs import Pair, find_pairs
+from deeprftv2_plugin.data.pairs import Pair, find_pairs, require_equal_size
 from deeprftv2_plugin.errors import UserError
 
 
@@ -80,11 +80,7 @@ class PairedDeblurDataset(Dataset):
         images = {'lq': pair.lq.read()}
         if pair.gt:
             images['gt'] = pair.gt.read()
-            if images['lq'].shape != images['gt'].shape:
-                sizes = ['{1}x{0}'.format(*image.shape) for image in images.values()]
-                raise UserError(
-                    f'the pictures of a pair differ in size: {pair.lq} has {sizes[0]} pixels, {pair.gt} has {sizes[1]}'
-                )
+            require_equal_size(pair, **images)
         if self.training:
             size = crop_size(self.opt.get('gt_size'))
             window = random_window(images['lq'].shape, size)

@@ -7,6 +7,8 @@ from glob import escape, glob
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from deeprftv2_plugin.data.images import StoredImage, is_image, list_images
 from deeprftv2_plugin.data.lmdb_reader import is_lmdb, read_keys
 from deeprftv2_plugin.errors import UserError
@@ -22,6 +24,15 @@ class Pair(NamedTuple):
 
 Readers = Mapping[str, Callable[[], list[Pair]]]
 """The splits of a data set: for each name what reads its pairs."""
+
+
+def require_equal_size(pair: Pair, lq: np.ndarray, gt: np.ndarray) -> None:
+    """UserError where the two pictures of a pair, arrays (H, W, 3), differ in size."""
+    if lq.shape != gt.shape:
+        sizes = ['{1}x{0}'.format(*image.shape) for image in (lq, gt)]
+        raise UserError(
+            f'the pictures of a pair differ in size: {pair.lq} has {sizes[0]} pixels, {pair.gt} has {sizes[1]}'
+        )
 
 
 def find_pairs(root_lq: str, root_gt: str | None = None, list_file: str | None = None) -> list[Pair]:

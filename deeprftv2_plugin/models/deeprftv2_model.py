@@ -75,6 +75,7 @@ class DeepRFTv2Model(RestorationModel):
         if self.cri_pix is not None:
             self.cri_pix = _over_scales(self.cri_pix)
         self.accumulation = accumulation_of(self.opt, gpus_of(self.opt))
+        self.buffers = [each for each in self.get_bare_model(self.net_g).buffers() if each.is_floating_point()]
         self.agreement = Agreement(self.device, self.processes)
         self.skipped, self.skipped_in_a_row = 0, 0
         self.progress = None
@@ -109,12 +110,11 @@ class DeepRFTv2Model(RestorationModel):
     def optimize_parameters(self, current_iter):
         seed_everything(self.opt.get('manual_seed') or 0, self.opt['rank'], current_iter)
         asked = interruption.requested()
-        buffers = [each for each in self.get_bare_model(self.net_g).buffers() if each.is_floating_point()]
-        before = [buffer.clone() for buffer in buffers]
+        before = [buffer.clone() for buffer in self.buffers]
         total = self.compute_gradients()
         finite = torch.isfinite(total.detach()) & torch.isfinite(self.terms['grad_norm'])
         finite, news = self.agreement.share(current_iter, finite, leave=asked is not None)
-        for buffer, old in zip(buffers, before, strict=True):
+        for buffer, old in zip(self.buffers, before, strict=True):
             buffer.copy_(torch.where(finite, buffer, old))
         step_where(finite, self.optimizer_g, total, self.compute_gradients)
         if self.ema_decay > 0:

@@ -29,7 +29,7 @@ class Journal:
 
     def append(self, iteration: int, **values: object) -> None:
         """Add a line; a validation's is on the disk when this returns. On a full disk the training goes on without."""
-        line = json.dumps({'iter': iteration, **{key: _plain(value) for key, value in values.items()}})
+        line = json.dumps(finite({'iter': iteration, **values}))
         try:
             with open(self.path, 'a', encoding='utf-8') as file:
                 file.write(line + '\n')
@@ -54,5 +54,10 @@ class Journal:
             write_whole(self.path, ''.join(kept).encode())
 
 
-def _plain(value):
+def finite(value: object) -> object:
+    """What JSON can say: null for numbers that are not finite, in whatever they are."""
+    if isinstance(value, dict):
+        return {key: finite(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [finite(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -8,7 +8,7 @@ from torch import Tensor, optim
 from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
-from deeprftv2_plugin.models import by_name
+from deeprftv2_plugin import by_name
 
 
 def _subclasses_in(module, base: type) -> dict[str, type]:

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import math
 import os
 import re
 from collections import Counter
@@ -16,6 +15,7 @@ from basicsr.utils import get_root_logger
 from deeprftv2_plugin.errors import UserError
 from deeprftv2_plugin.files import write_whole
 from deeprftv2_plugin.models import protocol
+from deeprftv2_plugin.models.journal import finite
 from deeprftv2_plugin.models.validation import Scored, means
 from deeprftv2_plugin.models.worst import Worst
 
@@ -97,7 +97,7 @@ class Report:
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         write_whole(self.folder / f'{self.dataset_name}.csv', lines(found, sequences).encode())
-        text = json.dumps(_finite(summary), indent=2, ensure_ascii=False, default=str)
+        text = json.dumps(finite(summary), indent=2, ensure_ascii=False, default=str)
         write_whole(self.folder / f'{self.dataset_name}.json', f'{text}\n'.encode())
         get_root_logger().info(self._in_words(summary))
 
@@ -150,12 +150,3 @@ def table(rows: dict[str, dict[str, float]]) -> list[str]:
         '  '.join([name.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))])
         for name, *others in cells
     ]
-
-
-def _finite(value):
-    """What JSON can say: null for numbers that are not finite, in whatever they are."""
-    if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -105,7 +105,7 @@ class Run:
         del stages[1]
         if self.state is not None:
             self.go_on(opt, logger)
-        workers = settings.get('num_worker_per_gpu', 0) * (1 if opt['dist'] else max(1, opt['num_gpu']))
+        workers = settings.get('num_worker_per_gpu', 0) * gpus // plan.processes
         loading = {
             'num_workers': workers,
             'pin_memory': settings.get('pin_memory', False),
@@ -146,7 +146,7 @@ class Run:
             logger.warning('The state does not tell which samples were used: counted as if nothing had changed.')
         else:
             self.plan.go_on_from(done, stream['samples'])
-            for key, value in self.conditions().items():
+            for key, value in self.conditions(done).items():
                 if stream[key] != value:
                     logger.warning(f'Resumed with another {key}: {value}, it was {stream[key]}.')
         self.state['epoch'] = self.plan.epoch_of(done + 1)
@@ -159,9 +159,9 @@ class Run:
                 'validated; a larger train.total_iter goes on.'
             )
 
-    def conditions(self) -> dict:
-        """What the order of the samples and their division depend on."""
-        following = self.plan.step_of(min(self.plan.done + 1, self.plan.total))
+    def conditions(self, iteration: int) -> dict:
+        """What the order of the samples after an iteration and their division depend on."""
+        following = self.plan.step_of(min(iteration + 1, self.plan.total))
         return {
             'seed': self.plan.seed,
             'number of processes': self.plan.processes,
@@ -171,8 +171,7 @@ class Run:
 
     def stream_at(self, iteration: int) -> dict:
         """The position in the stream after an iteration, for the state."""
-        batch = {'effective batch': self.plan.step_of(min(iteration + 1, self.plan.total)).batch}
-        return {'samples': self.plan.samples_until(iteration), **self.conditions(), **batch}
+        return {'samples': self.plan.samples_until(iteration), **self.conditions(iteration)}
 
     def build_model(self, opt: dict):
         """The model, told what of the run it has to know."""

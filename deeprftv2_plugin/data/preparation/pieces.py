@@ -8,7 +8,7 @@ import cv2
 
 from deeprftv2_plugin.data.images import StoredImage, decode
 from deeprftv2_plugin.data.lmdb_writer import encode_png
-from deeprftv2_plugin.data.pairs import Pair
+from deeprftv2_plugin.data.pairs import Pair, require_equal_size
 from deeprftv2_plugin.errors import UserError
 
 
@@ -55,11 +55,7 @@ def cut(pair: Pair, crops: Crops | None) -> list[Piece]:
     """
     stored = [_read_bytes(image) for image in (pair.lq, pair.gt)]
     lq, gt = (decode(data, str(image)) for data, image in zip(stored, (pair.lq, pair.gt), strict=True))
-    if lq.shape != gt.shape:
-        sizes = ['{1}x{0}'.format(*image.shape) for image in (lq, gt)]
-        raise UserError(
-            f'the pictures of a pair differ in size: {pair.lq} has {sizes[0]} pixels, {pair.gt} has {sizes[1]}'
-        )
+    require_equal_size(pair, lq, gt)
     windows = crops.windows(*lq.shape[:2]) if crops else [None]
     if len(windows) == 1:
         key = pair.name + ('_s001' if crops else '')
