@@ -35,7 +35,7 @@ from deeprftv2_plugin.archs.variants import VARIANTS  # noqa: E402
 from deeprftv2_plugin.errors import UserError, nearest  # noqa: E402
 
 BENCHMARKS = {
-    'scan': (scan.cases, 'the selective scan, forward and backward, against mambapy, mamba-ssm and a loop'),
+    'scan': (scan.cases, 'the selective scan, forward and backward, against mambapy and a loop'),
     'evaluation': (network.evaluation_cases, 'the variants on one picture'),
     'training': (network.training_cases, 'a training step of the variants, reversible and not, with AdamW'),
     'stages': (network.stage_cases, 'memory of training by number of stages, reversible and not; one step each'),

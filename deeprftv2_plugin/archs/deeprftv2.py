@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from deeprftv2_plugin.archs.stage import Stage
 from deeprftv2_plugin.archs.variants import VARIANTS
 from deeprftv2_plugin.errors import UserError
+from deeprftv2_plugin.ops.fourier import as_complex
 from deeprftv2_plugin.ops.otf import psf_from_otf
 from deeprftv2_plugin.ops.pyramid import half_scale
 from deeprftv2_plugin.ops.tiles import TileGrid, pair
@@ -142,7 +143,7 @@ class DeepRFTv2(nn.Module):
         }
         self.stages = nn.ModuleList(
             Stage(
-                follows=j > 0,
+                has_previous=j > 0,
                 levels={name: values[j] for name, values in levels.items()},
                 reversible={name: values[j] for name, values in reversible.items()},
                 **common,
@@ -165,13 +166,15 @@ class DeepRFTv2(nn.Module):
         Raises:
             UserError: Sizes that do not fit.
         """
-        results = list(self._run(x, half))
-        if not self.training:
-            return results[-1].full.image
-        return Outputs(
-            [picture for r in results for picture in (r.full_latent, r.full.image)],
-            [picture for r in results for picture in (r.half_latent, r.half.image)],
-        )
+        x, half = self._check(x, half)
+        outputs = Outputs([], [])
+        state = None
+        for stage in self.stages:
+            state = stage(x, half, state)
+            if self.training:
+                for pictures, found in zip(outputs, stage.pictures(state, x, half), strict=True):
+                    pictures.extend(found)
+        return outputs if self.training else stage.restored(state, x)
 
     @torch.no_grad()
     def kernels(self, x: Tensor, half: Tensor | None = None) -> list[StageKernels]:
@@ -187,17 +190,20 @@ class DeepRFTv2(nn.Module):
         Returns:
             For every stage the kernels at full and at half scale.
         """
-        height, width = x.shape[-2:]
-        return [
-            StageKernels(
-                _kernels(stage.full_estimator, result.full.otf, (height, width)),
-                _kernels(stage.half_estimator, result.half.otf, (height // 2, width // 2)),
+        x, half = self._check(x, half)
+        found, state = [], None
+        for stage in self.stages:
+            state = stage(x, half, state)
+            found.append(
+                StageKernels(
+                    _kernels(stage.full_estimator, state.full_estimate, x.shape[-2:]),
+                    _kernels(stage.half_estimator, state.half_estimate, half.shape[-2:]),
+                )
             )
-            for stage, result in zip(self.stages, self._run(x, half), strict=True)
-        ]
+        return found
 
-    def _run(self, x, half):
-        """Yield the result of every stage."""
+    def _check(self, x, half):
+        """Return the pictures at both scales in channels_last."""
         height, width = x.shape[-2:]
         if x.ndim != 4 or height % self.size_multiple or width % self.size_multiple or not height or not width:
             raise UserError(
@@ -210,16 +216,12 @@ class DeepRFTv2(nn.Module):
                 f'the half-scale picture of {height}x{width} must be {height // 2}x{width // 2}, found '
                 f'{half.shape[-2]}x{half.shape[-1]}'
             )
-        x, half = (t.contiguous(memory_format=torch.channels_last) for t in (x, half))
-        carry = None
-        for stage in self.stages:
-            result = stage(x, half, carry)
-            carry = result.carry
-            yield result
+        return tuple(t.contiguous(memory_format=torch.channels_last) for t in (x, half))
 
 
-def _kernels(estimator, otf, size):
+def _kernels(estimator, estimate, size):
     """The kernels of a map of `size`; with windows each of them covers one."""
+    otf = as_complex(estimator.transfer(estimate.states[-1]))
     if estimator.window is not None:
         size = tuple(map(min, size, estimator.window))
     return KernelEstimate(otf, psf_from_otf(otf, size))

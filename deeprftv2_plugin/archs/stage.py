@@ -2,20 +2,21 @@
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from deeprftv2_plugin.errors import UserError
 from deeprftv2_plugin.layers.blocks import Blocks
+from deeprftv2_plugin.layers.column import Column, call
 from deeprftv2_plugin.layers.fourier_kernel_estimator import Estimate, FourierKernelEstimator
-from deeprftv2_plugin.layers.level import Level
-from deeprftv2_plugin.layers.pointwise import Pointwise
+from deeprftv2_plugin.layers.level import Level, Merge
 from deeprftv2_plugin.layers.resample import downsample, upsample
-from deeprftv2_plugin.layers.reversible import Column
+
+SCALES = (1, 2, 4)
+"""Channels of the levels, over those of the finest."""
 
 
-class Carry(NamedTuple):
-    """What a stage leaves to the next."""
+class StageState(NamedTuple):
+    """What a stage computes, and passes on to the next."""
 
     full: list[Tensor]
     """States at full scale, finest level first, then the decoder's last."""
@@ -25,27 +26,17 @@ class Carry(NamedTuple):
     half_estimate: Estimate
 
 
-class StageResult(NamedTuple):
-    """What a stage makes of a picture: at both scales the latent sharp picture and the estimator's result."""
-
-    full_latent: Tensor
-    half_latent: Tensor
-    full: Estimate
-    half: Estimate
-    carry: Carry
-
-
 class Stage(nn.Module):
     """A sub-UNet at full scale and one at half scale, tied to each other and to the stage before.
 
     The half-scale encoder takes the full-scale states; the full-scale decoder starts from the coarsest full-scale state
     joined with the half-scale estimator's feature. See `DeepRFTv2` for the arguments; `levels` and `reversible` hold
-    this stage's values, pairs are (full scale, half scale), and `follows` tells that there is a stage before.
+    this stage's values, pairs are (full scale, half scale), and `has_previous` says whether there is a stage before.
     """
 
     def __init__(
         self,
-        follows: bool,
+        has_previous: bool,
         levels: dict,
         reversible: dict,
         in_channels: int,
@@ -61,21 +52,29 @@ class Stage(nn.Module):
     ):
         super().__init__()
         full, half = width
-        self.full_embed, self.half_embed = (nn.Conv2d(in_channels, c, 3, padding=1, bias=False) for c in width)
-        self.full_join, self.half_join = (Pointwise(2 * c, c) if follows else None for c in width)
+        # The full-scale encoder starts from the picture and the feature of the stage before; the half-scale one takes
+        # full-scale states besides.
+        full_inputs = [
+            _entry(in_channels, full, has_previous),
+            *(Merge(downsample(k * full, 2 * k * full)) for k in (1, 2)),
+        ]
+        half_inputs = [_entry(in_channels, half, has_previous), *(downsample(k * half, 2 * k * half) for k in (1, 2))]
+        half_inputs = [
+            Merge(first, downsample(k * full, k * half), join=(2 * k * half, k * half))
+            for k, first in zip(SCALES, half_inputs, strict=True)
+        ]
 
-        def columns(channels, scale, **merge):
+        def columns(scale, inputs):
             windows = [_LevelWindows(train_size, scan_window, scale, level) for level in range(3)]
+            encoder, decoder = (levels[f'{("full", "half")[scale]}_{part}'] for part in ('encoder', 'decoder'))
             return (
-                _encoder(channels, levels[f'{scale}_encoder'], windows, follows, reversible['encoders'], **merge),
-                _decoder(channels, levels[f'{scale}_decoder'], windows[::-1], follows, reversible['decoders']),
+                _encoder(width[scale], encoder, windows, inputs, has_previous, reversible['encoders']),
+                _decoder(width[scale], decoder, windows, has_previous, reversible['decoders']),
             )
 
-        self.full_encoder, self.full_decoder = columns(full, 'full')
-        self.half_encoder, self.half_decoder = columns(half, 'half', merges=True)
-        self.full_to_half = nn.ModuleList(downsample(k * full, k * half) for k in (1, 2, 4))
-        self.half_to_latent = downsample(half, 4 * full)
-        self.latent_join = Pointwise(8 * full, 4 * full)
+        self.full_encoder, self.full_decoder = columns(0, full_inputs)
+        self.half_encoder, self.half_decoder = columns(1, half_inputs)
+        self.latent = Merge(downsample(half, 4 * full), join=(8 * full, 4 * full))
         self.full_head, self.half_head = (nn.Conv2d(c, out_channels, 3, padding=1) for c in width)
 
         def estimator(scale):
@@ -87,7 +86,7 @@ class Stage(nn.Module):
                 kernel_width[scale],
                 out_channels,
                 kernel_depths,
-                follows,
+                has_previous,
                 kernel_norm,
                 window,
                 overlap,
@@ -96,55 +95,60 @@ class Stage(nn.Module):
 
         self.full_estimator, self.half_estimator = estimator(0), estimator(1)
 
-    def forward(self, image: Tensor, half_image: Tensor, carry: Carry | None = None) -> StageResult:
-        """Run the stage on a picture (N, in_channels, H, W) and its half scale, after what the stage before left."""
-        first = carry is None
-        x, y = self.full_embed(image), self.half_embed(half_image)
-        if not first:
-            x = self.full_join(torch.cat([x, carry.full_estimate.feature], 1))
-            y = self.half_join(torch.cat([y, carry.half_estimate.feature], 1))
-        *encoded, decoded = [None] * 4 if first else carry.full
-        *half_encoded, half_decoded = [None] * 4 if first else carry.half
+    def forward(self, image: Tensor, half_image: Tensor, previous: StageState | None = None) -> StageState:
+        """Run the stage on a picture (N, in_channels, H, W) and its half scale, after the stage before."""
+        full, half, full_estimate, half_estimate = previous or StageState([None] * 4, [None] * 4, None, None)
+        features = [() if each is None else (each.feature,) for each in (full_estimate, half_estimate)]
+        states = [None if each is None else each.states for each in (full_estimate, half_estimate)]
 
-        encoded = self.full_encoder(x, encoded)
-        sides = [down(state) for down, state in zip(self.full_to_half, encoded, strict=True)]
-        half_encoded = self.half_encoder(y, half_encoded, sides)
-        m1, m2, m3 = half_encoded
-        m2, m1, n1 = self.half_decoder(m3, [m2, m1, half_decoded])
-        half_latent = self.half_head(n1) + half_image
-        half = self.half_estimator(n1, half_image, None if first else carry.half_estimate.states)
+        e1, e2, e3 = self.full_encoder(image, full[:3], [features[0], (), ()])
+        m1, m2, m3 = self.half_encoder(half_image, half[:3], [(*features[1], e1), (e2,), (e3,)])
+        m2, m1, n1 = self.half_decoder(m3, [m2, m1, half[3]])
+        half_estimate = self.half_estimator(n1, states=states[1])
+        e3 = call(self.latent, half_estimate.feature, e3, recompute=self.full_decoder.reversible)
+        e2, e1, d1 = self.full_decoder(e3, [e2, e1, full[3]])
+        full_estimate = self.full_estimator(d1, states=states[0])
+        return StageState([e1, e2, e3, d1], [m1, m2, m3, n1], full_estimate, half_estimate)
 
-        e1, e2, e3 = encoded
-        e3 = self.latent_join(torch.cat([self.half_to_latent(half.feature), e3], 1))
-        e2, e1, d1 = self.full_decoder(e3, [e2, e1, decoded])
-        latent = self.full_head(d1) + image
-        full = self.full_estimator(d1, image, None if first else carry.full_estimate.states)
-        return StageResult(latent, half_latent, full, half, Carry([e1, e2, e3, d1], [m1, m2, m3, n1], full, half))
-
-
-def _encoder(channels, levels, windows, follows, reversible, merges=False):
-    """A column from the finest level to the coarsest, doubling the channels at every step down."""
-    widths = [channels, 2 * channels, 4 * channels]
-    chain = [
-        Level(
-            Blocks(name, depth, c, window.pool, window.scan),
-            c,
-            merges=merges,
-            before=downsample(c // 2, c) if index else None,
+    def pictures(self, state: StageState, image: Tensor, half_image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Return at either scale the latent sharp picture P and the estimator's picture R."""
+        return (
+            [self.full_head(state.full[3]) + image, self.restored(state, image)],
+            [
+                self.half_head(state.half[3]) + half_image,
+                self.half_estimator.restore(state.half_estimate.feature, half_image),
+            ],
         )
-        for index, ((name, depth), c, window) in enumerate(zip(levels, widths, windows, strict=True))
+
+    def restored(self, state: StageState, image: Tensor) -> Tensor:
+        """Return the estimator's picture at full scale, what evaluation wants of the last stage."""
+        return self.full_estimator.restore(state.full_estimate.feature, image)
+
+
+def _entry(in_channels, channels, has_previous):
+    """The picture as a map, joined with the feature of the stage before."""
+    embed = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
+    return Merge(embed, join=(2 * channels, channels) if has_previous else None)
+
+
+def _encoder(channels, blocks, windows, inputs, has_previous, reversible):
+    """A column from the finest level to the coarsest, doubling the channels at every step down."""
+    widths = [k * channels for k in SCALES]
+    levels = [
+        Level(before, Blocks(name, depth, c, window.pool, window.scan))
+        for before, (name, depth), c, window in zip(inputs, blocks, widths, windows, strict=True)
     ]
-    return Column(chain, widths, [follows] * 3, reversible=reversible)
+    return Column(levels, widths, [has_previous] * 3, reversible=reversible)
 
 
-def _decoder(channels, levels, windows, follows, reversible):
+def _decoder(channels, blocks, windows, has_previous, reversible):
     """A column from the coarsest level to the finest; its shortcuts from the encoder exist in every stage."""
-    widths = [4 * channels, 2 * channels, channels]
-    chain = [
-        Level(Blocks(name, depth, c, window.pool, window.scan), c, after=upsample(c, c // 2) if index < 2 else None)
-        for index, ((name, depth), c, window) in enumerate(zip(levels, widths, windows, strict=True))
+    widths = [k * channels for k in reversed(SCALES)]
+    levels = [
+        Level(Merge(), Blocks(name, depth, c, window.pool, window.scan), upsample(c, c // 2) if c > channels else None)
+        for (name, depth), c, window in zip(blocks, widths, reversed(windows), strict=True)
     ]
-    return Column(chain, [2 * channels, channels, channels], [True, True, follows], reversible=reversible)
+    return Column(levels, [2 * channels, channels, channels], [True, True, has_previous], reversible=reversible)
 
 
 class _LevelWindows:
@@ -152,7 +156,7 @@ class _LevelWindows:
 
     def __init__(self, train_size, scan_window, scale, level):
         def at_level(size):
-            for _ in range(level + (scale == 'half')):
+            for _ in range(level + scale):
                 size = _halved(size)
             return size
 

@@ -98,10 +98,10 @@ def network_options(weights: Mapping[str, Tensor]) -> dict:
     estimator = f'{first}.full_estimator'
     return {
         'stages': stages,
-        'in_channels': weights[f'{first}.full_embed.weight'].shape[1],
+        'in_channels': weights[f'{first}.full_encoder.levels.0.before.first.weight'].shape[1],
         'out_channels': weights[f'{first}.full_head.weight'].shape[0],
-        'width': [len(weights[f'{first}.{scale}_embed.weight']) for scale in ('full', 'half')],
-        'kernel_width': [len(weights[f'{first}.{scale}_estimator.kernel_proj.weight']) for scale in ('full', 'half')],
+        'width': [weights[f'{first}.{scale}_head.weight'].shape[1] for scale in ('full', 'half')],
+        'kernel_width': [weights[f'{first}.{scale}_estimator.to_otf.weight'].shape[1] for scale in ('full', 'half')],
         'kernel_depths': [count(rf'{re.escape(estimator)}\.column\.levels\.{i}\.blocks\.(\d+)\.') for i in range(4)],
         'kernel_norm': f'{estimator}.norm.weight' in weights,
         **{

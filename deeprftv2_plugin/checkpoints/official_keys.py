@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from enum import Enum
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -10,93 +12,131 @@ from deeprftv2_plugin.errors import UserError
 
 OFFICIAL_PREFIX = 'global_model.'
 
-# Beginnings of names, ours and the authors'; '#' stands for a number, the same on both sides and in the same order.
-_ESTIMATOR = (
-    ('kernel_proj', 'feature_extract.intro_inp.0'),
-    ('feature_proj', 'feature_extract.intro_deconv.0'),
-    ('intro', 'intro.ending.0'),
-    ('column.alphas.#', 'subnets_ker.alpha#'),
-    ('column.levels.#.merge', 'subnets_ker.level#.fusion.down.0'),
-    ('column.levels.#.blocks.#.norm', 'subnets_ker.level#.blocks.#.norm1'),
-    ('column.levels.#.blocks.#.mixer', 'subnets_ker.level#.blocks.#.attn'),
-    ('norm', 'end_ker1.norm'),
-    ('to_otf', 'end_ker1.ending.0'),
-    ('fuse', 'deblur_feature1.0'),
-    ('to_image', 'end_feature1.0'),
-)
-_COLUMN = (
-    ('alphas.#', 'alpha#'),
-    ('levels.#.before', 'level#.fusion.down.0.body.0'),
-    ('levels.#.after.0', 'level#.fusion.up.0.body.0'),
-    ('levels.#.merge', 'level#.fusion.concat_conv.0'),
-    ('levels.#.blocks.#.attention', 'level#.blocks.#.sca.1'),
-    ('levels.#.blocks.#.norm_scan', 'level#.blocks.#.norm_mamba'),
-    ('levels.#.blocks.#.local_weight', 'level#.blocks.#.lamb_l'),
-    ('levels.#.blocks.#.scan_weight', 'level#.blocks.#.lamb_g'),
-    ('levels.#.blocks.#.scan_gain', 'level#.blocks.#.alpha'),
-    ('levels.#.blocks.#.scan', 'level#.blocks.#.attn'),
-    ('levels.#.blocks.#', 'level#.blocks.#'),
-)
-_STAGE = (
-    ('full_to_half.0', 'down_max1.#.body.0'),
-    ('full_to_half.1', 'down_max2.#.body.0'),
-    ('full_to_half.2', 'down_max3.#.body.0'),
-    ('half_to_latent', 'down_mid2max.#.body.0'),
-    ('latent_join', 'fusd_max_2.#'),
-)
-_SCALE = (
-    ('embed', 'patch_embed_{}s.#.proj'),
-    ('join', 'patch_embed_{}s2.#'),
-    ('head', 'output_{}s.#'),
-)
-# Ends of the names inside a scan, ours and the authors', with the shapes that differ: ours to theirs and back.
-_SCAN_PARAMETERS = (
-    ('in_proj.weight', 'in_proj.weight', lambda t: t.flatten(1), lambda t: t[..., None, None]),
-    ('out_proj.weight', 'out_proj.weight', lambda t: t.flatten(1), lambda t: t[..., None, None]),
-    ('coefficient_proj.weight', 'x_proj_weight', lambda t: t[None], lambda t: t.squeeze(0)),
-    ('step_proj.weight', 'dt_projs_weight', lambda t: t[None], lambda t: t.squeeze(0)),
-    ('step_proj.bias', 'dt_projs_bias', lambda t: t[None], lambda t: t.squeeze(0)),
-    ('coefficient_conv.weight', 'x_conv.weight', None, None),
-    ('coefficient_conv.bias', 'x_conv.bias', None, None),
-    ('depthwise.weight', 'conv2d.weight', None, None),
-    ('depthwise.bias', 'conv2d.bias', None, None),
-    ('log_decay', 'A_logs', None, None),
-    ('skip', 'Ds', None, None),
-    ('norm.weight', 'out_norm.weight', None, None),
-    ('norm.bias', 'out_norm.bias', None, None),
-)
+
+class Shape(Enum):
+    """How a parameter's shape in the authors' checkpoints follows from ours."""
+
+    SAME = (lambda t: t, lambda t: t)
+    CONVOLUTION = (lambda t: t[..., None, None], lambda t: t.flatten(1))
+    """Theirs is a convolution of 1x1, ours a matrix."""
+    LEADING = (lambda t: t[None], lambda t: t.squeeze(0))
+    """Theirs has a leading dimension of one."""
 
 
-def _table() -> Iterator[tuple[str, str]]:
-    """All beginnings of names, with what stands below a longer one before what stands below a shorter one."""
-    for ours, theirs in _STAGE:
-        yield f'stages.#.{ours}', theirs
+# The functions below yield rows of names, ours and the authors', with the change of shape. '#' stands for a number, the
+# same on both sides and in the same order.
+def _linear(ours, theirs, bias=True):
+    yield f'{ours}.weight', f'{theirs}.weight', Shape.CONVOLUTION
+    if bias:
+        yield f'{ours}.bias', f'{theirs}.bias', Shape.SAME
+
+
+def _same(ours, theirs, parts=('.weight', '.bias')):
+    for part in parts:
+        yield ours + part, theirs + part.replace('_', '.'), Shape.SAME
+
+
+def _scan(ours, theirs, norm):
+    yield from _same(f'{ours}.norm', norm, ('_weight', '_bias'))
+    yield f'{ours}.in_weight', f'{theirs}.in_proj.weight', Shape.SAME
+    yield from _same(f'{ours}.conv', f'{theirs}.conv2d', ('_weight', '_bias'))
+    yield f'{ours}.coefficient_proj.weight', f'{theirs}.x_proj_weight', Shape.LEADING
+    yield from _same(f'{ours}.coefficient_conv', f'{theirs}.x_conv')
+    yield f'{ours}.step_weight', f'{theirs}.dt_projs_weight', Shape.LEADING
+    yield f'{ours}.step_bias', f'{theirs}.dt_projs_bias', Shape.LEADING
+    yield f'{ours}.log_decay', f'{theirs}.A_logs', Shape.SAME
+    yield f'{ours}.skip', f'{theirs}.Ds', Shape.SAME
+    yield from _same(f'{ours}.out_norm', f'{theirs}.out_norm', ('_weight', '_bias'))
+    yield f'{ours}.out_weight', f'{theirs}.out_proj.weight', Shape.SAME
+
+
+def _branch(ours, theirs, norm, expand):
+    """The normalization and the expansion that begin a branch."""
+    yield from _same(f'{ours}.norm', f'{theirs}.{norm}', ('_weight', '_bias'))
+    yield f'{ours}.expand_weight', f'{theirs}.{expand}.weight', Shape.CONVOLUTION
+    yield f'{ours}.expand_bias', f'{theirs}.{expand}.bias', Shape.SAME
+
+
+def _block(ours, theirs):
+    yield from _branch(f'{ours}.convolution', theirs, 'norm1', 'conv1')
+    yield from _same(f'{ours}.convolution', f'{theirs}.conv2')
+    yield from _linear(f'{ours}.attention', f'{theirs}.sca.1')
+    yield from _linear(f'{ours}.project', f'{theirs}.conv3')
+    yield from _branch(f'{ours}.feed_forward', theirs, 'norm2', 'conv4')
+    yield f'{ours}.feed_forward.project_weight', f'{theirs}.conv5.weight', Shape.CONVOLUTION
+    yield f'{ours}.feed_forward.project_bias', f'{theirs}.conv5.bias', Shape.SAME
+    names = {'scale': 'beta', 'feed_forward.scale': 'gamma'}
+    names |= {'local_weight': 'lamb_l', 'scan_weight': 'lamb_g', 'scan_gain': 'alpha'}
+    for name, official in names.items():
+        yield f'{ours}.{name}', f'{theirs}.{official}', Shape.SAME
+    yield from _scan(f'{ours}.scan', f'{theirs}.attn', f'{theirs}.norm_mamba')
+
+
+def _estimator(ours, theirs):
+    spectrum = f'{ours}.column.levels.0.before.first'
+    yield from _linear(f'{spectrum}.project', f'{theirs}.feature_extract.intro_inp.0', bias=False)
+    yield from _linear(f'{spectrum}.mix', f'{theirs}.intro.ending.0', bias=False)
+    yield from _linear(f'{ours}.feature_proj', f'{theirs}.feature_extract.intro_deconv.0', bias=False)
+    yield f'{ours}.column.alphas.#', f'{theirs}.subnets_ker.alpha#', Shape.SAME
+    yield from _linear(f'{ours}.column.levels.#.before.join', f'{theirs}.subnets_ker.level#.fusion.down.0')
+    block = f'{theirs}.subnets_ker.level#.blocks.#'
+    yield from _scan(f'{ours}.column.levels.#.blocks.#', f'{block}.attn', f'{block}.norm1')
+    yield from _same(f'{ours}.norm', f'{theirs}.end_ker1.norm')
+    yield from _linear(f'{ours}.to_otf', f'{theirs}.end_ker1.ending.0')
+    yield from _linear(f'{ours}.fuse', f'{theirs}.deblur_feature1.0', bias=False)
+    yield from _same(f'{ours}.to_image', f'{theirs}.end_feature1.0')
+
+
+def _encoder(ours, theirs, entry, embed, steps_down):
+    """`entry` is the first of the modules that the picture goes through, `steps_down` the one at the other levels."""
+    yield from _same(f'{ours}.{entry}.first', f'{embed}s.#.proj', ('.weight',))
+    yield from _linear(f'{ours}.{entry}.join', f'{embed}s2.#')
+    yield f'{ours}.{steps_down}.weight', f'{theirs}.level#.fusion.down.0.body.0.weight', Shape.SAME
+
+
+def _column(ours, theirs):
+    yield f'{ours}.alphas.#', f'{theirs}.alpha#', Shape.SAME
+    yield from _linear(f'{ours}.levels.#.after.0', f'{theirs}.level#.fusion.up.0.body.0', bias=False)
+    yield from _block(f'{ours}.levels.#.blocks.#', f'{theirs}.level#.blocks.#')
+
+
+def _table() -> Iterator[tuple[str, str, Shape]]:
+    """Yield the rows of all parameters; of rows that fit a name the first counts."""
+    stage = 'stages.#'
+    full, half = f'{stage}.full_encoder', f'{stage}.half_encoder'
+    yield from _encoder(full, 'subnets_max.#', 'levels.0.before', 'patch_embed_max', 'levels.#.before.first')
+    yield from _encoder(half, 'subnets_mid.#', 'levels.0.before.first', 'patch_embed_mid', 'levels.#.before.first')
+    yield from _linear(f'{half}.levels.#.before.join', 'subnets_mid.#.level#.fusion.concat_conv.0')
+    for level in range(3):
+        yield from _same(f'{half}.levels.{level}.before.second', f'down_max{level + 1}.#.body.0', ('.weight',))
+    yield from _same(f'{stage}.latent.first', 'down_mid2max.#.body.0', ('.weight',))
+    yield from _linear(f'{stage}.latent.join', 'fusd_max_2.#')
     for scale, name, estimator in (('full', 'max', 'kernel_estimator'), ('half', 'mid', 'mid_kernel_estimator')):
-        for ours, theirs in _SCALE:
-            yield f'stages.#.{scale}_{ours}', theirs.format(name)
-        for part, column in (('encoder', 'subnets'), ('decoder', 'subdenets')):
-            for ours, theirs in _COLUMN:
-                yield f'stages.#.{scale}_{part}.{ours}', f'{column}_{name}.#.{theirs}'
-        for ours, theirs in _ESTIMATOR:
-            yield f'stages.#.{scale}_estimator.{ours}', f'{estimator}.#.{theirs}'
+        yield from _column(f'{stage}.{scale}_encoder', f'subnets_{name}.#')
+        yield from _column(f'{stage}.{scale}_decoder', f'subdenets_{name}.#')
+        yield from _same(f'{stage}.{scale}_head', f'output_{name}s.#')
+        yield from _estimator(f'{stage}.{scale}_estimator', f'{estimator}.#')
 
 
-def _translator(pairs):
-    """A function from a name to its translation, or None for a name that begins like none of `pairs`."""
-    rows = [(re.compile(re.escape(source).replace(r'\#', r'(\d+)') + r'(?![^.])'), target) for source, target in pairs]
+def _translator(rows):
+    """Return a function from a name to its translation and the change of shape, or None for an unknown name."""
+    patterns = [
+        (re.compile(re.escape(source).replace(r'\#', r'(\d+)')), target.split('#'), change)
+        for source, target, change in rows
+    ]
 
     def translate(key):
-        for pattern, target in rows:
-            if match := pattern.match(key):
-                numbers = iter(match.groups())
-                return re.sub('#', lambda _, numbers=numbers: next(numbers), target) + key[match.end() :]
+        for pattern, pieces, change in patterns:
+            if match := pattern.fullmatch(key):
+                numbers = [*match.groups(), '']
+                return ''.join(part for both in zip(pieces, numbers, strict=True) for part in both), change
         return None
 
-    return translate
+    return cache(translate)
 
 
-_to_official = _translator(list(_table()))
-_from_official = _translator([(theirs, ours) for ours, theirs in _table()])
+_to_official = _translator([(ours, theirs, change.value[0]) for ours, theirs, change in _table()])
+_from_official = _translator([(theirs, ours, change.value[1]) for ours, theirs, change in _table()])
 
 
 def is_official(state: Mapping[str, Tensor]) -> bool:
@@ -119,13 +159,12 @@ def from_official_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     ours = {}
     for key, value in state.items():
-        name = _from_official(key.removeprefix(OFFICIAL_PREFIX)) if key.startswith(OFFICIAL_PREFIX) else None
-        if name is None:
+        found = _from_official(key.removeprefix(OFFICIAL_PREFIX)) if key.startswith(OFFICIAL_PREFIX) else None
+        if found is None:
             raise UserError(f'{key!r} is no parameter of a network that this package can build')
-        if '.scan.' in name or '.mixer.' in name:
-            name, value = _rename_scan(name, value, 1, 0, 3)
+        name, change = found
         if not _is_dead(name):
-            ours[name] = value
+            ours[name] = change(value)
     return ours
 
 
@@ -140,22 +179,12 @@ def to_official_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     theirs = {}
     for key, value in {**state, **_dead_alphas(state)}.items():
-        if '.scan.' in key or '.mixer.' in key:
-            key, value = _rename_scan(key, value, 0, 1, 2)
-        name = _to_official(key)
-        if name is None:
+        found = _to_official(key)
+        if found is None:
             raise UserError(f'{key!r} is no parameter of DeepRFTv2')
-        theirs[OFFICIAL_PREFIX + name] = value
+        name, change = found
+        theirs[OFFICIAL_PREFIX + name] = change(value)
     return theirs
-
-
-def _rename_scan(key, value, source, target, reshape):
-    """Rename and reshape a parameter inside a scan by the columns of `_SCAN_PARAMETERS`."""
-    for row in _SCAN_PARAMETERS:
-        if key.endswith('.' + row[source]):
-            value = value if row[reshape] is None else row[reshape](value)
-            return key.removesuffix(row[source]) + row[target], value
-    raise UserError(f'{key!r} is no parameter of a scan')
 
 
 def _is_dead(name):
@@ -173,14 +202,14 @@ def _dead_alphas(state):
     dead = {}
     for scale in ('full', 'half'):
         stage = f'stages.0.{scale}'
-        if f'{stage}_embed.weight' not in state:
-            raise UserError(f'these are no parameters of DeepRFTv2: {stage}_embed.weight is missing')
-        width = len(state[f'{stage}_embed.weight'])
+        head = f'{stage}_head.weight'
+        if head not in state:
+            raise UserError(f'these are no parameters of DeepRFTv2: {head} is missing')
+        width = state[head].shape[1]
         channels = {f'{stage}_encoder.alphas.{i}': width << i for i in range(3)}
         channels[f'{stage}_decoder.alphas.2'] = width
         channels |= {
-            f'{stage}_estimator.column.alphas.{i}': len(state[f'{stage}_estimator.kernel_proj.weight'])
-            for i in range(4)
+            f'{stage}_estimator.column.alphas.{i}': state[f'{stage}_estimator.to_otf.weight'].shape[1] for i in range(4)
         }
         dead |= {key: torch.full((1, c, 1, 1), 0.5) for key, c in channels.items()}
     return dead

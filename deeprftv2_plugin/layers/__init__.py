@@ -1,13 +1,14 @@
 """Modules the network is built of; usable in any PyTorch program."""
 
 from deeprftv2_plugin.layers.blocks import BLOCKS, Blocks
+from deeprftv2_plugin.layers.column import Column
 from deeprftv2_plugin.layers.fourier_kernel_estimator import Estimate, FourierKernelEstimator
-from deeprftv2_plugin.layers.level import Level
-from deeprftv2_plugin.layers.naf import NAFBlock, NAFScanBlock
+from deeprftv2_plugin.layers.level import Level, Merge
+from deeprftv2_plugin.layers.naf import GatedConvolution, GatedFeedForward, NAFBlock, NAFScanBlock
 from deeprftv2_plugin.layers.norm import LayerNorm2d
+from deeprftv2_plugin.layers.pointwise import Pointwise
 from deeprftv2_plugin.layers.resample import downsample, upsample
-from deeprftv2_plugin.layers.reversible import Column
-from deeprftv2_plugin.layers.scan_mixer import ScanBlock, SelectiveScanMixer
+from deeprftv2_plugin.layers.scan_mixer import SelectiveScanMixer
 
 __all__ = [
     'BLOCKS',
@@ -15,11 +16,14 @@ __all__ = [
     'Column',
     'Estimate',
     'FourierKernelEstimator',
+    'GatedConvolution',
+    'GatedFeedForward',
     'LayerNorm2d',
     'Level',
+    'Merge',
     'NAFBlock',
     'NAFScanBlock',
-    'ScanBlock',
+    'Pointwise',
     'SelectiveScanMixer',
     'downsample',
     'upsample',

@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from deeprftv2_plugin.layers.level import Level
+from deeprftv2_plugin.layers.column import Column, call
+from deeprftv2_plugin.layers.level import Level, Merge
 from deeprftv2_plugin.layers.norm import LayerNorm2d
-from deeprftv2_plugin.layers.pointwise import Pointwise, pointwise
-from deeprftv2_plugin.layers.reversible import Column
-from deeprftv2_plugin.layers.scan_mixer import ScanBlock
+from deeprftv2_plugin.layers.pointwise import Pointwise
+from deeprftv2_plugin.layers.scan_mixer import SelectiveScanMixer
+from deeprftv2_plugin.ops.fourier import half_spectrum, spectral_filter
 from deeprftv2_plugin.ops.precision import at_least_float32
 from deeprftv2_plugin.ops.tiles import TileGrid, merge_tiles, split_tiles
 from deeprftv2_plugin.ops.windows import merge_windows, split_windows
@@ -22,12 +22,10 @@ class Estimate(NamedTuple):
 
     feature: Tensor
     """The feature after the convolution, of the input's shape."""
-    image: Tensor
-    """The picture made of it: a residual on the blurry one."""
+    image: Tensor | None
+    """The picture made of it, a residual on the blurry one; None where that was not given."""
     states: list[Tensor]
     """The states of the kernel column, for the estimator of the next stage."""
-    otf: Tensor
-    """Complex transfer functions of shape (N, channels, h, w // 2 + 1); with windows, N counts windows."""
 
 
 class FourierKernelEstimator(nn.Module):
@@ -37,20 +35,20 @@ class FourierKernelEstimator(nn.Module):
 
         otf = R(F a),        feature = conv1x1([F^-1(otf * F b), d]),        image = conv3x3(feature) + blurry,
 
-    so that a convolution with a kernel as large as the map costs one multiplication a frequency. Transforms, the column
-    and the product are float32 whatever the autocast. The convolution is circular.
+    so that a convolution with a kernel as large as the map costs one multiplication per frequency. Everything from the
+    first projection to the inverse transform is float32 under any autocast. The convolution is circular.
 
     Args:
         channels: Channels of the feature.
         width: Channels of the kernel column; `channels` by default.
         image_channels: Channels of the blurry picture and of the restored one.
         depths: Scan blocks in each of the four levels of the kernel column.
-        follows: There is an estimator of an earlier stage, whose states will be given.
-        norm: Normalise the column's output before it becomes a transfer function.
+        has_previous: There is an estimator of an earlier stage, whose states will be given.
+        norm: Normalize the column's output before it becomes a transfer function.
         window: Height and width of the kernels' reach: larger maps are cut into windows with kernels of their own, side
             by side in training and overlapping in evaluation. None for one kernel over the whole map.
         overlap: Pixels by which windows overlap in evaluation.
-        reversible: Recompute the activations of the kernel column, and of what follows it, in the backward pass.
+        reversible: Recompute the activations inside the estimator in the backward pass.
 
     References:
         DeepRFTv2, arXiv 2511.21132: P = Conv(F^-1(R(r) * r) + d), its kernel-level learning.
@@ -62,7 +60,7 @@ class FourierKernelEstimator(nn.Module):
         width: int | None = None,
         image_channels: int = 3,
         depths: Sequence[int] = (1, 1, 1, 1),
-        follows: bool = False,
+        has_previous: bool = False,
         norm: bool = True,
         window: tuple[int, int] | None = None,
         overlap: tuple[int, int] = (0, 0),
@@ -71,58 +69,83 @@ class FourierKernelEstimator(nn.Module):
         super().__init__()
         width = width or channels
         self.window, self.overlap = window, overlap
-        self.kernel_proj = Pointwise(channels, width, bias=False)
-        self.feature_proj = Pointwise(channels, channels, bias=False)
-        self.intro = Pointwise(2 * width, width, bias=False)
         levels = [
             Level(
-                nn.Sequential(*(ScanBlock(width) for _ in range(depth))),
-                width,
-                merges=follows and index < len(depths) - 1,
+                Merge(
+                    Spectrum(channels, width) if index == 0 else None,
+                    join=(2 * width, width) if has_previous and index < len(depths) - 1 else None,
+                ),
+                nn.Sequential(*(SelectiveScanMixer(width) for _ in range(depth))),
             )
             for index, depth in enumerate(depths)
         ]
         self.column = Column(
-            levels, [width] * len(depths), [follows] * len(depths), coupled=True, reversible=reversible
+            levels, [width] * len(depths), [has_previous] * len(depths), coupled=True, reversible=reversible
         )
         self.norm = LayerNorm2d(width) if norm else nn.Identity()
         self.to_otf = Pointwise(width, 2 * channels)
+        self.feature_proj = Pointwise(channels, channels, bias=False)
         self.fuse = Pointwise(2 * channels, channels, bias=False)
         self.to_image = nn.Conv2d(channels, image_channels, 3, padding=1)
 
-    def forward(self, x: Tensor, image: Tensor, states: Sequence[Tensor] | None = None) -> Estimate:
+    def forward(self, x: Tensor, image: Tensor | None = None, states: Sequence[Tensor] | None = None) -> Estimate:
         """Estimate and apply.
 
         Args:
             x: Feature of shape (N, channels, h, w).
-            image: Blurry picture of shape (N, image_channels, h, w), in [0, 1].
-            states: The states of the estimator before, where this one follows another.
+            image: Blurry picture of shape (N, image_channels, h, w) in [0, 1]; None where only the feature is wanted.
+            states: The states of the estimator before, where there is one.
         """
-        projected = pointwise(x, torch.cat([self.kernel_proj.weight, self.feature_proj.weight]))
-        pieces, put_together = self._cut(projected)
-        kernel_feature, feature = pieces.split([self.kernel_proj.out_channels, self.feature_proj.out_channels], 1)
-        size = feature.shape[-2:]
-        spectrum = torch.fft.rfft2(at_least_float32(kernel_feature))
         previous = [None] * len(self.column.levels) if states is None else states
-        states = self.column(self.intro(torch.cat([spectrum.real, spectrum.imag], 1)), previous)
+        with torch.autocast(x.device.type, enabled=False):
+            states = self.column(at_least_float32(self._cut(x)[0]), previous)
+        feature = call(self._convolve, states[-1], x, recompute=self.column.reversible)
+        return Estimate(feature, None if image is None else self.restore(feature, image), states)
 
-        def convolve(kernel_state, feature, x):
-            otf = torch.complex(*at_least_float32(self.to_otf(self.norm(kernel_state))).chunk(2, 1))
-            convolved = put_together(torch.fft.irfft2(torch.fft.rfft2(at_least_float32(feature)) * otf, s=size))
-            return self.fuse(torch.cat([convolved, x], 1)), otf
+    def restore(self, feature: Tensor, image: Tensor) -> Tensor:
+        """Return the picture that a feature of this estimator makes of a blurry one, of its shape."""
+        return self.to_image(feature) + image
 
-        if self.column.reversible and torch.is_grad_enabled():
-            feature, otf = checkpoint(convolve, states[-1], feature, x, use_reentrant=False, preserve_rng_state=False)
-        else:
-            feature, otf = convolve(states[-1], feature, x)
-        return Estimate(feature, self.to_image(feature) + image, states, otf)
+    def transfer(self, kernel_state: Tensor) -> Tensor:
+        """Return the transfer functions that the column's last state stands for.
+
+        Args:
+            kernel_state: Map of shape (N, width, h, w // 2 + 1); with windows, N counts windows.
+
+        Returns:
+            Map of shape (N, 2 * channels, h, w // 2 + 1): the real parts of all channels, then the imaginary ones.
+        """
+        return self.to_otf(self.norm(kernel_state))
+
+    def _convolve(self, kernel_state, x):
+        pieces, join = self._cut(x)
+        with torch.autocast(x.device.type, enabled=False):
+            feature = self.feature_proj(at_least_float32(pieces))
+            filtered = join(spectral_filter(feature, self.transfer(kernel_state)))
+        return self.fuse(torch.cat([filtered, x], 1))
 
     def _cut(self, x):
         """Cut a map that is larger than the window; return the pieces and what joins results of their size."""
-        height, width = x.shape[-2:]
-        if self.window is None or (height <= self.window[0] and width <= self.window[1]):
+        size = x.shape[-2:]
+        if self.window is None or (size[0] <= self.window[0] and size[1] <= self.window[1]):
             return x, lambda pieces: pieces
         if self.training or not any(self.overlap):
-            return (split_windows(x, self.window), lambda pieces: merge_windows(pieces, self.window, (height, width)))
-        grid = TileGrid((height, width), self.window, self.overlap)
+            return split_windows(x, self.window), lambda pieces: merge_windows(pieces, self.window, size)
+        grid = TileGrid(size, self.window, self.overlap)
         return split_tiles(x, grid), lambda pieces: merge_tiles(pieces, grid)
+
+
+class Spectrum(nn.Module):
+    """The half spectrum of a projected feature, real and imaginary parts mixed.
+
+    Shape:
+        (N, channels, h, w) to (N, width, h, w // 2 + 1).
+    """
+
+    def __init__(self, channels: int, width: int):
+        super().__init__()
+        self.project = Pointwise(channels, width, bias=False)
+        self.mix = Pointwise(2 * width, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mix(half_spectrum(self.project(x)))

@@ -3,15 +3,63 @@
 import torch
 from torch import Tensor, nn
 
-from deeprftv2_plugin.layers.norm import LayerNorm2d
+from deeprftv2_plugin.layers.parameters import linear_parameters, norm_parameters, scaled
 from deeprftv2_plugin.layers.pointwise import Pointwise
 from deeprftv2_plugin.layers.scan_mixer import SelectiveScanMixer
-from deeprftv2_plugin.ops.gates import depthwise_gate, simple_gate
+from deeprftv2_plugin.ops.branches import gated_convolution, gated_feed_forward
 from deeprftv2_plugin.ops.pooling import local_mean
+
+EPS = 1e-6
+
+
+class GatedConvolution(nn.Module):
+    """Normalization, an expansion to twice the channels, a depthwise convolution, and the product of its halves.
+
+    The branch owns its parameters and is computed as a whole, see `ops.branches.gated_convolution`.
+
+    Shape:
+        (N, channels, H, W) to the same.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.norm_weight, self.norm_bias = norm_parameters(channels)
+        self.expand_weight, self.expand_bias = linear_parameters(channels, 2 * channels)
+        conv = nn.Conv2d(2 * channels, 2 * channels, 3, groups=2 * channels)
+        self.weight, self.bias = conv.weight, conv.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return gated_convolution(
+            x, self.norm_weight, self.norm_bias, self.expand_weight, self.expand_bias, self.weight, self.bias, EPS
+        )
+
+
+class GatedFeedForward(nn.Module):
+    """A residual network of two layers on every pixel, with the product of halves between them.
+
+    The branch owns its parameters and is computed as a whole, see `ops.branches.gated_feed_forward`. It begins as the
+    identity: `scale`, of shape (1, channels, 1, 1), is zero.
+
+    Shape:
+        (N, channels, H, W) to the same.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.norm_weight, self.norm_bias = norm_parameters(channels)
+        self.expand_weight, self.expand_bias = linear_parameters(channels, 2 * channels)
+        self.project_weight, self.project_bias = linear_parameters(channels, channels)
+        self.scale = nn.Parameter(torch.zeros(1, channels, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        projection = scaled(self.project_weight, self.project_bias, self.scale)
+        return gated_feed_forward(
+            x, self.norm_weight, self.norm_bias, self.expand_weight, self.expand_bias, *projection, EPS
+        )
 
 
 class NAFBlock(nn.Module):
-    """Gated convolutions and channel attention, then a gated pointwise network, each behind a residual.
+    """A gated convolution with channel attention behind a residual, then a gated feed-forward network.
 
     Args:
         channels: Channels of input and output.
@@ -28,27 +76,19 @@ class NAFBlock(nn.Module):
     def __init__(self, channels: int, pool_window: tuple[int, int] | None = None):
         super().__init__()
         self.pool_window = pool_window
-        self.norm1 = LayerNorm2d(channels)
-        self.conv1 = Pointwise(channels, 2 * channels)
-        self.conv2 = nn.Conv2d(2 * channels, 2 * channels, 3, padding=1, groups=2 * channels)
+        self.convolution = GatedConvolution(channels)
         self.attention = Pointwise(channels, channels)
-        self.conv3 = Pointwise(channels, channels)
-        self.norm2 = LayerNorm2d(channels)
-        self.conv4 = Pointwise(channels, 2 * channels)
-        self.conv5 = Pointwise(channels, channels)
-        self.beta = nn.Parameter(torch.zeros(1, channels, 1, 1))
-        self.gamma = nn.Parameter(torch.zeros(1, channels, 1, 1))
+        self.project = Pointwise(channels, channels)
+        self.scale = nn.Parameter(torch.zeros(1, channels, 1, 1))
+        self.feed_forward = GatedFeedForward(channels)
 
-    def mix(self, x: Tensor, scale: Tensor) -> Tensor:
-        """The mixing of pixels, times a scale (1, channels, 1, 1)."""
+    def attend(self, x: Tensor, scale: Tensor) -> Tensor:
+        """Weight the channels by their attention and project them, times a scale (1, channels, 1, 1)."""
         mean = x.mean((2, 3), keepdim=True) if self.pool_window is None else local_mean(x, self.pool_window)
-        return self.conv3(x * self.attention(mean), scale)
+        return self.project(x * self.attention(mean), scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        gated = depthwise_gate(self.conv1(self.norm1(x)), self.conv2.weight, self.conv2.bias)
-        y = x + self.mix(gated, self.beta)
-        gated = simple_gate(self.conv4(self.norm2(y)))
-        return y + self.conv5(gated, self.gamma)
+        return self.feed_forward(x + self.attend(self.convolution(x), self.scale))
 
 
 class NAFScanBlock(NAFBlock):
@@ -57,19 +97,20 @@ class NAFScanBlock(NAFBlock):
     Args:
         channels: Channels of input and output.
         pool_window: As in NAFBlock.
-        scan_window: Height and width of the windows that are scanned each by itself; None for one scan over the map.
+        scan_window: Height and width of the windows that are scanned one by one; None for one scan over the map.
     """
 
     def __init__(
         self, channels: int, pool_window: tuple[int, int] | None = None, scan_window: tuple[int, int] | None = None
     ):
         super().__init__(channels, pool_window)
-        self.norm_scan = LayerNorm2d(channels)
         self.scan = SelectiveScanMixer(channels, scan_window)
         self.local_weight = nn.Parameter(torch.ones(1, channels, 1, 1))
         self.scan_weight = nn.Parameter(torch.zeros(1, channels, 1, 1))
         self.scan_gain = nn.Parameter(torch.ones(1, channels, 1, 1))
 
-    def mix(self, x: Tensor, scale: Tensor) -> Tensor:
-        scanned = self.scan(self.norm_scan(x), scale * self.scan_weight * (self.scan_gain + 1))
-        return super().mix(x, scale * self.local_weight) + scanned
+    def forward(self, x: Tensor) -> Tensor:
+        gated = self.convolution(x)
+        y = x + self.attend(gated, self.scale * self.local_weight)
+        y = self.scan(gated, y, self.scale * self.scan_weight * (self.scan_gain + 1))
+        return self.feed_forward(y)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from deeprftv2_plugin.ops.normalisation import layer_norm
+from deeprftv2_plugin.ops.normalization import layer_norm
 
 
 class LayerNorm2d(nn.Module):

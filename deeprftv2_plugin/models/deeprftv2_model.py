@@ -19,7 +19,6 @@ from deeprftv2_plugin.models.optimisers import advance, build_optimiser, build_s
 from deeprftv2_plugin.models.progress import ProgressBar
 from deeprftv2_plugin.models.restoration_model import RestorationModel
 from deeprftv2_plugin.models.stages import accumulation_of, gpus_of
-from deeprftv2_plugin.ops import backends
 
 SETTLED = ('T_max', 'eta_min', 'milestones', 'gamma', 'step_size', 'periods', 'total_steps', 'total_iters', 'T_0')
 """What of a schedule comes with the state, and is not changed by other options."""
@@ -57,7 +56,6 @@ class DeepRFTv2Model(RestorationModel):
         if train_opt.get('channels_last'):
             net = net.to(memory_format=torch.channels_last)
         if train_opt.get('compile') and self.is_train:
-            backends.hide_from_compiler()
             net.compile()
         return super().model_to_device(net)
 

@@ -1,18 +1,24 @@
 """Products of channels with channels, alone and after a depthwise convolution."""
 
+import math
+
 from torch import Tensor
 
-from deeprftv2_plugin.ops.backends import choose
+from deeprftv2_plugin.ops.library import empty_like_all, empty_map, operator
+from deeprftv2_plugin.ops.precision import result_type
+
+TAPS = 9
+"""Weights of a depthwise kernel."""
 
 
 def simple_gate(x: Tensor) -> Tensor:
-    """The product of the first and the second half of the channels: (N, 2 C, H, W) to (N, C, H, W).
+    """Return the product of the first and the second half of the channels: (N, 2 C, H, W) to (N, C, H, W).
 
     Raises:
         ValueError: The number of channels is odd.
     """
-    _need_halves(x)
-    return choose('simple_gate', x)(x)
+    _check_halves(x)
+    return _simple_gate(x)
 
 
 def depthwise_gate(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -24,14 +30,14 @@ def depthwise_gate(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         bias: Of shape (2 C,).
 
     Returns:
-        Map of shape (N, C, H, W).
+        Map of shape (N, C, H, W) in channels_last, of x's type or of autocast's.
 
     Raises:
         ValueError: The number of channels is odd, or weight and bias do not fit it.
     """
-    _need_halves(x)
-    _need_kernels(x, weight, bias)
-    return choose('depthwise_gate', x)(x, weight, bias)
+    _check_halves(x)
+    _check_kernels(x, weight, bias)
+    return _depthwise_gate(*_of_one_type(x, weight, bias))
 
 
 def depthwise_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -40,18 +46,73 @@ def depthwise_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     Raises:
         ValueError: Weight and bias do not fit the channels.
     """
-    _need_kernels(x, weight, bias)
-    return choose('depthwise_gelu', x)(x, weight, bias)
+    _check_kernels(x, weight, bias)
+    return _depthwise_gelu(*_of_one_type(x, weight, bias))
 
 
-def _need_halves(x):
+def _of_one_type(x, *parameters):
+    dtype = result_type(x)
+    return [t.to(dtype) for t in (x, *parameters)]
+
+
+def _check_halves(x):
     if x.ndim != 4 or x.shape[1] % 2:
         raise ValueError(f'a gate takes maps (N, 2 C, H, W) with an even number of channels, found {tuple(x.shape)}')
 
 
-def _need_kernels(x, weight, bias):
+def _check_kernels(x, weight, bias):
     if weight.shape != (x.shape[1], 1, 3, 3) or bias.shape != weight.shape[:1]:
         raise ValueError(
             f'kernels for {x.shape[1]} channels are ({x.shape[1]}, 1, 3, 3) with a bias ({x.shape[1]},), found '
             f'{tuple(weight.shape)} and {tuple(bias.shape)}'
         )
+
+
+def _save(ctx, inputs, output):
+    ctx.save_for_backward(*inputs)
+
+
+def _fake_backward(dy, x, weight, bias):
+    return empty_map(x), *empty_like_all(weight, bias)
+
+
+def _flops(x, *_):
+    return 2 * TAPS * math.prod(x)
+
+
+def _flops_backward(dy, x, *_):
+    """The convolution once more, and the products of its transpose with either factor."""
+    return 3 * _flops(x)
+
+
+_simple_gate = operator(
+    'simple_gate(Tensor x) -> Tensor',
+    fake=lambda x: empty_map(x, x.shape[1] // 2),
+    save=_save,
+    backward=lambda ctx, dy: _simple_gate_backward(dy, *ctx.saved_tensors),
+)
+_simple_gate_backward = operator('simple_gate_backward(Tensor dy, Tensor x) -> Tensor', fake=lambda dy, x: empty_map(x))
+_depthwise_gate = operator(
+    'depthwise_gate(Tensor x, Tensor weight, Tensor bias) -> Tensor',
+    fake=lambda x, weight, bias: empty_map(x, x.shape[1] // 2),
+    save=_save,
+    backward=lambda ctx, dy: _depthwise_gate_backward(dy, *ctx.saved_tensors),
+    flops=_flops,
+)
+_depthwise_gate_backward = operator(
+    'depthwise_gate_backward(Tensor dy, Tensor x, Tensor weight, Tensor bias) -> (Tensor, Tensor, Tensor)',
+    fake=_fake_backward,
+    flops=_flops_backward,
+)
+_depthwise_gelu = operator(
+    'depthwise_gelu(Tensor x, Tensor weight, Tensor bias) -> Tensor',
+    fake=lambda x, weight, bias: empty_map(x),
+    save=_save,
+    backward=lambda ctx, dy: _depthwise_gelu_backward(dy, *ctx.saved_tensors),
+    flops=_flops,
+)
+_depthwise_gelu_backward = operator(
+    'depthwise_gelu_backward(Tensor dy, Tensor x, Tensor weight, Tensor bias) -> (Tensor, Tensor, Tensor)',
+    fake=_fake_backward,
+    flops=_flops_backward,
+)

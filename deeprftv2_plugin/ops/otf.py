@@ -3,25 +3,25 @@
 import torch
 from torch import Tensor
 
+from deeprftv2_plugin.ops.fourier import irfft2
+
 
 def psf_from_otf(otf: Tensor, size: tuple[int, int]) -> Tensor:
-    """Point spread functions of transfer functions.
+    """Return the point spread functions of transfer functions.
 
     Args:
         otf: Complex half spectra of shape (..., h, w // 2 + 1), as `torch.fft.rfft2` lays them out.
         size: The height h and width w of the map in pixels.
 
     Returns:
-        Real kernels of shape (..., h, w) whose origin stands at pixel (h // 2, w // 2).
+        Real kernels of shape (..., h, w) with their origin at pixel (h // 2, w // 2).
+
+    Raises:
+        ValueError: The half spectra do not have this size.
     """
-    if otf.shape[-2:] != (size[0], size[1] // 2 + 1):
-        raise ValueError(
-            f'a map of {size[0]}x{size[1]} has a half spectrum of {size[0]}x{size[1] // 2 + 1}, '
-            f'found {otf.shape[-2]}x{otf.shape[-1]}'
-        )
-    return torch.fft.fftshift(torch.fft.irfft2(otf, s=size), dim=(-2, -1))
+    return torch.fft.fftshift(irfft2(otf, size), dim=(-2, -1))
 
 
 def otf_from_psf(psf: Tensor) -> Tensor:
-    """Undo `psf_from_otf`: transfer functions (..., h, w // 2 + 1) of kernels (..., h, w)."""
+    """Undo `psf_from_otf`: return the transfer functions (..., h, w // 2 + 1) of kernels (..., h, w)."""
     return torch.fft.rfft2(torch.fft.ifftshift(psf, dim=(-2, -1)))

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable
 from contextlib import contextmanager
-from unittest.mock import patch
 
 import torch
 from torch import nn
@@ -13,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from benchmarks.measure import Work, size_of
-from deeprftv2_plugin.ops.backends import VARIABLE, pytorch
+from deeprftv2_plugin.ops.backends import VARIABLE
 
 TRAINING = 3
 """Training costs this many times the evaluation: every product again for either of its factors' gradients. What a
@@ -32,8 +31,7 @@ def work_of(
         itemsize: Bytes of a number.
     """
     network, counter = build().eval(), _Products()
-    scan = patch.object(pytorch, 'selective_scan', counter.scan)
-    with forced('pytorch'), scan, torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True), counter:
+    with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True), counter:
         network(*map(torch.empty, shapes))
     times = TRAINING if training else 1
     return [(times * flop, times * size * itemsize / 4) for flop, size in counter.work]
@@ -59,7 +57,7 @@ def forced(backend: str):
 
 
 class _Products(TorchDispatchMode):
-    """Collects matrix products and convolutions as they are dispatched, and the scans in place of the backend's."""
+    """Collects the operators with a formula as they are dispatched: products, convolutions, scans, whole branches."""
 
     def __init__(self):
         super().__init__()
@@ -72,7 +70,3 @@ class _Products(TorchDispatchMode):
             flop = flop_registry[func._overloadpacket](*args, **kwargs, out_val=out)
             self.work.append((flop, size_of(t for t in tree_leaves((args, kwargs, out)) if torch.is_tensor(t))))
         return out
-
-    def scan(self, u, delta, A, *others):
-        self.work.append(scan_work(*u.shape[:2], A.shape[1], u.shape[2]))
-        return torch.empty_like(u, dtype=torch.float32)

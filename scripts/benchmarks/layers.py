@@ -7,7 +7,7 @@ from benchmarks.counting import work_of
 from benchmarks.measure import figures
 from benchmarks.network import flat
 from benchmarks.plan import Case, Setting
-from deeprftv2_plugin.layers import BLOCKS, Blocks, FourierKernelEstimator, ScanBlock
+from deeprftv2_plugin.layers import BLOCKS, Blocks, FourierKernelEstimator, SelectiveScanMixer
 
 CHANNELS = 48
 """At the finest level of DeepRFTv2-B."""
@@ -23,7 +23,7 @@ def estimator_cases(setting: Setting) -> list[Case]:
 
 
 def block_cases(setting: Setting) -> list[Case]:
-    shapes = [('ScanBlock', 0), ('ScanBlock', 1)]
+    shapes = [('SelectiveScanMixer', 0), ('SelectiveScanMixer', 1)]
     shapes += [(name, level) for name, kind in BLOCKS.items() for level in range(3) if level or not kind.turns]
     return [
         Case('blocks', block, {'kind': name, 'level': level, 'size': size, 'training': training})
@@ -40,10 +40,10 @@ def estimate(setting: Setting, channels: int, size: int, training: bool) -> dict
 
 
 def block(setting: Setting, kind: str, level: int, size: int, training: bool) -> dict:
-    """One block of the encoder, or a ScanBlock on the half spectrum at full scale (level 0) or at half scale (1)."""
+    """One block of the encoder, or a mixer of the kernel column at full scale (level 0) or at half scale (1)."""
     channels, side = CHANNELS * 2**level, size // 2**level
-    if kind == 'ScanBlock':
-        return _pass(setting, lambda: ScanBlock(CHANNELS), [(1, CHANNELS, side, side // 2 + 1)], training)
+    if kind == 'SelectiveScanMixer':
+        return _pass(setting, lambda: SelectiveScanMixer(CHANNELS), [(1, CHANNELS, side, side // 2 + 1)], training)
     pool, window = (max(1, n // 2**level) for n in (TRAIN_SIZE * 3 // 2, SCAN_WINDOW))
     return _pass(
         setting,

@@ -51,10 +51,9 @@ def time(setting: Setting, implementation: str, channels: int, states: int, leng
     if implementation in backends.NAMES:
         run = _run(selective_scan, _arguments(setting.device, channels, states, length))
         with forced(implementation):
-            return figures(setting, run, [(TRAINING * flop, TRAINING * size)])
+            found = figures(setting, run, [(TRAINING * flop, TRAINING * size)])
+        return found | {'moved_bytes': 4 * length * (8 * channels + 6 * states)}
     scan, arguments = _other(implementation), _arguments(setting.device, channels, states, length)
-    if implementation == 'mambapy':  # has positions before channels
-        arguments = [t.detach().mT.contiguous().requires_grad_() if t.ndim == 3 else t for t in arguments]
     return figures(setting, _run(scan, arguments), [(TRAINING * flop, TRAINING * size)])
 
 
@@ -86,7 +85,7 @@ def _arguments(device, channels, states, length):
         return torch.randn(*shape, device=device)
 
     decay = -torch.arange(1.0, states + 1, device=device).repeat(channels, 1)
-    sequences = [draw(1, channels, length), draw(1, channels, length), decay, *(draw(1, states, length) for _ in 'BC')]
+    sequences = [draw(1, length, channels), draw(1, length, channels), decay, *(draw(1, length, states) for _ in 'BC')]
     return [t.requires_grad_() for t in (*sequences, draw(channels), draw(channels) - 4)]
 
 
@@ -119,10 +118,10 @@ def _mambapy(pscan, u, delta, A, B, C, D, delta_bias):
 
 def _sequential(u, delta, A, B, C, D, delta_bias):
     """The recurrence as it is written in `ops.selective_scan`."""
-    step = F.softplus(delta + delta_bias[:, None])
-    decay, gain = torch.exp(step[..., None] * A[:, None]), (step * u)[..., None] * B.mT.unsqueeze(1)
-    state, outputs = torch.zeros_like(gain[:, :, 0]), []
-    for position in range(u.shape[2]):
-        state = decay[:, :, position] * state + gain[:, :, position]
-        outputs.append((state * C[:, None, :, position]).sum(-1))
-    return torch.stack(outputs, -1) + D[:, None] * u
+    step = F.softplus(delta + delta_bias)
+    decay, gain = torch.exp(step[..., None] * A), (step * u)[..., None] * B.unsqueeze(2)
+    state, outputs = torch.zeros_like(gain[:, 0]), []
+    for position in range(u.shape[1]):
+        state = decay[:, position] * state + gain[:, position]
+        outputs.append((state * C[:, position, None]).sum(-1))
+    return torch.stack(outputs, 1) + D * u

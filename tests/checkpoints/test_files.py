@@ -110,7 +110,7 @@ def test_weights_of_another_network(net):
         load_into(other, net.state_dict(), 'a.pth')
     left = load_into(other, net.state_dict(), 'a.pth', strict=False)
     assert left and all('full_estimator' in key for key in left)
-    key = 'stages.0.full_embed.weight'
+    key = 'stages.0.full_encoder.levels.0.before.first.weight'
     assert torch.equal(other.state_dict()[key], net.state_dict()[key])
 
 

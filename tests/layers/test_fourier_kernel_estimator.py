@@ -27,11 +27,11 @@ def feature_and_picture(size=(16, 24), batch=2):
 def test_stands_alone_and_chains():
     x, picture = feature_and_picture()
     first = FourierKernelEstimator(6, width=4)
-    second = FourierKernelEstimator(6, width=4, follows=True)
+    second = FourierKernelEstimator(6, width=4, has_previous=True)
     estimate = first(x, picture)
     assert estimate.feature.shape == x.shape
     assert estimate.image.shape == picture.shape
-    assert estimate.otf.shape == (2, 6, 16, 13) and estimate.otf.is_complex()
+    assert first.transfer(estimate.states[-1]).shape == (2, 12, 16, 13)
     second(estimate.feature, picture, estimate.states).image.sum().backward()
     assert all(p.grad is not None for p in second.parameters())
 
@@ -44,8 +44,8 @@ def test_the_transfer_function_convolves_the_feature():
     psf[:, 8 + 2, 12 - 3] = 1
     net.to_otf = Constant(otf_from_psf(psf))
     with torch.no_grad():
-        net.feature_proj.weight.copy_(torch.eye(6)[..., None, None])
-        net.fuse.weight.copy_(torch.cat([torch.eye(6), torch.zeros(6, 6)], 1)[..., None, None])
+        net.feature_proj.weight.copy_(torch.eye(6))
+        net.fuse.weight.copy_(torch.cat([torch.eye(6), torch.zeros(6, 6)], 1))
     torch.testing.assert_close(net(x, picture).feature, x.roll((2, -3), (2, 3)), rtol=0, atol=1e-5)
 
 
@@ -69,11 +69,19 @@ def test_a_window_as_large_as_the_map_is_no_window():
     assert torch.equal(net(x, picture).image, expected)
 
 
-def test_autocast_keeps_transforms_and_states_in_float32():
-    x, picture = feature_and_picture()
-    net = FourierKernelEstimator(6)
-    with torch.autocast('cpu', torch.bfloat16):
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('reversible', [False, True])
+def test_the_spectrum_is_float32_under_autocast(dtype, reversible):
+    """The states and the filtered feature are those of float32 to its digits; a bright map overflows float16."""
+    x, picture = feature_and_picture((64, 64))
+    x = 100 * x
+    net = FourierKernelEstimator(6, reversible=reversible)
+    seen = []
+    net.fuse.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    expected = net(x, picture)
+    with torch.autocast('cpu', dtype):
         estimate = net(x, picture)
-    assert estimate.otf.dtype == torch.complex64
-    assert all(state.dtype == torch.float32 for state in estimate.states)
-    assert estimate.image.isfinite().all()
+    for ours, reference in zip(estimate.states, expected.states, strict=True):
+        assert torch.equal(ours, reference)
+    assert seen[1].dtype == torch.float32 and torch.equal(*seen)
+    assert estimate.feature.dtype == dtype and estimate.image.isfinite().all()

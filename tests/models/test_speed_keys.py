@@ -2,9 +2,6 @@
 
 import pytest
 import torch
-from torch import nn
-
-from deeprftv2_plugin.ops import backends
 
 from .toys import batch, make_model, options, train
 
@@ -43,14 +40,17 @@ def test_channels_last_changes_the_layout_alone():
     torch.testing.assert_close(weights(model), weights(plain))
 
 
-def test_compile_compiles_and_keeps_the_names(monkeypatch):
-    compiled = []
-    monkeypatch.setattr(backends, '_find', backends._find)  # is put back afterwards
-    monkeypatch.setattr(nn.Module, 'compile', lambda module: compiled.append(module))
-    model = make_model('TwoScales', compile=True)
-    assert compiled == [model.net_g]
-    make_model('TwoScales')
-    assert len(compiled) == 1
+def test_compile_compiles_and_keeps_steps_and_names():
+    torch._dynamo.reset()
+    frames = torch._dynamo.utils.counters['frames']
+    frames.clear()
+    model, plain = (make_model('TwoScales', compile=value) for value in (True, None))
+    for each in (plain, model):
+        assert not frames['ok']
+        train(each, [1, 2])
+    assert frames['ok'] == frames['total'] > 0
+    torch.testing.assert_close(weights(model), weights(plain))
+    assert list(model.net_g.state_dict()) == list(plain.net_g.state_dict())
 
 
 @pytest.mark.parametrize('settings', [{'fused': True}, {'foreach': True}])

@@ -8,18 +8,21 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from deeprftv2_plugin import ops
+from deeprftv2_plugin.ops import backends
+
 NAMES = ('u', 'delta', 'A', 'B', 'C', 'D', 'delta_bias')
 """The arguments of the scan."""
 
 
 def sequential(u, delta, A, B, C, D, delta_bias):
     """The recurrence of the scan written out, one position after the other."""
-    step = F.softplus(delta + delta_bias[:, None])
-    h, y = u.new_zeros(*u.shape[:2], A.shape[1]), []
-    for t in range(u.shape[2]):
-        h = torch.exp(step[:, :, t, None] * A) * h + step[:, :, t, None] * B[:, None, :, t] * u[:, :, t, None]
-        y.append((h * C[:, None, :, t]).sum(-1) + D * u[:, :, t])
-    return torch.stack(y, -1)
+    step = F.softplus(delta + delta_bias)
+    h, y = u.new_zeros(len(u), *A.shape), []
+    for t in range(u.shape[1]):
+        h = torch.exp(step[:, t, :, None] * A) * h + step[:, t, :, None] * B[:, t, None] * u[:, t, :, None]
+        y.append((h * C[:, t, None]).sum(-1) + D * u[:, t])
+    return torch.stack(y, 1)
 
 
 class Backend(NamedTuple):
@@ -36,10 +39,11 @@ class Backend(NamedTuple):
         return import_module(f'deeprftv2_plugin.ops.backends.{self.name}')
 
     def __call__(self, operation, *args):
+        """Call the operator of that name, on this backend by the fixture in conftest.py."""
         if reason := self.module.why_not():
             pytest.skip(f'{self.name}: {reason}')
-        assert self.module.takes(args[0]) or args[0].dtype.itemsize < 4
-        return getattr(self.module, operation)(*args)
+        assert backends.choose(operation, args[0]) is getattr(self.module, operation)
+        return getattr(ops, operation)(*args)
 
     def inputs(self, tensors):
         """Copies for this backend that keep the layout in memory and take gradients."""
@@ -57,7 +61,6 @@ BACKENDS = (
     Backend('pytorch', 'cpu', torch.float32, 1e-5),
     Backend('native', 'cpu', torch.float32, 1e-5),
     Backend('triton', 'cuda', torch.float32, 1e-4),
-    Backend('mamba_ssm', 'cuda', torch.float32, 1e-4),
 )
 
 

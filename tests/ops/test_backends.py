@@ -11,6 +11,7 @@ from deeprftv2_plugin.ops import backends, selective_scan
 from deeprftv2_plugin.ops.backends import native, pytorch
 
 OPERATIONS = ('selective_scan', 'layer_norm', 'gated_layer_norm', 'simple_gate', 'depthwise_gate', 'depthwise_gelu')
+DIFFERENTIABLE = (*OPERATIONS, *(f'{name}_backward' for name in OPERATIONS))
 
 
 def module(name):
@@ -40,7 +41,7 @@ def fresh():
     backends.usable.cache_clear()
 
 
-@pytest.mark.parametrize('operation', OPERATIONS)
+@pytest.mark.parametrize('operation', DIFFERENTIABLE)
 def test_plain_pytorch_has_every_operation(operation, force):
     force('pytorch')
     for dtype in (torch.float64, torch.float32, torch.bfloat16):
@@ -52,7 +53,8 @@ def test_native_is_forced_where_it_computes(force):
     assert backends.choose('selective_scan', torch.ones(1)) is native.selective_scan
     assert backends.choose('selective_scan', torch.ones(1).double()) is pytorch.selective_scan
     assert backends.choose('selective_scan', torch.ones(1, device='meta')) is pytorch.selective_scan
-    assert backends.choose('layer_norm', torch.ones(1)) is pytorch.layer_norm  # which native lacks
+    assert not backends.fuses(torch.ones(1).double()) and backends.fuses(torch.ones(1))
+    assert backends.choose('half_spectrum', torch.ones(1)) is pytorch.half_spectrum  # which native lacks
 
 
 def test_the_first_usable_one_is_preferred():
@@ -79,7 +81,7 @@ def test_a_misspelt_name_names_the_nearest(monkeypatch):
         backends.describe()
 
 
-@pytest.mark.parametrize('name', ['mamba_ssm', 'triton', 'native'])
+@pytest.mark.parametrize('name', ['triton', 'native'])
 def test_an_unusable_one_cannot_be_forced(monkeypatch, fresh, name):
     reason = module(name).why_not() or 'it is broken'
     monkeypatch.setattr(module(name), 'why_not', lambda: reason)

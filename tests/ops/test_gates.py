@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 
 from deeprftv2_plugin import ops
-from deeprftv2_plugin.ops.backends import pytorch
 from tests.ops.references import assert_close, backends_with, threads, value_and_gradients
 
 EPS = 1e-5
@@ -57,8 +56,9 @@ def run(operation, implementation):
 
 
 def reference(operation, args, weight):
+    """Plain PyTorch in float64, which is the only backend for it."""
     doubles = [t.detach().double().requires_grad_() for t in args]
-    return value_and_gradients(run(operation, getattr(pytorch, operation)), doubles, weight)
+    return value_and_gradients(run(operation, getattr(ops, operation)), doubles, weight)
 
 
 def results(operation, backend, args, weight):
@@ -72,7 +72,7 @@ def check(operation, backend, args, weight, tolerance=None):
 
 
 def weight_for(operation, args):
-    return draw(*run(operation, getattr(pytorch, operation))(*args).shape, seed=3)
+    return draw(*run(operation, getattr(ops, operation))(*args).shape, seed=3)
 
 
 @parameters()
@@ -172,7 +172,7 @@ def test_nan_is_not_hidden(operation, backend):
         args = arguments(operation, 1, 6, 4, 4)
         args[index][tuple(size // 2 for size in args[index].shape)] = math.nan
         y = run(operation, lambda *args: backend(operation, *args))(*backend.inputs(args))
-        expected = run(operation, getattr(pytorch, operation))(*(t.double() for t in args))
+        expected = run(operation, getattr(ops, operation))(*(t.double() for t in args))
         assert y.isnan().any()
         assert torch.equal(y.isnan().cpu(), expected.isnan())
 

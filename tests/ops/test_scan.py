@@ -6,7 +6,7 @@ from functools import cache
 import pytest
 import torch
 
-from deeprftv2_plugin.ops.backends import pytorch
+from deeprftv2_plugin.ops.backends import pytorch_scan
 from deeprftv2_plugin.ops.scan import selective_scan
 from tests.ops.references import NAMES, assert_close, backends_with, sequential, threads, value_and_gradients
 
@@ -29,11 +29,11 @@ def arguments(length, batch=2, channels=3, states=8, dtype=torch.float64, decay=
 
     A = (-decay * torch.rand(channels, states, generator=generator)).to(dtype).requires_grad_()
     return (
-        draw(batch, channels, length, mean=1.0),
-        draw(batch, channels, length),
+        draw(batch, length, channels, mean=1.0),
+        draw(batch, length, channels),
         A,
-        draw(batch, states, length),
-        draw(batch, states, length),
+        draw(batch, length, states),
+        draw(batch, length, states),
         draw(channels),
         draw(channels),
     )
@@ -70,8 +70,8 @@ def test_numbers_of_channels_and_states(backend, channels, states):
     check(backend, arguments(37, **sizes), *expected(37, **sizes))
 
 
-def lying(t, channels_contiguous):
-    return t.mT.contiguous().mT if channels_contiguous else t.contiguous()
+def lying(t, length_contiguous):
+    return t.mT.contiguous().mT if length_contiguous else t.contiguous()
 
 
 @every_backend
@@ -79,10 +79,10 @@ def lying(t, channels_contiguous):
 @pytest.mark.parametrize('u_last', [False, True])
 @pytest.mark.parametrize(('channels', 'length'), [(5, 35), (1, 35), (5, 1)])
 def test_layouts_in_memory(backend, channels, length, u_last, delta_last):
-    """u and delta with the length or the channels side by side, B and C parts of one tensor, gradients either way."""
+    """u and delta with the channels or the length side by side, B and C parts of one tensor, gradients either way."""
     sizes = {'channels': channels}
     u, delta, A, B, C, D, bias = arguments(length, **sizes)
-    B, C = lying(torch.cat([B, C, B], 1).detach(), u_last).split(B.shape[1], 1)[:2]
+    B, C = lying(torch.cat([B, C, B], 2).detach(), u_last).split(B.shape[2], 2)[:2]
     inputs = lying(u.detach(), u_last), lying(delta.detach(), delta_last), A.detach().mT.contiguous().mT, B, C, D, bias
     weight, reference = expected(length, **sizes)
     for weight_last in (False, True):
@@ -93,9 +93,9 @@ def test_layouts_in_memory(backend, channels, length, u_last, delta_last):
 def test_parts_of_larger_tensors(backend):
     """Every second position of every second channel, and a gradient that is the same number everywhere."""
     large = arguments(50, channels=6)
-    inputs = [t.detach()[..., ::2] if t.ndim == 3 else t.detach() for t in large]
+    inputs = [t.detach()[:, ::2] if t.ndim == 3 else t.detach() for t in large]
     inputs = [
-        t if name in 'BC' else t[1::2] if t.ndim < 3 else t[:, 1::2] for name, t in zip(NAMES, inputs, strict=True)
+        t if name in 'BC' else t[1::2] if t.ndim < 3 else t[..., 1::2] for name, t in zip(NAMES, inputs, strict=True)
     ]
     weight = torch.ones(1).expand(inputs[0].shape)
     check(
@@ -108,18 +108,18 @@ def test_steps_and_decays_of_all_sizes(backend):
     """Each by itself: the first of two positions gives the step, the second what is left of it."""
     raw = torch.cat([torch.linspace(-30, 30, 121), torch.linspace(-1, 1, 81)])
     rates = -torch.logspace(-4, 2, 13)[:, None]
-    u, delta = torch.ones(1, 13, 2), raw[:, None].expand(-1, 13)[..., None].repeat(1, 1, 2)
+    u, delta = torch.ones(1, 2, 13), raw[:, None, None].expand(-1, 2, 13)
     into, out = torch.tensor([1.0, 0.0]), torch.tensor([1.0, 1.0])
-    B, C = (t.expand(len(raw), 1, 2) for t in (into, out))
+    B, C = (t[:, None].expand(len(raw), 2, 1) for t in (into, out))
     inputs = u.repeat(len(raw), 1, 1), delta, rates, B.clone(), C.clone(), torch.zeros(13), torch.zeros(13)
     y = backend('selective_scan', *backend.inputs(inputs)).detach().cpu().double()
     steps = torch.log1p(torch.exp(raw.double()))[:, None].expand(-1, 13)
     decays = torch.exp(steps * rates[:, 0].double())
     # the rounding of an exponent is relative to its size
-    assert ((y[..., 0] / steps - 1).abs() <= 1e-6 + 1e-7 * raw.abs()[:, None]).all()
+    assert ((y[:, 0] / steps - 1).abs() <= 1e-6 + 1e-7 * raw.abs()[:, None]).all()
     moderate = decays > 1e-30
-    torch.testing.assert_close(y[..., 1][moderate], (steps * decays)[moderate], rtol=2e-5, atol=0)
-    assert (y[..., 1][~moderate].abs() < 1e-27).all()
+    torch.testing.assert_close(y[:, 1][moderate], (steps * decays)[moderate], rtol=2e-5, atol=0)
+    assert (y[:, 1][~moderate].abs() < 1e-27).all()
 
 
 @every_backend_in_float32
@@ -209,14 +209,14 @@ def test_gradcheck():
 def test_steps_in_python_grow_with_the_root_of_the_length(monkeypatch):
     calls = 0
 
-    class Counting(pytorch._Chunks):
+    class Counting(pytorch_scan._Chunks):
         def __init__(self, total):
             super().__init__(total)
             nonlocal calls
             calls += self.length + self.count
 
-    monkeypatch.setattr(pytorch, '_Chunks', Counting)
-    pytorch.selective_scan(*arguments(10_000, batch=1, channels=1))
+    monkeypatch.setattr(pytorch_scan, '_Chunks', Counting)
+    pytorch_scan.selective_scan(*(t.detach() for t in arguments(10_000, batch=1, channels=1)), keep=False)
     assert 0 < calls <= 4 * math.sqrt(10_000)
 
 
@@ -236,7 +236,7 @@ def test_memory_stays_below_sixteen_inputs(backend):
     assert size < peak < 16 * size
 
 
-@pytest.mark.parametrize(('index', 'shape'), [(1, (2, 3, 4)), (3, (2, 8, 4)), (4, (1, 8, 5))])
+@pytest.mark.parametrize(('index', 'shape'), [(1, (2, 4, 3)), (3, (2, 4, 8)), (4, (1, 5, 8))])
 def test_wrong_shapes_are_named(index, shape):
     args = list(arguments(5))
     args[index] = torch.zeros(shape)

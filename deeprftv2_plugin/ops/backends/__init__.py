@@ -1,12 +1,12 @@
-"""Which implementation of the costly operations runs where.
+"""Which implementation of the costly operators runs where.
 
 A backend is a module of this package. It has
 
     why_not() -> str | None     why it cannot be used on this machine, as the end of a sentence; None where it can
     takes(x: Tensor) -> bool    whether it computes on x's device and in x's type
 
-and any of the operations that `deeprftv2_plugin.ops` offers, under the same names, with the same arguments and for the
-same numbers. The backend `pytorch` has all of them, everywhere.
+and functions named after the operators that `deeprftv2_plugin.ops` registers, without autograd. Maps are computed in
+channels_last. The backend `pytorch` is the reference: it has every operator, on every device and in every type.
 """
 
 import os
@@ -20,62 +20,60 @@ from torch import Tensor
 
 from deeprftv2_plugin.errors import UserError, nearest
 
-NAMES = ('mamba_ssm', 'triton', 'native', 'pytorch')
+NAMES = ('triton', 'native', 'pytorch')
 """The backends in the order of preference."""
 
 VARIABLE = 'DEEPRFTV2_BACKEND'
-"""The environment variable that forces one of them; what that one lacks is left to `pytorch`."""
+"""The environment variable that forces one of them; operators that it lacks are computed by `pytorch`."""
 
 
-def choose(operation: str, x: Tensor) -> Callable:
-    """The implementation of an operation for a tensor: of the first backend that has it and takes x.
+def choose(operator: str, x: Tensor) -> Callable:
+    """Return the implementation of an operator for a tensor: of the first backend that has it and takes x.
 
     Raises:
         UserError: The forced backend is unknown, or cannot be used on this machine.
     """
-    return _find(operation, x)
-
-
-def _first(operation, x):
     for backend in usable(os.environ.get(VARIABLE)):
-        if hasattr(backend, operation) and backend.takes(x):
-            return getattr(backend, operation)
-    raise AssertionError(f'the backend pytorch lacks {operation}')
+        if hasattr(backend, operator) and backend.takes(x):
+            return getattr(backend, operator)
+    raise AssertionError(f'the backend pytorch lacks {operator}')
 
 
-_find = _first
+def fuses(x: Tensor) -> bool:
+    """Whether a whole branch of a block runs as one operator on x: in float32 on a CPU with the native backend."""
+    device = x.device.type
+    return device == 'cpu' and x.dtype == torch.float32 and not torch.is_autocast_enabled(device) and _native()
 
 
-def hide_from_compiler() -> None:
-    """Let torch.compile call the operations as they are: its graphs end before each and begin anew behind it."""
-    global _find
-    hidden = cache(torch.compiler.disable)  # imports the compiler, which takes seconds; so not before it is wanted
-    _find = torch.compiler.disable(lambda operation, x: hidden(_first(operation, x)))
+@torch.compiler.assume_constant_result
+def _native():
+    return any(_name(backend) == 'native' for backend in usable(os.environ.get(VARIABLE)))
 
 
 @cache
 def usable(forced: str | None = None) -> tuple[ModuleType, ...]:
-    """The backends that `choose` looks through."""
+    """Return the backends that `choose` looks through."""
     if not forced:
-        return tuple(backend for backend in map(_load, NAMES) if backend.why_not() is None)
+        return tuple(backend for backend in map(load, NAMES) if backend.why_not() is None)
     if forced not in NAMES:
         raise UserError(f'{VARIABLE}: there is no backend {forced!r}. {nearest(forced, NAMES)}')
-    if reason := _load(forced).why_not():
+    if reason := load(forced).why_not():
         raise UserError(f'{VARIABLE}: the backend {forced} cannot be used here: {reason}')
-    return tuple(dict.fromkeys((_load(forced), _load('pytorch'))))
+    return tuple(dict.fromkeys((load(forced), load('pytorch'))))
 
 
 def describe() -> str:
-    """The usable backends in the order of preference and why the others are not, on one line."""
+    """Return the usable backends in the order of preference and why the others are not, on one line."""
     forced = os.environ.get(VARIABLE)
     chosen = ', '.join(_name(backend) for backend in usable(forced))
     if forced:
         return f'{chosen} (forced by {VARIABLE})'
-    missing = ((name, _load(name).why_not()) for name in NAMES)
+    missing = ((name, load(name).why_not()) for name in NAMES)
     return '; '.join([chosen, *(f'not {name}: {reason}' for name, reason in missing if reason)])
 
 
-def _load(name):
+def load(name: str) -> ModuleType:
+    """Import a backend by its name."""
     return import_module(f'{__name__}.{name}')
 
 

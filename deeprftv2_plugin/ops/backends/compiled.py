@@ -8,6 +8,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -58,13 +59,12 @@ def _compiled(threads):
     if not library.exists():
         with tempfile.TemporaryDirectory(dir=library.parent) as folder:
             linked = Path(folder, 'native.so')
-            objects = []
-            for source in sources:
-                if source.suffix == '.cpp':
-                    objects.append(f'{folder}/{source.stem}.o')
-                    _output([compiler, *flags, '-c', str(source), '-o', objects[-1]])
+            objects = {source: f'{folder}/{source.stem}.o' for source in sources if source.suffix == '.cpp'}
+            commands = ([compiler, *flags, '-c', str(source), '-o', target] for source, target in objects.items())
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(_output, commands))
             # without the compiler's own libraries: OpenMP's functions are to be those of the runtime already loaded
-            _output([compiler, '-shared', '-nostdlib', *objects, '-o', str(linked)])
+            _output([compiler, '-shared', '-nostdlib', *objects.values(), '-o', str(linked)])
             linked.replace(library)
     return library
 

@@ -1,18 +1,22 @@
-"""The backend in C++ for CPUs. Maps lie in memory as channels_last has them; others are copied first."""
+"""The backend in C++ for CPUs: maps in channels_last and sequences with positions first, in float32."""
 
 import ctypes
+import functools
 import math
-from functools import cache
+import struct
 
 import torch
-from torch.autograd.function import once_differentiable
+from torch import Tensor
 
 from deeprftv2_plugin.ops.backends import pytorch
 from deeprftv2_plugin.ops.backends.compiled import CompilerError, load_library
 
+GRAIN = 8192
+"""The numbers of an input for which one more thread pays: they take about as long as one that sleeps takes to wake."""
 
-@cache
-def why_not():
+
+@functools.cache
+def why_not() -> str | None:
     try:
         load_library()
     except (OSError, CompilerError) as error:
@@ -20,211 +24,262 @@ def why_not():
     return None
 
 
-def takes(x):
-    """Tensors with memory that C++ can read, which those of tracing and of torch.compile's shape analysis have not."""
-    plain = type(x) in (torch.Tensor, torch.nn.Parameter) and not torch.jit.is_tracing()
-    return plain and x.device.type == 'cpu' and x.dtype in (torch.float32, torch.bfloat16, torch.float16)
+def takes(x: Tensor) -> bool:
+    """Maps in half precision are left to the backend `pytorch`; the scan converts them."""
+    return x.device.type == 'cpu' and x.dtype in (torch.float32, torch.bfloat16, torch.float16)
 
 
-def gated_layer_norm(x, gate, weight, bias, eps):
-    if not _is_float32(x):
-        return pytorch.gated_layer_norm(x, gate, weight, bias, eps)
-    return _GatedLayerNorm.apply(x, *(t.float() for t in (gate, weight, bias)), eps)
+def _for_float32(function):
+    """Leave inputs of other types to the function of the same name of the backend `pytorch`."""
+
+    @functools.wraps(function)
+    def call(*args):
+        if all(a.dtype == torch.float32 for a in args if isinstance(a, Tensor)):
+            return function(*args)
+        return getattr(pytorch, function.__name__)(*args)
+
+    return call
 
 
+def layer_norm(x, weight, bias, eps, dtype):
+    if x.dtype != torch.float32:
+        return pytorch.layer_norm(x, weight, bias, eps, dtype)
+    return _norm(x, None, weight, bias, eps).to(dtype)
+
+
+def layer_norm_backward(dy, x, weight, eps):
+    if x.dtype != torch.float32:
+        return pytorch.layer_norm_backward(dy, x, weight, eps)
+    dx, _, dweight, dbias = _norm_backward(dy, x, None, weight, None, eps)
+    return dx, dweight.to(weight.dtype), dbias.to(weight.dtype)
+
+
+def gated_layer_norm(x, gate, weight, bias, eps, dtype):
+    if x.dtype != torch.float32:
+        return pytorch.gated_layer_norm(x, gate, weight, bias, eps, dtype)
+    return _norm(x, _rows(gate), weight, bias, eps).to(dtype)
+
+
+def gated_layer_norm_backward(dy, x, gate, weight, bias, eps):
+    if x.dtype != torch.float32:
+        return pytorch.gated_layer_norm_backward(dy, x, gate, weight, bias, eps)
+    dx, dgate, dweight, dbias = _norm_backward(dy, x, _rows(gate), weight, bias, eps)
+    return dx, dgate.to(gate.dtype), dweight.to(weight.dtype), dbias.to(weight.dtype)
+
+
+def _norm(x, gate, weight, bias, eps):
+    x = _rows(x)
+    y = torch.empty_like(x)
+    sizes = _threads(x), _pixels(x), x.shape[1]
+    _run('norm_forward', *sizes, x, gate, *_values(weight, bias), eps, y)
+    return y
+
+
+def _norm_backward(dy, x, gate, weight, bias, eps):
+    dy, x = _rows(dy), _rows(x)
+    weight, bias = _values(weight, bias)
+    dx, dgate = torch.empty_like(x), None if gate is None else torch.empty_like(x)
+    dweight, dbias = torch.empty_like(weight), torch.empty_like(weight)
+    sizes = _threads(x), _pixels(x), x.shape[1]
+    _run('norm_backward', *sizes, dy, x, gate, weight, bias, eps, dx, dgate, dweight, dbias)
+    return dx, dgate, dweight, dbias
+
+
+@_for_float32
 def simple_gate(x):
-    return _SimpleGate.apply(x) if _is_float32(x) else pytorch.simple_gate(x)
+    x = _rows(x)
+    y = _map_like(x, x.shape[1] // 2)
+    _run('gate_forward', _threads(x), _pixels(x), y.shape[1], x, y)
+    return y
 
 
+@_for_float32
+def simple_gate_backward(dy, x):
+    dy, x = _rows(dy), _rows(x)
+    dx = torch.empty_like(x)
+    _run('gate_backward', _threads(x), _pixels(x), dy.shape[1], dy, x, dx)
+    return dx
+
+
+@_for_float32
 def depthwise_gate(x, weight, bias):
-    return _depthwise(_SimpleGate, pytorch.depthwise_gate, x, weight, bias)
+    return _convolution('gated', 2, x, None, None, None, None, weight, bias, 0.0)
 
 
+@_for_float32
+def depthwise_gate_backward(dy, x, weight, bias):
+    return _present(_convolution_backward('gated', 2, dy, x, None, None, None, None, weight, bias, 0.0))
+
+
+@_for_float32
 def depthwise_gelu(x, weight, bias):
-    return _depthwise(_Gelu, pytorch.depthwise_gelu, x, weight, bias)
+    return _convolution('gelu', 1, x, None, None, None, None, weight, bias, 0.0)
 
 
-def _depthwise(function, plain, x, weight, bias):
-    if torch.is_autocast_enabled('cpu') or not all(map(_is_float32, (x, weight, bias))):
-        return plain(x, weight, bias)  # of which autocast makes bfloat16
-    return _Depthwise.apply(function, x, weight, bias)
+@_for_float32
+def depthwise_gelu_backward(dy, x, weight, bias):
+    return _present(_convolution_backward('gelu', 1, dy, x, None, None, None, None, weight, bias, 0.0))
 
 
-def selective_scan(u, delta, A, B, C, D, delta_bias):
-    """Registers hold 8 or 16 channels side by side; see cpp/scan.cpp."""
-    if A.shape[1] > load_library().scan_most_states():
-        return pytorch.selective_scan(u, delta, A, B, C, D, delta_bias)
-    inputs = [t.float() for t in (u, delta, A, B, C, D, delta_bias)]
-    keep = torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
-    return _SelectiveScan.apply(keep, *inputs)
+def gated_convolution(x, norm_weight, norm_bias, expand_weight, expand_bias, weight, bias, eps):
+    return _convolution('gated', 2, x, norm_weight, norm_bias, expand_weight, expand_bias, weight, bias, eps)
 
 
-class _Gelu:
-    @staticmethod
-    def compute(x):
-        y = torch.empty_like(x)
-        _run('gelu_forward', x.numel(), x, y)
-        return y
-
-    @staticmethod
-    def gradient(x, dy):
-        dx = torch.empty_like(x)
-        _run('gelu_backward', x.numel(), x, _channels_last(dy), dx)
-        return dx
+def gated_convolution_backward(dy, x, norm_weight, norm_bias, expand_weight, expand_bias, weight, bias, eps):
+    return _convolution_backward(
+        'gated', 2, dy, x, norm_weight, norm_bias, expand_weight, expand_bias, weight, bias, eps
+    )
 
 
-class _SimpleGate(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):
-        x = _channels_last(x)
-        ctx.save_for_backward(x)
-        return _SimpleGate.compute(x)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, dy):
-        return _SimpleGate.gradient(*ctx.saved_tensors, dy)
-
-    @staticmethod
-    def compute(x):
-        y = torch.empty_like(x[:, ::2], memory_format=torch.channels_last)
-        _run('gate_forward', _pixels(x), y.shape[1], x, y)
-        return y
-
-    @staticmethod
-    def gradient(x, dy):
-        dx = torch.empty_like(x)
-        _run('gate_backward', _pixels(x), dy.shape[1], x, _channels_last(dy), dx)
-        return dx
+def gelu_convolution(x, norm_weight, norm_bias, expand_weight, weight, bias, eps):
+    return _convolution('gelu', 1, x, norm_weight, norm_bias, expand_weight, None, weight, bias, eps)
 
 
-class _Depthwise(torch.autograd.Function):
-    """A depthwise convolution and what follows it. The convolution is cheap, so the backward pass does it once more
-    instead of keeping its result."""
-
-    @staticmethod
-    def forward(ctx, following, x, weight, bias):
-        x = _channels_last(x)
-        ctx.save_for_backward(x, weight, bias)
-        ctx.following = following
-        return following.compute(pytorch.depthwise(x, weight, bias))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, dy):
-        x, weight, bias = ctx.saved_tensors
-        gradient = ctx.following.gradient(pytorch.depthwise(x, weight, bias), dy)
-        stride = padding = dilation = (1, 1)
-        convolution = (stride, padding, dilation, False, (0, 0), x.shape[1])  # not transposed, a group for each channel
-        wanted = (True, True, True)
-        return None, *torch.ops.aten.convolution_backward(gradient, x, weight, bias.shape, *convolution, wanted)
+def gelu_convolution_backward(dy, x, norm_weight, norm_bias, expand_weight, weight, bias, eps):
+    return _present(
+        _convolution_backward('gelu', 1, dy, x, norm_weight, norm_bias, expand_weight, None, weight, bias, eps)
+    )
 
 
-class _GatedLayerNorm(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, gate, weight, bias, eps):
-        x, gate, weight, bias = _channels_last(x), _channels_last(gate), weight.contiguous(), bias.contiguous()
-        ctx.save_for_backward(x, gate, weight, bias)
-        ctx.eps = eps
-        y = torch.empty_like(x)
-        _run('gated_norm_forward', _pixels(x), x.shape[1], x, gate, weight, bias, eps, y)
-        return y
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, dy):
-        x, gate, weight, bias = ctx.saved_tensors
-        dx, dgate = torch.empty_like(x), torch.empty_like(x)
-        dweight, dbias = x.new_zeros(2, torch.get_num_threads(), x.shape[1])
-        inputs = (x, gate, weight, bias, ctx.eps, _channels_last(dy))
-        _run('gated_norm_backward', _pixels(x), x.shape[1], *inputs, dx, dgate, dweight, dbias)
-        return dx, dgate, dweight.sum(0), dbias.sum(0), None
+def _convolution(name, parts, x, *parameters_and_eps):
+    x, parameters = _rows(x), _values(*parameters_and_eps[:-1])
+    y = _map_like(x, len(parameters[-1]) // parts)
+    _run(f'{name}_convolution_forward', _convolution_record(x, y, parameters, parameters_and_eps[-1]), y)
+    return y
 
 
-class _SelectiveScan(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, keep, u, delta, A, B, C, D, delta_bias):
-        if not u.transpose(1, 2).is_contiguous():
-            u = u.contiguous()
-        delta = _lying_like(u, delta)
-        B, C = (t.transpose(1, 2).contiguous() for t in (B, C))
-        rates, D, delta_bias = (t.contiguous() for t in (A / math.log(2), D, delta_bias))
-        scan = _Scan.of(u, delta, rates, B, C, D, delta_bias)
-        entries = None
-        if keep:
-            entries = u.new_empty(_size('scan_entries', scan))
-            scan.entries = entries.data_ptr()
-        y = torch.empty_like(u)
-        load_library().scan_forward(ctypes.byref(scan), ctypes.c_void_p(y.data_ptr()))
-        ctx.save_for_backward(u, delta, rates, B, C, D, delta_bias, entries)
-        return y
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, dy):
-        *inputs, entries = ctx.saved_tensors
-        u, _, rates, B, C = inputs[:5]
-        scan = _Scan.of(*inputs)
-        scan.entries = entries.data_ptr()
-        dy = _lying_like(u, dy)
-        du, ddelta, dB, dC = map(torch.empty_like, (u, u, B, C))
-        dA, dD, dbias = (u.new_empty(len(u), *shape) for shape in (rates.shape, rates.shape[:1], rates.shape[:1]))
-        scratch = u.new_empty(_size('scan_scratch', scan))
-        gradients = _Gradients(*(t.data_ptr() for t in (dy, du, ddelta, dB, dC, dA, dD, dbias, scratch)))
-        load_library().scan_backward(ctypes.byref(scan), ctypes.byref(gradients))
-        return None, du, ddelta, dA.sum(0), dB.transpose(1, 2), dC.transpose(1, 2), dD.sum(0), dbias.sum(0)
+def _convolution_backward(name, parts, dy, x, *parameters_and_eps):
+    dy, x, parameters = _rows(dy), _rows(x), _values(*parameters_and_eps[:-1])
+    gradients = tuple(None if t is None else torch.empty_like(t) for t in (x, *parameters))
+    record = _convolution_record(x, dy, parameters, parameters_and_eps[-1])
+    _run(f'{name}_convolution_backward', record, (dy, *gradients))
+    return gradients
 
 
-def _lying_like(u, x):
-    """x in u's order of memory, which is one of two."""
-    return x.contiguous() if u.is_contiguous() else x.transpose(1, 2).contiguous().transpose(1, 2)
+def _convolution_record(x, y, parameters, eps):
+    images, channels, height, width = x.shape
+    return _threads(x), images, height, width, channels, y.shape[1], x, *parameters, eps
 
 
-class _Scan(ctypes.Structure):
-    """`struct Scan` of cpp/scan.cpp."""
-
-    _fields_ = [
-        *((name, ctypes.c_ssize_t) for name in ('batch', 'length', 'channels', 'states', 'position', 'channel')),
-        *((name, ctypes.c_void_p) for name in ('u', 'delta', 'rates', 'B', 'C', 'D', 'bias', 'entries')),
-        ('threads', ctypes.c_ssize_t),
-    ]
-
-    @classmethod
-    def of(cls, u, delta, rates, B, C, D, bias):
-        pointers = (t.data_ptr() for t in (u, delta, rates, B, C, D, bias))
-        batch, channels, length = u.shape
-        position, channel = (1, length) if u.is_contiguous() else (channels, 1)
-        return cls(batch, length, channels, rates.shape[1], position, channel, *pointers, None, torch.get_num_threads())
+def gated_feed_forward(x, norm_weight, norm_bias, expand_weight, expand_bias, project_weight, project_bias, eps):
+    x = _rows(x)
+    parameters = _values(norm_weight, norm_bias, expand_weight, expand_bias, project_weight, project_bias)
+    y = torch.empty_like(x)
+    _run('feed_forward_forward', (_threads(x), _pixels(x), *project_weight.shape, x, *parameters, eps), y)
+    return y
 
 
-class _Gradients(ctypes.Structure):
-    """`struct Gradients` of cpp/scan.cpp."""
+def gated_feed_forward_backward(
+    dy, x, norm_weight, norm_bias, expand_weight, expand_bias, project_weight, project_bias, eps
+):
+    dy, x = _rows(dy), _rows(x)
+    parameters = _values(norm_weight, norm_bias, expand_weight, expand_bias, project_weight, project_bias)
+    gradients = tuple(map(torch.empty_like, (x, *parameters)))
+    record = (_threads(x), _pixels(x), *project_weight.shape, x, *parameters, eps)
+    _run('feed_forward_backward', record, (dy, *gradients))
+    return gradients
 
-    _fields_ = [(name, ctypes.c_void_p) for name in ('dy', 'du', 'ddelta', 'dB', 'dC', 'dA', 'dD', 'dbias', 'scratch')]
+
+def normed_gate_projection(
+    y, x, norm_weight, norm_bias, gate_weight, out_norm_weight, out_norm_bias, out_weight, residual, eps, out_eps
+):
+    y, x, residual = map(_rows, (y, x, residual))
+    parameters = _values(norm_weight, norm_bias, gate_weight, out_norm_weight, out_norm_bias, out_weight)
+    z = torch.empty_like(residual)
+    record = (_threads(x), _pixels(x), *out_weight.shape, y, x, *parameters, eps, out_eps)
+    _run('gate_projection_forward', record, residual, z)
+    return z
 
 
-def _size(name, scan):
-    function = getattr(load_library(), name)
-    function.restype = ctypes.c_ssize_t
-    return function(ctypes.byref(scan))
+def normed_gate_projection_backward(
+    dz, y, x, norm_weight, norm_bias, gate_weight, out_norm_weight, out_norm_bias, out_weight, eps, out_eps
+):
+    dz, y, x = map(_rows, (dz, y, x))
+    parameters = _values(norm_weight, norm_bias, gate_weight, out_norm_weight, out_norm_bias, out_weight)
+    gradients = tuple(map(torch.empty_like, (y, x, *parameters)))
+    record = (_threads(x), _pixels(x), *out_weight.shape, y, x, *parameters, eps, out_eps)
+    _run('gate_projection_backward', record, (dz, *gradients))
+    return gradients
+
+
+def selective_scan(u, delta, A, B, C, D, delta_bias, keep):
+    if not _scans(A.shape[1]):
+        return pytorch.selective_scan(u, delta, A, B, C, D, delta_bias, keep)
+    u, delta, A, B, C, D, delta_bias = _values(u, delta, A, B, C, D, delta_bias)
+    entries = u.new_empty(scan_entries_shape(*u.shape, A.shape[1]) if keep else 0)
+    y = torch.empty_like(u)
+    _run('scan_forward', _scan_record(u, delta, A, B, C, D, delta_bias, entries if keep else None), y)
+    return y, entries
+
+
+def selective_scan_backward(dy, u, delta, A, B, C, D, delta_bias, entries):
+    if not _scans(A.shape[1]):
+        return pytorch.selective_scan_backward(dy, u, delta, A, B, C, D, delta_bias, entries)
+    inputs = (u, delta, A, B, C, D, delta_bias)
+    dy, *converted = _values(dy, *inputs)
+    du, ddelta, _, dB, dC, _, _ = map(torch.empty_like, converted)
+    dA, dD, dbias = (dy.new_empty(len(u), *t.shape) for t in (A, D, delta_bias))  # to be added up over the batch
+    _run('scan_backward', _scan_record(*converted, entries), (dy, du, ddelta, dB, dC, dA, dD, dbias))
+    gradients = (du, ddelta, dA.sum(0), dB, dC, dD.sum(0), dbias.sum(0))
+    return tuple(gradient.to(t.dtype) for gradient, t in zip(gradients, inputs, strict=True))
+
+
+def scan_entries_shape(batch: int, length: int, channels: int, states: int) -> tuple[int, ...]:
+    if not _scans(states):
+        return pytorch.scan_entries_shape(batch, length, channels, states)
+    width = load_library().vector_width()
+    return batch, math.ceil(length / load_library().scan_chunk()), math.ceil(channels / width), states, width
+
+
+def _scans(states):
+    return states <= load_library().scan_most_states()
+
+
+def _scan_record(u, delta, A, B, C, D, delta_bias, entries):
+    rates = A / math.log(2)  # the kernels compute powers of two
+    return *u.shape, A.shape[1], u, delta, rates, B, C, D, delta_bias, entries, _threads(u)
 
 
 def _run(name, *arguments):
-    """Call a function of cpp/gates.cpp with the number of threads first."""
-    kinds = {int: ctypes.c_ssize_t, float: ctypes.c_float}
-    converted = (
-        ctypes.c_void_p(a.data_ptr()) if isinstance(a, torch.Tensor) else kinds[type(a)](a)
-        for a in (torch.get_num_threads(), *arguments)
-    )
-    getattr(load_library(), name)(*converted)
+    """Call a function of the library. A tuple is a struct, given by its address."""
+    getattr(load_library(), name)(*map(_argument, arguments))
 
 
-def _is_float32(x):
-    return x.dtype == torch.float32
+def _argument(value):
+    if isinstance(value, tuple):
+        layout = ''.join('n' if isinstance(v, int) else 'f' if isinstance(v, float) else 'P' for v in value)
+        return struct.pack(layout, *(v if isinstance(v, (int, float)) else _address(v) for v in value))
+    if isinstance(value, int):
+        return ctypes.c_ssize_t(value)
+    return ctypes.c_float(value) if isinstance(value, float) else ctypes.c_void_p(_address(value))
 
 
-def _channels_last(x):
-    return x.contiguous(memory_format=torch.channels_last)
+def _address(tensor):
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+def _threads(x):
+    """The threads worth waking for a map or sequence of x's size."""
+    return max(1, min(torch.get_num_threads(), x.numel() // GRAIN))
+
+
+def _rows(x):
+    """A map as the kernels read it: one row a pixel."""
+    return x.float().contiguous(memory_format=torch.channels_last)
+
+
+def _values(*tensors):
+    """Any other tensors as the kernels read them."""
+    return [None if t is None else t.float().contiguous() for t in tensors]
+
+
+def _present(tensors):
+    return tuple(t for t in tensors if t is not None)
+
+
+def _map_like(x, channels):
+    images, _, height, width = x.shape
+    return x.new_empty(images, height, width, channels).permute(0, 3, 1, 2)
 
 
 def _pixels(x):

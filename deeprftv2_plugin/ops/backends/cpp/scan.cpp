@@ -4,7 +4,8 @@
 // chunks of the sequence that stay in the first-level cache; the backward pass keeps the states at the beginning of every
 // chunk and computes those inside it again.
 
-#include "vectors.h"
+#include "buffer.h"
+#include "threads.h"
 
 namespace {
 
@@ -19,7 +20,6 @@ ptrdiff_t chunks_of(ptrdiff_t length) { return (length + CHUNK - 1) / CHUNK; }
 // What both directions take: sizes, inputs and the states at the beginning of every chunk.
 extern "C" struct Scan {
     ptrdiff_t batch, length, channels, states;
-    ptrdiff_t position, channel;   // strides of u, delta, y and their gradients; one of them is 1
     const float *u, *delta;        // (batch, length, channels)
     const float *rates;            // (channels, states): A / ln 2
     const float *B, *C;            // (batch, length, states)
@@ -33,7 +33,6 @@ extern "C" struct Gradients {
     float *du, *ddelta;            // (batch, length, channels)
     float *dB, *dC;                // (batch, length, states)
     float *dA, *dD, *dbias;        // (batch, channels, states), (batch, channels) twice: summed by the caller
-    float *scratch;                // scan_scratch() floats
 };
 
 namespace {
@@ -61,38 +60,23 @@ struct Kernel {
         return s.entries + ((b * chunks + chunk) * blocks + block) * ptrdiff_t(N) * WIDTH;
     }
 
-    // WIDTH channels of every position of a chunk, of a map that lies in memory either way.
+    // WIDTH channels of every position of a chunk.
     void read(const float* map, ptrdiff_t b, ptrdiff_t chunk, int block, Vec* tile) const {
+        const float* p = map + (b * s.length + chunk * CHUNK) * s.channels + block * WIDTH;
         const int size = positions(chunk), width = lanes(block);
-        const float* p = map + b * s.length * s.channels + chunk * CHUNK * s.position + block * WIDTH * s.channel;
-        if (s.channel == 1) {
-            for (int l = 0; l < size; ++l) tile[l] = load(p + l * s.position, width);
-        } else if (size == CHUNK && width == WIDTH) {
-            for (int l = 0; l < CHUNK; l += WIDTH) {
-                for (int i = 0; i < WIDTH; ++i) tile[l + i] = load(p + i * s.channel + l, WIDTH);
-                transpose(tile + l);
-            }
-        } else {
-            for (int l = 0; l < size; ++l) tile[l] = Vec{};
-            for (int i = 0; i < width; ++i)
-                for (int l = 0; l < size; ++l) ((float*)tile)[l * WIDTH + i] = p[i * s.channel + l];
-        }
+        if (width == WIDTH)
+            for (int l = 0; l < size; ++l) tile[l] = load(p + l * s.channels);
+        else
+            for (int l = 0; l < size; ++l) tile[l] = load(p + l * s.channels, width);
     }
 
-    void write(float* map, ptrdiff_t b, ptrdiff_t chunk, int block, Vec* tile) const {
+    void write(float* map, ptrdiff_t b, ptrdiff_t chunk, int block, const Vec* tile) const {
+        float* p = map + (b * s.length + chunk * CHUNK) * s.channels + block * WIDTH;
         const int size = positions(chunk), width = lanes(block);
-        float* p = map + b * s.length * s.channels + chunk * CHUNK * s.position + block * WIDTH * s.channel;
-        if (s.channel == 1) {
-            for (int l = 0; l < size; ++l) store(p + l * s.position, tile[l], width);
-        } else if (size == CHUNK && width == WIDTH) {
-            for (int l = 0; l < CHUNK; l += WIDTH) {
-                transpose(tile + l);
-                for (int i = 0; i < WIDTH; ++i) store(p + i * s.channel + l, tile[l + i], WIDTH);
-            }
-        } else {
-            for (int i = 0; i < width; ++i)
-                for (int l = 0; l < size; ++l) p[i * s.channel + l] = ((const float*)tile)[l * WIDTH + i];
-        }
+        if (width == WIDTH)
+            for (int l = 0; l < size; ++l) store(p + l * s.channels, tile[l]);
+        else
+            for (int l = 0; l < size; ++l) store(p + l * s.channels, tile[l], width);
     }
 
     int positions(ptrdiff_t chunk) const { return int(least<ptrdiff_t>(CHUNK, s.length - chunk * CHUNK)); }
@@ -136,8 +120,8 @@ struct Kernel {
         Vec dD, dbias;
     };
 
-    // One chunk of a block backwards. `sums` are the vectors, for each position first of dB and then of dC, to be added to.
-    void backward(const Gradients& g, ptrdiff_t b, ptrdiff_t chunk, int block, Carried& c, Vec* sums) const {
+    // One chunk of a block backwards. Adds to `products`: for each position those vectors whose sums are dB, then of dC.
+    void backward(const Gradients& g, ptrdiff_t b, ptrdiff_t chunk, int block, Carried& c, Vec* products) const {
         const int size = positions(chunk);
         const ptrdiff_t first = (b * s.length + chunk * CHUNK) * N;
         const Vec skip = load(s.D + block * WIDTH, lanes(block));
@@ -160,7 +144,7 @@ struct Kernel {
             const Vec step = steps[l].value, x = step * u[l];
             const float *B = s.B + first + l * N, *C = s.C + first + l * N;
             Vec dx{}, dstep{};
-            Vec *dB = sums + 2 * l * count(), *dC = dB + count();
+            Vec *dB = products + 2 * l * count(), *dC = dB + count();
             for (int n = 0; n < count(); ++n) {
                 const Vec adjoint = c.adjoint[n] + dy[l] * C[n];
                 dB[n] += adjoint * x;
@@ -193,8 +177,6 @@ struct Kernel {
 // they wait take long to wake, so there are few.
 constexpr ptrdiff_t MEETING = 128 * CHUNK;
 
-ptrdiff_t share(const Scan& s) { return MEETING * 2 * s.states; }
-
 template <int FIXED>
 void run_forward(const Scan& s, float* y) {
     const Kernel<FIXED> kernel(s);
@@ -203,45 +185,64 @@ void run_forward(const Scan& s, float* y) {
     for (ptrdiff_t task = 0; task < tasks; ++task) kernel.forward(task / kernel.blocks, int(task % kernel.blocks), y);
 }
 
+// The positions [from, until) of some blocks of a sequence backwards. Writes their sums over these blocks' channels, for every
+// position first of dB and then of dC.
+template <int FIXED>
+void run_back(const Kernel<FIXED>& kernel, const Gradients& g, ptrdiff_t b, Span blocks, ptrdiff_t from, ptrdiff_t until,
+              typename Kernel<FIXED>::Carried* carried, float* dBC) {
+    const int values = 2 * kernel.count();
+    for (ptrdiff_t chunk = chunks_of(until) - 1; chunk * CHUNK >= from; --chunk) {
+        Vec products[(CHUNK * 2 * Kernel<FIXED>::ROOM + WIDTH - 1) / WIDTH * WIDTH];
+        const int size = kernel.positions(chunk) * values;
+        memset((void*)products, 0, (size + WIDTH - 1) / WIDTH * WIDTH * sizeof(Vec));
+        for (ptrdiff_t block = blocks.begin; block < blocks.end; ++block)
+            kernel.backward(g, b, chunk, int(block), carried[block], products);
+        float* out = dBC + (chunk * CHUNK - from) * values;
+        for (int i = 0; i < size; i += WIDTH) store(out + i, sums(products + i), least(WIDTH, size - i));
+    }
+}
+
+// dB and dC of some positions: the sums of what `count` threads have of them, `room` floats apart.
+void add_shares(const Scan& s, const Gradients& g, ptrdiff_t b, ptrdiff_t from, Span positions, const float* shares,
+                ptrdiff_t room, int count) {
+    const ptrdiff_t N = s.states;
+    for (ptrdiff_t l = positions.begin; l < positions.end; ++l)
+        for (ptrdiff_t n = 0; n < 2 * N; ++n) {
+            float total = 0;
+            for (int t = 0; t < count; ++t) total += shares[t * room + l * 2 * N + n];
+            (n < N ? g.dB : g.dC)[(b * s.length + from + l) * N + n % N] = total;
+        }
+}
+
 template <int FIXED>
 void run_backward(const Scan& s, const Gradients& g) {
     typedef typename Kernel<FIXED>::Carried Carried;
     const Kernel<FIXED> kernel(s);
-    const int N = kernel.count();
-    const ptrdiff_t room = share(s);
+    const ptrdiff_t room = MEETING * 2 * s.states;
+    const bool apart = s.batch >= s.threads;  // each thread has sequences of its own; else some blocks of every sequence
+    Buffer shares(s.threads * room);
 #pragma omp parallel num_threads(s.threads) if (s.threads > 1)
     {
-#ifdef _OPENMP
-        const int me = omp_get_thread_num(), team = omp_get_num_threads();
-#else
-        const int me = 0, team = 1;
-#endif
-        float* shares = g.scratch;
-        // behind the shares, aligned for vectors: what every block carries
-        Carried* carried = (Carried*)(((size_t)(shares + room * s.threads) + 63) / 64 * 64);
-        const int begin = kernel.blocks * me / team, end = kernel.blocks * (me + 1) / team;
-        for (ptrdiff_t b = 0; b < s.batch; ++b) {
-            for (int block = begin; block < end; ++block) memset((void*)&carried[block], 0, sizeof(Carried));
+        const Span sequences = apart ? share_of(s.batch) : Span{0, s.batch};
+        const Span blocks = apart ? Span{0, kernel.blocks} : share_of(kernel.blocks);
+        Buffer memory(kernel.blocks * ptrdiff_t(sizeof(Carried) / sizeof(float)));
+        Carried* carried = (Carried*)(float*)memory;
+        float* mine = shares + thread_index() * room;
+        for (ptrdiff_t b = sequences.begin; b < sequences.end; ++b) {
+            memset((void*)carried, 0, kernel.blocks * sizeof(Carried));
             for (ptrdiff_t from = (s.length - 1) / MEETING * MEETING; from >= 0; from -= MEETING) {
-                const ptrdiff_t until = least(s.length, from + MEETING);
-                float* mine = shares + me * room;
-                for (ptrdiff_t chunk = chunks_of(until) - 1; chunk * CHUNK >= from; --chunk) {
-                    Vec sums[CHUNK * 2 * Kernel<FIXED>::ROOM];
-                    const int size = int(least<ptrdiff_t>(CHUNK, s.length - chunk * CHUNK)) * 2 * N;
-                    memset((void*)sums, 0, size * sizeof(Vec));
-                    for (int block = begin; block < end; ++block) kernel.backward(g, b, chunk, block, carried[block], sums);
-                    for (int i = 0; i < size; ++i) mine[(chunk * CHUNK - from) * 2 * N + i] = sum(sums[i]);
-                }
+                const ptrdiff_t count = least(MEETING, s.length - from);
+                run_back(kernel, g, b, blocks, from, from + count, carried, mine);
+                if (apart) {
+                    add_shares(s, g, b, from, {0, count}, mine, room, 1);
+                } else {
 #pragma omp barrier
-#pragma omp for schedule(static)
-                for (ptrdiff_t l = from; l < until; ++l)
-                    for (int n = 0; n < 2 * N; ++n) {
-                        float total = 0;
-                        for (int t = 0; t < team; ++t) total += shares[t * room + (l - from) * 2 * N + n];
-                        (n < N ? g.dB : g.dC)[(b * s.length + l) * N + n % N] = total;
-                    }
+                    add_shares(s, g, b, from, share_of(count), shares, room, thread_count());
+#pragma omp barrier
+                }
             }
-            for (int block = begin; block < end; ++block) kernel.finish(g, b, block, carried[block]);
+            for (ptrdiff_t block = blocks.begin; block < blocks.end; ++block)
+                kernel.finish(g, b, int(block), carried[block]);
         }
     }
 }
@@ -251,14 +252,8 @@ void run_backward(const Scan& s, const Gradients& g) {
 extern "C" {
 
 int scan_most_states() { return MOST_STATES; }
-
-// The number of floats that the states at the beginnings of the chunks take.
-ptrdiff_t scan_entries(const Scan* s) { return s->batch * chunks_of(s->length) * blocks_of(s->channels) * s->states * WIDTH; }
-
-ptrdiff_t scan_scratch(const Scan* s) {
-    const size_t carried = s->states == 8 ? sizeof(Kernel<8>::Carried) : sizeof(Kernel<0>::Carried);
-    return share(*s) * s->threads + ptrdiff_t(carried / sizeof(float)) * blocks_of(s->channels) + 64;
-}
+int scan_chunk() { return CHUNK; }
+int vector_width() { return WIDTH; }
 
 void scan_forward(const Scan* s, float* y) { s->states == 8 ? run_forward<8>(*s, y) : run_forward<0>(*s, y); }
 

@@ -1,11 +1,8 @@
-// Vectors of floats, and the functions on them that PyTorch's library has no fast form of.
+// Vectors of floats and elementary functions of them.
 #pragma once
 
 #include <stddef.h>
 #include <string.h>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 namespace {
 
@@ -20,23 +17,77 @@ typedef int Ints __attribute__((vector_size(WIDTH * sizeof(int))));
 
 inline Vec splat(float x) { return x - Vec{}; }
 
-inline Vec load(const float* p, int lanes) {
-    Vec v{};
-    if (lanes == WIDTH) memcpy(&v, p, sizeof v);
-    else memcpy(&v, p, lanes * sizeof(float));
+inline Vec load(const float* p) {
+    Vec v;
+    memcpy(&v, p, sizeof v);
     return v;
 }
 
-inline void store(float* p, Vec v, int lanes) {
-    if (lanes == WIDTH) memcpy(p, &v, sizeof v);
-    else memcpy(p, &v, lanes * sizeof(float));
+inline void store(float* p, Vec v) { memcpy(p, &v, sizeof v); }
+
+// The first `lanes` floats, followed by zeros. GCC makes a masked load of the loop unless it unrolls it first.
+inline Vec load(const float* p, int lanes) {
+    if (lanes == WIDTH) return load(p);
+    float kept[WIDTH];
+#pragma GCC unroll 1
+    for (int i = 0; i < WIDTH; ++i) kept[i] = i < lanes ? p[i] : 0.0f;
+    return load(kept);
 }
 
-inline float sum(Vec v) {
-    float total = 0;
-    for (int i = 0; i < WIDTH; ++i) total += v[i];
-    return total;
+inline void store(float* p, Vec v, int lanes) {
+    if (lanes == WIDTH) return store(p, v);
+    float kept[WIDTH];
+    store(kept, v);
+#pragma GCC unroll 1
+    for (int i = 0; i < WIDTH; ++i)
+        if (i < lanes) p[i] = kept[i];
 }
+
+// v with zeros behind the first `lanes` lanes.
+inline Vec first_lanes(Vec v, int lanes) {
+    Ints numbers;
+    for (int i = 0; i < WIDTH; ++i) numbers[i] = i;
+    return numbers < lanes ? v : Vec{};
+}
+
+template <class T> inline T least(T a, T b) { return a < b ? a : b; }
+
+// Call body(i, lanes) for the vectors of a row of `count` floats; only the last has fewer than WIDTH lanes.
+template <class F>
+inline void for_vectors(ptrdiff_t count, F&& body) {
+    ptrdiff_t i = 0;
+    for (; i + WIDTH <= count; i += WIDTH) body(i, WIDTH);
+    if (i < count) body(i, int(count - i));
+}
+
+#ifdef __clang__
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, Ints{__VA_ARGS__})
+#endif
+
+// a and b in turn, lane by lane, added to the same of their second halves.
+inline Vec fold(Vec a, Vec b) {
+#ifdef __AVX512F__
+    return SHUFFLE(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23) +
+           SHUFFLE(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+#else
+    return SHUFFLE(a, b, 0, 8, 1, 9, 2, 10, 3, 11) + SHUFFLE(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+#endif
+}
+
+template <int STEP>
+struct SumsOfEvery {
+    static Vec of(const Vec* rows) { return fold(SumsOfEvery<2 * STEP>::of(rows), SumsOfEvery<2 * STEP>::of(rows + STEP)); }
+};
+
+template <>
+struct SumsOfEvery<WIDTH> {
+    static Vec of(const Vec* rows) { return *rows; }
+};
+
+// The sums of WIDTH vectors: lane i is the sum of rows[i].
+inline Vec sums(const Vec* rows) { return SumsOfEvery<1>::of(rows); }
 
 // 2^x for x <= 0, to 2e-7: the integer part goes into the exponent, the rest, in [-1/2, 1/2], through a polynomial.
 inline Vec exp2_of_negative(Vec x) {
@@ -91,31 +142,5 @@ inline Gelu gelu(Vec x) {
     const Vec tail = splat(0.5f) * p * t * bell, phi = x > Vec{} ? splat(1.0f) - tail : tail;
     return {x * phi, phi + x * splat(0.398942280f) * bell};
 }
-
-#ifdef __clang__
-#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
-#else
-#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, Ints{__VA_ARGS__})
-#endif
-
-// WIDTH vectors become the columns of what they were: every pass deals the rows of two halves out in turn.
-inline void transpose(Vec* rows) {
-    Vec other[WIDTH];
-    for (int pass = 1; pass < WIDTH; pass *= 2) {
-        for (int i = 0; i < WIDTH / 2; ++i) {
-            const Vec a = rows[i], b = rows[i + WIDTH / 2];
-#ifdef __AVX512F__
-            other[2 * i] = SHUFFLE(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-            other[2 * i + 1] = SHUFFLE(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-#else
-            other[2 * i] = SHUFFLE(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
-            other[2 * i + 1] = SHUFFLE(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
-#endif
-        }
-        for (int i = 0; i < WIDTH; ++i) rows[i] = other[i];
-    }
-}
-
-template <class T> inline T least(T a, T b) { return a < b ? a : b; }
 
 }  // namespace

@@ -1,0 +1,259 @@
+"""Whole branches of the network's blocks.
+
+Where the native backend computes in float32 each branch is one operator, which reads and writes a map once, keeps
+nothing but its inputs for the backward pass, and computes the rest again there. Everywhere else it is composed of the
+package's other operators, which compilers and GPUs fuse in their own ways.
+"""
+
+import math
+
+from torch import Tensor
+
+from deeprftv2_plugin.ops import backends
+from deeprftv2_plugin.ops.gates import depthwise_gate, depthwise_gelu, simple_gate
+from deeprftv2_plugin.ops.library import empty_like_all, empty_map, operator
+from deeprftv2_plugin.ops.normalization import gated_layer_norm, layer_norm
+from deeprftv2_plugin.ops.pointwise import pointwise
+
+
+def gated_feed_forward(
+    x: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    expand_weight: Tensor,
+    expand_bias: Tensor,
+    project_weight: Tensor,
+    project_bias: Tensor,
+    eps: float,
+) -> Tensor:
+    """Add to every pixel a gated two-layer network of its normalized channels.
+
+    Args:
+        x: Map of shape (N, C, H, W).
+        norm_weight: Factor of every channel after the normalization, of shape (C,).
+        norm_bias: Added to every channel after the normalization, of shape (C,).
+        expand_weight: Matrix of shape (2 K, C).
+        expand_bias: Of shape (2 K,).
+        project_weight: Matrix of shape (C, K).
+        project_bias: Of shape (C,).
+        eps: Added to the variance.
+
+    Returns:
+        x + project(gate(expand(norm(x)))) in channels_last.
+
+    References:
+        Chen et al., "Simple Baselines for Image Restoration", ECCV 2022, section 3.2 and equation 5.
+    """
+    parameters = norm_weight, norm_bias, expand_weight, expand_bias, project_weight, project_bias
+    branch = _gated_feed_forward if backends.fuses(x) else _composed_gated_feed_forward
+    return branch(x, *parameters, eps)
+
+
+def gated_convolution(
+    x: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    expand_weight: Tensor,
+    expand_bias: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+) -> Tensor:
+    """Normalize, expand the channels, convolve each with a kernel of its own, and multiply the halves.
+
+    Args:
+        x: Map of shape (N, C, H, W).
+        norm_weight: As in `gated_feed_forward`, like the following three.
+        norm_bias: See there.
+        expand_weight: Matrix of shape (2 K, C).
+        expand_bias: Of shape (2 K,).
+        weight: Depthwise kernels of shape (2 K, 1, 3, 3); the border is padded with zeros.
+        bias: Of shape (2 K,).
+        eps: Added to the variance.
+
+    Returns:
+        Map of shape (N, K, H, W) in channels_last.
+    """
+    parameters = norm_weight, norm_bias, expand_weight, expand_bias, weight, bias
+    branch = _gated_convolution if backends.fuses(x) else _composed_gated_convolution
+    return branch(x, *parameters, eps)
+
+
+def gelu_convolution(
+    x: Tensor, norm_weight: Tensor, norm_bias: Tensor, expand_weight: Tensor, weight: Tensor, bias: Tensor, eps: float
+) -> Tensor:
+    """`gated_convolution` with a GELU in place of the gate and without a bias of the expansion.
+
+    The matrix has the shape (K, C), the kernels (K, 1, 3, 3); the result has K channels.
+    """
+    branch = _gelu_convolution if backends.fuses(x) else _composed_gelu_convolution
+    return branch(x, norm_weight, norm_bias, expand_weight, weight, bias, eps)
+
+
+def normed_gate_projection(
+    y: Tensor,
+    x: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    gate_weight: Tensor,
+    out_norm_weight: Tensor,
+    out_norm_bias: Tensor,
+    out_weight: Tensor,
+    residual: Tensor,
+    eps: float,
+    out_eps: float,
+) -> Tensor:
+    """Normalize y, multiply it with a gate made of x, project it, and add a residual.
+
+    Args:
+        y: Map of shape (N, K, H, W), such as the result of a scan.
+        x: Map of shape (N, C, H, W) that the gate is made of: gelu(gate_weight norm(x)).
+        norm_weight: Factor of x's channels after their normalization, of shape (C,).
+        norm_bias: Added to x's channels after their normalization, of shape (C,).
+        gate_weight: Matrix of shape (K, C).
+        out_norm_weight: As norm_weight, for y, of shape (K,).
+        out_norm_bias: As norm_bias, for y, of shape (K,).
+        out_weight: Matrix of shape (C, K).
+        residual: Map of shape (N, C, H, W).
+        eps: Added to the variance of x.
+        out_eps: Added to the variance of y.
+
+    Returns:
+        residual + out_weight (norm(y) * gate), of shape (N, C, H, W) in channels_last.
+    """
+    parameters = norm_weight, norm_bias, gate_weight, out_norm_weight, out_norm_bias, out_weight
+    branch = _normed_gate_projection if backends.fuses(y) else _composed_normed_gate_projection
+    return branch(y, x, *parameters, residual, eps, out_eps)
+
+
+def _composed_gated_feed_forward(
+    x, norm_weight, norm_bias, expand_weight, expand_bias, project_weight, project_bias, eps
+):
+    expanded = pointwise(layer_norm(x, norm_weight, norm_bias, eps), expand_weight, expand_bias)
+    return x + pointwise(simple_gate(expanded), project_weight, project_bias)
+
+
+def _composed_gated_convolution(x, norm_weight, norm_bias, expand_weight, expand_bias, weight, bias, eps):
+    expanded = pointwise(layer_norm(x, norm_weight, norm_bias, eps), expand_weight, expand_bias)
+    return depthwise_gate(expanded, weight, bias)
+
+
+def _composed_gelu_convolution(x, norm_weight, norm_bias, expand_weight, weight, bias, eps):
+    return depthwise_gelu(pointwise(layer_norm(x, norm_weight, norm_bias, eps), expand_weight), weight, bias)
+
+
+def _composed_normed_gate_projection(
+    y, x, norm_weight, norm_bias, gate_weight, out_norm_weight, out_norm_bias, out_weight, residual, eps, out_eps
+):
+    gate = pointwise(layer_norm(x, norm_weight, norm_bias, eps), gate_weight)
+    return residual + pointwise(gated_layer_norm(y, gate, out_norm_weight, out_norm_bias, out_eps), out_weight)
+
+
+def _save(ctx, inputs, output):
+    *tensors, ctx.eps = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _fake_gradients(dy, x, *parameters):
+    *parameters, _ = parameters
+    return empty_map(x), *empty_like_all(*parameters)
+
+
+def _feed_forward_flops(x, norm_weight, norm_bias, expand_weight, expand_bias, project_weight, *_):
+    return 2 * _pixels(x) * (math.prod(expand_weight) + math.prod(project_weight))
+
+
+def _convolution_flops(x, norm_weight, norm_bias, expand_weight, *kernels):
+    weight = next(shape for shape in kernels if len(shape) == 4)
+    return 2 * _pixels(x) * (math.prod(expand_weight) + math.prod(weight))
+
+
+def _projection_flops(y, x, norm_weight, norm_bias, gate_weight, out_norm_weight, out_norm_bias, out_weight, *_):
+    return 2 * _pixels(x) * (math.prod(gate_weight) + math.prod(out_weight))
+
+
+def _pixels(x):
+    return x[0] * x[2] * x[3]
+
+
+def _backward_flops(flops):
+    """Every product again for either factor's gradient, and the forward pass once more."""
+    return lambda dy, *inputs: 3 * flops(*inputs)
+
+
+_gated_feed_forward = operator(
+    'gated_feed_forward(Tensor x, Tensor norm_weight, Tensor norm_bias, Tensor expand_weight, Tensor expand_bias,'
+    ' Tensor project_weight, Tensor project_bias, float eps) -> Tensor',
+    fake=lambda x, *_: empty_map(x),
+    save=_save,
+    backward=lambda ctx, dy: (*_gated_feed_forward_backward(dy, *ctx.saved_tensors, ctx.eps), None),
+    flops=_feed_forward_flops,
+    reference=_composed_gated_feed_forward,
+)
+_gated_feed_forward_backward = operator(
+    'gated_feed_forward_backward(Tensor dy, Tensor x, Tensor norm_weight, Tensor norm_bias, Tensor expand_weight,'
+    ' Tensor expand_bias, Tensor project_weight, Tensor project_bias, float eps)'
+    ' -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)',
+    fake=_fake_gradients,
+    flops=_backward_flops(_feed_forward_flops),
+)
+_gated_convolution = operator(
+    'gated_convolution(Tensor x, Tensor norm_weight, Tensor norm_bias, Tensor expand_weight, Tensor expand_bias,'
+    ' Tensor weight, Tensor bias, float eps) -> Tensor',
+    fake=lambda x, norm_weight, norm_bias, expand_weight, *_: empty_map(x, len(expand_weight) // 2),
+    save=_save,
+    backward=lambda ctx, dy: (*_gated_convolution_backward(dy, *ctx.saved_tensors, ctx.eps), None),
+    flops=_convolution_flops,
+    reference=_composed_gated_convolution,
+)
+_gated_convolution_backward = operator(
+    'gated_convolution_backward(Tensor dy, Tensor x, Tensor norm_weight, Tensor norm_bias, Tensor expand_weight,'
+    ' Tensor expand_bias, Tensor weight, Tensor bias, float eps)'
+    ' -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)',
+    fake=_fake_gradients,
+    flops=_backward_flops(_convolution_flops),
+)
+_gelu_convolution = operator(
+    'gelu_convolution(Tensor x, Tensor norm_weight, Tensor norm_bias, Tensor expand_weight, Tensor weight,'
+    ' Tensor bias, float eps) -> Tensor',
+    fake=lambda x, norm_weight, norm_bias, expand_weight, *_: empty_map(x, len(expand_weight)),
+    save=_save,
+    backward=lambda ctx, dy: (*_gelu_convolution_backward(dy, *ctx.saved_tensors, ctx.eps), None),
+    flops=_convolution_flops,
+    reference=_composed_gelu_convolution,
+)
+_gelu_convolution_backward = operator(
+    'gelu_convolution_backward(Tensor dy, Tensor x, Tensor norm_weight, Tensor norm_bias, Tensor expand_weight,'
+    ' Tensor weight, Tensor bias, float eps) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)',
+    fake=_fake_gradients,
+    flops=_backward_flops(_convolution_flops),
+)
+
+
+def _save_projection(ctx, inputs, output):
+    *tensors, _, ctx.eps, ctx.out_eps = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _projection_backward(ctx, dz):
+    gradients = _normed_gate_projection_backward(dz, *ctx.saved_tensors, ctx.eps, ctx.out_eps)
+    return *gradients, dz, None, None
+
+
+_normed_gate_projection = operator(
+    'normed_gate_projection(Tensor y, Tensor x, Tensor norm_weight, Tensor norm_bias, Tensor gate_weight,'
+    ' Tensor out_norm_weight, Tensor out_norm_bias, Tensor out_weight, Tensor residual, float eps, float out_eps)'
+    ' -> Tensor',
+    fake=lambda y, x, *_: empty_map(x),
+    save=_save_projection,
+    backward=_projection_backward,
+    flops=_projection_flops,
+    reference=_composed_normed_gate_projection,
+)
+_normed_gate_projection_backward = operator(
+    'normed_gate_projection_backward(Tensor dz, Tensor y, Tensor x, Tensor norm_weight, Tensor norm_bias,'
+    ' Tensor gate_weight, Tensor out_norm_weight, Tensor out_norm_bias, Tensor out_weight, float eps, float out_eps)'
+    ' -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)',
+    fake=lambda dz, y, x, *rest: (empty_map(y), empty_map(x), *empty_like_all(*rest[:-2])),
+    flops=_backward_flops(_projection_flops),
+)
