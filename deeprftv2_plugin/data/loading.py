@@ -111,7 +111,11 @@ class TrainLoader:
         Finalize(None, _kill_workers, exitpriority=1)
         drawn = DrawnDataset(dataset, seed, max_damaged)
         self._loader = loader(
-            drawn, batch_sampler=plan, collate_fn=_collate, worker_init_fn=_leave_signals_to_parent, **settings
+            dataset=drawn,
+            batch_sampler=plan,
+            collate_fn=_collate,
+            worker_init_fn=_leave_signals_to_parent,
+            **settings,
         )
 
     def __iter__(self) -> Iterator[dict]:

@@ -1,5 +1,6 @@
 import os
 import random
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
+from deeprftv2_plugin import compat
 from deeprftv2_plugin.data.loading import TrainLoader
 from deeprftv2_plugin.data.mixed_dataset import MixedDataset
 from deeprftv2_plugin.data.plan import Plan, Step
@@ -62,6 +64,16 @@ def test_samples_do_not_depend_on_the_workers(workers, start):
 
 def test_what_is_gone_on_with_is_what_would_have_come():
     torch.testing.assert_close(numbers(batches(loader(done=2))), numbers(batches(loader()))[4:], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_a_prefetching_loader_gives_the_same_batches(workers):
+    """BasicSR's, for ``prefetch_mode: cpu``."""
+    compat.apply()
+    from basicsr.data.prefetch_dataloader import PrefetchDataLoader
+
+    found = batches(loader(loader=partial(PrefetchDataLoader, 1), num_workers=workers))
+    torch.testing.assert_close(numbers(found), numbers(batches(loader())), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize('workers', [0, 1])
