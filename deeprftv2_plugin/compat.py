@@ -166,7 +166,8 @@ def init_dist(launcher, backend='nccl', port=None, use_gpu=True):
             'a node, or set num_gpu: 0 to train on the CPU.'
         )
     torch.cuda.set_device(local_rank)
-    torch.distributed.init_process_group(backend, timeout=PATIENCE, **_own_store())
+    device = torch.device('cuda', local_rank)
+    torch.distributed.init_process_group(backend, timeout=PATIENCE, device_id=device, **_own_store())
 
 
 def _own_store():

@@ -32,7 +32,11 @@ def environment(monkeypatch):
 def started(environment):
     """What torch.distributed is asked for, instead of starting it."""
     calls = []
-    environment.setattr(torch.distributed, 'init_process_group', lambda backend, timeout: calls.append(backend))
+
+    def init_process_group(backend, timeout, **settings):
+        calls.append((backend, settings))
+
+    environment.setattr(torch.distributed, 'init_process_group', init_process_group)
     environment.setattr(torch.cuda, 'set_device', calls.append)
     environment.setattr(torch.cuda, 'device_count', lambda: 0)
     return calls
@@ -93,7 +97,7 @@ def test_without_a_gpu_the_backend_is_gloo(environment, started):
     for name in LAUNCH:
         environment.setenv(name, '1')
     compat.init_dist('pytorch', backend='nccl')
-    assert started == ['gloo']
+    assert started == [('gloo', {})]
 
 
 def test_the_local_rank_decides_the_gpu(environment, started):
@@ -101,7 +105,7 @@ def test_the_local_rank_decides_the_gpu(environment, started):
     for name, value in zip(LAUNCH, ('6', '8', '2', 'host', '1'), strict=True):
         environment.setenv(name, value)
     compat.init_dist('pytorch', backend='nccl')
-    assert started == [2, 'nccl']
+    assert started == [2, ('nccl', {'device_id': torch.device('cuda', 2)})]
 
 
 def test_the_cpu_can_be_asked_for_where_there_are_gpus(environment, started):
@@ -109,7 +113,7 @@ def test_the_cpu_can_be_asked_for_where_there_are_gpus(environment, started):
     for name in LAUNCH:
         environment.setenv(name, '1')
     compat.init_dist('pytorch', use_gpu=False)
-    assert started == ['gloo']
+    assert started == [('gloo', {})]
 
 
 def test_more_processes_than_gpus_are_refused(environment, started):
@@ -136,7 +140,7 @@ def test_slurm_says_the_same_in_other_words(environment, started):
     compat.init_dist('slurm', port=12345)
     found = [compat.os.environ[name] for name in LAUNCH]
     assert found == ['5', '8', '1', 'node1', '12345']
-    assert started == [1, 'nccl']
+    assert started == [1, ('nccl', {'device_id': torch.device('cuda', 1)})]
 
 
 def test_an_error_of_the_data_reaches_the_training_through_the_prefetcher():
