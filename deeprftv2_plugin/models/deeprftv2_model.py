@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from contextlib import nullcontext
+from itertools import chain
 
 import torch
 from basicsr.losses import build_loss
@@ -76,6 +77,7 @@ class DeepRFTv2Model(RestorationModel):
         self.buffers = [each for each in self.get_bare_model(self.net_g).buffers() if each.is_floating_point()]
         self.agreement = Agreement(self.device, self.processes)
         self.skipped, self.skipped_in_a_row = 0, 0
+        self.unseen_losses = []  # those that no schedule has been given yet
         self.progress = None
 
     def get_optimizer(self, optim_type, params, **settings):
@@ -94,14 +96,18 @@ class DeepRFTv2Model(RestorationModel):
         """
         if current_iter > 1:
             for scheduler in self.schedulers:
-                advance(scheduler, self.last_loss)
+                advance(scheduler, self.unseen_losses)
+            self.unseen_losses.clear()
         if current_iter < warmup_iter:
             part = current_iter / warmup_iter
             self._set_lr([[rate * part for rate in scheduler.get_last_lr()] for scheduler in self.schedulers])
 
     def feed_data(self, data):
+        """Copy a batch to the device. The CPU does not wait for what is in pinned memory."""
         vars(self).pop('gt', None)  # a picture without ground truth must not be compared with the last one's
-        super().feed_data(data)
+        self.lq = data['lq'].to(self.device, non_blocking=True)
+        if 'gt' in data:
+            self.gt = data['gt'].to(self.device, non_blocking=True)
         if (self.opt.get('train') or {}).get('channels_last'):
             self.lq = self.lq.contiguous(memory_format=torch.channels_last)
 
@@ -110,8 +116,8 @@ class DeepRFTv2Model(RestorationModel):
         asked = interruption.requested()
         before = [buffer.clone() for buffer in self.buffers]
         total = self.compute_gradients()
-        finite = torch.isfinite(total.detach()) & torch.isfinite(self.terms['grad_norm'])
-        finite, news = self.agreement.share(current_iter, finite, leave=asked is not None)
+        finite = torch.isfinite(total) & torch.isfinite(self.terms['grad_norm'])
+        finite, news = self.agreement.share(current_iter, finite, total, leave=asked is not None)
         for buffer, old in zip(self.buffers, before, strict=True):
             buffer.copy_(torch.where(finite, buffer, old))
         step_where(finite, self.optimizer_g, total, self.compute_gradients)
@@ -120,7 +126,7 @@ class DeepRFTv2Model(RestorationModel):
         if self.progress is None:
             iterations = int(self.opt['train']['total_iter'])
             self.progress = ProgressBar(iterations, current_iter - 1, visible=self.opt['rank'] == 0)
-        self.progress.advance(current_iter, self.terms['l_total'], self.get_current_learning_rate()[0])
+        self.progress.advance(current_iter, news and news.loss, self.get_current_learning_rate()[0])
         if news is not None:
             self.hear(news)
         leave = news is not None and news.leave if self.processes > 1 else asked or interruption.requested()
@@ -128,8 +134,11 @@ class DeepRFTv2Model(RestorationModel):
             self.leave(current_iter)
 
     def get_current_log(self):
-        """The losses of the last iteration, the mean over all processes. Only here does the CPU wait for the GPU."""
-        return self.reduce_loss_dict(self.terms)
+        """Return the losses of the last iteration, the mean over all processes. The CPU waits for the GPU once."""
+        values = torch.stack([value.mean() for value in self.terms.values()])
+        if self.processes > 1:
+            torch.distributed.all_reduce(values)
+        return OrderedDict(zip(self.terms, (values / self.processes).tolist(), strict=True))
 
     def compute_gradients(self):
         """Fill the gradients for the current batch, and ``self.terms`` with what is logged.
@@ -151,7 +160,8 @@ class DeepRFTv2Model(RestorationModel):
                 (losses['l_total'] * share).backward()
             for name, value in losses.items():
                 terms[name] = terms.get(name, 0) + share * value.detach()
-        weights = [weight for weight in self.net_g.parameters() if weight.grad is not None]
+        trained = (group['params'] for group in self.optimizer_g.param_groups)
+        weights = [weight for weight in chain.from_iterable(trained) if weight.grad is not None]
         terms['grad_norm'] = get_total_norm([weight.grad for weight in weights])
         limit = self.opt['train'].get('clip_grad_norm')
         if limit:
@@ -186,7 +196,12 @@ class DeepRFTv2Model(RestorationModel):
         return terms
 
     def hear(self, news):
-        """Count a step that was skipped; UserError after too many in a row, the same in all processes."""
+        """Note the loss of a step, and count a step that was skipped.
+
+        Raises:
+            UserError: Too many steps in a row were skipped; raised in all processes alike.
+        """
+        self.unseen_losses.append(news.loss)
         if news.finite:
             self.skipped_in_a_row = 0
             return
@@ -221,7 +236,10 @@ class DeepRFTv2Model(RestorationModel):
         return plan.epoch_of(current_iter) if plan else 0
 
     def save(self, epoch, current_iter):
-        """Write weights and state; gives True."""
+        """Write weights and state, with what is known of every step so far; gives True."""
+        news = self.agreement.settle()
+        if news is not None:
+            self.hear(news)
         super().save(epoch, current_iter)
         return True
 
@@ -236,21 +254,12 @@ class DeepRFTv2Model(RestorationModel):
                         f'{before[key]}. For another schedule, begin anew with path.pretrain_network_g.'
                     )
         self.best_metric_results = resume_state.get('best_metric_results') or {}
+        self.unseen_losses = resume_state.get('unseen_losses') or []
 
     def model_ema(self, decay=0.999):
         if not hasattr(self, '_average'):
             self._average = Average(self.net_g_ema, self.get_bare_model(self.net_g))
         self._average.update(decay)
-
-    def last_loss(self):
-        """The last training loss, the mean over all processes, the same in each; None before the first."""
-        if not hasattr(self, 'terms'):
-            return None
-        loss = self.terms['l_total'].clone()
-        if self.opt['dist']:
-            torch.distributed.all_reduce(loss)
-            loss /= self.opt['world_size']
-        return loss.item()
 
 
 def _over_scales(loss):

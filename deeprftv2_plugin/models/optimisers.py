@@ -1,6 +1,6 @@
 """Optimisers and learning rate schedules by name, and how a schedule goes on by one iteration."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from basicsr.models import lr_scheduler as basicsr_schedules
@@ -21,6 +21,8 @@ def _subclasses_in(module, base: type) -> dict[str, type]:
 
 
 OPTIMISERS = _subclasses_in(optim, Optimizer)
+FUSED = ('Adam', 'AdamW', 'SGD')
+"""Optimizers that take a step in one pass over all weights, and can be told on the device to skip it."""
 # where both have a name, it means in BasicSR's option files what BasicSR understands by it
 SCHEDULES = {
     **_subclasses_in(lr_scheduler, LRScheduler),
@@ -32,9 +34,13 @@ SCHEDULES = {
 def build_optimiser(settings: Mapping[str, Any], params: list) -> Optimizer:
     """Any optimiser of ``torch.optim`` from ``train.optim_g``: its ``type`` and its arguments.
 
+    Those in ``FUSED`` are fused unless the settings say otherwise, so that :func:`step_where` need not wait.
+
     Raises:
         UserError: ``torch.optim`` has no such optimiser, or it refuses the settings.
     """
+    if settings.get('type') in FUSED and not settings.keys() & {'fused', 'foreach', 'differentiable'}:
+        settings = {**settings, 'fused': True}
     return by_name.build('train.optim_g', settings, OPTIMISERS, params=params)
 
 
@@ -57,8 +63,8 @@ def build_schedule(settings: Mapping[str, Any], optimiser: Optimizer) -> LRSched
 def step_where(finite: Tensor, optimiser: Optimizer, loss: Tensor, evaluate: Callable[[], Tensor]) -> None:
     """One step of the optimiser, unless loss or gradient are not finite.
 
-    An optimiser that can be told so on the device, as torch's fused ones, is; for others the CPU has to wait for the
-    device.
+    An optimiser that can be told so on the device, as torch's fused ones, is. For others the CPU waits for the device,
+    and so it does for the first step with momentum: skipped on the device, it would leave the momentum undefined.
 
     Args:
         finite: Boolean tensor without dimensions.
@@ -66,8 +72,10 @@ def step_where(finite: Tensor, optimiser: Optimizer, loss: Tensor, evaluate: Cal
         loss: The loss that they are of.
         evaluate: Computes loss and gradients anew, for optimisers that want them more than once a step.
     """
-    fused = all(group.get('fused') for group in optimiser.param_groups)  # a resumed state can say otherwise
-    if fused and getattr(optimiser, '_step_supports_amp_scaling', False):
+    # a resumed state can say something else than the settings
+    fused = all(group.get('fused') for group in optimiser.param_groups)
+    ready = optimiser.state or not any(group.get('momentum') for group in optimiser.param_groups)
+    if fused and ready and getattr(optimiser, '_step_supports_amp_scaling', False):
         optimiser.found_inf = (~finite).float()  # as torch.amp.GradScaler does it
         optimiser.step()
     elif finite:
@@ -75,7 +83,7 @@ def step_where(finite: Tensor, optimiser: Optimizer, loss: Tensor, evaluate: Cal
         optimiser.step(lambda: made.pop() if made else evaluate())
 
 
-def advance(schedule: LRScheduler, last_loss: Callable[[], float | None] = lambda: None) -> None:
+def advance(schedule: LRScheduler, losses: Sequence[float] = ()) -> None:
     """Go on by one iteration; a schedule that has come to its end keeps its last rate.
 
     A schedule such as torch's cosine computes the next rate from the one it finds in the optimiser. So the
@@ -83,14 +91,13 @@ def advance(schedule: LRScheduler, last_loss: Callable[[], float | None] = lambd
 
     Args:
         schedule: The schedule of one optimiser.
-        last_loss: Gives the last training loss, the same in all processes. ``ReduceLROnPlateau`` alone asks
-            for it, and waits where it is None.
+        losses: The training losses that have become known since the last call, the same in all processes.
+            ``ReduceLROnPlateau`` alone looks at them.
     """
     for group, rate in zip(schedule.optimizer.param_groups, schedule.get_last_lr(), strict=True):
         group['lr'] = rate
     if isinstance(schedule, ReduceLROnPlateau):
-        loss = last_loss()
-        if loss is not None:
+        for loss in losses:
             schedule.step(loss)
     elif not _has_ended(schedule):
         schedule.step()

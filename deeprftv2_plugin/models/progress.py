@@ -3,7 +3,6 @@
 from contextlib import ExitStack
 
 from basicsr.utils import get_root_logger
-from torch import Tensor
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -28,13 +27,17 @@ class ProgressBar:
         if not self._bar.disable:
             self._opened.enter_context(logging_redirect_tqdm([get_root_logger()]))
 
-    def advance(self, current_iter: int, loss: Tensor | float, learning_rate: float) -> None:
+    def advance(self, current_iter: int, loss: float | None, learning_rate: float) -> None:
         """Show the iteration that has just ended; the last one closes the bar.
 
-        The loss is read, which may wait for a GPU, no more often than the bar is drawn.
+        Args:
+            current_iter: The iteration.
+            loss: The last one known; None before any is.
+            learning_rate: The current one.
         """
         if not self._bar.disable and (self._bar.update(current_iter - self._bar.n) or current_iter >= self.total):
-            self._bar.set_postfix_str(f'loss {float(loss):.4f}, lr {learning_rate:.2e}')
+            shown = '' if loss is None else f'loss {loss:.4f}, '
+            self._bar.set_postfix_str(f'{shown}lr {learning_rate:.2e}')
         if current_iter >= self.total:
             self.close()
 

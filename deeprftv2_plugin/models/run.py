@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from unittest import mock
 
+import torch
 from basicsr import train
 from basicsr.data import build_dataloader, build_dataset
 from basicsr.data.prefetch_dataloader import PrefetchDataLoader
@@ -105,10 +106,12 @@ class Run:
         del stages[1]
         if self.state is not None:
             self.go_on(opt, logger)
+        if settings.get('pin_memory') is None:  # in the options, because BasicSR asks for it with prefetch_mode: cuda
+            settings['pin_memory'] = opt['num_gpu'] != 0 and torch.cuda.is_available()
         workers = settings.get('num_worker_per_gpu', 0) * gpus // plan.processes
         loading = {
             'num_workers': workers,
-            'pin_memory': settings.get('pin_memory', False),
+            'pin_memory': settings['pin_memory'],
             'persistent_workers': settings.get('persistent_workers', True) and workers > 0,
             'loader': DataLoader,
         }

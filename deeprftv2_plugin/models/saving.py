@@ -44,9 +44,9 @@ def save_network(self, net, net_label, current_iter, param_key='params'):
 def save_training_state(self, epoch, current_iter):
     """Write ``{iteration}.state``: all from which a run goes on as if it had not ended, but for the weights.
 
-    Beyond BasicSR's iteration, epoch, optimisers and schedules these are the best metrics, the position in the stream
-    of samples and what its reading depends on. The generators of random numbers are not among them, since the seed,
-    the position and the iteration decide all that they give.
+    Beyond BasicSR's iteration, epoch, optimisers and schedules these are the best metrics, the losses that no schedule
+    has been given yet, the position in the stream of samples and what its reading depends on. The generators of random
+    numbers are not among them, since the seed, the position and the iteration decide all that they give.
 
     Raises:
         OSError: The file cannot be written.
@@ -59,6 +59,7 @@ def save_training_state(self, epoch, current_iter):
         'optimizers': [optimizer.state_dict() for optimizer in self.optimizers],
         'schedulers': [schedule.state_dict() for schedule in self.schedulers],
         'best_metric_results': getattr(self, 'best_metric_results', {}),
+        'unseen_losses': getattr(self, 'unseen_losses', []),
         **({'stream': self.stream_at(current_iter)} if hasattr(self, 'stream_at') else {}),
     }
     write_state(state, os.path.join(self.opt['path']['training_states'], f'{current_iter}.state'))

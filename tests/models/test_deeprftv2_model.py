@@ -132,6 +132,19 @@ def test_gradient_is_clipped():
     assert step.norm().item() == pytest.approx(0.1 * 0.01, rel=1e-3)
 
 
+@pytest.mark.parametrize('optimizer', [{'type': 'SGD', 'momentum': 0.9}, {'type': 'SGD'}, {'type': 'AdamW'}])
+def test_a_first_step_that_is_skipped_leaves_no_trace(optimizer):
+    """Whatever the optimizer keeps begins with the first step that is taken."""
+    model, spared = (make_model('TwoScales', optim_g={'lr': 0.1, **optimizer}) for _ in range(2))
+    poisoned = batch()
+    poisoned['lq'][0, 0, 0, 0] = torch.nan
+    train(model, [1], data=poisoned)
+    assert model.skipped == 1
+    for each in (model, spared):
+        train(each, [2, 3])
+    torch.testing.assert_close(model.net_g.state_dict(), spared.net_g.state_dict(), rtol=0, atol=0)
+
+
 def test_lbfgs_evaluates_as_often_as_it_needs():
     model = make_model('TwoScales', optim_g={'type': 'LBFGS', 'lr': 0.5, 'max_iter': 3})
     losses = []

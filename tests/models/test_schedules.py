@@ -49,7 +49,7 @@ def rates(schedule, steps, warmup_iter=-1):
     group = schedule.optimizer.param_groups[0]
     for current_iter in range(1, steps + 1):
         if current_iter > 1:
-            advance(schedule, lambda: 1.0)
+            advance(schedule, [1.0])
         found.append(group['lr'])
         schedule.optimizer.step()
         if current_iter < warmup_iter:
@@ -109,10 +109,9 @@ def test_what_a_warm_up_sets_does_not_stay(name):
 def test_plateau_follows_the_loss():
     settings = {'type': 'ReduceLROnPlateau', 'patience': 1, 'factor': 0.5}
     assert rates(schedule(settings), 6)[-1] < RATE
-    falling = iter([5.0, 4.0, 3.0, 2.0, 1.0])
     still_learning = schedule(settings)
-    for _ in range(5):
-        advance(still_learning, lambda: next(falling))
+    for loss in (5.0, 4.0, 3.0, 2.0, 1.0):
+        advance(still_learning, [loss])
     assert still_learning.get_last_lr() == [RATE]
 
 
