@@ -96,12 +96,12 @@ def test_schedules_and_optimisers_are_the_authors(name):
     assert [tuple(stage) for stage in stages] == SCHEDULES[name]
     assert (accumulation_of(opt, 8), accumulation_of(opt, 1)) == (1, 8)
     assert train['total_iter'] == stages[-1].last == train['scheduler']['T_max']
-    assert train['optim_g'] == {'type': 'AdamW', 'lr': 1e-3, 'weight_decay': 1e-3, 'betas': [0.9, 0.9], 'fused': True}
+    assert train['optim_g'] == {'type': 'AdamW', 'lr': 1e-3, 'weight_decay': 1e-3, 'betas': [0.9, 0.9]}
     assert train['scheduler'] == {'type': 'CosineAnnealingLR', 'eta_min': 1e-7, 'T_max': train['total_iter']}
     assert (train['clip_grad_norm'], train['warmup_iter'], train['ema_decay']) == (0.01, -1, 0)
     assert train['pixel_opt'] == {'type': 'L1Loss', 'loss_weight': 1.0}
     assert train['frequency_opt'] == {'type': 'FourierLoss', 'loss_weight': 0.01}
-    assert not any(train.get(key) for key in ('bf16', 'compile', 'channels_last'))
+    assert not any(train.get(key) for key in ('bf16', 'compile'))
     assert data['use_flip'] and data['use_rot']
     assert (opt['manual_seed'], opt['val']['val_freq'], opt['logger']['save_checkpoint_freq']) == (100, 5000, 10000)
 

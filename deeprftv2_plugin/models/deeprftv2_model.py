@@ -8,11 +8,12 @@ import torch
 from basicsr.losses import build_loss
 from basicsr.utils import get_root_logger
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from deeprftv2_plugin.data.loading import seed_everything
 from deeprftv2_plugin.errors import Interrupted, UserError
-from deeprftv2_plugin.models import interruption
+from deeprftv2_plugin.models import interruption, layout
 from deeprftv2_plugin.models.agreement import Agreement
 from deeprftv2_plugin.models.ema import Average
 from deeprftv2_plugin.models.losses import MultiScaleLoss
@@ -55,10 +56,19 @@ class DeepRFTv2Model(RestorationModel):
     def model_to_device(self, net):
         train_opt = self.opt.get('train') or {}
         if train_opt.get('channels_last'):
-            net = net.to(memory_format=torch.channels_last)
+            layout.to_channels_last(net)
         if train_opt.get('compile') and self.is_train:
             net.compile()
-        return super().model_to_device(net)
+        if not self.opt['dist']:
+            return super().model_to_device(net)
+        net = net.to(self.device)
+        layout.match_gradients(net)
+        return DistributedDataParallel(
+            net,
+            device_ids=[torch.cuda.current_device()] if self.device.type == 'cuda' else None,
+            find_unused_parameters=self.opt.get('find_unused_parameters', False),
+            gradient_as_bucket_view=True,  # otherwise each gradient is copied back from what was exchanged
+        )
 
     def init_training_settings(self):
         train_opt = self.opt['train']
@@ -253,11 +263,15 @@ class DeepRFTv2Model(RestorationModel):
                         f'The schedule keeps {key} {value}, with which the training began; the options say '
                         f'{before[key]}. For another schedule, begin anew with path.pretrain_network_g.'
                     )
+        for optimizer in self.optimizers:
+            layout.match_state(optimizer)
         self.best_metric_results = resume_state.get('best_metric_results') or {}
         self.unseen_losses = resume_state.get('unseen_losses') or []
 
     def model_ema(self, decay=0.999):
         if not hasattr(self, '_average'):
+            if self.opt['train'].get('channels_last'):
+                layout.to_channels_last(self.net_g_ema)  # one pass over all weights needs equal layouts
             self._average = Average(self.net_g_ema, self.get_bare_model(self.net_g))
         self._average.update(decay)
 

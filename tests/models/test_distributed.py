@@ -31,7 +31,7 @@ def vector(tensors):
 
 @pytest.mark.parametrize('network', NETWORKS)
 def test_two_processes_equal_one_with_the_joined_batch(of_two_processes, network):
-    shared, whole = of_two_processes[network], run(NETWORKS[network])
+    shared, whole = of_two_processes[network], run(*NETWORKS[network])
     assert vector(whole['gradients']).norm() == pytest.approx(0.1, rel=1e-4)  # what it was clipped to
     for part in ('gradients', 'weights', 'average'):
         difference = vector(shared[part]) - vector(whole[part])
@@ -39,3 +39,14 @@ def test_two_processes_equal_one_with_the_joined_batch(of_two_processes, network
     assert shared['log'] == pytest.approx(whole['log'], rel=1e-4)
     assert shared['rates'] == pytest.approx(whole['rates'])
     assert whole['rates'][-1] < whole['rates'][0]
+
+
+@pytest.mark.parametrize('network', NETWORKS)
+def test_gradients_lie_in_memory_as_they_are_exchanged(of_two_processes, network):
+    """In few pieces of memory and in the layout that is expected; DistributedDataParallel copies or warns otherwise.
+
+    The pieces are allocated anew after the first step, so warnings can come in it and after it.
+    """
+    shared = of_two_processes[network]
+    assert shared['pieces'] <= 2 < len(shared['gradients'])
+    assert shared['warnings'] == []
