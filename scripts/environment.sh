@@ -1,44 +1,66 @@
 #!/usr/bin/env bash
-# Makes .venv in this checkout with all that the command, the demo and the tests need. A second call is instant.
-# PYTHON names the interpreter to use; otherwise the first of Python 3.11, 3.12 and 3.10 that is found.
+# Create .venv in this checkout with everything that the command, the demo and the tests need. A second call returns at once.
+# PYTHON names the interpreter; by default it is the first of Python 3.11, 3.12, 3.10, 3.13 and 3.14 that is found.
+# uv installs the packages where it is on the PATH, pip elsewhere.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 fail() { echo "error: $*" >&2; exit 1; }
 
+has_uv() { command -v uv >/dev/null; }
+
 fits() {
-    "$1" -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' >/dev/null 2>&1
+    local modules='venv, ensurepip'
+    if has_uv; then modules=sys; fi  # uv needs neither
+    "$1" -c "import sys, $modules; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))" >/dev/null 2>&1
 }
 
 find_python() {
+    if [ -n "${PYTHON:-}" ]; then
+        fits "$PYTHON" || fail "PYTHON=$PYTHON is not Python 3.10 to 3.14 with the module venv."
+        echo "$PYTHON"
+        return
+    fi
     local candidate
-    for candidate in ${PYTHON:-python3.11 python3.12 python3.10 python3 python}; do
+    for candidate in python3.11 python3.12 python3.10 python3.13 python3.14 python3 python; do
         if fits "$candidate"; then echo "$candidate"; return; fi
     done
-    if [ -n "${PYTHON:-}" ]; then fail "PYTHON=$PYTHON is no Python 3.10, 3.11 or 3.12 with the module venv."; fi
-    fail "no Python 3.10, 3.11 or 3.12 with the module venv was found (BasicSR cannot be built for newer ones)." \
+    fail "no Python 3.10 to 3.14 with the module venv was found." \
         "Install one, or name it: PYTHON=/path/to/python bash scripts/environment.sh"
+}
+
+create() {
+    if has_uv; then
+        uv venv --quiet --seed --python "$("$1" -c 'import sys; print(sys.executable)')" .venv
+    else
+        "$1" -m venv .venv
+    fi || fail "$1 could not create .venv."
 }
 
 install() {
     echo "installing $1" >&2
     shift
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint scripts/constraints.txt "$@" >&2 ||
-        fail "pip could not install this (its message is above). It needs a network connection, or wheels in a folder" \
-            "that PIP_FIND_LINKS names. Then run the same command again."
+    set -- --quiet --constraint scripts/constraints.txt "$@"
+    if has_uv; then
+        uv pip install --python .venv "$@" >&2
+    else
+        PATH="$PWD/.venv/bin:$PWD/.venv/Scripts:$PATH" python -m pip install --disable-pip-version-check "$@" >&2
+    fi || fail "the installation failed (see the message above). It needs a network connection, or wheels in a folder" \
+        "that PIP_FIND_LINKS names. Run the same command again to retry."
 }
 
 stamp=.venv/complete
-made_from=$({ pwd; cat setup.py scripts/constraints.txt scripts/environment.sh; } | cksum)
+made_from=$({ pwd; cat pyproject.toml scripts/constraints.txt scripts/environment.sh; } | cksum)
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$made_from" ]; then exit 0; fi
 
 python=$(find_python)
-echo "making .venv with $("$python" --version); this takes a few minutes" >&2
+echo "creating .venv with $("$python" --version); this takes a few minutes" >&2
 rm -rf .venv
-"$python" -m venv .venv || fail "$python could not make .venv."
+create "$python"
+if [ -n "${PIP_FIND_LINKS:-}" ]; then export UV_FIND_LINKS="${UV_FIND_LINKS:-$PIP_FIND_LINKS}"; fi
 install 'torch' torch torchvision
-# BasicSR's setup needs these at hand while it is built, and says so nowhere
+# BasicSR's setup.py imports these without declaring them
 install 'what BasicSR is built with' cython numpy setuptools wheel
-install 'BasicSR' --no-build-isolation basicsr
+PYTHONPATH="$PWD/scripts/basicsr_build" install 'BasicSR' --no-build-isolation basicsr
 install 'the plugin' --no-build-isolation --editable '.[bench,demo,test,dev]'
 echo "$made_from" >"$stamp"
