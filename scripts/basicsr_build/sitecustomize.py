@@ -2,7 +2,8 @@
 
 Its setup.py calls ``exec(code)`` in a function and then reads ``locals()['__version__']``. Since Python 3.13 (PEP 667),
 such an ``exec`` writes to a copy of the function's variables, and the build fails with ``KeyError: '__version__'``.
-Python imports this file at startup from PYTHONPATH. scripts/environment.sh sets it for the installation of BasicSR only.
+Python imports this file at startup where its folder is on PYTHONPATH. scripts/environment.sh sets that for the
+installation of BasicSR only.
 """
 
 import builtins
