@@ -1,5 +1,6 @@
 """What ends a command: wrong input, whose text is meant for the person at the keyboard, or a signal."""
 
+import signal
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -11,6 +12,8 @@ class UserError(ValueError):
     """
 
 
+LEAVE_SIGNALS = tuple(getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGUSR1') if hasattr(signal, name))
+"""Signals that ask a training to save its state and leave. Windows has no SIGUSR1."""
 SAVED = 75
 """Exit status after SIGTERM or SIGUSR1: the state is saved, start again to go on (EX_TEMPFAIL of sysexits.h)."""
 STOPPED = 130

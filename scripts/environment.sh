@@ -42,7 +42,7 @@ install() {
     shift
     set -- --quiet --constraint scripts/constraints.txt "$@"
     if has_uv; then
-        uv pip install --python .venv "$@" >&2
+        uv pip install --python .venv --compile-bytecode "$@" >&2  # pip compiles too
     else
         PATH="$PWD/.venv/bin:$PWD/.venv/Scripts:$PATH" python -m pip install --disable-pip-version-check "$@" >&2
     fi || fail "the installation failed (see the message above). It needs a network connection, or wheels in a folder" \

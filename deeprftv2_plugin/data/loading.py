@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from deeprftv2_plugin import compat
 from deeprftv2_plugin.data.crops import crop_size
 from deeprftv2_plugin.data.plan import Draw, Plan
-from deeprftv2_plugin.errors import UserError
+from deeprftv2_plugin.errors import LEAVE_SIGNALS, UserError
 
 
 def seed_everything(*numbers: int) -> None:
@@ -37,6 +38,9 @@ class DrawnDataset(Dataset):
 
     def __init__(self, dataset: Dataset, seed: int, max_damaged: int):
         self.dataset, self.seed, self.max_damaged = dataset, seed, max_damaged
+
+    def __getstate__(self) -> dict:
+        return {'patches': _PatchedBasicSR(), **self.__dict__}  # unpickled in this order
 
     def __getitem__(self, draw: Draw) -> tuple[dict, list[str]]:
         """The sample, and the reason for each one that failed in its place.
@@ -78,6 +82,13 @@ class DrawnDataset(Dataset):
                 f'a stage asks for crops of {wanted[0]}x{wanted[1]} pixels, but {type(self.dataset).__name__} gives '
                 '{}x{}'.format(*sample['gt'].shape[-2:])
             )
+
+
+class _PatchedBasicSR:
+    """Patch BasicSR where this is unpickled: a worker that is not forked imports BasicSR to unpickle its data sets."""
+
+    def __reduce__(self):
+        return compat.apply, ()
 
 
 class TrainLoader:
@@ -158,5 +169,5 @@ def _kill_workers():
 
 def _leave_signals_to_parent(_):
     """What ends a run is sent to all its processes; the workers have to live on while the parent saves its state."""
-    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for each in LEAVE_SIGNALS:
         signal.signal(each, signal.SIG_IGN)

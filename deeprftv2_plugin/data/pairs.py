@@ -152,7 +152,7 @@ def read_list(list_file: str | os.PathLike) -> list[tuple[str, str]]:
         UserError: The list cannot be read or is empty.
     """
     try:
-        lines = [line.split() for line in Path(list_file).read_text().splitlines() if line.strip()]
+        lines = [line.split() for line in Path(list_file).read_text('utf-8').splitlines() if line.strip()]
     except OSError as error:
         raise UserError(f'cannot read the list of pairs {list_file}: {error.strerror}') from error
     except UnicodeDecodeError as error:

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from deeprftv2_plugin.errors import SAVED, STOPPED
+from deeprftv2_plugin.errors import LEAVE_SIGNALS, SAVED, STOPPED
 
 _received = None
 
@@ -15,7 +15,7 @@ def watched() -> Iterator[None]:
     """While this lasts SIGTERM, SIGUSR1 and the first Ctrl-C only ask to leave; a second Ctrl-C ends the process."""
     global _received
     _received = None
-    former = {each: signal.signal(each, _note) for each in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
+    former = {each: signal.signal(each, _note) for each in LEAVE_SIGNALS}
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -27,6 +28,8 @@ class Workers:
     def __init__(self):
         available = getattr(os, 'sched_getaffinity', None)
         self.count = len(available(0)) if available else os.cpu_count() or 1
+        if sys.platform == 'win32':
+            self.count = min(self.count, 61)  # Windows cannot wait for more processes
         self._executor = ProcessPoolExecutor(self.count, initializer=_begin)
 
     def __enter__(self) -> 'Workers':
