@@ -18,6 +18,8 @@ import types
 from deeprftv2_plugin.errors import UserError
 
 INSTALL = 'pip install --no-build-isolation basicsr==1.4.2'
+if sys.version_info >= (3, 13):  # see that folder for the reason
+    INSTALL = f'PYTHONPATH="$PWD/scripts/basicsr_build" {INSTALL}, in a checkout of this plugin'
 PATIENCE = datetime.timedelta(hours=1)
 """How long a process waits for the others; pictures of a validation may differ much in size."""
 _applied = False

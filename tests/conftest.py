@@ -10,11 +10,16 @@ import torch  # noqa: E402
 
 def pytest_configure(config):
     config.addinivalue_line('markers', 'gpu: needs a CUDA device; skipped where there is none')
+    config.addinivalue_line('markers', 'posix: needs fork and signals that Windows lacks; skipped there')
 
 
 def pytest_collection_modifyitems(items):
-    if torch.cuda.is_available():
-        return
+    missing = {}
+    if not torch.cuda.is_available():
+        missing['gpu'] = 'no CUDA device'
+    if not hasattr(os, 'fork'):
+        missing['posix'] = 'no fork on this system'
     for item in items:
-        if item.get_closest_marker('gpu'):
-            item.add_marker(pytest.mark.skip(reason='no CUDA device'))
+        for marker, reason in missing.items():
+            if item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+pytest.importorskip('resource', reason='the benchmark measures memory where the system has getrusage')
 SCRIPTS = Path(__file__).resolve().parents[1] / 'scripts'
 sys.path.append(str(SCRIPTS))
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.cli.runs import options, write, write_pictures
 
+pytestmark = pytest.mark.posix
 ROOT = Path(__file__).parents[1]
 SRUN = """#!/usr/bin/env bash
 shift  # --kill-on-bad-exit=1

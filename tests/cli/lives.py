@@ -6,7 +6,12 @@ import os
 import signal
 import sys
 
+import pytest
+
 from deeprftv2_plugin import cli
+
+if not hasattr(os, 'fork'):
+    pytest.skip('no fork on this system', allow_module_level=True)  # for the modules that import this one
 
 _context = multiprocessing.get_context('forkserver')
 _context.set_forkserver_preload(['tests.cli.preloaded'])

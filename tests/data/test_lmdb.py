@@ -88,6 +88,7 @@ def test_a_database_opens_once_under_all_its_names(tmp_path, write_lmdb):
     assert read_value(str(tmp_path / 'a.lmdb'), 'a') == read_value(str(tmp_path / 'b.lmdb'), 'a')
 
 
+@pytest.mark.posix
 def test_forked_process_opens_its_own(tmp_path, write_lmdb):
     write_lmdb('a.lmdb', ['a'])
     root = str(tmp_path / 'a.lmdb')

@@ -54,7 +54,7 @@ def numbers(batches):
 
 
 @pytest.mark.parametrize('workers', [1, 2])
-@pytest.mark.parametrize('start', ['fork', 'spawn'])
+@pytest.mark.parametrize('start', [pytest.param('fork', marks=pytest.mark.posix), 'spawn'])
 def test_samples_do_not_depend_on_the_workers(workers, start):
     expected = numbers(batches(loader()))
     assert len(expected.unique()) == expected.numel()
@@ -146,7 +146,7 @@ def from_databases(tmp_path, write_lmdb):
 
 
 @pytest.mark.skipif(not os.path.exists('/proc/self/maps'), reason='tells from /proc what is open')
-@pytest.mark.parametrize('start', ['fork', 'spawn'])
+@pytest.mark.parametrize('start', [pytest.param('fork', marks=pytest.mark.posix), 'spawn'])
 def test_each_process_opens_a_database_once(from_databases, start):
     """Also after the parent has read from it; and the crops are the same as without workers."""
     dataset = Watched(from_databases)

@@ -166,7 +166,7 @@ def test_opened_data_set_can_be_pickled_and_opened_twice(database):
     assert torch.equal(PairedDeblurDataset(database[0])[0]['lq'], first)
 
 
-@pytest.mark.parametrize('start', ['fork', 'spawn'])
+@pytest.mark.parametrize('start', [pytest.param('fork', marks=pytest.mark.posix), 'spawn'])
 def test_opened_data_set_goes_to_workers(database, start):
     dataset = PairedDeblurDataset(database[0])
     expected = [dataset[index]['lq'] for index in range(3)]

@@ -59,6 +59,7 @@ def test_other_settings_and_damage_are_told(written):
         read(written)
 
 
+@pytest.mark.posix
 def test_two_processes_do_not_write_at_once(tmp_path):
     journal = Journal(tmp_path / 'journal', SETTINGS)
     child = os.fork()

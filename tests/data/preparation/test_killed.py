@@ -16,6 +16,8 @@ from deeprftv2_plugin.data.preparation.pieces import Crops
 from tests.data.archives import unpack
 from tests.data.preparation.conftest import content_of
 
+pytestmark = pytest.mark.posix
+
 MOMENTS = (
     (os, 'fsync'),
     (os, 'replace'),

@@ -31,7 +31,10 @@ def end(number):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pytest.mark.parametrize(('function', 'message'), [(fail, '^0 is damaged$'), (end, 'a process .* was killed')])
+@pytest.mark.parametrize(
+    ('function', 'message'),
+    [(fail, '^0 is damaged$'), pytest.param(end, 'a process .* was killed', marks=pytest.mark.posix)],
+)
 def test_failures_reach_the_caller(function, message):
     with Workers() as workers, pytest.raises(UserError, match=message):
         list(workers.map(function, range(5)))
@@ -44,6 +47,7 @@ def die_with_workers(witness):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.posix
 def test_workers_end_with_a_parent_that_is_killed():
     """Every process holds an end of the pipe; the other one sees when the last is gone."""
     context = multiprocessing.get_context('fork')
