@@ -42,6 +42,7 @@ BENCHMARKS = {
     'tiles': (tiles.cases, 'a frame of 1280x720 in tiles against one tile'),
     'quickstart': (network.quickstart_cases, 'a training step of the quickstart, against the backend pytorch'),
     'precision': (precision.cases, 'bf16, channels_last and our backends against float32 in plain PyTorch'),
+    'compile': (network.compile_cases, 'torch.compile against eager mode, with the seconds that compiling takes'),
     'sizes': (network.size_cases, 'evaluation and training by size of the picture'),
     'fke': (layers.estimator_cases, 'the Fourier Kernel Estimator'),
     'blocks': (layers.block_cases, "every kind of block at its levels' shapes"),

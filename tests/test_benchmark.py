@@ -72,9 +72,10 @@ def test_products_are_counted_as_torch_counts_them():
 
 
 def test_multiply_adds_of_the_published_network():
-    """122.9 G of products and 4.8 G of scans, counted on the authors' code."""
+    """122.9 G of products and 4.8 G of scans in the authors' code, less the pictures that only training needs."""
+    unneeded = 48 * 3 * 9 * (3 * 256**2 + 4 * 128**2)
     work = counting.work_of(partial(DeepRFTv2, 'B'), (1, 3, 256, 256))
-    assert sum(flop for flop, _ in work) / 2 == pytest.approx(127.7e9, rel=1e-3)
+    assert sum(flop for flop, _ in work) / 2 == pytest.approx(127.7e9 - unneeded, rel=1e-3)
 
 
 def test_all_scans_compute_the_same():
@@ -82,8 +83,7 @@ def test_all_scans_compute_the_same():
     expected = selective_scan(*arguments)
     torch.testing.assert_close(scan._sequential(*arguments), expected, rtol=1e-4, atol=1e-5)
     pscan = pytest.importorskip('mambapy.pscan').pscan
-    turned = [t.mT if t.ndim == 3 else t for t in arguments]
-    torch.testing.assert_close(scan._mambapy(pscan, *turned).mT, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(scan._mambapy(pscan, *arguments), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_architectures_are_named_with_their_settings():
@@ -104,10 +104,10 @@ def test_goals_tell_what_was_reached_and_what_was_not_measured():
     rows = [row('training', yards=61.0, peak_bytes=3.4e9), row('evaluation', error='no memory')]
     lines = goals.reached(rows, 'cpu')
     verdicts = {line['bound']: (line['verdict'], line['reached']) for line in lines}
-    assert verdicts['at most 60 yards'] == ('not met', '61.0 yards')
+    assert verdicts['at most 50 yards'] == ('not met', '61.0 yards')
     assert verdicts['at most 3.5 GB'] == ('met', '3.40 GB')
-    assert verdicts['floor ratio at most 2.5'] == ('not measured here', 'no memory')
-    assert verdicts['at least as fast'][0] == 'not measured here'
+    assert verdicts['floor ratio at most 2.0'] == ('not measured here', 'no memory')
+    assert verdicts['at most 2 times moving its inputs and outputs once'][0] == 'not measured here'
 
 
 @pytest.mark.parametrize(('rate', 'verdict'), [(40.0, 'met'), (3.0, 'not met')])

@@ -1,5 +1,6 @@
 """The network: evaluation and training step, by variant, size and number of stages."""
 
+import time
 from contextlib import nullcontext
 
 import torch
@@ -13,11 +14,13 @@ from deeprftv2_plugin.archs import DeepRFTv2
 from deeprftv2_plugin.ops import half_scale
 
 STAGES = (1, 2, 3, 4)
+MEASURED = (('B', 128), ('B', 256), ('T', 256))
+"""Variants and sizes that goals are about."""
 
 
 def evaluation_cases(setting: Setting) -> list[Case]:
     return [
-        Case('evaluation', evaluate, {'variant': variant, 'size': size}, default=variant == 'B')
+        Case('evaluation', evaluate, {'variant': variant, 'size': size}, default=(variant, size) in MEASURED)
         for variant in setting.variants_or('B', 'S', 'T')
         for size in setting.sizes_or(128, 256)
     ]
@@ -25,7 +28,7 @@ def evaluation_cases(setting: Setting) -> list[Case]:
 
 def training_cases(setting: Setting) -> list[Case]:
     return [
-        Case('training', train, key, default=(key['variant'], size, reversible) == ('B', 256, True))
+        Case('training', train, key, default=reversible and size == 256 and (variant, size) in MEASURED)
         for variant in setting.variants_or('B', 'S', 'T')
         for size in setting.sizes_or(256)
         for reversible in (True, False)
@@ -53,6 +56,15 @@ def stage_cases(setting: Setting) -> list[Case]:
         for reversible in (True, False)
         for stages in STAGES
         for key in [{'variant': variant, 'size': size, 'stages': stages, 'reversible': reversible}]
+    ]
+
+
+def compile_cases(setting: Setting) -> list[Case]:
+    return [
+        Case('compile', compare_compiled, {'variant': variant, 'size': size, 'training': training})
+        for variant in setting.variants_or('T')
+        for size in setting.sizes_or(256)
+        for training in (False, True)
     ]
 
 
@@ -100,6 +112,23 @@ def train(
         found = _measured_step(setting, step, work, once)
     rate = batch / found['seconds']
     return found | {'images_per_second': rate, 'note': f'{rate:.3g} images/s' + found.get('note', '')}
+
+
+def compare_compiled(setting: Setting, variant: str, size: int, training: bool) -> dict:
+    """A pass or a reversible training step through torch.compile, with the seconds it takes, against eager mode."""
+    network = DeepRFTv2(variant).to(setting.device).train(training)
+    x, sharp = (torch.rand(1, 3, size, size, device=setting.device) for _ in range(2))
+    step = TrainingStep(network, x, {size: sharp, size // 2: half_scale(sharp)}) if training else lambda: network(x)
+    with torch.set_grad_enabled(training):
+        eager = figures(setting, step)
+        network.compile(fullgraph=True)
+        begin = time.perf_counter()
+        step()
+        preparation = time.perf_counter() - begin
+        compiled = figures(setting, step)
+    ratio = compiled['seconds'] / eager['seconds']
+    note = f'{ratio:.2f} times eager, after {preparation:.0f} s of compiling'
+    return compiled | {'eager_seconds': eager['seconds'], 'compile_seconds': preparation, 'ratio': ratio, 'note': note}
 
 
 def train_as_quickstart(setting: Setting, **key) -> dict:

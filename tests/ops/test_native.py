@@ -233,21 +233,25 @@ def sequential(u, delta, A, B, C, D, delta_bias):
     return torch.stack(y, 1)
 
 
-@pytest.mark.parametrize('count', [1, 2])
+@pytest.mark.parametrize(
+    'counts', [(1, 1), (2, 2), (4, 4), (1, 4), (4, 1)], ids=lambda counts: '{} and {}'.format(*counts)
+)
 @pytest.mark.parametrize('shape', SCANS, ids=lambda shape: 'x'.join(map(str, shape)))
-def test_scan(monkeypatch, shape, count):
+def test_scan(monkeypatch, shape, counts):
+    """Forward and backward with some threads each, which divide the channels among themselves."""
     monkeypatch.setattr(native, 'GRAIN', 1)
     inputs = scan_inputs(*shape)
     dy = draw(*inputs[0].shape, seed=9)
     doubles = [t.double().requires_grad_() for t in inputs]
     expected = sequential(*doubles)
     gradients = torch.autograd.grad(expected, doubles, dy.double())
-    with threads(count):
+    with threads(counts[0]):
         y, entries = native.selective_scan(*inputs, True)
         assert entries.shape == native.scan_entries_shape(*shape)
-        assert_close((y, *native.selective_scan_backward(dy, *inputs, entries)), (expected, *gradients))
         again, none = native.selective_scan(*inputs, False)
         assert torch.equal(y, again) and none.shape == (0,)
+    with threads(counts[1]):
+        assert_close((y, *native.selective_scan_backward(dy, *inputs, entries)), (expected, *gradients))
 
 
 def test_scan_of_half_precision():

@@ -227,8 +227,9 @@ def selective_scan_backward(dy, u, delta, A, B, C, D, delta_bias, entries):
 def scan_entries_shape(batch: int, length: int, channels: int, states: int) -> tuple[int, ...]:
     if not _scans(states):
         return pytorch.scan_entries_shape(batch, length, channels, states)
-    width = load_library().vector_width()
-    return batch, math.ceil(length / load_library().scan_chunk()), math.ceil(channels / width), states, width
+    library = load_library()
+    chunks, blocks = -(-length // library.scan_chunk()), -(-channels // library.scan_padding())
+    return batch, chunks, states, blocks * library.scan_padding()
 
 
 def _scans(states):

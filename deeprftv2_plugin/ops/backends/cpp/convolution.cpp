@@ -1,4 +1,4 @@
-// Depthwise convolutions of 3x3 with what follows them, and with the expansion of normalised pixels before them.
+// Depthwise convolutions of 3x3 with what follows them, and with the expansion of normalized pixels before them.
 //
 // A thread walks down its rows with a ring of the last three rows of the map that is convolved, which is never kept as a
 // whole. Where rows are too long for the cache, it goes by tiles of columns.
@@ -70,7 +70,11 @@ class Ring {
 class Source {
   public:
     Source(const Convolution& c, const NormedLinear& linear, const Panels& expand)
-        : c_(c), linear_(linear), expand_(expand), normal_(BLOCK * linear.in().floats()), dnormal_(BLOCK * linear.in().floats()) {}
+        : c_(c),
+          linear_(linear),
+          expand_(expand),
+          normal_(BLOCK * linear.in().floats()),
+          dnormal_(BLOCK * linear.in().floats()) {}
 
     // Columns [from, to) of a row, zeros outside of the map.
     void read(ptrdiff_t image, ptrdiff_t row, ptrdiff_t from, ptrdiff_t to, float* out) {

@@ -1,4 +1,4 @@
-// The gated pointwise network with its normalisation and its residual, in one pass over the pixels.
+// The gated pointwise network with its normalization and its residual, in one pass over the pixels.
 
 #include "normed_linear.h"
 

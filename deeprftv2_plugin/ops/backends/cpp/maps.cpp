@@ -1,4 +1,4 @@
-// Operations on single maps: normalisations and the product of two halves.
+// Operations on single maps: normalizations and the product of two halves.
 //
 // Maps are (pixels, channels).
 
@@ -7,7 +7,7 @@
 
 namespace {
 
-constexpr ptrdiff_t PIXELS = 64;  // that are normalised together; a multiple of WIDTH
+constexpr ptrdiff_t PIXELS = 64;  // that are normalized together; a multiple of WIDTH
 
 template <class F>
 void for_blocks(ptrdiff_t pixels, F&& body) {
@@ -49,7 +49,7 @@ void gate_backward(ptrdiff_t threads, ptrdiff_t pixels, ptrdiff_t channels, cons
     }
 }
 
-// y = normalised x * weight + bias, times gelu(gate) unless that is null.
+// y = normalized x * weight + bias, times gelu(gate) unless that is null.
 void norm_forward(ptrdiff_t threads, ptrdiff_t pixels, ptrdiff_t channels, const float* x, const float* gate,
                   const float* weight, const float* bias, float eps, float* y) {
     const ptrdiff_t stride = Order{channels, 1}.floats();

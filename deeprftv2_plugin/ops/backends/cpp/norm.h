@@ -1,4 +1,4 @@
-// The normalisation of pixels over their channels, and its gradient.
+// The normalization of pixels over their channels, and its gradient.
 #pragma once
 
 #include "buffer.h"
@@ -42,17 +42,15 @@ __attribute__((noinline)) void normalize_rows(const float* x, ptrdiff_t count, p
         for (int r = 0; r < rows; ++r) {
             const Vec mean = splat(means[r]), scale = splat(scales[first + r]);
             for_vectors(channels, [&](ptrdiff_t i, int lanes) {
-                const Vec normal = (load(x + r * channels + i, lanes) - mean) * scale;
-                store(out + r * stride + i, lanes < WIDTH ? first_lanes(normal, lanes) : normal);
+                store(out + r * stride + i, (load(x + r * channels + i, lanes) - mean) * scale);
             });
         }
     }
 }
 
-// Normalise `count` rows of x, `channels` floats each, into rows of whole vectors, padded with zeros. `scales` are the
-// reciprocals of their deviations; there is room for whole vectors of them.
-//
-// Sums go over several rows at once: that of a single vector takes longer than all else.
+// Normalize `count` rows of x, `channels` floats each, into rows of whole vectors; what pads them means nothing. `scales` are
+// the reciprocals of the standard deviations, with room for whole vectors of them. The sums of several rows are taken at once,
+// because the sum over the lanes of a single vector takes longer than all else.
 inline void normalize(const float* x, ptrdiff_t count, ptrdiff_t channels, float eps, float* out, float* scales) {
     if (channels == WIDTH) normalize_rows<1>(x, count, channels, eps, out, scales);
     else if (channels == 2 * WIDTH) normalize_rows<2>(x, count, channels, eps, out, scales);

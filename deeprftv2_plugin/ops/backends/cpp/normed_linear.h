@@ -1,4 +1,4 @@
-// A linear map of normalised pixels, with which every fused branch begins, and its gradients.
+// A linear map of normalized pixels, with which every fused branch begins, and its gradients.
 #pragma once
 
 #include "gemm.h"
@@ -6,7 +6,7 @@
 
 namespace {
 
-// weight * (norm_weight * normal + norm_bias) + bias. The affine part of the normalisation is folded into the weights.
+// weight * (norm_weight * normal + norm_bias) + bias. The affine part of the normalization is folded into the weights.
 struct NormedLinear {
     ptrdiff_t channels;  // of the input
     Order out;
@@ -17,7 +17,7 @@ struct NormedLinear {
 
     Order in() const { return {channels, 1}; }
 
-    // The weights that take normalised pixels to outputs.
+    // The weights that take normalized pixels to outputs.
     Panels forward_panels() const {
         Panels panels(in(), out, [&](ptrdiff_t i, ptrdiff_t o) { return weight[o * channels + i] * norm_weight[i]; });
         for (ptrdiff_t o = 0; o < out.size(); ++o) {
@@ -28,7 +28,7 @@ struct NormedLinear {
         return panels;
     }
 
-    // Those that take the gradient by the outputs to that by normalised pixels.
+    // Those that take the gradient by the outputs to that by normalized pixels.
     Panels backward_panels() const {
         return Panels(out, in(), [&](ptrdiff_t o, ptrdiff_t i) { return weight[o * channels + i] * norm_weight[i]; });
     }

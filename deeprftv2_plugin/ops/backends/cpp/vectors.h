@@ -6,7 +6,12 @@
 
 namespace {
 
-#ifdef __AVX512F__
+// Files that define NARROW compute in half-size vectors where there are large ones, see scan_narrow.cpp.
+#if defined(__AVX512F__) && !defined(NARROW)
+#define WIDE
+#endif
+
+#ifdef WIDE
 constexpr int WIDTH = 16;
 #else
 constexpr int WIDTH = 8;
@@ -68,7 +73,7 @@ inline void for_vectors(ptrdiff_t count, F&& body) {
 
 // a and b in turn, lane by lane, added to the same of their second halves.
 inline Vec fold(Vec a, Vec b) {
-#ifdef __AVX512F__
+#ifdef WIDE
     return SHUFFLE(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23) +
            SHUFFLE(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
 #else
@@ -131,16 +136,16 @@ struct Gelu {
 };
 
 inline Gelu gelu(Vec x) {
-    const Vec z = (x > Vec{} ? x : -x) * splat(0.707106781f), bell = exp2_of_negative(z * z * splat(-1.44269504f));
-    // erfc(z) for z >= 0, to 1.5e-7: Abramowitz and Stegun, 7.1.26
-    const Vec t = splat(1.0f) / (splat(1.0f) + z * splat(0.3275911f));
-    Vec p = splat(1.061405429f);
-    p = p * t + splat(-1.453152027f);
-    p = p * t + splat(1.421413741f);
-    p = p * t + splat(-0.284496736f);
-    p = p * t + splat(0.254829592f);
-    const Vec tail = splat(0.5f) * p * t * bell, phi = x > Vec{} ? splat(1.0f) - tail : tail;
-    return {x * phi, phi + x * splat(0.398942280f) * bell};
+    const Vec size = (Vec)((Ints)x & 0x7fffffff), bell = exp2_of_negative(x * x * splat(-0.721347520f));
+    // erfc(z) for z = size / sqrt(2), to 1.5e-7: Abramowitz and Stegun, 7.1.26
+    const Vec t = splat(1.0f) / (splat(1.0f) + size * splat(0.231641888f));
+    Vec p = splat(0.530702715f);  // the coefficients there, halved
+    p = p * t + splat(-0.726576014f);
+    p = p * t + splat(0.710706870f);
+    p = p * t + splat(-0.142248368f);
+    p = p * t + splat(0.127414796f);
+    const Vec tail = p * t * bell;
+    return {(x > Vec{} ? x : Vec{}) - size * tail, (x > Vec{} ? splat(1.0f) - tail : tail) + x * splat(0.398942280f) * bell};
 }
 
 }  // namespace
