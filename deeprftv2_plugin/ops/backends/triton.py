@@ -1,66 +1,144 @@
-"""The backend in Triton: fused kernels for NVIDIA (and other) GPUs, compiled when they are first used."""
+"""The backend in Triton: fused kernels for NVIDIA (and other) GPUs, compiled when they are first used.
+
+Its functions are those of `deeprftv2_plugin.ops.backends`, for float32, bfloat16 and float16.
+"""
 
 import os
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from types import ModuleType
 
 import torch
+from torch import Tensor
 
-OLDEST = (7, 0)
+OLDEST_VERSION = (3, 2)
+OLDEST_CAPABILITY = (7, 0)
 BFLOAT16_SINCE = (8, 0)
 
 
 @cache
-def why_not():
+def why_not() -> str | None:
+    """Return why kernels cannot run on this machine, as the end of a sentence, or None if they can.
+
+    The answer comes from running a small kernel: the package may import and still lack a working compiler.
+    """
     if find_spec('triton') is None:
         return 'the package triton is not installed'
     if _interpreted():
         return None
     if not torch.cuda.is_available():
         return 'its kernels need a GPU, and PyTorch finds none (TRITON_INTERPRET=1 runs them on the CPU, very slowly)'
-    if (found := torch.cuda.get_device_capability()) < OLDEST:
-        return 'its kernels need a GPU of compute capability {}.{} or newer, this one has {}.{}'.format(*OLDEST, *found)
+    if (found := torch.cuda.get_device_capability()) < OLDEST_CAPABILITY:
+        oldest, found = ('.'.join(map(str, capability)) for capability in (OLDEST_CAPABILITY, found))
+        return f'its kernels need a GPU of compute capability {oldest} or newer, and this one has {found}'
+    try:
+        return _try_a_kernel()
+    except Exception as error:  # whatever goes wrong in there, another backend can do the work
+        return f'its kernels do not run here ({type(error).__name__}: {error})'
+
+
+def _try_a_kernel():
+    import triton
+
+    if tuple(map(int, triton.__version__.split('.')[:2])) < OLDEST_VERSION:
+        oldest = '.'.join(map(str, OLDEST_VERSION))
+        return f'its kernels need triton {oldest} or newer, and {triton.__version__} is installed'
+    x = torch.arange(1.0, 9.0, device='cuda').view(1, 2, 2, 2)
+    first, second = x.chunk(2, dim=1)
+    if not torch.equal(simple_gate(x), first * second):
+        return 'its kernels compute wrong numbers here'
     return None
 
 
-def takes(x):
+def takes(x: Tensor) -> bool:
+    """Return whether x has a device and a dtype that the kernels take."""
     if x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
         return False
     if _interpreted():
-        return x.is_cuda or x.device.type == 'cpu'
-    return x.is_cuda and (x.dtype != torch.bfloat16 or torch.cuda.get_device_capability(x.device) >= BFLOAT16_SINCE)
+        return x.device.type in ('cpu', 'cuda')
+    if x.device.type != 'cuda':
+        return False
+    return x.dtype != torch.bfloat16 or torch.cuda.get_device_capability(x.device) >= BFLOAT16_SINCE
 
 
-def selective_scan(u, delta, A, B, C, D, delta_bias):
-    return _kernels('scan').selective_scan(u, delta, A, B, C, D, delta_bias)
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
+    return _run('normalization', 'layer_norm', x, weight, bias, eps, dtype)
 
 
-def layer_norm(x, weight, bias, eps):
-    return _kernels('normalisation').layer_norm(x, None, weight, bias, eps)
+def layer_norm_backward(dy: Tensor, x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, ...]:
+    return _run('normalization', 'layer_norm_backward', dy, x, weight, eps)
 
 
-def gated_layer_norm(x, gate, weight, bias, eps):
-    return _kernels('normalisation').layer_norm(x, gate, weight, bias, eps)
+def gated_layer_norm(x: Tensor, gate: Tensor, weight: Tensor, bias: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
+    return _run('normalization', 'gated_layer_norm', x, gate, weight, bias, eps, dtype)
 
 
-def simple_gate(x):
-    return _kernels('gates').simple_gate(x)
+def gated_layer_norm_backward(
+    dy: Tensor, x: Tensor, gate: Tensor, weight: Tensor, bias: Tensor, eps: float
+) -> tuple[Tensor, ...]:
+    return _run('normalization', 'gated_layer_norm_backward', dy, x, gate, weight, bias, eps)
 
 
-def depthwise_gate(x, weight, bias):
-    return _kernels('depthwise').depthwise(x, weight, bias, gate=True)
+def simple_gate(x: Tensor) -> Tensor:
+    return _run('gates', 'simple_gate', x)
 
 
-def depthwise_gelu(x, weight, bias):
-    return _kernels('depthwise').depthwise(x, weight, bias, gate=False)
+def simple_gate_backward(dy: Tensor, x: Tensor) -> Tensor:
+    return _run('gates', 'simple_gate_backward', dy, x)
+
+
+def depthwise_gate(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return _run('depthwise', 'depthwise_gate', x, weight, bias)
+
+
+def depthwise_gate_backward(dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
+    return _run('depthwise', 'depthwise_gate_backward', dy, x, weight, bias)
+
+
+def depthwise_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return _run('depthwise', 'depthwise_gelu', x, weight, bias)
+
+
+def depthwise_gelu_backward(dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
+    return _run('depthwise', 'depthwise_gelu_backward', dy, x, weight, bias)
+
+
+def scan_entries_shape(batch: int, length: int, channels: int, states: int) -> tuple[int, ...]:
+    return _kernels('scan').scan_entries_shape(batch, length, channels, states)
+
+
+def selective_scan(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor, keep: bool
+) -> tuple[Tensor, Tensor]:
+    return _run('scan', 'selective_scan', u, delta, A, B, C, D, delta_bias, keep)
+
+
+def selective_scan_backward(
+    dy: Tensor,
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    delta_bias: Tensor,
+    entries: Tensor,
+) -> tuple[Tensor, ...]:
+    return _run('scan', 'selective_scan_backward', dy, u, delta, A, B, C, D, delta_bias, entries)
 
 
 def _interpreted():
     return os.environ.get('TRITON_INTERPRET') == '1'
 
 
+def _run(module, function, x, *arguments):
+    """Call a function of a module of kernels; they are launched on the current device, so make that the one of x."""
+    with torch.cuda.device_of(x):
+        return getattr(_kernels(module), function)(x, *arguments)
+
+
 @cache
-def _kernels(name):
-    """A module of kernels, imported as late as this because it imports the package triton."""
+def _kernels(name) -> ModuleType:
+    """Return a module of kernels, imported as late as this because it imports the package triton."""
     return import_module(f'{__package__}.triton_kernels.{name}')

@@ -1,1 +1,1 @@
-"""Kernels and the autograd functions around them. Only the backend `triton` imports these modules: they need triton."""
+"""Triton kernels and the functions that launch them. Import these modules only where triton is installed."""

@@ -1,228 +1,259 @@
-"""The depthwise convolution of 3x3 with a gate or a GELU behind it in Triton."""
+"""The 3x3 depthwise convolution followed by a gate or a GELU in Triton."""
+
+from typing import NamedTuple
 
 import torch
 import triton
 import triton.language as tl
-from torch.autograd.function import once_differentiable
+from torch import Tensor
 
-from deeprftv2_plugin.ops.backends.triton_kernels.maps import (
-    gelu,
-    gelu_slope,
-    launching,
-    new_map,
-    power_of_two,
-    result_type,
-)
+from deeprftv2_plugin.ops.backends.triton_kernels.maps import channels_last, gelu, gelu_slope, new_map, power_of_two
 
-# A program walks down a strip of so many rows with three of them in registers: three reads a pixel instead of nine.
-ROWS = 32
+# A program computes a patch of the map at a time: all nine reads of a pixel but the first then hit the cache.
+PATCH = 2048
+CHANNELS = 64
+WIDTH = 8
+
+# The sums for the weights run over so many patches, one below the other, before they are written.
+PATCHES = 4
 
 
-def depthwise(x, weight, bias, gate):
-    """`depthwise_gate` or, without gate, `depthwise_gelu` of `deeprftv2_plugin.ops.gates`."""
-    dtype = result_type(x)
-    with launching(x):
-        return _Depthwise.apply(x, weight, bias, gate, dtype)
+def depthwise_gate(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return the convolution of x (N, 2 C, H, W) with one half of the channels times the other: (N, C, H, W)."""
+    return _convolve(x, weight, bias, x.shape[1] // 2, gate=True)
 
 
-class _Depthwise(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, weight, bias, gate, dtype):
-        y = new_map(x, x.shape[1] // 2 if gate else x.shape[1], dtype)
-        plan = _Plan(x, y.shape[1])
-        # Without a gradient to come y stands in for it.
-        plan.launch(_convolve, *map(_view, (x, y, y)), *_rounded(weight, bias, dtype), GATE=gate, BACKWARD=False)
-        ctx.save_for_backward(x, weight, bias)
-        ctx.gate = gate
-        return y
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, dy):
-        """The gradient by the result of the convolution, which is computed again, then those by its arguments."""
-        x, weight, bias = ctx.saved_tensors
-        with launching(x):
-            kernel, shift = _rounded(weight, bias, dy.dtype)
-            dz, dx = new_map(x, x.shape[1], dy.dtype), new_map(x, x.shape[1], x.dtype)
-            plan = _Plan(x, dy.shape[1])
-            plan.launch(_convolve, *map(_view, (x, dy, dz)), kernel, shift, GATE=ctx.gate, BACKWARD=True)
-            plan = _Plan(x, x.shape[1])
-            partial = torch.empty(plan.programs, 10, x.shape[1], dtype=torch.float32, device=x.device)
-            plan.launch(_transposed, *map(_view, (dz, x, dx)), kernel, partial)
-            sums = partial.sum(0)
-            return dx, sums[:9].t().reshape(weight.shape).to(weight.dtype), sums[9].to(bias.dtype), None, None
+def depthwise_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return the GELU of the convolution of x (N, C, H, W), of the same shape."""
+    return _convolve(x, weight, bias, x.shape[1], gate=False)
 
 
-def _view(x):
-    """A map as kernels take it: with its strides."""
-    return x, *x.stride()
+def depthwise_gate_backward(dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients with respect to x, weight and bias."""
+    return _gradients(dy, x, weight, bias, gate=True)
 
 
-def _rounded(weight, bias, dtype):
-    return weight.to(dtype).contiguous(), bias.to(dtype).contiguous()
+def depthwise_gelu_backward(dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients with respect to x, weight and bias."""
+    return _gradients(dy, x, weight, bias, gate=False)
 
 
-class _Plan:
-    """How a map of so many channels is cut into strips."""
+def _convolve(x, weight, bias, channels, gate):
+    x = channels_last(x)
+    y = new_map(x, channels, x.dtype)
+    plan = _Plan.of(y)
+    plan.launch(_forward, plan.patches, x, _taps(weight), bias.contiguous(), y, GATE=gate)
+    return y
 
-    def __init__(self, x, channels):
-        images, _, height, width = x.shape
-        # Lanes run along what is contiguous in memory.
-        if x.stride(1) == 1:
-            self.block_c = power_of_two(channels, 1, 64)
-            self.block_w = power_of_two(width, 1, 512 // self.block_c)
-        else:
-            self.block_w = power_of_two(width, 1, 128)
-            self.block_c = power_of_two(channels, 1, 512 // self.block_w)
-        strips, columns = triton.cdiv(height, ROWS), triton.cdiv(width, self.block_w)
-        self.programs = images * strips * columns
-        self.groups = triton.cdiv(channels, self.block_c)
-        self.sizes = (channels, height, width, strips, columns)
 
-    def launch(self, kernel, *arguments, **constants):
-        kernel[(self.programs, self.groups)](
-            *arguments, self.sizes, ROWS=ROWS, BLOCK_C=self.block_c, BLOCK_W=self.block_w, num_warps=4, **constants
+def _gradients(dy, x, weight, bias, gate):
+    """Recompute the convolution for the gradient with respect to its result, from which the others follow."""
+    dy, x, taps = channels_last(dy), channels_last(x), _taps(weight)
+    dz, dx = (new_map(x, x.shape[1], x.dtype) for _ in range(2))
+    plan = _Plan.of(dy)
+    plan.launch(_by_convolution, plan.patches, x, taps, bias.contiguous(), dy, dz, GATE=gate)
+    plan = _Plan.of(x)
+    strips = triton.cdiv(plan.patches, PATCHES)
+    partial = torch.empty(x.shape[0] * strips * plan.columns, 10, x.shape[1], dtype=torch.float32, device=x.device)
+    plan.launch(_by_input, strips, dz, x, taps, dx, partial, plan.patches, PATCHES=PATCHES)
+    dweight = partial[:, :9].sum(0).t().contiguous().view(weight.shape)
+    return dx, dweight.to(weight.dtype), partial[:, 9].sum(0).to(bias.dtype)
+
+
+def _taps(weight):
+    """Return the kernels as (9, channels), so that lanes read neighbors in memory."""
+    return weight.flatten(1).t().contiguous()
+
+
+class _Plan(NamedTuple):
+    """How a map is cut into patches."""
+
+    images: int
+    channels: int
+    height: int
+    width: int
+    block_h: int
+    block_w: int
+    block_c: int
+
+    @classmethod
+    def of(cls, x):
+        images, channels, height, width = x.shape
+        block_c = power_of_two(channels, CHANNELS)
+        block_w = power_of_two(width, WIDTH)
+        return cls(images, channels, height, width, power_of_two(height, PATCH // block_c // block_w), block_w, block_c)
+
+    @property
+    def patches(self):
+        """The number of patches from the top to the bottom."""
+        return triton.cdiv(self.height, self.block_h)
+
+    @property
+    def columns(self):
+        """The number of patches side by side."""
+        return triton.cdiv(self.width, self.block_w)
+
+    def launch(self, kernel, rows, *arguments, **constants):
+        """Run a program for each of `rows` rows of patches, for every column and block of channels."""
+        grid = (self.images * rows * self.columns, triton.cdiv(self.channels, self.block_c))
+        kernel[grid](
+            *arguments,
+            self.channels,
+            self.height,
+            self.width,
+            rows,
+            self.columns,
+            BLOCK_H=self.block_h,
+            BLOCK_W=self.block_w,
+            BLOCK_C=self.block_c,
+            num_warps=4,
+            **constants,
         )
 
 
 @triton.jit
-def _strip(sizes, ROWS: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_W: tl.constexpr):
-    """The image, channels, first row and columns of a program."""
-    channels, height, width, strips, columns = sizes
+def _place(rows, columns, BLOCK_C: tl.constexpr):
+    """Return the image, the row and the column of patches, and the channels of a program."""
     program = tl.program_id(0)
     c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
-    column = program % columns * BLOCK_W + tl.arange(0, BLOCK_W)
-    return program // columns // strips, c, program // columns % strips * ROWS, column
+    return program // columns // rows, program // columns % rows, program % columns, c
 
 
 @triton.jit
-def _at(view, image, c, row, column):
-    """Pointers to a part of a row for several channels, of 64 bits: large maps have more than 2^31 elements."""
-    x, stride_image, stride_c, stride_row, stride_column = view
-    base = x + image.to(tl.int64) * stride_image + row.to(tl.int64) * stride_row
-    return base + c.to(tl.int64)[:, None] * stride_c + column.to(tl.int64)[None, :] * stride_column
+def _pixels(patch, column, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr):
+    """Return the rows and columns of the pixels of a patch."""
+    p = tl.arange(0, BLOCK_H * BLOCK_W)
+    return patch * BLOCK_H + p // BLOCK_W, column * BLOCK_W + p % BLOCK_W
 
 
 @triton.jit
-def _row(view, image, c, row, column, sizes, last, TYPE: tl.constexpr):
-    """Left neighbours, pixels and right neighbours of a part of a row, rounded to TYPE; zeros outside of the map."""
-    height, width = sizes[1], sizes[2]
-    inside = (c < last)[:, None] & (row >= 0) & (row < height)
-    left = tl.load(
-        _at(view, image, c, row, column - 1), mask=inside & ((column > 0) & (column <= width))[None, :], other=0.0
-    )
-    middle = tl.load(_at(view, image, c, row, column), mask=inside & (column < width)[None, :], other=0.0)
-    right = tl.load(_at(view, image, c, row, column + 1), mask=inside & (column < width - 1)[None, :], other=0.0)
-    return left.to(TYPE).to(tl.float32), middle.to(TYPE).to(tl.float32), right.to(TYPE).to(tl.float32)
+def _load(x, image, row, column, c, last, channels, height, width):
+    """Return pixels of a map as float32, and zeros outside of it and for channels from `last` on."""
+    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    # Offsets have 64 bits because large maps have more than 2^31 elements.
+    pixel = (image.to(tl.int64) * height + row) * width + column
+    at = pixel[:, None] * channels + c[None, :]
+    return tl.load(x + at, mask=inside[:, None] & (c < last)[None, :], other=0.0).to(tl.float32)
 
 
 @triton.jit
-def _taps(weight, c, last):
-    """The nine weights of every channel, row by row."""
-    taps = ()
+def _store(x, value, image, row, column, c, last, channels, height, width):
+    pixel = (image.to(tl.int64) * height + row) * width + column
+    inside = ((row < height) & (column < width))[:, None] & (c < last)[None, :]
+    tl.store(x + pixel[:, None] * channels + c[None, :], value.to(x.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _convolved(x, weight, bias, image, row, column, c, last, channels, height, width):
+    """Return the convolution for some pixels and for the channels c below `last`."""
+    shift = tl.load(bias + c, mask=c < last, other=0.0).to(tl.float32)
+    total = tl.zeros((row.shape[0], c.shape[0]), tl.float32) + shift[None, :]
     for k in tl.static_range(9):
-        taps = taps + (tl.load(weight + c * 9 + k, mask=c < last, other=0.0).to(tl.float32)[:, None],)
-    return taps
+        tap = tl.load(weight + k * channels + c, mask=c < last, other=0.0).to(tl.float32)
+        value = _load(x, image, row + (k // 3 - 1), column + (k % 3 - 1), c, last, channels, height, width)
+        total += value * tap[None, :]
+    return total
 
 
 @triton.jit
-def _weighted(above, here, below, taps):
-    total = above[0] * taps[0] + above[1] * taps[1] + above[2] * taps[2]
-    total += here[0] * taps[3] + here[1] * taps[4] + here[2] * taps[5]
-    return total + below[0] * taps[6] + below[1] * taps[7] + below[2] * taps[8]
-
-
-@triton.jit
-def _convolve(
+def _forward(
     x,
-    y,
-    dz,
     weight,
     bias,
-    sizes,
+    y,
+    channels,
+    height,
+    width,
+    rows,
+    columns,
     GATE: tl.constexpr,
-    BACKWARD: tl.constexpr,
-    ROWS: tl.constexpr,
-    BLOCK_C: tl.constexpr,
+    BLOCK_H: tl.constexpr,
     BLOCK_W: tl.constexpr,
+    BLOCK_C: tl.constexpr,
 ):
-    """Forward it writes the result y; backward it reads the gradient by y there, and writes that by the convolution."""
-    TYPE: tl.constexpr = y[0].dtype.element_ty
-    image, c, row, column = _strip(sizes, ROWS, BLOCK_C, BLOCK_W)
-    channels, height, width = sizes[0], sizes[1], sizes[2]
-    # Without a gate the second half is the first, and the compiler drops it.
-    second, last = (c + channels, 2 * channels) if GATE else (c, channels)
-    # Channels behind the end of a half are computed, but not stored.
-    end = tl.minimum(row + ROWS, height)
-    taps1, taps2 = _taps(weight, c, last), _taps(weight, second, last)
-    shift1 = tl.load(bias + c, mask=c < last, other=0.0).to(tl.float32)[:, None]
-    shift2 = tl.load(bias + second, mask=second < last, other=0.0).to(tl.float32)[:, None]
-    above1 = _row(x, image, c, row - 1, column, sizes, last, TYPE)
-    above2 = _row(x, image, second, row - 1, column, sizes, last, TYPE)
-    here1 = _row(x, image, c, row, column, sizes, last, TYPE)
-    here2 = _row(x, image, second, row, column, sizes, last, TYPE)
-    inside = (c < channels)[:, None] & (column < width)[None, :]
-    while row < end:
-        below1 = _row(x, image, c, row + 1, column, sizes, last, TYPE)
-        below2 = _row(x, image, second, row + 1, column, sizes, last, TYPE)
-        z1 = _weighted(above1, here1, below1, taps1) + shift1
-        z2 = _weighted(above2, here2, below2, taps2) + shift2
-        if BACKWARD:
-            g = tl.load(_at(y, image, c, row, column), mask=inside, other=0.0).to(tl.float32)
-            if GATE:
-                tl.store(_at(dz, image, c, row, column), (g * z2).to(TYPE), mask=inside)
-                tl.store(_at(dz, image, second, row, column), (g * z1).to(TYPE), mask=inside)
-            else:
-                tl.store(_at(dz, image, c, row, column), (g * gelu_slope(z1)).to(TYPE), mask=inside)
-        else:
-            result = z1 * z2 if GATE else gelu(z1)
-            tl.store(_at(y, image, c, row, column), result.to(TYPE), mask=inside)
-        above1, here1 = here1, below1
-        above2, here2 = here2, below2
-        row += 1
+    image, patch, patch_column, c = _place(rows, columns, BLOCK_C)
+    row, column = _pixels(patch, patch_column, BLOCK_H, BLOCK_W)
+    if GATE:
+        both = 2 * channels
+        first = _convolved(x, weight, bias, image, row, column, c, channels, both, height, width)
+        second = _convolved(x, weight, bias, image, row, column, channels + c, both, both, height, width)
+        result = first * second
+    else:
+        result = gelu(_convolved(x, weight, bias, image, row, column, c, channels, channels, height, width))
+    _store(y, result, image, row, column, c, channels, channels, height, width)
 
 
 @triton.jit
-def _transposed(
+def _by_convolution(
+    x,
+    weight,
+    bias,
+    dy,
+    dz,
+    channels,
+    height,
+    width,
+    rows,
+    columns,
+    GATE: tl.constexpr,
+    BLOCK_H: tl.constexpr,
+    BLOCK_W: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+):
+    """Write the gradient with respect to the result of the convolution."""
+    image, patch, patch_column, c = _place(rows, columns, BLOCK_C)
+    row, column = _pixels(patch, patch_column, BLOCK_H, BLOCK_W)
+    g = _load(dy, image, row, column, c, channels, channels, height, width)
+    if GATE:
+        both = 2 * channels
+        first = _convolved(x, weight, bias, image, row, column, c, channels, both, height, width)
+        second = _convolved(x, weight, bias, image, row, column, channels + c, both, both, height, width)
+        _store(dz, g * second, image, row, column, c, channels, both, height, width)
+        _store(dz, g * first, image, row, column, channels + c, both, both, height, width)
+    else:
+        z = _convolved(x, weight, bias, image, row, column, c, channels, channels, height, width)
+        _store(dz, g * gelu_slope(z), image, row, column, c, channels, channels, height, width)
+
+
+@triton.jit
+def _by_input(
     dz,
     x,
-    dx,
     weight,
+    dx,
     partial,
-    sizes,
-    ROWS: tl.constexpr,
-    BLOCK_C: tl.constexpr,
+    patches,
+    channels,
+    height,
+    width,
+    rows,
+    columns,
+    PATCHES: tl.constexpr,
+    BLOCK_H: tl.constexpr,
     BLOCK_W: tl.constexpr,
+    BLOCK_C: tl.constexpr,
 ):
-    """The gradient by x, and the program's part of those by the weights and the bias."""
-    TYPE: tl.constexpr = dz[0].dtype.element_ty
-    image, c, row, column = _strip(sizes, ROWS, BLOCK_C, BLOCK_W)
-    channels, height, width = sizes[0], sizes[1], sizes[2]
-    end = tl.minimum(row + ROWS, height)
-    taps = _taps(weight, c, channels)
-    mirrored = (taps[8], taps[7], taps[6], taps[5], taps[4], taps[3], taps[2], taps[1], taps[0])
-    above = _row(dz, image, c, row - 1, column, sizes, channels, TYPE)
-    here = _row(dz, image, c, row, column, sizes, channels, TYPE)
-    inside = (c < channels)[:, None] & (column < width)[None, :]
-    sums = ()
-    for _k in tl.static_range(10):
-        sums = sums + (tl.zeros((BLOCK_C, BLOCK_W), tl.float32),)
-    while row < end:
-        below = _row(dz, image, c, row + 1, column, sizes, channels, TYPE)
-        result = _weighted(above, here, below, mirrored)
-        tl.store(_at(dx, image, c, row, column), result.to(dx[0].dtype.element_ty), mask=inside)
-        pixel = tl.load(_at(x, image, c, row, column), mask=inside, other=0.0).to(TYPE).to(tl.float32)
-        # The weight at the top left joins a pixel with the result below right of it, and so on.
-        new = ()
-        for k in tl.static_range(3):
-            new = new + (sums[k] + pixel * below[2 - k],)
-        for k in tl.static_range(3):
-            new = new + (sums[3 + k] + pixel * here[2 - k],)
-        for k in tl.static_range(3):
-            new = new + (sums[6 + k] + pixel * above[2 - k],)
-        sums = new + (sums[9] + tl.where(inside, here[1], 0.0),)
-        above, here = here, below
-        row += 1
-    for k in tl.static_range(10):
-        at = (tl.program_id(0).to(tl.int64) * 10 + k) * channels + c
-        tl.store(partial + at, tl.sum(sums[k], 1), mask=c < channels)
+    """Write the gradient with respect to x, and the program's sums for those of the weights and the bias.
+
+    The weight at the top left joins a pixel of x with the result below and to the right of it, and so on.
+    """
+    image, strip, patch_column, c = _place(rows, columns, BLOCK_C)
+    sums = tl.zeros((16, BLOCK_C), tl.float32)
+    index = tl.arange(0, 16)[:, None]
+    patch = strip * PATCHES
+    end = tl.minimum(patch + PATCHES, patches)
+    while patch < end:
+        row, column = _pixels(patch, patch_column, BLOCK_H, BLOCK_W)
+        pixels = _load(x, image, row, column, c, channels, channels, height, width)
+        total = tl.zeros((BLOCK_H * BLOCK_W, BLOCK_C), tl.float32)
+        for k in tl.static_range(9):
+            tap = tl.load(weight + k * channels + c, mask=c < channels, other=0.0).to(tl.float32)
+            g = _load(dz, image, row + (1 - k // 3), column + (1 - k % 3), c, channels, channels, height, width)
+            total += g * tap[None, :]
+            sums += tl.where(index == k, tl.sum(g * pixels, 0)[None, :], 0.0)
+            if k == 4:
+                sums += tl.where(index == 9, tl.sum(g, 0)[None, :], 0.0)
+        _store(dx, total, image, row, column, c, channels, channels, height, width)
+        patch += 1
+    at = (tl.program_id(0).to(tl.int64) * 10 + index) * channels + c[None, :]
+    tl.store(partial + at, sums, mask=(index < 10) & (c < channels)[None, :])

@@ -1,80 +1,63 @@
-"""The product of two halves of the channels in Triton."""
+"""The product of both halves of the channels in Triton."""
 
-import torch
 import triton
 import triton.language as tl
-from torch.autograd.function import once_differentiable
+from torch import Tensor
 
-from deeprftv2_plugin.ops.backends.triton_kernels.maps import (
-    launching,
-    memory_format,
-    new_map,
-    pixels_of,
-    power_of_two,
-    view,
-    with_pixel_stride,
-)
+from deeprftv2_plugin.ops.backends.triton_kernels.maps import channels_last, new_map, pixels_of, power_of_two
+
+# Elements of the result that one program computes.
+TILE = 2048
 
 
-def simple_gate(x):
-    """See `deeprftv2_plugin.ops.gates`."""
-    with launching(x):
-        return _SimpleGate.apply(x)
+def simple_gate(x: Tensor) -> Tensor:
+    """Return the product of both halves of the channels: (N, 2 C, H, W) to (N, C, H, W)."""
+    x = channels_last(x)
+    y = new_map(x, x.shape[1] // 2, x.dtype)
+    _launch(_forward, y, x, y)
+    return y
 
 
-class _SimpleGate(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):
-        x = with_pixel_stride(x, memory_format(x))
-        y = new_map(x, x.shape[1] // 2, x.dtype)
-        _launch(_forward, y, view(x), view(y))
-        ctx.save_for_backward(x)
-        return y
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, dy):
-        (x,) = ctx.saved_tensors
-        with launching(x):
-            dy, dx = with_pixel_stride(dy, memory_format(x)), new_map(x, x.shape[1], x.dtype)
-            _launch(_backward, dy, view(x), view(dy), view(dx))
-        return dx
+def simple_gate_backward(dy: Tensor, x: Tensor) -> Tensor:
+    """Return the gradient with respect to x, of its shape and dtype."""
+    dy, x = channels_last(dy), channels_last(x)
+    dx = new_map(x, x.shape[1], x.dtype)
+    _launch(_backward, dy, x, dy, dx)
+    return dx
 
 
-def _launch(kernel, y, *views):
-    images, channels, height, width = y.shape
-    # Lanes run along what is contiguous in memory.
-    most_c = 64 if y.stride(1) == 1 else 8
-    block_c = power_of_two(channels, 1, most_c)
-    block_p = power_of_two(height * width, 1, 2048 // block_c)
-    tiles_of_image = triton.cdiv(height * width, block_p)
-    grid = (images * tiles_of_image, triton.cdiv(channels, block_c))
-    kernel[grid](*views, (channels, height * width, tiles_of_image), BLOCK_C=block_c, BLOCK_P=block_p)
+def _launch(kernel, y, *maps):
+    channels, pixels = y.shape[1], pixels_of(y)
+    block_c = power_of_two(channels, 64)
+    block_p = power_of_two(pixels, TILE // block_c)
+    grid = (triton.cdiv(pixels, block_p), triton.cdiv(channels, block_c))
+    kernel[grid](*maps, pixels, channels, BLOCK_P=block_p, BLOCK_C=block_c)
 
 
 @triton.jit
-def _tile(sizes, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr):
-    """The image, channels and pixels of a program, and which of these there are."""
-    channels, pixels, tiles_of_image = sizes
-    image, tile = tl.program_id(0) // tiles_of_image, tl.program_id(0) % tiles_of_image
-    c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
-    p = tile * BLOCK_P + tl.arange(0, BLOCK_P)
-    return image, c, p, (c < channels)[:, None] & (p < pixels)[None, :]
+def _tile(pixels, channels, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):
+    """Return the offsets of a program's tile in y and in the first half of x, and a mask.
+
+    Offsets have 64 bits because large maps have more than 2^31 elements.
+    """
+    p = tl.program_id(0).to(tl.int64) * BLOCK_P + tl.arange(0, BLOCK_P)[:, None]
+    c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)[None, :]
+    return p * channels + c, p * (2 * channels) + c, (p < pixels) & (c < channels)
 
 
 @triton.jit
-def _forward(x, y, sizes, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr):
-    image, c, p, inside = _tile(sizes, BLOCK_C, BLOCK_P)
-    first = tl.load(pixels_of(x, image, c, p), mask=inside).to(tl.float32)
-    second = tl.load(pixels_of(x, image, c + sizes[0], p), mask=inside).to(tl.float32)
-    tl.store(pixels_of(y, image, c, p), (first * second).to(y[0].dtype.element_ty), mask=inside)
+def _forward(x, y, pixels, channels, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):
+    at, at_first, inside = _tile(pixels, channels, BLOCK_P, BLOCK_C)
+    first = tl.load(x + at_first, mask=inside).to(tl.float32)
+    second = tl.load(x + channels + at_first, mask=inside).to(tl.float32)
+    tl.store(y + at, (first * second).to(y.dtype.element_ty), mask=inside)
 
 
 @triton.jit
-def _backward(x, dy, dx, sizes, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr):
-    image, c, p, inside = _tile(sizes, BLOCK_C, BLOCK_P)
-    first = tl.load(pixels_of(x, image, c, p), mask=inside).to(tl.float32)
-    second = tl.load(pixels_of(x, image, c + sizes[0], p), mask=inside).to(tl.float32)
-    g = tl.load(pixels_of(dy, image, c, p), mask=inside).to(tl.float32)
-    tl.store(pixels_of(dx, image, c, p), (g * second).to(dx[0].dtype.element_ty), mask=inside)
-    tl.store(pixels_of(dx, image, c + sizes[0], p), (g * first).to(dx[0].dtype.element_ty), mask=inside)
+def _backward(x, dy, dx, pixels, channels, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):
+    at, at_first, inside = _tile(pixels, channels, BLOCK_P, BLOCK_C)
+    first = tl.load(x + at_first, mask=inside).to(tl.float32)
+    second = tl.load(x + channels + at_first, mask=inside).to(tl.float32)
+    g = tl.load(dy + at, mask=inside).to(tl.float32)
+    tl.store(dx + at_first, (g * second).to(dx.dtype.element_ty), mask=inside)
+    tl.store(dx + channels + at_first, (g * first).to(dx.dtype.element_ty), mask=inside)
