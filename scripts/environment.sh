@@ -44,7 +44,7 @@ install() {
     if has_uv; then
         uv pip install --python .venv --compile-bytecode "$@" >&2  # pip compiles too
     else
-        PATH="$PWD/.venv/bin:$PWD/.venv/Scripts:$PATH" python -m pip install --disable-pip-version-check "$@" >&2
+        python -m pip install --disable-pip-version-check "$@" >&2
     fi || fail "the installation failed (see the message above). It needs a network connection, or wheels in a folder" \
         "that PIP_FIND_LINKS names. Run the same command again to retry."
 }
@@ -57,10 +57,13 @@ python=$(find_python)
 echo "creating .venv with $("$python" --version); this takes a few minutes" >&2
 rm -rf .venv
 create "$python"
+export PATH="$PWD/.venv/bin:$PWD/.venv/Scripts:$PATH"  # Scripts is Windows' name of bin
 if [ -n "${PIP_FIND_LINKS:-}" ]; then export UV_FIND_LINKS="${UV_FIND_LINKS:-$PIP_FIND_LINKS}"; fi
 install 'torch' torch torchvision
 # BasicSR's setup.py imports these without declaring them
 install 'what BasicSR is built with' cython numpy setuptools wheel
 PYTHONPATH="$PWD/scripts/basicsr_build" install 'BasicSR' --no-build-isolation basicsr
 install 'the plugin' --no-build-isolation --editable '.[bench,demo,test,dev]'
+# On a server without the libraries of a desktop, OpenCV's files are replaced by those of a build that does not need them
+python -c 'import cv2' 2>/dev/null || install 'OpenCV without windows' opencv-python-headless
 echo "$made_from" >"$stamp"
