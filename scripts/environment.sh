@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Create .venv in this checkout with everything that the command, the demo and the tests need. A second call returns at once.
+# Create .venv in this checkout with all that the command, the demo and the tests need. A second call returns at once.
 # PYTHON names the interpreter; by default it is the first of Python 3.11, 3.12, 3.10, 3.13 and 3.14 that is found.
 # uv installs the packages where it is on the PATH, pip elsewhere.
 set -euo pipefail
@@ -15,26 +15,26 @@ fits() {
     "$1" -c "import sys, $modules; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))" >/dev/null 2>&1
 }
 
+# The interpreter behind an activated .venv, which is about to be removed
+base() { "$1" -c 'import sys; sys.stdout.write(sys._base_executable)'; }
+
 find_python() {
     if [ -n "${PYTHON:-}" ]; then
         fits "$PYTHON" || fail "PYTHON=$PYTHON is not Python 3.10 to 3.14 with the module venv."
-        echo "$PYTHON"
+        base "$PYTHON"
         return
     fi
     local candidate
     for candidate in python3.11 python3.12 python3.10 python3.13 python3.14 python3 python; do
-        if fits "$candidate"; then echo "$candidate"; return; fi
+        if fits "$candidate"; then base "$candidate"; return; fi
     done
     fail "no Python 3.10 to 3.14 with the module venv was found." \
         "Install one, or name it: PYTHON=/path/to/python bash scripts/environment.sh"
 }
 
 create() {
-    if has_uv; then
-        uv venv --quiet --seed --python "$("$1" -c 'import sys; print(sys.executable)')" .venv
-    else
-        "$1" -m venv .venv
-    fi || fail "$1 could not create .venv."
+    if has_uv; then uv venv --quiet --seed --python "$1" .venv; else "$1" -m venv .venv; fi ||
+        fail "$1 could not create .venv."
 }
 
 install() {
@@ -64,6 +64,6 @@ install 'torch' torch torchvision
 install 'what BasicSR is built with' cython numpy setuptools wheel
 PYTHONPATH="$PWD/scripts/basicsr_build" install 'BasicSR' --no-build-isolation basicsr
 install 'the plugin' --no-build-isolation --editable '.[bench,demo,test,dev]'
-# On a server without the libraries of a desktop, OpenCV's files are replaced by those of a build that does not need them
+# A server may lack the desktop's libraries that OpenCV needs: files of a build without windows replace OpenCV's
 python -c 'import cv2' 2>/dev/null || install 'OpenCV without windows' opencv-python-headless
 echo "$made_from" >"$stamp"
