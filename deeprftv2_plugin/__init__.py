@@ -5,6 +5,6 @@ __version__ = '0.1.0'
 
 def register():
     """Adds everything here to BasicSR's registries, so that option files can name it; does so once."""
-    from deeprftv2_plugin import registration
+    from deeprftv2_plugin.basicsr_bridge import registration
 
     registration.register()

@@ -32,7 +32,7 @@ from benchmarks import (  # noqa: E402
 from benchmarks.plan import Setting  # noqa: E402
 
 from deeprftv2_plugin.archs.variants import VARIANTS  # noqa: E402
-from deeprftv2_plugin.errors import UserError, nearest  # noqa: E402
+from deeprftv2_plugin.utils.errors import UserError, nearest  # noqa: E402
 
 BENCHMARKS = {
     'scan': (scan.cases, 'the selective scan, forward and backward, against mambapy and a loop'),

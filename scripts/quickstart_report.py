@@ -9,9 +9,9 @@ import torch
 
 from deeprftv2_plugin import register
 from deeprftv2_plugin.checkpoints import load_network
-from deeprftv2_plugin.data.images import to_tensor
-from deeprftv2_plugin.data.photographs import TRULY_BLURRED, photograph
-from deeprftv2_plugin.inference import restore
+from deeprftv2_plugin.data.storage.images import to_tensor
+from deeprftv2_plugin.data.storage.photographs import TRULY_BLURRED, photograph
+from deeprftv2_plugin.inference.restoration import restore
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
@@ -34,7 +34,7 @@ def main():
 
 
 def held_out():
-    from deeprftv2_plugin.data.paired_dataset import PairedDeblurDataset
+    from deeprftv2_plugin.data.datasets.paired import PairedDeblurDataset
 
     dataset = PairedDeblurDataset(
         {'phase': 'test', 'dataroot_lq': str(DATA / 'test_blur.lmdb'), 'dataroot_gt': str(DATA / 'test_sharp.lmdb')}

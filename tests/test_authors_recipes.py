@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 import deeprftv2_plugin
-from deeprftv2_plugin import cli, options
+from deeprftv2_plugin import cli
+from deeprftv2_plugin import config as options
 from deeprftv2_plugin.archs import DeepRFTv2
 from deeprftv2_plugin.archs.variants import VARIANTS
 from deeprftv2_plugin.checkpoints import from_official_options
@@ -88,7 +89,7 @@ def test_networks_and_tiles_are_the_authors(name):
 @pytest.mark.parametrize('name', SCHEDULES)
 def test_schedules_and_optimisers_are_the_authors(name):
     deeprftv2_plugin.register()
-    from deeprftv2_plugin.models.stages import accumulation_of, stages_of  # needs BasicSR, mended
+    from deeprftv2_plugin.training.stages import accumulation_of, stages_of  # needs BasicSR, mended
 
     opt = load(f'train_{name}')
     train, data = opt['train'], opt['datasets']['train']

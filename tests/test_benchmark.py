@@ -19,8 +19,8 @@ from benchmarks import architectures, counting, data, goals, measure, metrics, s
 from benchmarks.plan import Case, Setting  # noqa: E402
 
 from deeprftv2_plugin.archs import DeepRFTv2  # noqa: E402
-from deeprftv2_plugin.errors import UserError  # noqa: E402
 from deeprftv2_plugin.ops import selective_scan  # noqa: E402
+from deeprftv2_plugin.utils.errors import UserError  # noqa: E402
 
 
 def benchmark(*arguments):

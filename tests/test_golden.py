@@ -12,7 +12,7 @@ import torch
 
 from deeprftv2_plugin.archs import DeepRFTv2
 from deeprftv2_plugin.checkpoints import from_official_options, from_official_state_dict, to_official_state_dict
-from deeprftv2_plugin.inference import restore
+from deeprftv2_plugin.inference.restoration import restore
 from deeprftv2_plugin.losses import FourierLoss, MultiScaleLoss
 from tests.golden.reference_weights import reference_images, reference_state_dict
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 import yaml
 
-from deeprftv2_plugin import cli, options
+from deeprftv2_plugin import cli
+from deeprftv2_plugin import config as options
 from deeprftv2_plugin.archs import DeepRFTv2
 from deeprftv2_plugin.checkpoints import to_official_state_dict
 from tests.checkpoints.test_files import Harmful

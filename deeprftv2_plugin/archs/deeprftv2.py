@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from deeprftv2_plugin.archs.stage import Stage
 from deeprftv2_plugin.archs.variants import VARIANTS
-from deeprftv2_plugin.errors import UserError
 from deeprftv2_plugin.ops.fourier import as_complex
 from deeprftv2_plugin.ops.otf import psf_from_otf
 from deeprftv2_plugin.ops.pyramid import half_scale
 from deeprftv2_plugin.ops.tiles import TileGrid, pair
+from deeprftv2_plugin.utils.errors import UserError
 
 Levels = Sequence[tuple[str, int]]
 

@@ -4,12 +4,12 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from deeprftv2_plugin.errors import UserError
 from deeprftv2_plugin.layers.blocks import Blocks
 from deeprftv2_plugin.layers.column import Column, call
 from deeprftv2_plugin.layers.fourier_kernel_estimator import Estimate, FourierKernelEstimator
 from deeprftv2_plugin.layers.level import Level, Merge
 from deeprftv2_plugin.layers.resample import downsample, upsample
+from deeprftv2_plugin.utils.errors import UserError
 
 SCALES = (1, 2, 4)
 """Channels of the levels, over those of the finest."""

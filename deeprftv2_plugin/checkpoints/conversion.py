@@ -8,7 +8,7 @@ import yaml
 from deeprftv2_plugin.checkpoints.files import read_sets, write_checkpoint
 from deeprftv2_plugin.checkpoints.official_keys import from_official_state_dict, is_official, to_official_state_dict
 from deeprftv2_plugin.checkpoints.official_options import from_official_options
-from deeprftv2_plugin.errors import UserError
+from deeprftv2_plugin.utils.errors import UserError
 
 _OPTION_SUFFIXES = ('.yml', '.yaml')
 

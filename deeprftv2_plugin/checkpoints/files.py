@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from deeprftv2_plugin.checkpoints.official_keys import from_official_state_dict, is_official
-from deeprftv2_plugin.errors import UserError
-from deeprftv2_plugin.files import write_whole
+from deeprftv2_plugin.utils.atomic_io import write_whole
+from deeprftv2_plugin.utils.errors import UserError
 
 OPTIONS = 'options'
 """Under which name a .safetensors file has the options of its training, as JSON."""
@@ -75,7 +75,7 @@ def write_checkpoint(
 ) -> None:
     """Write sets of weights by name to a .pth file, or a single one to a .safetensors file.
 
-    The file appears under its name when it is complete, see :func:`deeprftv2_plugin.files.write_whole`.
+    The file appears under its name when it is complete, see :func:`deeprftv2_plugin.utils.atomic_io.write_whole`.
 
     Args:
         sets: Weights by parameter name, by the names of the sets.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from deeprftv2_plugin.archs.deeprftv2 import DeepRFTv2
 from deeprftv2_plugin.checkpoints.files import read_options, read_weights
-from deeprftv2_plugin.errors import UserError
+from deeprftv2_plugin.utils.errors import UserError
 
 
 def load_into(net: nn.Module, weights: Mapping[str, Tensor], path: str | Path, strict: bool = True) -> list[str]:

@@ -8,7 +8,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from deeprftv2_plugin.errors import UserError
+from deeprftv2_plugin.utils.errors import UserError
 
 OFFICIAL_PREFIX = 'global_model.'
 

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Mapping
 from fnmatch import fnmatch
 
-from deeprftv2_plugin.errors import UserError
+from deeprftv2_plugin.utils.errors import UserError
 
 _BLOCK_NAMES = {
     'naf': 'NAF',

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from deeprftv2_plugin.checkpoints.files import read_sets, serialised
-from deeprftv2_plugin.errors import UserError
-from deeprftv2_plugin.files import write_whole
+from deeprftv2_plugin.utils.atomic_io import write_whole
+from deeprftv2_plugin.utils.errors import UserError
 
 SUFFIX = '.state'
 

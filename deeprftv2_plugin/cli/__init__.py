@@ -8,7 +8,7 @@ from importlib import metadata
 
 from deeprftv2_plugin import __version__
 from deeprftv2_plugin.cli import check, convert, prepare, test, train
-from deeprftv2_plugin.errors import STOPPED, Interrupted, UserError
+from deeprftv2_plugin.utils.errors import STOPPED, Interrupted, UserError
 
 COMMANDS = (train, test, check, prepare, convert)
 

@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 
-from deeprftv2_plugin.errors import UserError
+from deeprftv2_plugin.utils.errors import UserError
 
 HELP = 'tell what is wrong with an option file before a run begins'
 EXAMPLES = """examples:
@@ -33,10 +33,10 @@ def run(args):
     Raises:
         UserError: The run would fail.
     """
-    from deeprftv2_plugin import registration
+    from deeprftv2_plugin.basicsr_bridge import registration
 
     registration.register()  # mends BasicSR, which what follows imports
-    from deeprftv2_plugin.checking.findings import Mark
+    from deeprftv2_plugin.preflight.findings import Mark
 
     marks = []
     with alone_on_screen() as screen:
@@ -52,10 +52,10 @@ def run(args):
 
 def findings(args):
     """Subjects and findings; where the options themselves are wrong, that alone."""
-    from deeprftv2_plugin import options
-    from deeprftv2_plugin.checking.findings import error, ok
-    from deeprftv2_plugin.checking.report import report
-    from deeprftv2_plugin.cli import pipeline
+    from deeprftv2_plugin import config as options
+    from deeprftv2_plugin.basicsr_bridge import pipelines as pipeline
+    from deeprftv2_plugin.preflight.findings import error, ok
+    from deeprftv2_plugin.preflight.report import report
 
     try:
         is_train = 'train' in options.load(args.opt, args.force_yml)
@@ -77,7 +77,7 @@ def as_parsed(opt, path, is_train):
     """The options with what BasicSR's parser adds to them."""
     from basicsr import train
 
-    from deeprftv2_plugin import options
+    from deeprftv2_plugin import config as options
 
     with options.read_by_basicsr(opt, path, started_by='none'):
         return train.parse_options(os.getcwd(), is_train)[0]

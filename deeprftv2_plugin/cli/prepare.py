@@ -1,6 +1,6 @@
 """`basicsr prepare`: a data set in the form that the option files expect."""
 
-from deeprftv2_plugin.errors import UserError
+from deeprftv2_plugin.utils.errors import UserError
 
 PHOTOGRAPHS = 'skimage'
 
@@ -71,7 +71,7 @@ def run(args):
 
 
 def _list():
-    from deeprftv2_plugin.data.layouts import LAYOUTS
+    from deeprftv2_plugin.data.layouts.known import LAYOUTS
 
     for known in LAYOUTS:
         print(f'{known.name:10}  {known.description}')

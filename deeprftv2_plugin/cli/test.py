@@ -1,6 +1,6 @@
 """`basicsr test`: BasicSR's test pipeline on an option file."""
 
-from deeprftv2_plugin.cli import pipeline
+from deeprftv2_plugin.basicsr_bridge import pipelines as pipeline
 
 HELP = 'restore and score the test images of an option file'
 EXAMPLES = """examples:

@@ -1,6 +1,6 @@
 """`basicsr train`: BasicSR's training pipeline on an option file."""
 
-from deeprftv2_plugin.cli import pipeline
+from deeprftv2_plugin.basicsr_bridge import pipelines as pipeline
 
 HELP = 'train a network as an option file says'
 EXAMPLES = """examples:

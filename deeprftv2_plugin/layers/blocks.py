@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from deeprftv2_plugin.errors import UserError, nearest
 from deeprftv2_plugin.layers.naf import NAFBlock, NAFScanBlock
+from deeprftv2_plugin.utils.errors import UserError, nearest
 
 
 @dataclass(frozen=True)

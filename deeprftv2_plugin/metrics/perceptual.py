@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import torch
 
-from deeprftv2_plugin.errors import UserError, nearest
 from deeprftv2_plugin.metrics.calls import metric
 from deeprftv2_plugin.metrics.pictures import as_picture, describe, pair
+from deeprftv2_plugin.utils.errors import UserError, nearest
 
 
 @metric

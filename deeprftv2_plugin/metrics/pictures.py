@@ -5,7 +5,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from deeprftv2_plugin.errors import UserError
+from deeprftv2_plugin.utils.errors import UserError
 
 LUMA = np.array([[24.966, 128.553, 65.481]])
 """Weights of blue, green and red in [0, 1] for the luma of ITU-R BT.601, which lies in [16, 235]."""

@@ -21,9 +21,9 @@ References:
 import cv2
 import numpy as np
 
-from deeprftv2_plugin.errors import UserError
 from deeprftv2_plugin.metrics.calls import metric
 from deeprftv2_plugin.metrics.pictures import Pair, describe, luma, pair
+from deeprftv2_plugin.utils.errors import UserError
 
 WINDOW = cv2.getGaussianKernel(11, 1.5)
 RADIUS = len(WINDOW) // 2

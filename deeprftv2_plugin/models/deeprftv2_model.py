@@ -11,16 +11,17 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from deeprftv2_plugin.data.loading import seed_everything
-from deeprftv2_plugin.errors import Interrupted, UserError
-from deeprftv2_plugin.models import interruption, layout
-from deeprftv2_plugin.models.agreement import Agreement
-from deeprftv2_plugin.models.ema import Average
-from deeprftv2_plugin.models.losses import MultiScaleLoss
-from deeprftv2_plugin.models.optimisers import advance, build_optimiser, build_schedule, step_where
-from deeprftv2_plugin.models.progress import ProgressBar
+from deeprftv2_plugin.data.loading.loader import seed_everything
+from deeprftv2_plugin.losses.network_outputs import MultiScaleLoss
 from deeprftv2_plugin.models.restoration_model import RestorationModel
-from deeprftv2_plugin.models.stages import accumulation_of, gpus_of
+from deeprftv2_plugin.training import memory_layout as layout
+from deeprftv2_plugin.training import signals as interruption
+from deeprftv2_plugin.training.dist_flags import Agreement
+from deeprftv2_plugin.training.ema import Average
+from deeprftv2_plugin.training.optimizers import advance, build_optimiser, build_schedule, step_where
+from deeprftv2_plugin.training.progress import ProgressBar
+from deeprftv2_plugin.training.stages import accumulation_of, gpus_of
+from deeprftv2_plugin.utils.errors import Interrupted, UserError
 
 SETTLED = ('T_max', 'eta_min', 'milestones', 'gamma', 'step_size', 'periods', 'total_steps', 'total_iters', 'T_0')
 """What of a schedule comes with the state, and is not changed by other options."""
@@ -41,7 +42,7 @@ class DeepRFTv2Model(RestorationModel):
     - ``train.warmup_iter`` multiplies the scheduled rate by a factor that rises to one.
     - ``train.clip_grad_norm`` bounds the norm of the gradient of all parameters. The norm is logged.
     - ``train.accumulation``, or ``train.recipe_gpus`` in its place, is how many batches a step takes, see
-      :func:`deeprftv2_plugin.models.stages.accumulation_of`. The processes exchange gradients once a step.
+      :func:`deeprftv2_plugin.training.stages.accumulation_of`. The processes exchange gradients once a step.
     - ``train.bf16`` runs the network in bfloat16 where autocast finds that safe; losses stay in float32.
     - ``train.channels_last`` and ``train.compile`` give the network that memory format, and to torch.compile.
 

@@ -5,12 +5,13 @@ from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger, imwrite
 from torch.nn import functional as F
 
-from deeprftv2_plugin.errors import UserError
-from deeprftv2_plugin.inference import check_tiles, restore
-from deeprftv2_plugin.models import interruption, validation
-from deeprftv2_plugin.models.journal import Journal
-from deeprftv2_plugin.models.report import Report
+from deeprftv2_plugin.evaluation import validation
+from deeprftv2_plugin.evaluation.metrics_log import Journal
+from deeprftv2_plugin.evaluation.report import Report
+from deeprftv2_plugin.inference.restoration import check_tiles, restore
 from deeprftv2_plugin.ops import backends
+from deeprftv2_plugin.training import signals as interruption
+from deeprftv2_plugin.utils.errors import UserError
 
 
 class RestorationModel(SRModel):
@@ -25,7 +26,7 @@ class RestorationModel(SRModel):
     Every process restores its share of the pictures, each picture is counted once, and the numbers do not depend on
     how many processes there are. In a training they go to the log, to TensorBoard, and to ``metrics.jsonl``; the
     weights with the best of the first metric on the first data set are kept as ``net_g_best``. Of a test there are
-    reports, see :class:`deeprftv2_plugin.models.report.Report`.
+    reports, see :class:`deeprftv2_plugin.evaluation.report.Report`.
 
     Networks that enlarge (``scale`` other than 1) are validated as they are: without tiles, ensemble and padding.
 

@@ -10,7 +10,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from deeprftv2_plugin.errors import UserError
+from deeprftv2_plugin.utils.errors import UserError
 
 
 def pair(value: int | Sequence[int], name: str) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from benchmarks.counting import work_of
 from benchmarks.measure import figures
 from benchmarks.network import TrainingStep, flat
 from benchmarks.plan import Case, Setting
-from deeprftv2_plugin.errors import UserError, nearest
+from deeprftv2_plugin.utils.errors import UserError, nearest
 
 USUAL = (
     'DeepRFTv2:variant=B',
@@ -65,7 +65,7 @@ def run(setting: Setting, arch: str, size: int, training: bool) -> dict:
 
 
 def _build(name, settings):
-    from deeprftv2_plugin.registration import register
+    from deeprftv2_plugin.basicsr_bridge.registration import register
 
     register()
     from basicsr.utils.registry import ARCH_REGISTRY

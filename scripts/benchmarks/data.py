@@ -32,7 +32,7 @@ def load(setting: Setting, storage: str, size: int, workers: int) -> dict:
     try:
         from torch.utils.data import DataLoader, RandomSampler
 
-        from deeprftv2_plugin.data.paired_dataset import PairedDeblurDataset
+        from deeprftv2_plugin.data.datasets.paired import PairedDeblurDataset
     except ImportError as error:
         raise Skip(f'{error.name} is not installed: pip install lmdb opencv-python') from None
     samples = 2 if setting.quick else SAMPLES * (1 + workers)
@@ -53,7 +53,7 @@ def _store(folder, kind, storage, seed):
     import cv2
     import numpy as np
 
-    from deeprftv2_plugin.data.lmdb_writer import LmdbWriter
+    from deeprftv2_plugin.data.storage.lmdb_writer import LmdbWriter
 
     rng = np.random.default_rng(seed)
     crops = storage.startswith('crops')

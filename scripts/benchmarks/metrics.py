@@ -19,7 +19,7 @@ def score(setting: Setting, metric: str, width: int, height: int) -> dict:
         import cv2
         import numpy as np
 
-        from deeprftv2_plugin.registration import register
+        from deeprftv2_plugin.basicsr_bridge.registration import register
     except ImportError as error:
         raise Skip(f'{error.name} is not installed: pip install opencv-python') from None
     register()

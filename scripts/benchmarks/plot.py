@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from deeprftv2_plugin.errors import UserError
+from deeprftv2_plugin.utils.errors import UserError
 
 NAME = 'performance.png'
 LINES = (('evaluation', None), ('training, reversible', True), ('training, not reversible', False))

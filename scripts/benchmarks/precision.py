@@ -9,7 +9,7 @@ from benchmarks.network import train
 from benchmarks.plan import Case, Setting, Skip
 from deeprftv2_plugin.archs import DeepRFTv2
 from deeprftv2_plugin.checkpoints import load_network
-from deeprftv2_plugin.inference import restore
+from deeprftv2_plugin.inference.restoration import restore
 
 GPU_BATCH = 4
 DATA = Path('datasets/quickstart')
@@ -54,7 +54,7 @@ def compare_held_out(setting: Setting, pictures: str, bf16: bool) -> dict:
     if not (WEIGHTS.exists() and DATA.exists()):
         raise Skip('needs what the quickstart has trained: bash scripts/quickstart.sh')
     try:
-        from deeprftv2_plugin.data.paired_dataset import PairedDeblurDataset
+        from deeprftv2_plugin.data.datasets.paired import PairedDeblurDataset
     except ImportError as error:
         raise Skip(f'{error.name} is not installed') from None
     roots = {f'dataroot_{part}': str(DATA / f'test_{kind}.lmdb') for part, kind in (('lq', 'blur'), ('gt', 'sharp'))}

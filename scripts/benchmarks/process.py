@@ -3,7 +3,7 @@
 import multiprocessing
 
 from benchmarks.plan import Case, Setting, Skip
-from deeprftv2_plugin.errors import UserError
+from deeprftv2_plugin.utils.errors import UserError
 
 
 def measure(case: Case, setting: Setting) -> dict:

@@ -5,7 +5,7 @@ import torch
 from benchmarks.measure import Memory, figures, seconds_of
 from benchmarks.plan import Case, Setting
 from deeprftv2_plugin.archs import DeepRFTv2
-from deeprftv2_plugin.inference import restore
+from deeprftv2_plugin.inference.restoration import restore
 from deeprftv2_plugin.ops import TileGrid
 
 

@@ -19,8 +19,8 @@ from deeprftv2_plugin.checkpoints import (
     to_official_state_dict,
     write_checkpoint,
 )
-from deeprftv2_plugin.errors import UserError
-from deeprftv2_plugin.inference import restore
+from deeprftv2_plugin.inference.restoration import restore
+from deeprftv2_plugin.utils.errors import UserError
 
 GOLDEN = Path(__file__).parents[1] / 'golden'
 

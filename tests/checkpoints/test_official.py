@@ -9,7 +9,7 @@ import torch
 
 from deeprftv2_plugin.archs import DeepRFTv2
 from deeprftv2_plugin.checkpoints import from_official_options, from_official_state_dict, to_official_state_dict
-from deeprftv2_plugin.errors import UserError
+from deeprftv2_plugin.utils.errors import UserError
 
 GOLDEN = Path(__file__).parents[1] / 'golden'
 OPTIONS = json.loads((GOLDEN / 'authors_options.json').read_text())

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from deeprftv2_plugin.checkpoints.states import newest_whole, prune, read_state, write_state
-from deeprftv2_plugin.errors import UserError
+from deeprftv2_plugin.utils.errors import UserError
 
 
 class Unsafe:

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import deeprftv2_plugin
 from deeprftv2_plugin import cli
-from deeprftv2_plugin.errors import UserError
+from deeprftv2_plugin.utils.errors import UserError
 
 
 def parser_of(run):

@@ -3,7 +3,7 @@
 import pytest
 
 from deeprftv2_plugin import cli
-from deeprftv2_plugin.data.layouts import LAYOUTS
+from deeprftv2_plugin.data.layouts.known import LAYOUTS
 from tests.data.archives import unpack
 
 

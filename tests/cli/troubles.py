@@ -5,7 +5,7 @@ import signal
 
 from basicsr.utils.registry import DATASET_REGISTRY
 
-from deeprftv2_plugin.data.paired_dataset import PairedDeblurDataset
+from deeprftv2_plugin.data.datasets.paired import PairedDeblurDataset
 
 
 @DATASET_REGISTRY.register()

@@ -2,8 +2,8 @@ import cv2
 import numpy as np
 import pytest
 
-from deeprftv2_plugin.data.lmdb_reader import close_all
-from deeprftv2_plugin.data.lmdb_writer import LmdbWriter
+from deeprftv2_plugin.data.storage.lmdb_reader import close_all
+from deeprftv2_plugin.data.storage.lmdb_writer import LmdbWriter
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from deeprftv2_plugin.data.photographs import photograph
+from deeprftv2_plugin.data.storage.photographs import photograph
 
 NAMES = ('astronaut.png', 'coffee.png', 'retina.jpg', 'motorcycle_left.png')
 

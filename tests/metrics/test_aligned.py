@@ -6,8 +6,8 @@ import pytest
 from scipy.ndimage import map_coordinates
 from skimage.metrics import structural_similarity
 
-from deeprftv2_plugin.errors import UserError
 from deeprftv2_plugin.metrics import aligned, aligned_psnr, aligned_ssim, psnr, ssim
+from deeprftv2_plugin.utils.errors import UserError
 
 from .pictures import load, restored, sixteen_bit
 

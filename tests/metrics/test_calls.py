@@ -9,8 +9,8 @@ import pytest
 
 import deeprftv2_plugin
 from deeprftv2_plugin import metrics
-from deeprftv2_plugin.errors import UserError
-from deeprftv2_plugin.options.keys import arguments
+from deeprftv2_plugin.config.keys import arguments
+from deeprftv2_plugin.utils.errors import UserError
 
 from .pictures import pair_of
 

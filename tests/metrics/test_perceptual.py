@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from deeprftv2_plugin.errors import UserError
 from deeprftv2_plugin.metrics import pyiqa_full_reference, pyiqa_no_reference
+from deeprftv2_plugin.utils.errors import UserError
 
 from .pictures import load, restored, sixteen_bit
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
-from deeprftv2_plugin import compat
+from deeprftv2_plugin.basicsr_bridge import patches as compat
 from deeprftv2_plugin.metrics import mae, psnr
 
 from .pictures import NAMES, load, pair_of, sixteen_bit

@@ -5,10 +5,10 @@ import pytest
 from scipy.ndimage import correlate
 from skimage.metrics import structural_similarity
 
-from deeprftv2_plugin import compat
-from deeprftv2_plugin.errors import UserError
+from deeprftv2_plugin.basicsr_bridge import patches as compat
 from deeprftv2_plugin.metrics import ssim, ssim_3d
 from deeprftv2_plugin.metrics.structural import STRIP
+from deeprftv2_plugin.utils.errors import UserError
 
 from .pictures import NAMES, load, pair_of, sixteen_bit
 

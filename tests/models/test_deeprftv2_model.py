@@ -6,11 +6,11 @@ from basicsr.utils import get_root_logger
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from deeprftv2_plugin.errors import UserError
 from deeprftv2_plugin.losses import FourierLoss
 from deeprftv2_plugin.models import MultiScaleLoss
-from deeprftv2_plugin.models.ema import Average
 from deeprftv2_plugin.ops.pyramid import half_scale
+from deeprftv2_plugin.training.ema import Average
+from deeprftv2_plugin.utils.errors import UserError
 
 from .toys import RRDBNET, SWINIR, batch, make_model, options, train
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from deeprftv2_plugin.models.agreement import Agreement
-from deeprftv2_plugin.models.run import Run
+from deeprftv2_plugin.basicsr_bridge.training_run import Run
+from deeprftv2_plugin.training.dist_flags import Agreement
 from tests.cli.runs import options as run_options
 from tests.cli.runs import write_pictures
+from tests.training.test_progress import Terminal
 
-from .test_progress import Terminal
 from .toys import batch, make_model, options, train
 
 EVERYTHING = {

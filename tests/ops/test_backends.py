@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from deeprftv2_plugin.archs import DeepRFTv2
-from deeprftv2_plugin.errors import UserError
 from deeprftv2_plugin.ops import backends, selective_scan
 from deeprftv2_plugin.ops.backends import native, pytorch
+from deeprftv2_plugin.utils.errors import UserError
 
 OPERATIONS = ('selective_scan', 'layer_norm', 'gated_layer_norm', 'simple_gate', 'depthwise_gate', 'depthwise_gelu')
 DIFFERENTIABLE = (*OPERATIONS, *(f'{name}_backward' for name in OPERATIONS))

@@ -6,7 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from deeprftv2_plugin import ops
 from deeprftv2_plugin.ops import backends
-from tests.ops.test_compiled import needs_a_compiler
+from tests.ops.test_cpp_build import needs_a_compiler
 
 C = 4
 

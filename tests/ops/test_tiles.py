@@ -4,15 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from deeprftv2_plugin.errors import UserError
-from deeprftv2_plugin.ops.tiles import (
-    TileGrid,
-    blend_tiles,
-    merge_tiles,
-    split_tiles,
-    tile_starts,
-    tile_weights,
-)
+from deeprftv2_plugin.ops.tiles import TileGrid, blend_tiles, merge_tiles, split_tiles, tile_starts, tile_weights
+from deeprftv2_plugin.utils.errors import UserError
 
 GRIDS = [
     ((16, 16), 16, 4),

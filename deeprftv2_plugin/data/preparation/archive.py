@@ -7,16 +7,16 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from deeprftv2_plugin.data.layouts import Layout, recognise
-from deeprftv2_plugin.data.layouts_paired import UNDIVIDED
-from deeprftv2_plugin.data.lmdb_writer import require_key
-from deeprftv2_plugin.data.pairs import Pair
+from deeprftv2_plugin.data.layouts.known import Layout, recognise
+from deeprftv2_plugin.data.layouts.paired import UNDIVIDED
+from deeprftv2_plugin.data.layouts.pairs import Pair
 from deeprftv2_plugin.data.preparation.journal import Entry, Journal
 from deeprftv2_plugin.data.preparation.pieces import Crops, cut
 from deeprftv2_plugin.data.preparation.stores import SIDES, FolderPair, LmdbPair
 from deeprftv2_plugin.data.preparation.workers import Workers
-from deeprftv2_plugin.errors import UserError
-from deeprftv2_plugin.files import sync_folder
+from deeprftv2_plugin.data.storage.lmdb_writer import require_key
+from deeprftv2_plugin.utils.atomic_io import sync_folder
+from deeprftv2_plugin.utils.errors import UserError
 
 JOURNAL = '.partial/journal'
 """Beside it is what is not finished; both in the destination."""

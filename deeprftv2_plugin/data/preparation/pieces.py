@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import cv2
 
-from deeprftv2_plugin.data.images import StoredImage, decode
-from deeprftv2_plugin.data.lmdb_writer import encode_png
-from deeprftv2_plugin.data.pairs import Pair, require_equal_size
-from deeprftv2_plugin.errors import UserError
+from deeprftv2_plugin.data.layouts.pairs import Pair, require_equal_size
+from deeprftv2_plugin.data.storage.images import StoredImage, decode
+from deeprftv2_plugin.data.storage.lmdb_writer import encode_png
+from deeprftv2_plugin.utils.errors import UserError
 
 
 class Crops(NamedTuple):

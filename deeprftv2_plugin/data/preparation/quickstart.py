@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from deeprftv2_plugin.data.blur import blur_window
-from deeprftv2_plugin.data.lmdb_writer import LmdbWriter
-from deeprftv2_plugin.data.photographs import HELD_OUT, TRAINING, photograph
-from deeprftv2_plugin.data.trajectory import random_kernel
-from deeprftv2_plugin.errors import UserError
+from deeprftv2_plugin.data.blur.camera import blur_window
+from deeprftv2_plugin.data.blur.trajectory import random_kernel
+from deeprftv2_plugin.data.storage.lmdb_writer import LmdbWriter
+from deeprftv2_plugin.data.storage.photographs import HELD_OUT, TRAINING, photograph
+from deeprftv2_plugin.utils.errors import UserError
 
 
 def prepare_photographs(dest: str | Path, seed: int = 0, progress: bool = True) -> Path:

@@ -4,10 +4,10 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from deeprftv2_plugin.data.lmdb_writer import META_INFO, GrowingLmdb, meta_line
 from deeprftv2_plugin.data.preparation.journal import Entry
 from deeprftv2_plugin.data.preparation.pieces import Piece
-from deeprftv2_plugin.files import sync_folder, write_whole
+from deeprftv2_plugin.data.storage.lmdb_writer import META_INFO, GrowingLmdb, meta_line
+from deeprftv2_plugin.utils.atomic_io import sync_folder, write_whole
 
 SIDES = ('blur', 'sharp')
 

@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from deeprftv2_plugin.data.layouts import recognise
-from deeprftv2_plugin.data.lmdb_reader import is_lmdb, read_shapes, require_whole
-from deeprftv2_plugin.data.pairs import Pair, find_pairs
+from deeprftv2_plugin.data.layouts.known import recognise
+from deeprftv2_plugin.data.layouts.pairs import Pair, find_pairs
 from deeprftv2_plugin.data.preparation.archive import JOURNAL
 from deeprftv2_plugin.data.preparation.stores import SIDES, FolderPair, LmdbPair
 from deeprftv2_plugin.data.preparation.workers import Workers
-from deeprftv2_plugin.errors import UserError
+from deeprftv2_plugin.data.storage.lmdb_reader import is_lmdb, read_shapes, require_whole
+from deeprftv2_plugin.utils.errors import UserError
 
 
 class Check(NamedTuple):

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import cv2
 
-from deeprftv2_plugin.errors import UserError
+from deeprftv2_plugin.utils.errors import UserError
 
 Item = TypeVar('Item')
 Result = TypeVar('Result')

@@ -18,7 +18,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from deeprftv2_plugin.errors import UserError, nearest
+from deeprftv2_plugin.utils.errors import UserError, nearest
 
 NAMES = ('triton', 'native', 'pytorch')
 """The backends in the order of preference."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from deeprftv2_plugin.ops.backends import pytorch
-from deeprftv2_plugin.ops.backends.compiled import CompilerError, load_library
+from deeprftv2_plugin.ops.backends.cpp_build import CompilerError, load_library
 
 GRAIN = 8192
 """The numbers of an input for which one more thread pays: they take about as long as one that sleeps takes to wake."""

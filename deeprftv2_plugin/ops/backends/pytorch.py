@@ -4,11 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deeprftv2_plugin.ops.backends.pytorch_scan import (
-    scan_entries_shape,
-    selective_scan,
-    selective_scan_backward,
-)
+from deeprftv2_plugin.ops.backends.pytorch_scan import scan_entries_shape, selective_scan, selective_scan_backward
 from deeprftv2_plugin.ops.fourier import as_complex, as_parts, hermitian_columns
 from deeprftv2_plugin.ops.precision import at_least_float32
 

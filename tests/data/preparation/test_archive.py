@@ -3,13 +3,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deeprftv2_plugin import compat
+from deeprftv2_plugin.basicsr_bridge import patches as compat
 from deeprftv2_plugin.data import PairedDeblurDataset
-from deeprftv2_plugin.data.images import StoredImage
-from deeprftv2_plugin.data.layouts import recognise
+from deeprftv2_plugin.data.layouts.known import recognise
 from deeprftv2_plugin.data.preparation import archive
 from deeprftv2_plugin.data.preparation.pieces import Crops
-from deeprftv2_plugin.errors import UserError
+from deeprftv2_plugin.data.storage.images import StoredImage
+from deeprftv2_plugin.utils.errors import UserError
 from tests.data.archives import REALBLUR_J, REALBLUR_R, unpack
 from tests.data.preparation.conftest import content_of
 

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from deeprftv2_plugin.data.preparation.journal import Entry, Journal
-from deeprftv2_plugin.errors import UserError
+from deeprftv2_plugin.utils.errors import UserError
 
 SETTINGS = {'crop': 8, 'splits': ['train']}
 ENTRY = Entry('a_s001', '.png', (8, 8, 3))

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from deeprftv2_plugin.data.lmdb_writer import GrowingLmdb
 from deeprftv2_plugin.data.preparation import archive
 from deeprftv2_plugin.data.preparation.pieces import Crops
+from deeprftv2_plugin.data.storage.lmdb_writer import GrowingLmdb
 from tests.data.archives import unpack
 from tests.data.preparation.conftest import content_of
 

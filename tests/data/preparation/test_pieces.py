@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from deeprftv2_plugin.data.images import StoredImage
-from deeprftv2_plugin.data.pairs import Pair
+from deeprftv2_plugin.data.layouts.pairs import Pair
 from deeprftv2_plugin.data.preparation.pieces import Crops, cut
+from deeprftv2_plugin.data.storage.images import StoredImage
 
 
 @pytest.mark.parametrize('shape', [(720, 1280), (512, 512), (513, 700), (100, 1280), (100, 90)])

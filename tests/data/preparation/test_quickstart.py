@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from deeprftv2_plugin.data import PairedDeblurDataset
-from deeprftv2_plugin.data.blur import blur
+from deeprftv2_plugin.data.blur.camera import blur
 from deeprftv2_plugin.data.preparation import quickstart
-from deeprftv2_plugin.errors import UserError
+from deeprftv2_plugin.utils.errors import UserError
 
 
 @pytest.fixture

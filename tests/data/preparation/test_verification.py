@@ -7,7 +7,7 @@ import pytest
 
 from deeprftv2_plugin.data.preparation import prepare_archive, verify
 from deeprftv2_plugin.data.preparation.pieces import Crops
-from deeprftv2_plugin.errors import UserError
+from deeprftv2_plugin.utils.errors import UserError
 from tests.data.archives import ARCHIVES, unpack
 
 FRAME = 'train/GOPR0372_07_00/blur/000047.png'

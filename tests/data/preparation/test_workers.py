@@ -6,7 +6,7 @@ import time
 import pytest
 
 from deeprftv2_plugin.data.preparation.workers import Workers
-from deeprftv2_plugin.errors import UserError
+from deeprftv2_plugin.utils.errors import UserError
 
 
 def slowest_first(number):

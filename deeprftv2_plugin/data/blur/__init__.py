@@ -1,0 +1,1 @@
+"""Synthetic blur: kernels, convolution, and what a camera does to a picture."""

@@ -1,0 +1,1 @@
+"""Data sets that BasicSR builds by their names."""

@@ -1,0 +1,1 @@
+"""Images and LMDBs: reading and writing."""

@@ -1,0 +1,1 @@
+"""Validation over processes, reports, protocol, the worst images, and the log of metrics."""

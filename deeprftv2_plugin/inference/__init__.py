@@ -1,0 +1,5 @@
+"""Restoring pictures of any size with a network."""
+
+from deeprftv2_plugin.inference.restoration import check_tiles, restore
+
+__all__ = ['check_tiles', 'restore']

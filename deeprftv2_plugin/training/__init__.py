@@ -1,0 +1,1 @@
+"""Stages, optimizers, averages, signals, flags shared by processes, and saving."""

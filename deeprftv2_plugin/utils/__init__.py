@@ -1,0 +1,1 @@
+"""What every other part stands on: errors, atomic writing, objects built by their names."""

@@ -1,0 +1,87 @@
+"""What ends up in BasicSR's registries."""
+
+import types
+
+import pytest
+
+import deeprftv2_plugin
+from deeprftv2_plugin.basicsr_bridge import registration
+from deeprftv2_plugin.utils.errors import UserError
+
+
+@pytest.fixture(scope='module')
+def registry():
+    deeprftv2_plugin.register()
+    from basicsr.utils import registry
+
+    return registry
+
+
+@pytest.fixture
+def plugins(monkeypatch):
+    """Sets the entry points that other packages declare."""
+
+    def declare(*values):
+        entries = [types.SimpleNamespace(name='other', value='other:x', load=lambda v=value: v()) for value in values]
+        monkeypatch.setattr(registration, 'entry_points', lambda group: entries)
+
+    return declare
+
+
+@pytest.mark.parametrize(
+    ('kind', 'names'),
+    [
+        ('ARCH_REGISTRY', ['DeepRFTv2', 'FourierKernelEstimator']),
+        ('LOSS_REGISTRY', ['FourierLoss', 'FFTL1Loss', 'FocalFrequencyLoss', 'MultiScaleLoss']),
+        ('MODEL_REGISTRY', ['DeepRFTv2Model']),
+        ('DATASET_REGISTRY', ['PairedDeblurDataset', 'SyntheticBlurDataset']),
+    ],
+)
+def test_everything_here_can_be_named_in_an_option_file(registry, kind, names):
+    assert set(names) <= set(getattr(registry, kind).keys())
+
+
+def test_registering_twice_registers_once(registry):
+    before = dict(iter(registry.LOSS_REGISTRY))
+    deeprftv2_plugin.register()
+    assert dict(iter(registry.LOSS_REGISTRY)) == before
+
+
+def test_a_name_that_is_taken_is_told_with_who_took_it(registry):
+    with pytest.raises(UserError, match='L1Loss of .* cannot be registered: basicsr.losses.basic_loss'):
+        registration.add(registry.LOSS_REGISTRY, type('L1Loss', (), {}))
+
+
+def test_a_plugin_is_loaded_and_its_function_called(plugins):
+    seen = []
+
+    class Class:
+        def __init__(self):
+            seen.append('a class is not called')
+
+    plugins(lambda: seen.append('loaded'), lambda: lambda: seen.append('called'), lambda: Class)
+    registration.load_plugins()
+    assert seen == ['loaded', 'called']
+
+
+def test_a_plugin_that_fails_is_named(plugins):
+    plugins(lambda: 1 / 0)
+    with pytest.raises(UserError, match=r'plugin other = other:x .* ZeroDivisionError'):
+        registration.load_plugins()
+
+
+@pytest.mark.parametrize('names', [['loose_module'], 'loose_module', {'imports': ['loose_module']}])
+def test_custom_imports_are_found_in_the_working_directory(tmp_path, monkeypatch, names):
+    (tmp_path / 'loose_module.py').write_text('import os\nos.environ["LOOSE_MODULE"] = "seen"')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr('sys.path', ['elsewhere'])
+    monkeypatch.delitem(registration.sys.modules, 'loose_module', raising=False)
+    monkeypatch.setenv('LOOSE_MODULE', '')
+    registration.import_modules(names)
+    assert registration.os.environ['LOOSE_MODULE'] == 'seen'
+
+
+@pytest.mark.parametrize('names', [['no_such_module'], 7, [7]])
+def test_custom_imports_that_fail_are_told(names):
+    with pytest.raises(UserError, match='custom_imports'):
+        registration.import_modules(names)

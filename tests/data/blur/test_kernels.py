@@ -1,0 +1,122 @@
+import numpy as np
+import pytest
+
+from deeprftv2_plugin.data.blur.kernels import (
+    CameraShake,
+    Defocus,
+    Gaussian,
+    KernelFiles,
+    Mixture,
+    disc,
+    gaussian,
+    resize_frame,
+)
+from deeprftv2_plugin.data.blur.trajectory import random_kernel
+from deeprftv2_plugin.utils.errors import UserError
+
+SHAPE = 40, 50
+
+
+@pytest.fixture(params=['CameraShake', 'roll', 'Defocus', 'Gaussian', 'KernelFiles'])
+def kind(request, tmp_path, rng):
+    if request.param == 'KernelFiles':
+        np.save(tmp_path / 'a.npy', gaussian(1.5))
+        return KernelFiles(str(tmp_path))
+    if request.param == 'roll':
+        return CameraShake(roll=[1, 5])
+    return {kind.__name__: kind for kind in (CameraShake, Defocus, Gaussian)}[request.param]()
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_kernels_keep_light_and_place(kind, seed):
+    kernels = kind(np.random.default_rng(seed))(SHAPE)
+    side = kernels.shape[-1]
+    offsets = np.arange(side) - side // 2
+    assert kernels.dtype == np.float32 and kernels.shape[-2] == side and side % 2
+    assert kernels.min() >= 0
+    np.testing.assert_allclose(kernels.sum(axis=(-2, -1)), 1, rtol=1e-5)
+    for axis in (-2, -1):
+        np.testing.assert_allclose(kernels.sum(axis=axis) @ offsets, 0, atol=1e-4)
+    assert side <= kind.side or kernels.ndim == 4
+
+
+def test_equal_generators_draw_equal_blurs_and_others_do_not(kind):
+    first, again, other = (kind(np.random.default_rng(seed))(SHAPE) for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert isinstance(kind, KernelFiles) or not np.array_equal(first, other)
+
+
+def test_roll_leaves_the_path_in_the_middle():
+    for seed in range(3):
+        still, rolling = (CameraShake(roll=roll)(np.random.default_rng(seed))(SHAPE) for roll in ([0, 0], [2, 5]))
+        middle = rolling[rolling.shape[0] // 2, rolling.shape[1] // 2]
+        np.testing.assert_allclose(resize_frame(middle, 11), still, atol=1e-6)
+        assert np.array_equal(still, random_kernel(np.random.default_rng(seed)))
+
+
+@pytest.mark.parametrize('radius', [0.7, 1, 3.3, 5])
+def test_disc_covers_its_area(radius):
+    kernel = disc(radius)
+    reach = kernel.shape[0] // 2
+    fine = np.abs(np.mgrid[-reach - 0.5 : reach + 0.5 : 1 / 64, -reach - 0.5 : reach + 0.5 : 1 / 64] + 1 / 128)
+    inside = (fine**2).sum(axis=0) <= radius**2
+    shares = inside.reshape(kernel.shape[0], 64, kernel.shape[0], 64).mean(axis=(1, 3))
+    np.testing.assert_allclose(kernel, shares / shares.sum(), atol=1e-3 / radius**2)
+    assert kernel[reach, 0] > 0
+
+
+def test_smallest_disc_is_sharp():
+    assert disc(0.5).tolist() == [[1]]
+
+
+@pytest.mark.parametrize('sigma', [0.5, 1, 3])
+def test_gaussian_has_the_deviation_asked_for(sigma):
+    kernel = gaussian(sigma)
+    offsets = np.arange(kernel.shape[0]) - kernel.shape[0] // 2
+    assert np.sqrt(kernel.sum(axis=0) @ offsets**2) == pytest.approx(sigma, rel=0.08)
+    np.testing.assert_allclose(kernel, kernel.T)
+
+
+def test_frame_grows_and_shrinks_around_the_middle():
+    kernel = np.zeros((5, 5), np.float32)
+    kernel[1, 3] = 1
+    assert resize_frame(kernel, 9)[3, 5] == 1
+    assert resize_frame(kernel, 3)[0, 2] == 1
+    assert np.array_equal(resize_frame(resize_frame(kernel, 9), 5), kernel)
+
+
+def test_mixture_draws_by_weight(rng):
+    mixture = Mixture([{'type': 'Defocus', 'radius': [4, 4], 'weight': 3}, {'type': 'Gaussian', 'sigma': [1, 1]}])
+    assert mixture.side == 9
+    sides = [mixture(rng)(SHAPE).shape[0] for _ in range(400)]
+    assert set(sides) == {9, 7}
+    assert sides.count(9) == pytest.approx(300, abs=35)
+
+
+def test_only_kind_of_a_mixture_is_drawn_as_by_itself():
+    mixture, alone = Mixture([{'type': 'CameraShake', 'length': [5, 9]}]), CameraShake([5, 9])
+    assert np.array_equal(*(kind(np.random.default_rng(3))(SHAPE) for kind in (mixture, alone)))
+
+
+@pytest.mark.parametrize(
+    ('blurs', 'message'),
+    [
+        ({'type': 'CameraShake'}, 'blurs is .* give a list'),
+        ([], 'give a list'),
+        (['CameraShake'], 'give a list'),
+        ([{'type': 'camerashake'}], r'blurs\[0\].type is .* Did you mean CameraShake'),
+        ([{'type': 'Gaussian'}, {}], r'blurs\[1\].type is None'),
+        ([{'type': 'Gaussian', 'weight': 0}], r'blurs\[0\].weight is 0'),
+        ([{'type': 'Gaussian', 'sigmas': [1, 2]}], r'blurs\[0\]: Gaussian does not take .*sigmas'),
+        ([{'type': 'Gaussian', 'sigma': [0, 2]}], 'sigma is .* from 0.1 up'),
+        ([{'type': 'Defocus', 'radius': [3, 2]}], 'radius is'),
+        ([{'type': 'CameraShake', 'length': 9}], 'length is 9: give'),
+        ([{'type': 'CameraShake', 'length': [0, 4]}], 'from 1 up'),
+        ([{'type': 'CameraShake', 'anxiety': [0, 'much']}], 'anxiety is'),
+        ([{'type': 'CameraShake', 'roll': [0, float('inf')]}], 'roll is'),
+        ([{'type': 'KernelFiles', 'path': 'gone'}], r'blurs\[0\]: KernelFiles .* gone do not exist'),
+    ],
+)
+def test_wrong_settings_are_named(blurs, message):
+    with pytest.raises(UserError, match=message):
+        Mixture(blurs)

@@ -1,0 +1,150 @@
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from deeprftv2_plugin.data import SyntheticBlurDataset
+from deeprftv2_plugin.data.storage.photographs import HELD_OUT, TRAINING
+from deeprftv2_plugin.utils.errors import UserError
+
+
+@pytest.fixture
+def options(tmp_path, write_image):
+    """Options of a data set of one smooth picture, 40 rows and 50 columns."""
+    image = cv2.GaussianBlur(np.ascontiguousarray(write_image('sharp/a.png', (40, 50, 3))), (0, 0), 2)
+    cv2.imwrite(str(tmp_path / 'sharp/a.png'), image)
+    blurs = [{'type': 'CameraShake', 'length': [4, 8]}]
+    return {'phase': 'train', 'dataroot_gt': f'{tmp_path}/sharp', 'gt_size': 16, 'blurs': blurs}
+
+
+def equal(sample, other):
+    return all(torch.equal(sample[key], other[key]) for key in ('lq', 'gt', 'kernel'))
+
+
+def test_sample_is_a_blurry_crop_and_its_kernel(options, tmp_path):
+    dataset = SyntheticBlurDataset(options)
+    sample = dataset[3]
+    assert len(dataset) == 100
+    assert sample['lq'].shape == sample['gt'].shape == (3, 16, 16)
+    assert sample['kernel'].shape == (1, 9, 9) and sample['kernel'].sum() == pytest.approx(1)
+    assert (sample['lq_path'], sample['gt_path']) == ('a_003.png', f'{tmp_path}/sharp/a.png')
+    assert 0 < (sample['lq'] - sample['gt']).abs().mean() < 0.1
+
+
+KINDS = [
+    {'type': 'CameraShake', 'length': [4, 8]},
+    {'type': 'CameraShake', 'length': [4, 8], 'roll': [5, 10]},
+    {'type': 'Defocus', 'radius': [2, 4]},
+    {'type': 'Gaussian'},
+]
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_kernel_explains_the_blur(kind, options):
+    quiet = {'shot_noise': 0, 'read_noise': 0, 'saturation': [1, 2]}
+    sample = SyntheticBlurDataset({**options, 'phase': 'test', 'blurs': [kind], **quiet})[0]
+    linear = ((sample['gt'] + 0.055) / 1.055) ** 2.4
+    weight = sample['kernel'].flip(1, 2)[None].repeat(3, 1, 1, 1)
+    blurry = 1.055 * torch.conv2d(linear, weight, groups=3) ** (1 / 2.4) - 0.055
+    margin = weight.shape[-1] // 2
+    assert sample['lq'].shape == (3, 40, 50)
+    inner = sample['lq'][:, margin:-margin, margin:-margin]
+    if 'roll' in kind:  # the kernel is that of the middle
+        middle = (slice(None), inner.shape[1] // 2, inner.shape[2] // 2)
+        inner, blurry = inner[middle], blurry[middle]
+    torch.testing.assert_close(inner, blurry, atol=0.004, rtol=0)
+
+
+def test_kernels_of_a_mixture_fit_into_a_batch(options):
+    dataset = SyntheticBlurDataset({**options, 'blurs': KINDS, 'samples_per_image': 12})
+    (batch,) = DataLoader(dataset, batch_size=12)
+    assert batch['kernel'].shape == (12, 1, 19, 19)
+    torch.testing.assert_close(batch['kernel'].sum(dim=(1, 2, 3)), torch.ones(12))
+    assert batch['lq'].shape == batch['gt'].shape == (12, 3, 16, 16)
+
+
+def test_kernels_come_from_files(options, tmp_path):
+    np.save(tmp_path / 'shift.npy', [[0, 0, 0.5], [0, 0, 0], [0.5, 0, 0]])
+    sample = SyntheticBlurDataset({**options, 'blurs': [{'type': 'KernelFiles', 'path': f'{tmp_path}/shift.npy'}]})[0]
+    assert sample['kernel'].tolist() == [[[0, 0, 0.5], [0, 0, 0], [0.5, 0, 0]]]
+
+
+def test_sixteen_bits_stay(options, tmp_path, write_image):
+    image = write_image('deep/a.png', (20, 30, 3), np.uint16)
+    sample = SyntheticBlurDataset({**options, 'dataroot_gt': f'{tmp_path}/deep', 'phase': 'test'})[0]
+    expected = torch.from_numpy(image.astype(np.float32) / 65535).permute(2, 0, 1)
+    assert torch.equal(sample['gt'], expected)
+    levels = sample['lq'].double() * 65535
+    torch.testing.assert_close(levels, levels.round(), atol=0.01, rtol=0)
+    assert (levels.round() % 257 != 0).any()
+
+
+def test_lights_are_over_exposed(options, tmp_path):
+    night = np.full((40, 50, 3), 20, np.uint8)
+    night[20, 10:40:10] = 255
+    cv2.imwrite(str(tmp_path / 'sharp/a.png'), night)
+    quiet = {**options, 'phase': 'test', 'read_noise': 0, 'blurs': [{'type': 'Defocus', 'radius': [1.5, 1.5]}]}
+    dim, bright = (SyntheticBlurDataset({**quiet, 'saturation': [gain, gain]})[0] for gain in (1, 20))
+    assert dim['lq'].max() < 0.7
+    assert bright['lq'].max() == 1
+    assert torch.equal(bright['gt'], dim['gt'])
+
+
+def test_crop_may_change_and_be_given_late(options):
+    late = {key: value for key, value in options.items() if key != 'gt_size'}
+    dataset = SyntheticBlurDataset(late)
+    with pytest.raises(UserError, match='gt_size is None'):
+        dataset[0]
+    for size in (16, 24):
+        dataset.opt['gt_size'] = size
+        assert dataset[0]['lq'].shape == (3, size, size)
+        assert equal(dataset[0], SyntheticBlurDataset({**options, 'gt_size': size})[0])
+
+
+def test_seed_and_index_decide_everything(options):
+    options |= {'blurs': KINDS, 'saturation': [1, 3]}
+    dataset, same = SyntheticBlurDataset(options), SyntheticBlurDataset(options)
+    assert equal(dataset[5], same[5])
+    assert not equal(dataset[5], dataset[6])
+    assert not equal(dataset[5], SyntheticBlurDataset({**options, 'seed': 1})[5])
+    loader = DataLoader(dataset, num_workers=2, batch_size=1)
+    for index, batch in zip(range(4), loader, strict=False):
+        assert torch.equal(batch['lq'][0], dataset[index]['lq'])
+
+
+def test_rectangular_crops_and_small_pictures(options):
+    sample = SyntheticBlurDataset({**options, 'gt_size': [48, 24]})[0]
+    assert sample['lq'].shape == (3, 48, 24)
+    assert sample['gt'][:, :40].all() and not sample['gt'][:, 40:].any() and not sample['lq'][:, 40:].any()
+
+
+def test_photographs_are_the_default_and_the_held_out_ones_stay_out():
+    train = SyntheticBlurDataset({'phase': 'train', 'gt_size': 8})
+    test = SyntheticBlurDataset({'phase': 'test'})
+    assert [name for name, _ in train.images] == list(TRAINING)
+    assert [name for name, _ in test.images] == list(HELD_OUT)
+    assert len(test) == len(HELD_OUT)
+    assert train[0]['lq'].shape == (3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'blurs': [{'type': 'CameraShake', 'length': 9}]}, r'blurs\[0\]: CameraShake .*length is 9: give'),
+        ({'saturation': [0.5, 2]}, 'saturation is .* from 1 up'),
+        ({'saturation': 2}, 'saturation is 2'),
+        ({'shot_noise': -1}, 'shot_noise is -1'),
+        ({'read_noise': 'some'}, "read_noise is 'some'"),
+        ({'gt_size': None}, 'gt_size is None'),
+        ({'dataroot_gt': 'gone'}, 'gone does not exist'),
+    ],
+)
+def test_wrong_options_are_named(options, change, message):
+    with pytest.raises(UserError, match=message):
+        SyntheticBlurDataset({**options, **change})
+
+
+def test_there_is_an_end(options):
+    dataset = SyntheticBlurDataset({**options, 'samples_per_image': 2})
+    assert len(list(dataset)) == 2

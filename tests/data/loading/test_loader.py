@@ -1,0 +1,162 @@
+import os
+import random
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+from deeprftv2_plugin.basicsr_bridge import patches as compat
+from deeprftv2_plugin.data.datasets.mixed import MixedDataset
+from deeprftv2_plugin.data.loading.loader import TrainLoader
+from deeprftv2_plugin.data.loading.plan import Plan, Step
+from deeprftv2_plugin.utils.errors import UserError
+
+
+class Chances(Dataset):
+    """Samples of random numbers from all generators; some cannot be made."""
+
+    def __init__(self, damaged=(), length=6):
+        self.opt, self.damaged, self.length = {'gt_size': 4}, damaged, length
+        self.paths = [{'lq_path': f'{index}.png'} for index in range(length)]
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        if index in self.damaged:
+            raise AttributeError("'NoneType' object has no attribute 'astype'")
+        size = self.opt['gt_size']
+        height, width = size if isinstance(size, list) else (size, size)
+        numbers = [random.random(), np.random.rand(), torch.rand(()).item()]
+        return {'gt': torch.full((1, height, width), index), 'numbers': torch.tensor(numbers)}
+
+
+def loader(dataset=None, steps=None, done=0, **settings):
+    dataset = dataset or Chances()
+    plan = Plan(len(dataset), steps or [Step(1, 2, None)], total=6, seed=1)
+    plan.go_on_from(done, 2 * done)
+    return TrainLoader(dataset, plan, seed=1, **settings)
+
+
+def batches(loader):
+    found = []
+    for epoch in range(3):
+        loader.plan.set_epoch(epoch)
+        found += list(loader)
+    return found
+
+
+def numbers(batches):
+    return torch.cat([batch['numbers'] for batch in batches])
+
+
+@pytest.mark.parametrize('workers', [1, 2])
+@pytest.mark.parametrize('start', [pytest.param('fork', marks=pytest.mark.posix), 'spawn'])
+def test_samples_do_not_depend_on_the_workers(workers, start):
+    expected = numbers(batches(loader()))
+    assert len(expected.unique()) == expected.numel()
+    found = loader(num_workers=workers, persistent_workers=True, multiprocessing_context=start)
+    torch.testing.assert_close(numbers(batches(found)), expected, rtol=0, atol=0)
+
+
+def test_what_is_gone_on_with_is_what_would_have_come():
+    torch.testing.assert_close(numbers(batches(loader(done=2))), numbers(batches(loader()))[4:], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_a_prefetching_loader_gives_the_same_batches(workers):
+    """BasicSR's, for ``prefetch_mode: cpu``."""
+    compat.apply()
+    from basicsr.data.prefetch_dataloader import PrefetchDataLoader
+
+    found = batches(loader(loader=partial(PrefetchDataLoader, 1), num_workers=workers))
+    torch.testing.assert_close(numbers(found), numbers(batches(loader())), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_crops_follow_the_plan(workers):
+    steps = [Step(1, 2, 4), Step(3, 2, [6, 8]), Step(6, 2, 2)]
+    found = batches(loader(steps=steps, num_workers=workers))
+    assert [tuple(batch['gt'].shape[-2:]) for batch in found] == [(4, 4)] * 2 + [(6, 8)] * 3 + [(2, 2)]
+
+
+def test_a_data_set_with_crops_of_its_own_is_refused():
+    dataset = Chances()
+    dataset.opt = {'gt_size': 4}.copy()
+    dataset.__class__ = type('Stubborn', (Chances,), {'__getitem__': lambda self, index: {'gt': torch.zeros(1, 5, 5)}})
+    with pytest.raises(UserError, match='crops of 4x4 pixels, but Stubborn gives 5x5'):
+        batches(loader(dataset, steps=[Step(1, 2, 4)]))
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_damaged_samples_are_replaced_alike(caplog, workers):
+    made = loader(Chances(damaged=[2, 5]), max_damaged=2, num_workers=workers)
+    found = batches(made)
+    assert len(made.damaged) == 2
+    assert not torch.isin(torch.cat([batch['gt'] for batch in found]), torch.tensor([2, 5])).any()
+    assert caplog.text.count('2.png') == 1 and 'AttributeError' in caplog.text
+    torch.testing.assert_close(numbers(found), numbers(batches(loader(Chances([2, 5]), max_damaged=2))), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+@pytest.mark.parametrize('damaged, allowed', [([2, 5], 1), ([3], 0), (range(6), 99)])
+def test_too_many_damaged_samples_end_the_training(workers, damaged, allowed):
+    with pytest.raises(UserError, match=r'\d.png.*cannot be read.*max_damaged is'):
+        batches(loader(Chances(damaged), max_damaged=allowed, num_workers=workers))
+
+
+def test_announcements_come_with_their_iteration(caplog):
+    caplog.set_level('INFO')
+    made = loader(announcements={4: 'larger crops'})
+    made.plan.set_epoch(1)
+    stream = iter(made)
+    next(stream)
+    assert 'larger crops' in caplog.text
+
+
+class Watched(Dataset):
+    """Samples of a data set, with the process that has made them and how often it has opened each database."""
+
+    def __init__(self, dataset):
+        self.dataset, self.opt = dataset, dataset.opt
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitem__(self, index):
+        sample = self.dataset[index]
+        files = [line.rpartition(' ')[2] for line in Path('/proc/self/maps').read_text().splitlines()]
+        opened = [files.count(file) for file in {file for file in files if file.endswith('data.mdb')}]
+        return {'lq': sample['lq'], 'gt': sample['gt'], 'process': os.getpid(), 'opened': max(opened)}
+
+
+@pytest.fixture
+def from_databases(tmp_path, write_lmdb):
+    """Pairs, synthetic blur and a mixture of these, twelve crops that are read from two databases."""
+    for name in ('blur', 'sharp'):
+        write_lmdb(f'{name}.lmdb', 'ab')
+    roots = {'dataroot_lq': f'{tmp_path}/blur.lmdb', 'dataroot_gt': f'{tmp_path}/sharp.lmdb'}
+    pairs = {'type': 'PairedDeblurDataset', **roots}
+    shaken = {'type': 'SyntheticBlurDataset', 'dataroot_gt': roots['dataroot_gt'], 'samples_per_image': 1}
+    parts = [pairs, shaken, {'type': 'MixedDataset', 'parts': [pairs, shaken]}]
+    return MixedDataset({'name': 'Toy', 'phase': 'train', 'gt_size': 8, 'parts': parts})
+
+
+@pytest.mark.skipif(not os.path.exists('/proc/self/maps'), reason='tells from /proc what is open')
+@pytest.mark.parametrize('start', [pytest.param('fork', marks=pytest.mark.posix), 'spawn'])
+def test_each_process_opens_a_database_once(from_databases, start):
+    """Also after the parent has read from it; and the crops are the same as without workers."""
+    dataset = Watched(from_databases)
+    steps = [Step(1, 2, 8), Step(4, 2, [6, 10])]
+    expected = batches(loader(dataset, steps))
+    made = loader(dataset, steps, num_workers=2, persistent_workers=True, multiprocessing_context=start)
+    found = batches(made)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.equal(ours['lq'], theirs['lq']) and torch.equal(ours['gt'], theirs['gt'])
+        assert ours['opened'].tolist() == theirs['opened'].tolist() == [1, 1]
+    assert len(dataset) == sum(len(batch['lq']) for batch in found)
+    processes = {process for batch in found for process in batch['process'].tolist()}
+    assert len(processes) == 2 and os.getpid() not in processes

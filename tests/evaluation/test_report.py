@@ -1,0 +1,301 @@
+"""What a test leaves behind: tables, the worst pictures, the protocol."""
+
+import csv
+import json
+import logging
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+from basicsr.utils import get_root_logger
+from torch.utils.data import DataLoader, Dataset
+
+import deeprftv2_plugin
+from deeprftv2_plugin import cli
+from deeprftv2_plugin.data import PairedDeblurDataset
+from deeprftv2_plugin.evaluation import protocol
+from deeprftv2_plugin.evaluation import worst_images as worst
+from deeprftv2_plugin.evaluation.report import LOGGED, lines, sequences_of, table
+from deeprftv2_plugin.evaluation.validation import Scored
+from deeprftv2_plugin.evaluation.worst_images import Worst
+from deeprftv2_plugin.utils.errors import UserError
+from tests.data.archives import unpack
+from tests.models.toys import make_model, options
+
+METRICS = {'psnr': {'type': 'psnr', 'better': 'higher'}, 'mae': {'type': 'mae', 'better': 'lower'}}
+
+
+class Frames(Dataset):
+    """Frames of noise, each with more of it than the one before."""
+
+    def __init__(self, names, with_gt=True, size=16):
+        self.opt, self.names, self.with_gt, self.size = {'name': 'frames'}, names, with_gt, size
+
+    def __len__(self):
+        return len(self.names)
+
+    def __getitem__(self, index):
+        generator = torch.Generator().manual_seed(index)
+        gt = torch.rand(3, self.size, self.size, generator=generator)
+        lq = gt + 0.01 * (1 + index) * torch.randn(gt.shape, generator=generator)
+        return {'lq': lq, 'lq_path': self.names[index], **({'gt': gt} if self.with_gt else {})}
+
+
+@pytest.fixture
+def log(caplog, monkeypatch):
+    """What BasicSR's logger says."""
+    monkeypatch.setattr(get_root_logger(), 'propagate', True)
+    caplog.set_level(logging.INFO, 'basicsr')
+    return caplog
+
+
+def model_of_a_test(folder, metrics=METRICS, **val):
+    opt = options('TwoScales')
+    opt['path'].update(results_root=str(folder / 'results'), visualization=str(folder / 'results/visualization'))
+    del opt['train']
+    opt.update(is_train=False, val={'metrics': metrics, 'pbar': False, **val})
+    return make_model(opt=opt)
+
+
+def run(folder, dataset, metrics=METRICS, **val):
+    """Test on a data set; gives the folder of the reports."""
+    model_of_a_test(folder, metrics, **val).validation(DataLoader(dataset), 'test', None, val.get('save_img', False))
+    return folder / 'results'
+
+
+def read(results, name='frames'):
+    with open(results / f'{name}.csv', newline='') as file:
+        return list(csv.DictReader(file)), json.loads((results / f'{name}.json').read_text())
+
+
+NAMES = ['A_0001', 'A_0002', 'B_0001', 'B_0002', 'B_0003']
+
+
+def test_table_files_and_log_agree(tmp_path, log):
+    results = run(tmp_path, Frames(NAMES))
+    rows, summary = read(results)
+    assert [(row['name'], row['sequence']) for row in rows] == [(name, name[0]) for name in NAMES]
+    psnr = [float(row['psnr']) for row in rows]
+    assert (summary['dataset'], summary['pictures']) == ('frames', 5)
+    assert summary['overall']['psnr'] == pytest.approx(np.mean(psnr))
+    assert {name: part['pictures'] for name, part in summary['sequences'].items()} == {'A': 2, 'B': 3}
+    assert summary['sequences']['B']['psnr'] == pytest.approx(np.mean(psnr[2:]))
+    assert {'deeprftv2_plugin', 'basicsr', 'torch', 'python'} <= summary['versions'].keys()
+    text = log.records[-1].getMessage()
+    table_of_three = text.splitlines()[1:5]
+    assert [line.split()[:2] for line in table_of_three] == [
+        ['sequence', 'pictures'], ['A', '2'], ['B', '3'], ['overall', '5'],
+    ]  # fmt: skip
+    assert f'{np.mean(psnr):.4f}' in table_of_three[-1]
+    assert protocol.in_words(summary['protocol']) in text
+
+
+def test_many_sequences_are_in_the_files_only(tmp_path, log):
+    names = [f'{sequence:03d}_{frame}' for sequence in range(LOGGED + 1) for frame in range(2)]
+    _, summary = read(run(tmp_path, Frames(names, size=8)))
+    assert len(summary['sequences']) == LOGGED + 1
+    text = log.records[-1].getMessage()
+    assert '\n000 ' not in text and '\noverall ' in text and f'{LOGGED + 1} sequences are in frames.json' in text
+
+
+@pytest.mark.parametrize('first', METRICS)
+def test_the_worst_are_kept_as_pictures(tmp_path, first):
+    names = [f'{number:02d}' for number in range(12)]
+    results = run(tmp_path, Frames(names), {name: METRICS[name] for name in sorted(METRICS, key=lambda n: n != first)})
+    rows, summary = read(results)
+    expected = sorted(rows, key=lambda row: float(row[first]) * (1 if first == 'psnr' else -1))[: worst.COUNT]
+    assert [each['name'] for each in summary['worst']] == [row['name'] for row in expected]
+    assert sorted(path.name for path in (results / 'worst/frames').iterdir()) == [
+        f'{rank:02d}_{float(row[first]):.4f}_{row["name"]}.png' for rank, row in enumerate(expected, 1)
+    ]
+    picture = cv2.imread(str(next((results / 'worst/frames').glob('01_*'))), cv2.IMREAD_UNCHANGED)
+    assert picture.shape == (16, 3 * 16, 3)
+    sharp = Frames(names)[int(expected[0]['name'])]['gt']
+    np.testing.assert_array_equal(picture[:, 32:, ::-1], np.rint(sharp.permute(1, 2, 0).numpy() * 255))
+
+
+@pytest.mark.parametrize('processes', [1, 2, 5])
+@pytest.mark.parametrize('better', ['higher', 'lower'])
+def test_processes_together_keep_the_worst_of_all(tmp_path, processes, better):
+    """Among them one that is no number, and equal ones, of which the first counts as worse."""
+    values = [*np.random.default_rng(0).integers(0, 20, 50).astype(float), math.nan, math.inf]
+    found = [Scored(f'a/{index}', 8, {'psnr': value}) for index, value in enumerate(values)]
+    for rank in range(processes):
+        share = Worst('psnr', better, count=4)
+        for index in range(rank, len(found), processes):
+            share.consider(index, found[index], [np.full((2, 2, 3), index, np.uint8)])
+        share.write(tmp_path / 'worst', found)
+    goodness = np.array(values) * (1 if better == 'higher' else -1)
+    order = np.argsort(np.nan_to_num(goodness, nan=-np.inf, posinf=np.inf, neginf=-np.inf), kind='stable')
+    expected = {f'{rank:02d}_{values[index]:.4f}_a_{index}.png': index for rank, index in enumerate(order[:4], 1)}
+    pictures = {path.name: cv2.imread(str(path))[0, 0, 0] for path in (tmp_path / 'worst').iterdir()}
+    assert pictures == expected
+
+
+def test_no_more_pictures_are_held_than_wanted():
+    kept = Worst('psnr', count=3)
+    for index in range(20):
+        kept.consider(index, Scored(str(index), 8, {'psnr': -index}), [np.zeros((2, 2, 3), np.uint8)])
+        assert len(kept._held) == min(index + 1, 3)
+
+
+def test_pictures_without_ground_truth_are_restored_and_listed(tmp_path, log):
+    results = run(tmp_path, Frames(NAMES, with_gt=False))
+    assert len(list((results / 'visualization/frames').glob('*.png'))) == len(NAMES)
+    assert 'frames has no ground truth, so no psnr, mae.' in log.text
+    assert 'frames: 5 pictures restored\nNo scores.\nProtocol: ' in log.text
+    rows, summary = read(results)
+    assert rows[0] == {'name': 'A_0001', 'sequence': 'A'}
+    assert (summary['overall'], summary['worst'], summary['protocol']['metrics']) == ({}, [], {})
+    assert not (results / 'worst').exists()
+
+
+def test_sixteen_bits_are_scored_and_saved_in_sixteen_bits(tmp_path):
+    root = unpack('dd_dp_dataset_canon', tmp_path / 'DPDD', (16, 16, 3))
+    dataset = PairedDeblurDataset({'name': 'frames', 'phase': 'test', 'dataroot': str(root)})
+    foreign = {'old': {'type': 'calculate_psnr', 'crop_border': 0}}
+    results = run(tmp_path, dataset, {**METRICS, **foreign}, save_img=True)
+    saved = sorted((results / 'visualization').rglob('*.png'))
+    assert len(saved) == len(dataset)
+    restored = [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in saved]
+    assert all(picture.dtype == np.uint16 for picture in restored)
+    rows, summary = read(results)
+    for row, pair, picture in zip(rows, dataset.pairs, restored, strict=True):
+        difference = picture[..., ::-1].astype(float) - pair.gt.read()
+        assert float(row['mae']) == pytest.approx(np.abs(difference).mean() / 65535)
+    assert summary['protocol']['rounding'] == 'clamped to [0, 1] and rounded to 16 bit (8 bit for old)'
+
+
+def test_a_metric_that_fails_names_its_picture(tmp_path):
+    with pytest.raises(UserError, match='A_0001 of frames: SSIM needs at least'):
+        run(tmp_path, Frames(NAMES, size=8), {'ssim': {'type': 'ssim'}})
+
+
+def test_numbers_that_are_not_finite_are_null(tmp_path):
+    class Perfect(Frames):
+        def __getitem__(self, index):
+            sample = super().__getitem__(index)
+            return {**sample, 'lq': sample['gt']}
+
+    model = model_of_a_test(tmp_path)
+    torch.nn.init.zeros_(model.net_g.second.weight), torch.nn.init.zeros_(model.net_g.second.bias)
+    model.validation(DataLoader(Perfect(NAMES)), 'test', None)
+    rows, summary = read(tmp_path / 'results')
+    assert rows[0]['psnr'] == 'inf' and summary['overall'] == {'psnr': None, 'mae': 0}
+
+
+def test_a_report_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / 'results').write_text('no folder')
+    with pytest.raises(UserError, match='the report .*results.* could not be written: .*Make room'):
+        run(tmp_path, Frames(NAMES))
+
+
+@pytest.mark.parametrize(
+    ('names', 'sequences'),
+    [
+        (['GOPR0384_11_00_000047', 'GOPR0384_11_00_000048'], ['GOPR0384_11_00'] * 2),
+        (['GOPR0384_11_00-000047', 'GOPR0384_11_00-000048'], ['GOPR0384_11_00'] * 2),
+        (['000_00000009', '000_00000019', '001_00000009'], ['000', '000', '001']),
+        (['RealBlur-J_scene050_1', 'RealBlur-J_scene050_2'], ['RealBlur-J_scene050'] * 2),
+        (['test-close-ups_100fromGOPR1087', 'test-close-ups_2fromGOPR1087'], ['test-close-ups'] * 2),
+        (['s_1/a_1', 's_1/a_2', 's_2/a_1'], ['s_1', 's_1', 's_2']),
+        (['1P0A0917', '1P0A0918'], ['', '']),
+        (['motorcycle_left', 'coffee_cup', 'astronaut'], ['', '', '']),
+    ],
+)
+def test_sequences_are_told_by_the_names(names, sequences):
+    assert sequences_of(names) == sequences
+
+
+def test_columns_are_aligned():
+    first, *others = table({'GOPR0384_11_00': {'pictures': 100, 'psnr': 31.5}, 'all': {'pictures': 1111, 'psnr': 9.25}})
+    assert first == 'sequence        pictures     psnr'
+    assert others == ['GOPR0384_11_00       100  31.5000', 'all                 1111   9.2500']
+
+
+def test_metrics_are_listed_in_all_their_digits():
+    third = 1 / 3
+    text = lines([Scored('a, b', 8, {'psnr': third})], ['a'])
+    assert text == f'name,sequence,psnr\n"a, b",a,{third!r}\n'
+    assert lines([], []) == 'name,sequence\n'
+
+
+@pytest.mark.parametrize(
+    ('val', 'words'),
+    [
+        ({}, 'whole pictures, no tiles, no padding, no ensemble'),
+        ({'tile': 512, 'overlap': 128}, 'whole pictures in tiles of 512x512 with overlap 128, no padding, no ensemble'),
+        ({'tile': [256, 512]}, 'whole pictures in tiles of 256x512 with overlap 48, no padding, no ensemble'),
+        (
+            {'pad': [776, 680], 'ensemble': True},
+            'whole pictures, no tiles, padded with zeros to at least 776 rows of 680 pixels, '
+            'mean over the eight flips and quarter turns',
+        ),
+    ],
+)
+def test_protocol_says_how_pictures_are_restored(val, words):
+    followed = protocol.describe({'val': val}, [], {8})
+    assert followed == {
+        'metrics': {},
+        'restoration': words,
+        'rounding': 'clamped to [0, 1] and rounded to 8 bit',
+    }
+
+
+def test_protocol_defines_each_metric():
+    metrics = {
+        'psnr': {'type': 'aligned_psnr', 'better': 'higher'},
+        'luma': {'type': 'psnr', 'better': 'higher', 'test_y_channel': True},
+    }
+    followed = protocol.describe({'val': {'metrics': metrics}}, metrics, {8, 16})
+    assert followed['metrics']['psnr'].startswith('PSNR in dB after alignment')
+    assert followed['metrics']['luma'].endswith(', test_y_channel: True')
+    assert followed['alignment'] == 'aligned first: psnr'
+    assert followed['rounding'].endswith('8 and 16 bit')
+    words = protocol.in_words(followed)
+    assert words.startswith('psnr: PSNR in dB after alignment') and words.endswith(
+        '; '.join(list(followed.values())[1:])
+    )
+    plain = protocol.describe({'val': {'metrics': METRICS}}, METRICS, {8})
+    assert plain['alignment'] == 'results are not aligned'
+
+
+def test_two_processes_leave_the_same_reports_as_one(tmp_path, monkeypatch):
+    random = np.random.default_rng(0)
+    for number in range(13):
+        picture = random.integers(0, 256, (16, 20, 3), np.uint8)
+        for part in ('blur', 'sharp'):
+            (tmp_path / part / f's{number % 3}').mkdir(parents=True, exist_ok=True)
+            path = tmp_path / part / f's{number % 3}/{number:03d}.png'
+            cv2.imwrite(str(path), cv2.blur(picture, (1 + number % 4, 1)) if part == 'blur' else picture)
+    opt = options('TwoScales')
+    for key in ('dist', 'rank', 'world_size', 'is_train', 'train', 'logger'):
+        del opt[key]
+    pictures = {'type': 'PairedDeblurDataset', 'dataroot_lq': 'blur', 'dataroot_gt': 'sharp'}
+    opt.update(datasets={'test': {'name': 'frames', **pictures}}, custom_imports=['tests.models.toys'], path={})
+    opt.update(manual_seed=0, val={'save_img': False, 'suffix': None, 'pbar': False, 'metrics': METRICS})
+    monkeypatch.chdir(tmp_path)
+    for name in ('one', 'two'):
+        (tmp_path / f'{name}.yml').write_text(yaml.safe_dump({**opt, 'name': name}))
+    assert cli.main(['test', '-opt', 'one.yml']) == 0
+    package = str(Path(deeprftv2_plugin.__file__).parents[1])
+    result = subprocess.run(
+        [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', '-m', 'deeprftv2_plugin',
+         'test', '-opt', 'two.yml'],
+        env={**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '', 'PYTHONPATH': package},
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    one, two = (
+        {path.relative_to(tmp_path / 'results' / name): path.read_bytes()
+         for path in (tmp_path / 'results' / name).rglob('*') if path.suffix in ('.csv', '.json', '.png')}
+        for name in ('one', 'two')
+    )  # fmt: skip
+    assert len(one) == 2 + worst.COUNT and one == two

@@ -1,0 +1,16 @@
+"""What the tests want to know of findings."""
+
+from deeprftv2_plugin.preflight.findings import Finding, Mark
+
+
+def texts(findings, mark: Mark) -> list[str]:
+    """The texts of the findings with a mark."""
+    return [finding.text for finding in findings if finding.mark is mark]
+
+
+def errors(findings: list[Finding]) -> list[str]:
+    return texts(findings, Mark.ERROR)
+
+
+def warnings(findings: list[Finding]) -> list[str]:
+    return texts(findings, Mark.WARNING)
