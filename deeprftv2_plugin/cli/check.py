@@ -63,7 +63,7 @@ def findings(args):
     except UserError as fault:
         yield 'options', error(str(fault))
         return
-    bases = options.files.parse_file(args.opt).get(options.files.BASE) or []
+    bases = options.reading.parse_file(args.opt).get(options.reading.BASE) or []
     text = f'{os.path.basename(args.opt)}, a {"training" if is_train else "test"} of {opt["model_type"]}'
     if bases:
         text += f', on {", ".join([bases] if isinstance(bases, str) else bases)}'
