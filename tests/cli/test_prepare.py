@@ -33,7 +33,7 @@ def test_what_is_broken_is_printed_with_status_one(gopro, capsys):
     open(broken, 'w').close()
     assert cli.main(['prepare', gopro, '--verify']) == 1
     said = capsys.readouterr()
-    assert f'the picture {broken} is damaged: the file is empty' in said.out
+    assert f'the image {broken} is damaged: the file is empty' in said.out
     assert f'error: 1 of 6 pairs in {gopro} are broken' in said.err
 
 

@@ -14,7 +14,7 @@ from deeprftv2_plugin.data.preparation.journal import Entry, Journal
 from deeprftv2_plugin.data.preparation.pieces import Crops, cut
 from deeprftv2_plugin.data.preparation.stores import SIDES, FolderPair, LmdbPair
 from deeprftv2_plugin.data.preparation.workers import Workers
-from deeprftv2_plugin.data.storage.lmdb_writer import require_key
+from deeprftv2_plugin.data.storage.lmdb_writer import check_key
 from deeprftv2_plugin.utils.atomic_io import sync_folder
 from deeprftv2_plugin.utils.errors import UserError
 
@@ -103,7 +103,7 @@ def _check(layout: Layout, dest: Path, pairs: dict[str, list[Pair]], crops: Crop
         raise UserError(f'only training splits are cropped, and {", ".join(pairs)} is none: leave the crop out')
     for pair in (pair for content in pairs.values() for pair in content):
         try:
-            require_key(f'{pair.name}_s001')
+            check_key(f'{pair.name}_s001')
         except UserError as error:
             raise UserError(f'{pair.lq} would be stored as {pair.name}, but {error}: rename it') from error
 

@@ -11,7 +11,7 @@ from deeprftv2_plugin.data.layouts.pairs import Pair, find_pairs
 from deeprftv2_plugin.data.preparation.archive import JOURNAL
 from deeprftv2_plugin.data.preparation.stores import SIDES, FolderPair, LmdbPair
 from deeprftv2_plugin.data.preparation.workers import Workers
-from deeprftv2_plugin.data.storage.lmdb_reader import is_lmdb, read_shapes, require_whole
+from deeprftv2_plugin.data.storage.lmdb_reader import check_complete, is_lmdb, read_shapes
 from deeprftv2_plugin.utils.errors import UserError
 
 
@@ -103,7 +103,7 @@ def _prepared(root, say):
 
 def _with_shapes(pairs, roots):
     for database in roots:
-        require_whole(database)
+        check_complete(database)
     lq, gt = map(read_shapes, roots)
     return [Check(pair, (lq[pair.name], gt[pair.name])) for pair in pairs]
 

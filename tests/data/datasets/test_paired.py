@@ -132,7 +132,7 @@ def test_truncated_picture_is_named_by_a_worker_too(options, write_image, tmp_pa
     path.write_bytes(path.read_bytes()[:-20])
     dataset = PairedDeblurDataset(options('val', gt='lq'))
     for workers in (0, 1):
-        with pytest.raises(UserError, match=r'the picture .*lq/1\.png is damaged: the PNG ends after'):
+        with pytest.raises(UserError, match=r'the image .*lq/1\.png is damaged: the PNG ends after'):
             next(iter(DataLoader(dataset, num_workers=workers)))
 
 

@@ -252,7 +252,7 @@ def test_wrong_requests_get_a_sentence(gopro, tmp_path, dest, settings, message)
 def test_names_that_basicsr_cannot_read_are_told_before_anything_is_done(prepare, write_image, tmp_path):
     for kind in ('blur', 'sharp'):
         write_image(f'mine/{kind}/straße.png')
-    with pytest.raises(UserError, match=r'blur/straße\.png would be stored as straße, but a key needs .*: rename it'):
+    with pytest.raises(UserError, match=r'blur/straße\.png would be stored as straße, but a key is .*: rename it'):
         prepare(tmp_path / 'mine')
 
 
@@ -269,7 +269,7 @@ def test_a_full_disk_is_told_and_with_room_again_it_goes_on(gopro, prepare, tmp_
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     try:
-        with pytest.raises(UserError, match=r'(cannot write into|could not be finished).* What was done is kept'):
+        with pytest.raises(UserError, match=r'(cannot write to|could not be finished).* What was done is kept'):
             prepare(gopro, crops=Crops(16, 12), folders=folders)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

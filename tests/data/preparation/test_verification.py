@@ -50,7 +50,7 @@ def test_every_broken_pair_of_an_archive_is_named(gopro):
     cv2.imwrite(str(gopro / 'test/GOPR0384_11_00/sharp/000048.png'), np.zeros((24, 40, 3), np.uint16))
     faults, end = report(gopro)
     assert end == f'4 of 6 pairs in {gopro} are broken' and len(faults) == 4
-    assert faults[0].startswith('GOPR0372_07_00_000047: the picture') and f'{FRAME} is damaged' in faults[0]
+    assert faults[0].startswith('GOPR0372_07_00_000047: the image') and f'{FRAME} is damaged' in faults[0]
     assert 'GOPR0372_07_00_000048: ' in faults[1] and 'the file is empty' in faults[1]
     assert faults[2].endswith('000047: the blurry picture has 40x24 pixels, the sharp one 40x20')
     assert faults[3].endswith('000048: the blurry picture holds uint8, the sharp one uint16')
