@@ -4,8 +4,8 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from deeprftv2_plugin.data.datasets.augmentation import Turn, crop_size, pad_to, random_window
-from deeprftv2_plugin.data.layouts.known import recognise
-from deeprftv2_plugin.data.layouts.pairs import Pair, find_pairs, require_equal_size
+from deeprftv2_plugin.data.layouts.known import recognize
+from deeprftv2_plugin.data.layouts.pairs import Pair, check_equal_size, find_pairs
 from deeprftv2_plugin.data.storage.images import to_tensor
 from deeprftv2_plugin.utils.errors import UserError
 
@@ -13,7 +13,7 @@ from deeprftv2_plugin.utils.errors import UserError
 class PairedDeblurDataset(Dataset):
     """Blurry and sharp pictures of a data set as it was unpacked, or from LMDBs, folders, patterns or a list.
 
-    A data set is named as a whole, by `dataroot`, where `layouts.recognise` knows its layout; otherwise its two
+    A data set is named as a whole, by `dataroot`, where `layouts.recognize` knows its layout; otherwise its two
     sides are, by `dataroot_lq` and `dataroot_gt`, and `find_pairs` says how they pair.
 
     In training a sample is one random crop of both pictures, padded with zeros at the bottom and on the right
@@ -59,7 +59,7 @@ class PairedDeblurDataset(Dataset):
                     f'{place}: dataroot names a whole data set, dataroot_lq, dataroot_gt and meta_info_file name the '
                     'sides of one: give either the first or the others'
                 )
-            layout = recognise(root)
+            layout = recognize(root)
             return layout.pairs(split or layout.default_split(self.opt['phase']))
         if split:
             raise UserError(f'{place}: split is {split!r}, a part of what dataroot names, but dataroot is missing')
@@ -80,7 +80,7 @@ class PairedDeblurDataset(Dataset):
         images = {'lq': pair.lq.read()}
         if pair.gt:
             images['gt'] = pair.gt.read()
-            require_equal_size(pair, **images)
+            check_equal_size(pair, **images)
         if self.training:
             size = crop_size(self.opt.get('gt_size'))
             window = random_window(images['lq'].shape, size)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from deeprftv2_plugin.data.layouts.known import recognise
+from deeprftv2_plugin.data.layouts.known import recognize
 from deeprftv2_plugin.data.layouts.pairs import Pair, find_pairs
 from deeprftv2_plugin.data.preparation.archive import JOURNAL
 from deeprftv2_plugin.data.preparation.stores import SIDES, FolderPair, LmdbPair
@@ -23,7 +23,7 @@ class Check(NamedTuple):
 
 
 def verify(root: str | Path, progress: bool = True, say: Callable[[str], None] = lambda text: None) -> int:
-    """Decodes every pair below a folder, prepared or laid out as `layouts.recognise` knows it.
+    """Decodes every pair below a folder, prepared or laid out as `layouts.recognize` knows it.
 
     The pictures of a pair must be undamaged, of one size and depth, and in a database of the size that its
     meta_info.txt says.
@@ -110,10 +110,10 @@ def _with_shapes(pairs, roots):
 
 def _raw(root, say):
     """The pairs of all splits of a data set as it was downloaded; those of several splits once."""
-    layout = recognise(root)
+    layout = recognize(root)
     found = {}
     for split in layout.splits:
         pairs = layout.pairs(split)
-        say(f'{layout.root} is laid out like {layout.name}: {split} {len(pairs)} pairs')
+        say(f'{layout.root} is recognized as {layout.layout}: {split} {len(pairs)} pairs')
         found |= {(pair.lq, pair.gt): pair for pair in pairs if (pair.lq, pair.gt) not in found}
     return [Check(pair) for pair in found.values()]

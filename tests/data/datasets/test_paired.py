@@ -78,7 +78,7 @@ def test_data_set_as_it_was_unpacked(tmp_path):
     assert test[1]['lq_path'] == 'GOPR0384_11_00_000048'
     assert test[1]['gt_path'] == f'{root}/GOPRO_Large/test/GOPR0384_11_00/sharp/000048.png'
     assert len(PairedDeblurDataset({**opt, 'phase': 'val', 'split': 'train'})) == 4
-    with pytest.raises(UserError, match="GoPro, has no split 'val': it has train, test"):
+    with pytest.raises(UserError, match="GoPro, has no split 'val'. It has train, test"):
         PairedDeblurDataset({**opt, 'phase': 'val'})
 
 

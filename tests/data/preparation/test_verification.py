@@ -79,7 +79,7 @@ def test_a_database_that_was_copied_in_part_is_no_crash(database):
     data = (database / 'data.mdb').read_bytes()
     (database / 'data.mdb').write_bytes(data[: len(data) // 2])
     faults, end = report(database.parent)
-    assert not faults and 'data.mdb has ' in end and 'it was copied in part' in end
+    assert not faults and 'data.mdb has ' in end and 'the copy is incomplete' in end
 
 
 def test_half_a_pair_of_databases_is_told(database):
@@ -98,4 +98,4 @@ def test_what_is_not_finished_is_told(gopro, tmp_path):
 
 def test_folders_that_are_none(tmp_path):
     assert 'gone does not exist' in report(tmp_path / 'gone')[1]
-    assert 'is laid out like no data set' in report(tmp_path)[1]
+    assert 'has no known dataset layout' in report(tmp_path)[1]
