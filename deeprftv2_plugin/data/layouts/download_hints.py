@@ -104,7 +104,7 @@ def describe_missing(roots: dict[str, str]) -> str:
     key = next(iter(roots)).replace('.', ':')
     lines += [
         '',
-        f'If the data is elsewhere, change the path in the option file or pass --force_yml {key}=/path/to/data',
+        f'If the data is elsewhere, edit the option file or pass --force_yml {key}=/path/to/data',
     ]
     if not any('skimage' in hint.keywords for hint in found):
         lines.append('To try the package without a download, run: bash scripts/quickstart.sh')
