@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import Dataset
 
 from deeprftv2_plugin.data.blur.camera import blur_window
-from deeprftv2_plugin.data.blur.kernels import Mixture, number_range, resize_frame
+from deeprftv2_plugin.data.blur.kernels import BlurMixture, center_pad_or_crop, number_range
 from deeprftv2_plugin.data.datasets.augmentation import Turn, crop_size, pad_to, random_window
 from deeprftv2_plugin.data.layouts.pairs import find_images
 from deeprftv2_plugin.data.storage.images import StoredImage, to_tensor
@@ -37,9 +37,9 @@ class SyntheticBlurDataset(Dataset):
                 when absent.
             seed: Decides crops, blurs and noise; 0 when absent.
             blurs: Kinds of blur to draw from, each with a type, its arguments and a weight: `CameraShake`,
-                `Defocus`, `Gaussian`, `KernelFiles`; see `kernels.Mixture`. [{type: CameraShake}] when absent.
+                `Defocus`, `Gaussian`, `KernelFiles`; see `kernels.BlurMixture`. [{type: CameraShake}] when absent.
             saturation: Least and greatest intensity of lights that the photograph shows as white; see
-                `blur.over_expose`. When absent, white is 1.
+                `blur.overexpose`. When absent, white is 1.
             shot_noise: Variance of the photon noise at full intensity; 1e-4 when absent.
             read_noise: Standard deviation of the read noise in linear light; 5e-4 when absent.
             use_flip, use_rot: As in `PairedDeblurDataset`.
@@ -57,7 +57,7 @@ class SyntheticBlurDataset(Dataset):
         self.use_flip, self.use_rot = opt.get('use_flip', True), opt.get('use_rot', True)
         self.samples_per_image = opt.get('samples_per_image', 100 if self.training else 1)
         self.seed = opt.get('seed', 0)
-        self.blurs = Mixture(opt.get('blurs', [{'type': 'CameraShake'}]))
+        self.blurs = BlurMixture(opt.get('blurs', [{'type': 'CameraShake'}]))
         self.saturation = number_range('saturation', opt.get('saturation', [1, 1]), least=1)
         self.noise = {'shot': opt.get('shot_noise', 1e-4), 'read': opt.get('read_noise', 5e-4)}
         for kind, amount in self.noise.items():
@@ -94,7 +94,7 @@ class SyntheticBlurDataset(Dataset):
         return {
             'lq': to_tensor(blurry),
             'gt': to_tensor(sharp),
-            'kernel': torch.from_numpy(resize_frame(middle, self.blurs.side))[None],
+            'kernel': torch.from_numpy(center_pad_or_crop(middle, self.blurs.side))[None],
             'lq_path': f'{stem}_{repeat:03d}{suffix}',
             'gt_path': str(stored),
         }
