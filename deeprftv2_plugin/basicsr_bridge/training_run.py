@@ -145,10 +145,10 @@ class Run:
         """Take up the plan where the state has left it, and say what is not as it was."""
         done, stream = self.state['iter'], self.state.get('stream')
         if stream is None:
-            self.plan.go_on_from(done, self.plan.samples_until(done))
+            self.plan.resume_after(done, self.plan.samples_until(done))
             logger.warning('The state does not tell which samples were used: counted as if nothing had changed.')
         else:
-            self.plan.go_on_from(done, stream['samples'])
+            self.plan.resume_after(done, stream['samples'])
             for key, value in self.conditions(done).items():
                 if stream[key] != value:
                     logger.warning(f'Resumed with another {key}: {value}, it was {stream[key]}.')
