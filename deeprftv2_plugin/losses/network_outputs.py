@@ -1,4 +1,4 @@
-"""The multi-scale loss as an option file writes it."""
+"""The multi-scale loss for option files."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,9 +10,9 @@ from deeprftv2_plugin import losses as _losses
 
 
 class MultiScaleLoss(_losses.MultiScaleLoss):
-    """:class:`deeprftv2_plugin.losses.MultiScaleLoss` whose losses may be given as options.
+    """A :class:`deeprftv2_plugin.losses.MultiScaleLoss` that builds its losses from options.
 
-    With it BasicSR's plain ``SRModel``, which knows one pixel loss, trains a network of two scales::
+    It allows BasicSR's ``SRModel``, which has a single pixel loss, to train networks with two scales::
 
         pixel_opt:
           type: MultiScaleLoss
@@ -20,7 +20,7 @@ class MultiScaleLoss(_losses.MultiScaleLoss):
 
     Args:
         losses: Option dicts of registered losses (``type`` and the arguments), or modules.
-        scale_weights: The weights of the full and of the half scale.
+        scale_weights: The weights of the full and the half scale.
     """
 
     def __init__(self, losses: Sequence[Mapping[str, Any] | nn.Module], scale_weights: Sequence[float] = (1.0, 1.0)):
