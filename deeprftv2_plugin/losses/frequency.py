@@ -39,7 +39,8 @@ class FourierLoss(_SpectralLoss):
 
     .. math:: L = w \; \operatorname{mean}_{n,c,u,v} \left| \mathcal F(\hat x) - \mathcal F(x) \right|
 
-    :math:`\mathcal F` is the unnormalized half spectrum (``torch.fft.rfft2``), so conjugate frequencies count once. The loss of a list of outputs is their mean.
+    :math:`\mathcal F` is the unnormalized half spectrum (``torch.fft.rfft2``), so conjugate frequencies count once. The
+    loss of a list of outputs is their mean.
 
     Args:
         loss_weight: The factor :math:`w`. The training recipe of the network uses 0.01 with an L1 loss of weight 1.
