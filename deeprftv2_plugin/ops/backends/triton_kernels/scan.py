@@ -34,7 +34,7 @@ def scan_entries_shape(batch: int, length: int, channels: int, states: int) -> t
     """Return the shape of what `selective_scan` keeps of the states for the backward pass."""
     if states > MOST_STATES:
         return pytorch.scan_entries_shape(batch, length, channels, states)
-    return batch, triton.cdiv(length, CHUNK), states, channels
+    return batch, -(-length // CHUNK), states, channels
 
 
 def selective_scan(
