@@ -99,7 +99,7 @@ def test_kernels_of_windows_that_are_odd():
         ({'in_channels': 4}, 'in_channels is 4'),
         ({'kernel_depths': [1, 1]}, 'four levels'),
         ({'kernel_window': 16, 'kernel_overlap': 16}, 'not smaller than the tile'),
-        ({'train_size': 4}, 'nothing is left'),
+        ({'train_size': 4}, 'vanishes at the coarsest level'),
         ({'width': (1, 2, 3)}, 'width is'),
         ({'full_encoder': [['NAFF', 1], ['NAF', 1], ['NAF', 1]]}, 'Did you mean NAF'),
         ({'full_encoder': [['NAF', 1], ['NAF', 1]]}, 'full_encoder takes three pairs'),
