@@ -1,8 +1,8 @@
 """Operators for compilers: registration with `torch.library`.
 
 An operator `deeprftv2::NAME` has a schema, one kernel that runs the backend chosen by `backends.choose`, a fake
-implementation with the shapes for compilers, autograd, and a FLOP formula for `torch.utils.flop_counter`. The modules of
-this package register operators beside the functions that call them. `decompositions` maps every operator to plain
+implementation with the shapes for compilers, autograd, and a FLOP formula for `torch.utils.flop_counter`. The modules
+of this package register operators beside the functions that call them. `decompositions` maps every operator to plain
 PyTorch for export.
 """
 

@@ -71,7 +71,7 @@ def _reference(u, delta, A, B, C, D, delta_bias, keep):
 
 
 def _scan_chunks(decay, inputs):
-    """Return the states (batch, L, ...) of h[l] = decay[l] * h[l - 1] + inputs[l], computed by doubling inside chunks."""
+    """Return the states (batch, L, ...) of h[l] = decay[l] * h[l - 1] + inputs[l], by doubling inside chunks."""
     length = inputs.shape[1]
     if length == 1:
         return inputs
