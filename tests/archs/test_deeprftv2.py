@@ -122,3 +122,33 @@ def test_wrong_sizes(shape, message):
 def test_a_half_scale_image_of_another_size():
     with pytest.raises(ValueError, match='must be 8x8'):
         DeepRFTv2(**TINY)(torch.rand(1, 3, 16, 16), torch.rand(1, 3, 8, 12))
+
+
+EXACT = {torch.float64: 1e-12, torch.float32: 1e-6, torch.bfloat16: 2e-2}
+
+
+@pytest.mark.parametrize(
+    ('alpha', 'dtype'),
+    [(alpha, torch.float32) for alpha in (0.5, 0.01, 0.001, -0.001, 0.0)]
+    + [(alpha, dtype) for alpha in (0.001, 0.0) for dtype in (torch.float64, torch.bfloat16)],
+)
+def test_reversible_gradients_are_exact_at_every_alpha(alpha, dtype):
+    gradients = []
+    for reversible in (False, True):
+        torch.manual_seed(0)
+        net = DeepRFTv2('T', width=4, kernel_width=4, reversible=reversible)
+        with torch.no_grad():
+            for name, parameter in net.named_parameters():
+                if '.alphas.' in name:
+                    parameter.fill_(alpha)
+                elif not parameter.any():
+                    parameter.normal_(std=0.2)
+        x = torch.rand(1, 3, 16, 16)
+        if dtype == torch.float64:
+            net, x = net.double(), x.double()
+        with torch.autocast('cpu', torch.bfloat16, enabled=dtype == torch.bfloat16):
+            images = [image for scale in net(x) for image in scale]
+        loss = sum(image.square().sum() for image in images)
+        gradients.append(torch.autograd.grad(loss, list(net.parameters())))
+    for plain, recomputed in zip(*gradients, strict=True):
+        assert (recomputed - plain).norm() <= EXACT[dtype] * plain.norm()
