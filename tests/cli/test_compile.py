@@ -10,7 +10,7 @@ from deeprftv2_plugin import cli
 from tests.cli.runs import options, write
 
 BLOCKS = [['NAF', 1]] * 3
-NETWORK = {'type': 'DeepRFTv2', 'variant': 'T', 'width': 2, 'kernel_width': 2, 'stages': 1}
+NETWORK = {'type': 'DeepRFTv2', 'variant': 'T', 'width': 2, 'kernel_width': 2, 'stages': 1, 'reversible': False}
 NETWORK |= {f'{scale}_{part}': BLOCKS for scale in ('full', 'half') for part in ('encoder', 'decoder')}
 
 
@@ -20,7 +20,7 @@ def test_a_compiled_training_takes_the_steps_of_an_eager_one(folder):
     for compiled in (False, True):
         opt = options() | {'name': f'compiled_{compiled}', 'model_type': 'DeepRFTv2Model', 'network_g': NETWORK}
         opt['train'] |= {'compile': compiled, 'total_iter': 2}
-        opt['val']['val_freq'] = 100
+        del opt['val'], opt['datasets']['val']
         torch._dynamo.reset()
         torch._dynamo.utils.counters.clear()
         assert cli.main(['train', '-opt', write(folder, opt)]) == 0

@@ -53,7 +53,7 @@ def test_native_is_forced_where_it_computes(force):
     assert backends.choose('selective_scan', torch.ones(1)) is native.selective_scan
     assert backends.choose('selective_scan', torch.ones(1).double()) is pytorch.selective_scan
     assert backends.choose('selective_scan', torch.ones(1, device='meta')) is pytorch.selective_scan
-    assert not backends.fuses(torch.ones(1).double()) and backends.fuses(torch.ones(1))
+    assert backends.fuses(torch.ones(1)) and not backends.fuses(torch.ones(1), torch.ones(1).double())
     assert backends.choose('half_spectrum', torch.ones(1)) is pytorch.half_spectrum  # which native lacks
 
 

@@ -124,3 +124,12 @@ def test_a_branch_counts_what_its_parts_count(name):
     with FlopCounterMode(display=False) as whole, torch.no_grad():
         operator(name)(*flat(CALLS[name]))
     assert whole.get_total_flops() == parts.get_total_flops()
+
+
+@parameters(*BRANCHES)
+def test_a_normalization_in_another_type_is_converted(name):
+    """The native kernels must not read its memory as float32."""
+    arguments = [t.detach() if torch.is_tensor(t) else t for t in flat(CALLS[name])]
+    expected = getattr(ops, name)(*arguments)
+    arguments[2] = arguments[2].double()
+    torch.testing.assert_close(getattr(ops, name)(*arguments), expected, rtol=1e-4, atol=1e-5)

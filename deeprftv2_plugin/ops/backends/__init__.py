@@ -39,10 +39,10 @@ def choose(operator: str, x: Tensor) -> Callable:
     raise AssertionError(f'the backend pytorch lacks {operator}')
 
 
-def fuses(x: Tensor) -> bool:
-    """Return whether branches of blocks run as one operator on x: in float32 on a CPU with the native backend."""
-    device = x.device.type
-    return device == 'cpu' and x.dtype == torch.float32 and not torch.is_autocast_enabled(device) and _native()
+def fuses(*tensors: Tensor) -> bool:
+    """Return whether a branch of a block runs as one operator: in float32 on a CPU with the native backend."""
+    plain = all(t.device.type == 'cpu' and t.dtype == torch.float32 for t in tensors)
+    return plain and not torch.is_autocast_enabled('cpu') and _native()
 
 
 @torch.compiler.assume_constant_result
