@@ -18,6 +18,7 @@ def parts():
     from basicsr.utils import registry
 
     from deeprftv2_plugin.archs import DeepRFTv2
+    from deeprftv2_plugin.basicsr_bridge.losses import MultiScaleLoss
     from deeprftv2_plugin.data.datasets.mixed import MixedDataset
     from deeprftv2_plugin.data.datasets.paired import PairedDeblurDataset
     from deeprftv2_plugin.data.datasets.synthetic import SyntheticBlurDataset
@@ -33,7 +34,7 @@ def parts():
         ssim,
         ssim_3d,
     )
-    from deeprftv2_plugin.models import DeepRFTv2Model, MultiScaleLoss
+    from deeprftv2_plugin.models import DeepRFTv2Model
 
     return (
         (registry.ARCH_REGISTRY, (DeepRFTv2, FourierKernelEstimator)),
