@@ -12,8 +12,8 @@ import torch
 from basicsr import train
 from basicsr.data import build_dataloader, build_dataset
 from basicsr.data.prefetch_dataloader import PrefetchDataLoader
-from basicsr.models import build_model
 from basicsr.utils import MessageLogger, get_root_logger
+from basicsr.utils.registry import MODEL_REGISTRY
 from torch import distributed
 from torch.utils.data import DataLoader
 
@@ -186,16 +186,15 @@ class TrainingRun:
         return {'samples': self.plan.samples_until(iteration), **self.conditions(iteration)}
 
     def build_model(self, opt: dict) -> Any:
-        """Return BasicSR's model, with what it needs of the run."""
-        recorded = copy.deepcopy(opt)
-        model = build_model(opt)
-        model.recorded_options = recorded
-        model.plan, model.stream_at = self.plan, self.stream_at
-        model.save = functools.partial(save_or_go_on, model, model.save)
-        if isinstance(model, DeepRFTv2Model):
+        """Return an instance of the model's class, extended by `ModelInRun`."""
+        model_class = MODEL_REGISTRY.get(opt['model_type'])
+        extension = {'training_run': self, 'recorded_options': copy.deepcopy(opt)}
+        in_run = type(model_class.__name__, (ModelInRun, model_class), extension)
+        self.model = in_run(copy.deepcopy(opt))  # BasicSR's models remove entries from the options
+        get_root_logger().info(f'Model [{model_class.__name__}] is created.')
+        if issubclass(model_class, DeepRFTv2Model):
             self._stack.enter_context(signals.watched())
-        self.model = model
-        return model
+        return self.model
 
     def create_logger(self, opt: dict, start_iter: int, tb_logger: Any) -> 'RunLogger':
         """Return the logger. Before, complete the validation during which an earlier run was killed."""
@@ -221,6 +220,31 @@ class TrainingRun:
         writer = SummaryWriter(log_dir, purge_step=self.state['iter'] + 1 if self.state else None)
         self._stack.callback(writer.close)
         return writer
+
+
+class ModelInRun:
+    """What the class of a model gains in a run: states with the position in the data, and errors of saving as a log.
+
+    Attributes:
+        training_run: The run.
+        recorded_options: The options to store with the weights.
+    """
+
+    training_run: TrainingRun
+    recorded_options: dict
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of the run."""
+        return self.training_run.plan
+
+    def stream_at(self, iteration: int) -> dict:
+        """Return the position in the stream of samples after an iteration."""
+        return self.training_run.stream_at(iteration)
+
+    def save(self, epoch: int, current_iter: int) -> bool:
+        """Save weights and state. Return whether all files were written."""
+        return save_or_go_on(self, super().save, epoch, current_iter)
 
 
 class RunLogger(MessageLogger):
