@@ -238,7 +238,7 @@ def patch_prefetcher() -> None:
     """
     from basicsr.data import prefetch_dataloader
 
-    original = prefetch_dataloader.PrefetchGenerator
+    original: Any = prefetch_dataloader.PrefetchGenerator
     if not _loses_errors(original):
         return
 

@@ -37,11 +37,19 @@ class TrainingRun:
     Args:
         seeded: Whether the option file has a seed. If not, a resumed run uses the seed of the earlier run.
         notes: Warnings for the beginning of the log.
+
+    Attributes:
+        state: The state that the run resumes from; empty if it starts anew.
+        plan: Which samples are in which iteration.
+        model: BasicSR's model.
     """
+
+    plan: Plan
+    model: Any
 
     def __init__(self, seeded: bool = True, notes: Sequence[str] = ()):
         self.seeded, self.notes = seeded, list(notes)
-        self.state = self.plan = self.model = None
+        self.state: dict[str, Any] = {}
         self.val_loaders: list[DataLoader] = []
 
     @contextmanager
@@ -113,7 +121,7 @@ class TrainingRun:
         for text in stages.values():
             logger.info(text)
         del stages[1]
-        if self.state is not None:
+        if self.state:
             self.resume_plan(opt, logger)
         if settings.get('pin_memory') is None:  # in the options, because BasicSR requires it for prefetch_mode: cuda
             settings['pin_memory'] = opt['num_gpu'] != 0 and torch.cuda.is_available()
@@ -199,11 +207,12 @@ class TrainingRun:
     def create_logger(self, opt: dict, start_iter: int, tb_logger: Any) -> 'RunLogger':
         """Return the logger. Before, complete the validation during which an earlier run was killed."""
         val_opt = opt.get('val')
-        if self.state is not None and start_iter and val_opt and start_iter % val_opt['val_freq'] == 0:
+        if self.state and start_iter and val_opt and start_iter % val_opt['val_freq'] == 0:
             lines = (line for line in Journal(opt['path']['log']) if line['iter'] == start_iter)
             seen = from_first_process({line.pop('dataset'): line for line in lines if 'dataset' in line}, opt)
             for loader in self.val_loaders:
-                name = loader.dataset.opt['name']
+                dataset: Any = loader.dataset
+                name = dataset.opt['name']
                 if name in seen:
                     self.model.recall_results(name, start_iter, seen[name])
                 else:
@@ -244,7 +253,7 @@ class ModelInRun:
 
     def save(self, epoch: int, current_iter: int) -> bool:
         """Save weights and state. Return whether all files were written."""
-        return save_or_go_on(self, super().save, epoch, current_iter)
+        return save_or_go_on(self, super().save, epoch, current_iter)  # type: ignore[misc]  # of the model
 
 
 class RunLogger(MessageLogger):

@@ -4,6 +4,7 @@ import argparse
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
@@ -72,8 +73,8 @@ def make_parser() -> argparse.ArgumentParser:
 class Version(argparse.Action):
     """Print the versions that a bug report needs."""
 
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, nargs=0, **kwargs)
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None):
+        super().__init__(option_strings, dest, nargs=0, help=help)
 
     def __call__(self, parser: argparse.ArgumentParser, *args: Any, **kwargs: Any) -> None:
         import torch
