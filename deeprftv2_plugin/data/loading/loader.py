@@ -127,6 +127,10 @@ class TrainLoader:
         self.announcements, self.log = announcements or {}, log or logging.getLogger(__name__)
         self.damaged = set()
         Finalize(None, _kill_workers, exitpriority=1)
+        if settings.get('num_workers') and multiprocessing.get_start_method() == 'forkserver':
+            # Linux' default from Python 3.14 on. Its server dies of the signals that ask a training to leave, and takes
+            # the workers along; it also imports PyTorch anew in each of them.
+            settings.setdefault('multiprocessing_context', 'fork')
         drawn = DrawnDataset(dataset, seed, max_damaged, setup)
         self._loader = loader(
             dataset=drawn,
