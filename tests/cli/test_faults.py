@@ -84,7 +84,7 @@ def test_a_signal_saves_the_state_and_leaves(folder, number):
     assert 'Traceback' not in text
     more = int(state.stem) + 2
     status, text = train(folder, 'small.yml', f'train:total_iter={more}')
-    assert status == 0 and f'Goes on after iteration {state.stem}' in text, text
+    assert status == 0 and f'Resumed after iteration {state.stem}' in text, text
 
 
 def test_a_second_ctrl_c_leaves_at_once(folder):
@@ -105,7 +105,7 @@ def test_a_full_disk_costs_no_file_and_the_training_goes_on(folder, undisturbed)
     assert saved_at(folder, 3) == before
     assert not list((folder / 'experiments').rglob('*.partial'))
     status, text = train(folder, file)
-    assert status == 0 and 'Goes on after iteration 3 ' in text, text
+    assert status == 0 and 'Resumed after iteration 3 ' in text, text
     torch.testing.assert_close(weights(folder), undisturbed, rtol=0, atol=0)
 
 
@@ -124,8 +124,8 @@ def test_half_a_file_is_passed_over(folder, undisturbed, half):
     path = folder / half
     path.write_bytes(path.read_bytes()[:-400])
     status, text = train(folder, file)
-    assert status == 0 and path.name in text and 'An older state is taken' in text, text
-    assert 'Goes on after iteration 6 ' in text
+    assert status == 0 and path.name in text and 'An older state is used' in text, text
+    assert 'Resumed after iteration 6 ' in text
     torch.testing.assert_close(weights(folder), undisturbed, rtol=0, atol=0)
 
 
@@ -182,7 +182,7 @@ def test_a_finished_training_says_so(folder, capsys):
     assert 'All 12 iterations are done: nothing is left to train' in said(folder)
     torch.testing.assert_close(weights(folder), before, rtol=0, atol=0)
     assert cli.main(['train', '-opt', file, '--auto_resume', '--force_yml', 'train:total_iter=9']) == 1
-    assert 'has 12 iterations done, but train.total_iter is 9' in capsys.readouterr().err
+    assert 'is at iteration 12, but train.total_iter is 9' in capsys.readouterr().err
 
 
 def test_a_changed_epoch_trains_what_is_left(folder):
