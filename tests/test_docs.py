@@ -59,7 +59,7 @@ def blocks(page, language):
 def commands(page):
     """The command lines of a page, without the variables before them and what follows a comment sign."""
     for block in blocks(page, 'bash'):
-        for line in block.splitlines():
+        for line in block.replace('\\\n', ' ').splitlines():
             words = shlex.split(line, comments=True)
             while words and re.fullmatch(r'[A-Z_]+=.*', words[0]):
                 words.pop(0)
