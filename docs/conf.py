@@ -57,7 +57,7 @@ def write_api_pages(app):
         text = f'{title}\n{"=" * len(title)}\n\n.. automodule:: {name}\n'
         for each in package.__all__:
             if isinstance(table := getattr(package, each), Mapping):  # automodule leaves it out
-                text += f'\n.. py:data:: {name}.{each}\n\n   Keys: {", ".join(f"``{key}``" for key in table)}.\n'
+                text += f'\n.. py:data:: {each}\n\n   Keys: {", ".join(f"``{key}``" for key in table)}.\n'
         pages[f'{name}.rst'] = text
     for old in folder.glob('*.rst'):
         if old.name not in pages:
