@@ -81,7 +81,8 @@ def check_datasets(datasets, is_train):
         section.demand('name')
         if phase == 'train':
             section.demand('num_worker_per_gpu')
-        check_dataset(section, loader.of() | _pipelines().of('datasets', phase) | OBSOLETE)
+        own = {'max_damaged'} if phase == 'train' else set()  # read by the loader of this package
+        check_dataset(section, loader.of() | _pipelines().of('datasets', phase) | own | OBSOLETE)
 
 
 def check_dataset(section, further):
@@ -236,11 +237,9 @@ def _pipelines():
     from basicsr.utils.logger import MessageLogger, init_wandb_logger
     from basicsr.utils.options import parse_options
 
-    from deeprftv2_plugin.basicsr_bridge import training_run as run
     from deeprftv2_plugin.training import saving, stages
 
     return reads(
-        run.Run,
         stages.stages_of,
         stages.accumulation_of,
         saving.save_or_go_on,
