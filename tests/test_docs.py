@@ -45,7 +45,12 @@ def public_names():
     registration.register()  # patches BasicSR, which some packages import
     found = pkgutil.walk_packages(deeprftv2_plugin.__path__, 'deeprftv2_plugin.')
     packages = [deeprftv2_plugin, *(importlib.import_module(each.name) for each in found if each.ispkg)]
-    return [f'{package.__name__}.{name}' for package in packages for name in getattr(package, '__all__', ())]
+    return [
+        f'{package.__name__}.{name}'
+        for package in packages
+        for name in getattr(package, '__all__', ())
+        if name[0] != '_'
+    ]
 
 
 def blocks(page, language):
