@@ -78,6 +78,18 @@ class DeepRFTv2(nn.Module):
 
     References:
         DeepRFTv2: Kernel-level Learning for Image Deblurring, arXiv 2511.21132.
+
+    Example:
+        >>> import torch
+        >>> from deeprftv2_plugin.archs import DeepRFTv2
+        >>> net = DeepRFTv2('T')
+        >>> blurry = torch.rand(1, 3, 32, 48)
+        >>> outputs = net(blurry)  # training: P0, R0, P1, R1 at both scales
+        >>> len(outputs.full), outputs.half[-1].shape
+        (4, torch.Size([1, 3, 16, 24]))
+        >>> with torch.no_grad():
+        ...     net.eval()(blurry).shape
+        torch.Size([1, 3, 32, 48])
     """
 
     size_multiple = 8

@@ -52,6 +52,15 @@ class FourierKernelEstimator(nn.Module):
 
     References:
         DeepRFTv2, arXiv 2511.21132: P = Conv(F^-1(R(r) * r) + d), its kernel-level learning.
+
+    Example:
+        >>> import torch
+        >>> from deeprftv2_plugin.layers import FourierKernelEstimator
+        >>> estimator = FourierKernelEstimator(channels=16)
+        >>> feature, blurry = torch.rand(1, 16, 32, 32), torch.rand(1, 3, 32, 32)
+        >>> estimate = estimator(feature, blurry)
+        >>> estimate.feature.shape, estimate.image.shape
+        (torch.Size([1, 16, 32, 32]), torch.Size([1, 3, 32, 32]))
     """
 
     def __init__(

@@ -28,6 +28,16 @@ class MultiScaleLoss(nn.Module):
     Raises:
         ValueError: No loss is given, or not two weights.
         TypeError: A loss is an option dict, and `build` is missing.
+
+    Example:
+        >>> import torch
+        >>> from deeprftv2_plugin.archs import DeepRFTv2
+        >>> from deeprftv2_plugin.losses import FourierLoss, MultiScaleLoss
+        >>> loss = MultiScaleLoss([torch.nn.L1Loss(), FourierLoss(0.01)])
+        >>> blurry, sharp = torch.rand(2, 1, 3, 32, 32)
+        >>> value = loss(DeepRFTv2('T')(blurry), sharp)
+        >>> value.shape
+        torch.Size([])
     """
 
     def __init__(

@@ -23,6 +23,13 @@ def irfft2(spectrum: Tensor, size: tuple[int, int]) -> Tensor:
 
     Raises:
         ValueError: The sizes do not fit.
+
+    Example:
+        >>> import torch
+        >>> from deeprftv2_plugin import ops
+        >>> x = torch.rand(3, 6, 8)
+        >>> torch.allclose(ops.irfft2(torch.fft.rfft2(x), (6, 8)), x, atol=1e-6)
+        True
     """
     if spectrum.shape[-2:] != (size[0], size[1] // 2 + 1):
         raise ValueError(

@@ -41,6 +41,14 @@ def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D:
 
     References:
         Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", 2023, Algorithm 2.
+
+    Example:
+        >>> import torch
+        >>> from deeprftv2_plugin import ops
+        >>> u, delta = torch.rand(2, 1, 64, 12)  # one sequence of 64 positions with 12 channels
+        >>> A, (B, C) = -torch.rand(12, 8), torch.rand(2, 1, 64, 8)  # 8 states
+        >>> ops.selective_scan(u, delta, A, B, C, D=torch.ones(12), delta_bias=torch.zeros(12)).shape
+        torch.Size([1, 64, 12])
     """
     if u.ndim != 3 or delta.shape != u.shape:
         raise ValueError(
