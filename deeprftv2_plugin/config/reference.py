@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 
+from deeprftv2_plugin import losses, metrics
+from deeprftv2_plugin.archs import DeepRFTv2
 from deeprftv2_plugin.config import basicsr_schema, schema
 from deeprftv2_plugin.config.kinds import Option
 from deeprftv2_plugin.config.signatures import arguments
+from deeprftv2_plugin.layers import FourierKernelEstimator
 
 HEAD = """# Options
 
@@ -66,16 +69,15 @@ def _path_of_g() -> dict[str, Option]:
 
 def _classes() -> Iterator[str]:
     """The arguments of what this package registers, but for models and data sets, which take sections."""
-    from deeprftv2_plugin.basicsr_bridge.registration import parts, register
-
-    register()
-    from basicsr.utils import registry
-
-    kinds = {registry.ARCH_REGISTRY: 'Network', registry.LOSS_REGISTRY: 'Loss', registry.METRIC_REGISTRY: 'Metric'}
-    for known, targets in parts():
-        for target in targets if known in kinds else ():
-            options = arguments(target, given=('img', 'img2')).options
-            yield _section(f'{kinds[known]} `{target.__name__}`', options, '###')
+    kinds = {
+        'Network': (DeepRFTv2, FourierKernelEstimator),
+        'Loss': [getattr(losses, name) for name in losses.__all__],
+        'Metric': [getattr(metrics, name) for name in metrics.__all__],
+    }
+    for kind, targets in kinds.items():
+        for target in targets:
+            options = arguments(target, given=('img', 'img2', 'build')).options
+            yield _section(f'{kind} `{target.__name__}`', options, '###')
 
 
 def _section(title: str, options: Mapping[str, Option], level: str = '##') -> str:

@@ -1,8 +1,8 @@
 """Whole branches of the network's blocks.
 
-Where the native backend computes in float32 each branch is one operator, which reads and writes a map once, keeps
-nothing but its inputs for the backward pass, and computes the rest again there. Everywhere else it is composed of the
-package's other operators, which compilers and GPUs fuse in their own ways.
+With the native backend in float32 each branch is one operator, which reads and writes a map once, stores only its
+inputs for the backward pass, and recomputes the rest there. Otherwise a branch is composed of the package's other
+operators.
 """
 
 import math
@@ -59,12 +59,12 @@ def gated_convolution(
     bias: Tensor,
     eps: float,
 ) -> Tensor:
-    """Normalize, expand the channels, convolve each with a kernel of its own, and multiply the halves.
+    """Normalize, expand the channels, convolve each channel with its own kernel, and multiply the two halves.
 
     Args:
         x: Map of shape (N, C, H, W).
         norm_weight: As in `gated_feed_forward`, like the following three.
-        norm_bias: See there.
+        norm_bias: See `gated_feed_forward`.
         expand_weight: Matrix of shape (2 K, C).
         expand_bias: Of shape (2 K,).
         weight: Depthwise kernels of shape (2 K, 1, 3, 3); the border is padded with zeros.

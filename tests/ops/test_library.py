@@ -92,7 +92,7 @@ def test_a_second_derivative_is_refused(name):
     y = operator(name)(*flat(CALLS[name]))
     tensors = [t for t in flat(CALLS[name]) if torch.is_tensor(t)]
     (gradient, *_) = torch.autograd.grad(y.square().sum(), tensors, create_graph=True)
-    with pytest.raises(RuntimeError, match='differentiated once, not twice'):
+    with pytest.raises(RuntimeError, match='differentiable once, not twice'):
         gradient.sum().backward()
 
 

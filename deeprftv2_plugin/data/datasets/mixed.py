@@ -9,7 +9,6 @@ from itertools import accumulate
 
 from torch.utils.data import Dataset
 
-from deeprftv2_plugin.basicsr_bridge.registration import register
 from deeprftv2_plugin.utils.errors import UserError, nearest
 
 SAMPLE = ('lq', 'gt', 'lq_path', 'gt_path')
@@ -31,6 +30,9 @@ class MixedDataset(Dataset):
 
     A sample has `lq`, `gt`, `lq_path` and `gt_path` as that of `PairedDeblurDataset`; what else a part gives,
     such as the `kernel` of `SyntheticBlurDataset`, is left out, since a batch needs it in all of its samples.
+
+    The parts are looked up in BasicSR's registry. Call :func:`deeprftv2_plugin.register` first when this class is
+    used outside of BasicSR's pipelines.
 
     Args:
         opt: The options of the data set, of which are read
@@ -67,7 +69,6 @@ class MixedDataset(Dataset):
         return Fraction(str(weight))  # 0.1 is meant as it is written
 
     def _build(self, number: int, settings: Mapping, common: Mapping) -> Dataset:
-        register()  # the parts are named as in an option file
         from basicsr.data import build_dataset
         from basicsr.utils.registry import DATASET_REGISTRY
 

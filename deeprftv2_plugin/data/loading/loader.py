@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from deeprftv2_plugin.basicsr_bridge import patches as compat
 from deeprftv2_plugin.data.datasets.augmentation import crop_size
 from deeprftv2_plugin.data.loading.plan import Draw, Plan
 from deeprftv2_plugin.utils.errors import LEAVE_SIGNALS, UserError
@@ -34,13 +33,16 @@ class DrawnDataset(Dataset):
         dataset: Gives samples by index. Its crop, if any, is ``dataset.opt['gt_size']`` whenever it makes a sample.
         seed: Seeds, with the number of the draw, the generators from which the data set takes its random numbers.
         max_damaged: How many may fail in the place of one, for different reasons: these name the pictures.
+        setup: A module's function that a worker process calls before it unpickles the data set, for example to
+            register its class. Forked workers unpickle nothing and do not call it.
     """
 
-    def __init__(self, dataset: Dataset, seed: int, max_damaged: int):
-        self.dataset, self.seed, self.max_damaged = dataset, seed, max_damaged
+    def __init__(self, dataset: Dataset, seed: int, max_damaged: int, setup: Callable[[], None] | None = None):
+        self.dataset, self.seed, self.max_damaged, self.setup = dataset, seed, max_damaged, setup
 
     def __getstate__(self) -> dict:
-        return {'patches': _PatchedBasicSR(), **self.__dict__}  # unpickled in this order
+        first = {'called': _CallWhenUnpickled(self.setup)} if self.setup else {}
+        return {**first, **self.__dict__}  # unpickled in this order
 
     def __getitem__(self, draw: Draw) -> tuple[dict, list[str]]:
         """The sample, and the reason for each one that failed in its place.
@@ -84,11 +86,14 @@ class DrawnDataset(Dataset):
             )
 
 
-class _PatchedBasicSR:
-    """Patch BasicSR where this is unpickled: a worker that is not forked imports BasicSR to unpickle its data sets."""
+class _CallWhenUnpickled:
+    """Call a function in the process that unpickles this object."""
+
+    def __init__(self, function: Callable[[], None]):
+        self.function = function
 
     def __reduce__(self):
-        return compat.apply, ()
+        return self.function, ()
 
 
 class TrainLoader:
@@ -102,6 +107,7 @@ class TrainLoader:
         announcements: What is to be said when an iteration begins.
         log: Takes the announcements, and a sentence for each sample that fails for the first time.
         loader: Class of the loader.
+        setup: Prepares a worker process that is not forked, see :class:`DrawnDataset`.
         settings: Further arguments of it: `num_workers`, `pin_memory`, ...
     """
 
@@ -114,13 +120,18 @@ class TrainLoader:
         announcements: Mapping[int, str] | None = None,
         log: logging.Logger | None = None,
         loader: Callable[..., DataLoader] = DataLoader,
+        setup: Callable[[], None] | None = None,
         **settings: object,
     ):
         self.dataset, self.plan, self.max_damaged = dataset, plan, max_damaged
         self.announcements, self.log = announcements or {}, log or logging.getLogger(__name__)
         self.damaged = set()
         Finalize(None, _kill_workers, exitpriority=1)
-        drawn = DrawnDataset(dataset, seed, max_damaged)
+        if settings.get('num_workers') and multiprocessing.get_start_method() == 'forkserver':
+            # Linux' default from Python 3.14 on. Its server dies of the signals that ask a training to leave, and takes
+            # the workers along; it also imports PyTorch anew in each of them.
+            settings.setdefault('multiprocessing_context', 'fork')
+        drawn = DrawnDataset(dataset, seed, max_damaged, setup)
         self._loader = loader(
             dataset=drawn,
             batch_sampler=plan,

@@ -1,4 +1,4 @@
-"""Read from LMDB through BasicSR's own backend, which must open a database only once in a process."""
+"""Read from LMDB. A process may open a database only once, so open environments are kept."""
 
 import os
 import re
@@ -7,10 +7,9 @@ from pathlib import Path
 
 import lmdb
 
-from deeprftv2_plugin.basicsr_bridge import patches as compat
 from deeprftv2_plugin.utils.errors import UserError
 
-_backends = {}
+_environments: dict[str, lmdb.Environment] = {}
 _lock = threading.Lock()
 
 
@@ -64,7 +63,7 @@ def require_whole(folder: str) -> None:
     """
     path = Path(folder, 'data.mdb')
     try:
-        environment = _backend(folder)._client['default']
+        environment = _environment(folder)
     except lmdb.Error as error:
         raise UserError(f'cannot read the database {folder}: {error}') from error
     expected = (environment.info()['last_pgno'] + 1) * environment.stat()['psize']
@@ -79,7 +78,8 @@ def read_value(folder: str, key: str) -> bytes:
         UserError: The database cannot be opened, or the key is not in it.
     """
     try:
-        value = _backend(folder).get(key, 'default')
+        with _environment(folder).begin() as transaction:
+            value = transaction.get(key.encode('ascii'))
     except lmdb.Error as error:
         raise UserError(f'cannot read the database {folder}: {error}') from error
     if value is None:
@@ -87,25 +87,21 @@ def read_value(folder: str, key: str) -> bytes:
     return value
 
 
-def _backend(folder: str):
+def _environment(folder: str) -> lmdb.Environment:
     path = os.path.realpath(folder)
     with _lock:
-        if path not in _backends:
-            compat.apply()
-            from basicsr.utils.file_client import LmdbBackend
-
-            _backends[path] = LmdbBackend(path)
-        return _backends[path]
+        if path not in _environments:  # opened as BasicSR's LmdbBackend does
+            _environments[path] = lmdb.open(path, readonly=True, lock=False, readahead=False)
+        return _environments[path]
 
 
 def close_all() -> None:
     """Closes every database that this process has open; the next read opens its own again."""
     global _lock
     _lock = threading.Lock()
-    for backend in _backends.values():
-        for environment in backend._client.values():
-            environment.close()
-    _backends.clear()
+    for environment in _environments.values():
+        environment.close()
+    _environments.clear()
 
 
 # LMDB forbids the use of an environment across a fork, and lmdb takes the parent's for one that is open here.
