@@ -1,6 +1,6 @@
 """Losses for networks with several outputs at two scales."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,12 +23,29 @@ class MultiScaleLoss(nn.Module):
         losses: Modules called as ``loss(pred, target)`` on images (N, C, H, W). If one returns a tuple of values and
             None, like BasicSR's ``PerceptualLoss``, the values are added.
         scale_weights: The weights of the full and the half scale.
+        build: Builds a module from a loss given as option dict (``type`` and the arguments).
 
     Raises:
         ValueError: There is no loss, or the number of weights is not two.
+        TypeError: A loss is an option dict, and `build` is missing.
+
+    Example:
+        >>> import torch
+        >>> from deeprftv2_plugin.archs import DeepRFTv2
+        >>> from deeprftv2_plugin.losses import FourierLoss, MultiScaleLoss
+        >>> loss = MultiScaleLoss([torch.nn.L1Loss(), FourierLoss(0.01)])
+        >>> blurry, sharp = torch.rand(2, 1, 3, 32, 32)
+        >>> value = loss(DeepRFTv2('T')(blurry), sharp)
+        >>> value.shape
+        torch.Size([])
     """
 
-    def __init__(self, losses: Sequence[nn.Module], scale_weights: Sequence[float] = (1.0, 1.0)):
+    def __init__(
+        self,
+        losses: Sequence[nn.Module | Mapping[str, Any]],
+        scale_weights: Sequence[float] = (1.0, 1.0),
+        build: Callable[[Mapping[str, Any]], nn.Module] | None = None,
+    ):
         super().__init__()
         if not losses:
             raise ValueError('MultiScaleLoss: `losses` is empty; give at least one loss.')
@@ -37,7 +54,14 @@ class MultiScaleLoss(nn.Module):
                 f'MultiScaleLoss: scale_weights={list(scale_weights)}; '
                 'give two numbers, for the full and the half scale.'
             )
-        self.losses = nn.ModuleList(losses)
+        modules = nn.ModuleList()
+        for loss in losses:
+            if isinstance(loss, Mapping):
+                if build is None:
+                    raise TypeError(f'MultiScaleLoss: {dict(loss)} is an option dict; give a module or `build`.')
+                loss = build(loss)
+            modules.append(loss)
+        self.losses = modules
         self.scale_weights = dict(zip(('full', 'half'), scale_weights, strict=True))
 
     def forward(self, pred: Any, target: Tensor) -> Tensor:

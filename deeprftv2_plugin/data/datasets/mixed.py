@@ -10,7 +10,6 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from deeprftv2_plugin.basicsr_bridge.registration import register
 from deeprftv2_plugin.data.datasets import SizedDataset
 from deeprftv2_plugin.utils.errors import UserError, nearest
 
@@ -32,6 +31,9 @@ class MixedDataset(Dataset):
 
     A sample has the keys `lq`, `gt`, `lq_path` and `gt_path` of `PairedDeblurDataset`. Other keys, such as `kernel` of
     `SyntheticBlurDataset`, are dropped, since batching needs the same keys in all samples.
+
+    The parts are looked up in BasicSR's registry. Call :func:`deeprftv2_plugin.register` first when this class is
+    used outside of BasicSR's pipelines.
 
     Args:
         opt: The dataset options, with the keys
@@ -68,7 +70,6 @@ class MixedDataset(Dataset):
         return Fraction(str(weight))  # take 0.1 as the decimal number, not as the nearest float
 
     def _build(self, number: int, settings: Mapping[str, Any], common: Mapping[str, Any]) -> SizedDataset:
-        register()  # parts may use any registered dataset
         from basicsr.data import build_dataset
         from basicsr.utils.registry import DATASET_REGISTRY
 

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from deeprftv2_plugin.basicsr_bridge import patches
 from deeprftv2_plugin.data.datasets import SizedDataset
 from deeprftv2_plugin.data.datasets.augmentation import crop_size
 from deeprftv2_plugin.data.loading.plan import Draw, Plan
@@ -36,13 +35,16 @@ class DrawnDataset(Dataset):
         dataset: A map-style dataset. If it crops, it reads ``dataset.opt['gt_size']`` for every sample.
         seed: Seeds the global generators, together with the position of the draw.
         max_damaged: Number of different samples that may fail for one draw.
+        setup: A module-level function that a worker process calls before it unpickles the dataset, for example to
+            register its class. Forked workers unpickle nothing and do not call it.
     """
 
-    def __init__(self, dataset: SizedDataset, seed: int, max_damaged: int):
-        self.dataset, self.seed, self.max_damaged = dataset, seed, max_damaged
+    def __init__(self, dataset: SizedDataset, seed: int, max_damaged: int, setup: Callable[[], None] | None = None):
+        self.dataset, self.seed, self.max_damaged, self.setup = dataset, seed, max_damaged, setup
 
     def __getstate__(self) -> dict[str, Any]:
-        return {'patches': _PatchOnUnpickling(), **self.__dict__}  # unpickled in this order
+        first = {'called': _CallWhenUnpickled(self.setup)} if self.setup else {}
+        return {**first, **self.__dict__}  # unpickled in this order
 
     def __getitem__(self, draw: Draw) -> tuple[dict[str, Any], list[str]]:
         """Return the sample and, if it replaces others, an error message for each sample that failed.
@@ -87,11 +89,14 @@ class DrawnDataset(Dataset):
             )
 
 
-class _PatchOnUnpickling:
-    """Patches BasicSR when unpickled, since a spawned worker imports BasicSR to unpickle the dataset."""
+class _CallWhenUnpickled:
+    """Call a function in the process that unpickles this object."""
 
-    def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
-        return patches.apply, ()
+    def __init__(self, function: Callable[[], None]):
+        self.function = function
+
+    def __reduce__(self):
+        return self.function, ()
 
 
 class TrainLoader:
@@ -105,6 +110,7 @@ class TrainLoader:
         announcements: Messages to log at the start of iterations.
         log: Logs the announcements, and a warning when a sample fails for the first time.
         loader: The loader class.
+        setup: Prepares a worker process that is not forked, see :class:`DrawnDataset`.
         settings: Further arguments of the loader: `num_workers`, `pin_memory`, ...
     """
 
@@ -117,13 +123,18 @@ class TrainLoader:
         announcements: Mapping[int, str] | None = None,
         log: logging.Logger | None = None,
         loader: Callable[..., DataLoader] = DataLoader,
+        setup: Callable[[], None] | None = None,
         **settings: Any,
     ):
         self.dataset, self.plan, self.max_damaged = dataset, plan, max_damaged
         self.announcements, self.log = announcements or {}, log or logging.getLogger(__name__)
         self.damaged: set[str] = set()
         Finalize(None, _kill_workers, exitpriority=1)
-        drawn = DrawnDataset(dataset, seed, max_damaged)
+        if settings.get('num_workers') and multiprocessing.get_start_method() == 'forkserver':
+            # Linux' default from Python 3.14 on. Its server dies of the signals that ask a training to leave, and takes
+            # the workers along; it also imports PyTorch anew in each of them.
+            settings.setdefault('multiprocessing_context', 'fork')
+        drawn = DrawnDataset(dataset, seed, max_damaged, setup)
         self._loader = loader(
             dataset=drawn,
             batch_sampler=plan,

@@ -1,17 +1,15 @@
-"""Reading from LMDB through BasicSR's backend. A process may open each database only once."""
+"""Reading from LMDB. A process may open each database only once, so open environments are kept."""
 
 import os
 import re
 import threading
 from pathlib import Path
-from typing import Any
 
 import lmdb
 
-from deeprftv2_plugin.basicsr_bridge import patches
 from deeprftv2_plugin.utils.errors import UserError
 
-_backends: dict[str, Any] = {}
+_environments: dict[str, lmdb.Environment] = {}
 _lock = threading.Lock()
 
 
@@ -63,7 +61,7 @@ def check_complete(folder: str) -> None:
     """
     path = Path(folder, 'data.mdb')
     try:
-        environment = _backend(folder)._client['default']
+        environment = _environment(folder)
     except lmdb.Error as error:
         raise UserError(f'cannot read the database {folder}: {error}') from error
     expected = (environment.info()['last_pgno'] + 1) * environment.stat()['psize']
@@ -78,7 +76,8 @@ def read_value(folder: str, key: str) -> bytes:
         UserError: The database cannot be opened or does not have the key.
     """
     try:
-        value = _backend(folder).get(key, 'default')
+        with _environment(folder).begin() as transaction:
+            value = transaction.get(key.encode('ascii'))
     except lmdb.Error as error:
         raise UserError(f'cannot read the database {folder}: {error}') from error
     if value is None:
@@ -86,25 +85,21 @@ def read_value(folder: str, key: str) -> bytes:
     return value
 
 
-def _backend(folder: str) -> Any:
+def _environment(folder: str) -> lmdb.Environment:
     path = os.path.realpath(folder)
     with _lock:
-        if path not in _backends:
-            patches.apply()
-            from basicsr.utils.file_client import LmdbBackend
-
-            _backends[path] = LmdbBackend(path)
-        return _backends[path]
+        if path not in _environments:  # opened as BasicSR's LmdbBackend does
+            _environments[path] = lmdb.open(path, readonly=True, lock=False, readahead=False)
+        return _environments[path]
 
 
 def close_all() -> None:
     """Close every database that this process has open. The next read opens it again."""
     global _lock
     _lock = threading.Lock()
-    for backend in _backends.values():
-        for environment in backend._client.values():
-            environment.close()
-    _backends.clear()
+    for environment in _environments.values():
+        environment.close()
+    _environments.clear()
 
 
 # An LMDB environment must not be used across a fork, and lmdb would mistake the parent's environment for its own.

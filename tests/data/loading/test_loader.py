@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
+import deeprftv2_plugin
 from deeprftv2_plugin.basicsr_bridge import patches as compat
 from deeprftv2_plugin.data.datasets.mixed import MixedDataset
 from deeprftv2_plugin.data.loading.loader import TrainLoader
@@ -32,6 +33,21 @@ class RandomSamples(Dataset):
         height, width = size if isinstance(size, list) else (size, size)
         numbers = [random.random(), np.random.rand(), torch.rand(()).item()]
         return {'gt': torch.full((1, height, width), index), 'numbers': torch.tensor(numbers)}
+
+
+def mark_process():
+    """Preparation of a worker process."""
+    os.environ['PREPARED'] = 'yes'
+
+
+class Prepared(RandomSamples):
+    """Samples that report whether the process was prepared before the dataset was unpickled."""
+
+    def __setstate__(self, state):
+        vars(self).update(state, prepared='PREPARED' in os.environ)
+
+    def __getitem__(self, index):
+        return {'prepared': self.prepared}
 
 
 def loader(dataset=None, steps=None, done=0, **settings):
@@ -60,6 +76,12 @@ def test_samples_do_not_depend_on_the_number_of_workers(workers, start):
     assert len(expected.unique()) == expected.numel()
     found = loader(num_workers=workers, persistent_workers=True, multiprocessing_context=start)
     torch.testing.assert_close(numbers(batches(found)), expected, rtol=0, atol=0)
+
+
+def test_a_worker_that_is_not_forked_is_prepared_first():
+    assert 'PREPARED' not in os.environ
+    made = loader(Prepared(), num_workers=1, multiprocessing_context='spawn', setup=mark_process)
+    assert all(batch['prepared'].all() for batch in batches(made))
 
 
 def test_resumed_loader_matches_an_uninterrupted_one():
@@ -145,6 +167,7 @@ def from_databases(tmp_path, write_lmdb):
     roots = {'dataroot_lq': f'{tmp_path}/blur.lmdb', 'dataroot_gt': f'{tmp_path}/sharp.lmdb'}
     pairs = {'type': 'PairedDeblurDataset', **roots}
     shaken = {'type': 'SyntheticBlurDataset', 'dataroot_gt': roots['dataroot_gt'], 'samples_per_image': 1}
+    deeprftv2_plugin.register()
     parts = [pairs, shaken, {'type': 'MixedDataset', 'parts': [pairs, shaken]}]
     return MixedDataset({'name': 'Toy', 'phase': 'train', 'gt_size': 8, 'parts': parts})
 
