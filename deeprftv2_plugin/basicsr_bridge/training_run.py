@@ -162,10 +162,10 @@ class TrainingRun:
         """Continue the plan after the iteration of the state, and log what differs from the earlier run."""
         done, stream = self.state['iter'], self.state.get('stream')
         if stream is None:
-            self.plan.go_on_from(done, self.plan.samples_until(done))
+            self.plan.resume_after(done, self.plan.samples_until(done))
             logger.warning('The state does not store which samples were used: unchanged settings are assumed.')
         else:
-            self.plan.go_on_from(done, stream['samples'])
+            self.plan.resume_after(done, stream['samples'])
             for key, value in self.conditions(done).items():
                 if stream[key] != value:
                     logger.warning(f'Resumed with another {key}: {value}, it was {stream[key]}.')

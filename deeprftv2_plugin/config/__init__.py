@@ -1,4 +1,4 @@
-"""Option files: read with inheritance, and checked key by key."""
+"""Option files: reading with inheritance, the schema of all options, and validation against it."""
 
 from deeprftv2_plugin.config.reading import launcher, load
 
