@@ -44,7 +44,6 @@ def run(folder, *argv, **settings):
 
 
 def _live(folder, argv, name, die_at_write, file_size):
-    multiprocessing.set_start_method('fork', force=True)  # as it is where nobody has set it
     os.setpgrp()
     os.chdir(folder)
     output = os.open(f'{name}.txt', os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
