@@ -19,10 +19,10 @@ from torch.utils.data import DataLoader
 from deeprftv2_plugin.checkpoints.states import newest_whole, read_state
 from deeprftv2_plugin.data.loading.loader import TrainLoader
 from deeprftv2_plugin.data.loading.plan import Plan, Step
-from deeprftv2_plugin.evaluation.metrics_log import Journal
+from deeprftv2_plugin.evaluation.metrics_log import MetricsLog
 from deeprftv2_plugin.models.deeprftv2_model import DeepRFTv2Model
 from deeprftv2_plugin.training import signals as interruption
-from deeprftv2_plugin.training.saving import save_or_go_on
+from deeprftv2_plugin.training.saving import save_or_log
 from deeprftv2_plugin.training.stages import accumulation_of, gpus_of, stages_of
 from deeprftv2_plugin.utils.errors import UserError
 
@@ -154,7 +154,7 @@ class Run:
                     logger.warning(f'Resumed with another {key}: {value}, it was {stream[key]}.')
         self.state['epoch'] = self.plan.epoch_of(done + 1)
         if opt['rank'] == 0:
-            Journal(opt['path']['log']).rewind(done)
+            MetricsLog(opt['path']['log']).rewind(done)
         logger.info(f'Goes on after iteration {done} with sample {self.plan.samples_done} of the stream.')
         if done == self.plan.total:
             logger.warning(
@@ -182,7 +182,7 @@ class Run:
         model = build_model(opt)
         model.recorded_options = recorded
         model.plan, model.stream_at = self.plan, self.stream_at
-        model.save = functools.partial(save_or_go_on, model, model.save)
+        model.save = functools.partial(save_or_log, model, model.save)
         if isinstance(model, DeepRFTv2Model):
             self._opened.enter_context(interruption.watched())
         self.model = model
@@ -192,7 +192,7 @@ class Run:
         """The last before the loop begins: what the run before was killed in is done, and the log is opened."""
         val_opt = opt.get('val')
         if self.state is not None and start_iter and val_opt and start_iter % val_opt['val_freq'] == 0:
-            lines = (line for line in Journal(opt['path']['log']) if line['iter'] == start_iter)
+            lines = (line for line in MetricsLog(opt['path']['log']) if line['iter'] == start_iter)
             seen = _from_first({line.pop('dataset'): line for line in lines if 'dataset' in line}, opt)
             for loader in self.val_loaders:
                 name = loader.dataset.opt['name']
@@ -219,7 +219,7 @@ class RunLogger(MessageLogger):
 
     def __init__(self, opt: dict, start_iter: int, tb_logger):
         super().__init__(opt, start_iter, tb_logger)
-        self._journal = Journal(opt['path']['log']) if opt['rank'] == 0 else None
+        self._journal = MetricsLog(opt['path']['log']) if opt['rank'] == 0 else None
 
     def __call__(self, log_vars: dict) -> None:
         if self._journal is not None:

@@ -171,9 +171,9 @@ def check_optimiser(section, model):
     """A class of torch.optim."""
     from basicsr.models.base_model import BaseModel
 
-    from deeprftv2_plugin.training.optimizers import OPTIMISERS
+    from deeprftv2_plugin.training.optimizers import OPTIMIZERS
 
-    check_factory(section, OPTIMISERS, model, BaseModel.get_optimizer, 'params')
+    check_factory(section, OPTIMIZERS, model, BaseModel.get_optimizer, 'params')
 
 
 def check_schedule(section, model):
@@ -243,7 +243,7 @@ def _pipelines():
         run.Run,
         stages.stages_of,
         stages.accumulation_of,
-        saving.save_or_go_on,
+        saving.save_or_log,
         train.train_pipeline,
         train.init_tb_loggers,
         train.create_train_val_dataloader,
