@@ -104,7 +104,7 @@ def most_improved(sample: dict, restored: Tensor, size: int = 96) -> tuple:
     return ..., slice(top, top + size), slice(left, left + size)
 
 
-def show(axes: Sequence[Axes], panels: Iterable[tuple[str, np.ndarray]], **settings: Any) -> None:
+def show(axes: Sequence[Axes], panels: Iterable[tuple[str, np.ndarray | Tensor]], **settings: Any) -> None:
     """Show titled images on axes."""
     for axis, (title, image) in zip(axes, panels, strict=True):
         axis.imshow(image, **settings)
