@@ -1,4 +1,4 @@
-"""`python -m deeprftv2_plugin ...`: the command under its module name, as torchrun wants it."""
+"""Run the command line as a module, e.g. under torchrun: `python -m deeprftv2_plugin ...`."""
 
 import sys
 

@@ -8,26 +8,26 @@
 #SBATCH --signal=B:USR1@180
 #SBATCH --requeue
 #SBATCH --open-mode=append
-# Trains under SLURM, for as long as it takes: before its time is over the job saves its state and queues itself again.
+# Train under SLURM. Before its time limit, the job saves its state and requeues itself until training is complete.
 #   sbatch scripts/train_slurm.sh -opt options/train_gopro.yml
 #   sbatch --nodes=2 --time=4:00:00 scripts/train_slurm.sh -opt options/train_gopro.yml
-# Submit it from where experiments/ is to be, on storage that all nodes see. A task is a process with a GPU. The python of
-# the submitting environment is taken, or PYTHON.
+# Submit it from the folder that will contain experiments/, on storage shared by all nodes. Each task is a process with one
+# GPU. PYTHON selects the interpreter; the default is the python of the submitting environment.
 set -uo pipefail
 
-[ $# -gt 0 ] || { echo "error: no option file. For instance: sbatch $0 -opt options/train_gopro.yml" >&2; exit 1; }
-saved=75  # the exit status of `basicsr train` when a signal made it save its state and leave
+[ $# -gt 0 ] || { echo "error: no option file. Example: sbatch $0 -opt options/train_gopro.yml" >&2; exit 1; }
+saved=75  # exit status of `basicsr train` after a signal: the state is saved
 
-leave() { [ -z "${step:-}" ] || kill -TERM "$step"; }
-trap leave USR1 TERM  # USR1 comes three minutes before the end, TERM from scancel and where the job is preempted
+forward_signal() { [ -z "${step:-}" ] || kill -TERM "$step"; }
+trap forward_signal USR1 TERM  # USR1: three minutes before the time limit; TERM: scancel or preemption
 
 srun --kill-on-bad-exit=1 "${PYTHON:-python}" -m deeprftv2_plugin train "$@" --launcher slurm --auto_resume &
 step=$!
 wait "$step"; status=$?
-while kill -0 "$step" 2>/dev/null; do wait "$step"; status=$?; done  # a trapped signal ends the first wait
+while kill -0 "$step" 2>/dev/null; do wait "$step"; status=$?; done  # a trapped signal interrupts wait
 
 if [ "$status" -eq "$saved" ]; then
-    echo "the state is saved; job $SLURM_JOB_ID queues again"
+    echo "the state is saved; requeueing job $SLURM_JOB_ID"
     scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$status"

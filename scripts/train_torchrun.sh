@@ -1,29 +1,32 @@
 #!/usr/bin/env bash
-# Trains on all GPUs of this machine, or of several:
+# Train on all GPUs of one or several machines:
 #   bash scripts/train_torchrun.sh -opt options/train_gopro.yml
-#   NODES=2 MASTER=node0 bash scripts/train_torchrun.sh -opt options/train_gopro.yml   # the same on both machines
-# Run it from where experiments/ is to be, on storage that all machines see. What follows its name goes to `basicsr train`.
-# A process that dies lets torchrun start all of them again, RESTARTS times (3); they go on from the newest whole state.
-#   PROCESSES  processes on this machine: one for each GPU, or one where there is none
-#   MASTER     the name of one of the machines, PORT a free port there (29500)
-#   RUN        a name that tells this training from others with the same MASTER and PORT
-#   PYTHON     the interpreter; this checkout's .venv where it is there
+#   NODES=2 MASTER=node0 bash scripts/train_torchrun.sh -opt options/train_gopro.yml   # on both machines
+# Run it from the folder that will contain experiments/, on storage shared by all machines. Arguments are passed to
+# `basicsr train`. If a process fails, torchrun restarts all processes, and they resume from the newest complete state.
+#   PROCESSES  processes on this machine; default: one per GPU, or one without a GPU
+#   NODES      number of machines; default: 1
+#   MASTER     host name of one of the machines
+#   PORT       free port on MASTER; default: 29500
+#   RUN        name of this run, which distinguishes it from others with the same MASTER and PORT
+#   RESTARTS   maximum number of restarts; default: 3
+#   PYTHON     interpreter; default: .venv of this checkout if it exists, otherwise python3
 set -euo pipefail
 fail() { echo "error: $*" >&2; exit 1; }
 
-[ $# -gt 0 ] || fail "no option file. For instance: bash $0 -opt options/train_gopro.yml"
+[ $# -gt 0 ] || fail "no option file. Example: bash $0 -opt options/train_gopro.yml"
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv="$here/.venv/bin/python"
 python=${PYTHON:-$([ -x "$venv" ] && echo "$venv" || echo python3)}
-nodes=${NODES:-1} meeting=localhost:0  # port 0: any that is free
+nodes=${NODES:-1} meeting=localhost:0  # port 0: any free port
 if [ "$nodes" -gt 1 ]; then
-    [ -n "${MASTER:-}" ] || fail "NODES is $nodes, but MASTER, the name of one of these machines, is not set"
+    [ -n "${MASTER:-}" ] || fail "NODES is $nodes, but MASTER is not set. Set it to the host name of one of the machines"
     meeting=$MASTER:${PORT:-29500}
 fi
-gpus=$("$python" -c 'import torch; print(torch.cuda.device_count())') || fail "$python has no torch: see the README"
+gpus=$("$python" -c 'import torch; print(torch.cuda.device_count())') || fail "$python cannot import torch; see the README for installation"
 
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-# torchrun would keep one store for all attempts, in which a process finds the addresses of those that died
+# otherwise restarted processes find the addresses of failed ones in torchrun's shared store
 export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 exec "$python" -m torch.distributed.run --nnodes="$nodes" --nproc_per_node="${PROCESSES:-$((gpus > 0 ? gpus : 1))}" \
     --rdzv_backend=c10d --rdzv_id="${RUN:-deeprftv2}" --rdzv_endpoint="$meeting" --max-restarts="${RESTARTS:-3}" \

@@ -1,4 +1,4 @@
-"""Every recipe has the authors' numbers, and runs on data laid out as its archive unpacks."""
+"""The recipes have the authors' settings, and run on data with the layout of the dataset archives."""
 
 import json
 from inspect import signature
@@ -16,7 +16,7 @@ from tests.data.archives import unpack
 
 OPTIONS = Path(__file__).parents[1] / 'options'
 AUTHORS = json.loads((Path(__file__).parent / 'golden/authors_options.json').read_text())
-# First and last iteration, patch, pictures on each GPU
+# First and last iteration, crop size, batch size per GPU
 SCHEDULES = {
     'gopro': [(1, 450000, 256, 2), (450001, 600000, 512, 1)],
     'reds': [(1, 600000, 512, 1)],
@@ -24,7 +24,7 @@ SCHEDULES = {
     'realblur_r': [(1, 50000, 512, 2), (50001, 150000, [776, 680], 1)],
     'dpdd': [(1, 150000, 640, 1)],
 }
-# The dict of the authors' option file, and what differs from it in files of theirs that are told in words
+# The authors' options, and differences that their documentation describes
 NETWORKS = {
     'train_gopro': ('gopro_train', {}),
     'test_gopro': ('gopro_test', {}),
@@ -53,30 +53,30 @@ def load(name):
 
 
 def resolved(network):
-    """All arguments of DeepRFTv2, so that networks that are written differently compare."""
-    whole = {name: parameter.default for name, parameter in signature(DeepRFTv2).parameters.items()}
-    whole |= VARIANTS[network.get('variant', 'B')] | network
-    stages, reversible = whole['stages'], whole['reversible']
+    """Return all arguments of DeepRFTv2 in a normalized form, for comparison."""
+    values = {name: parameter.default for name, parameter in signature(DeepRFTv2).parameters.items()}
+    values |= VARIANTS[network.get('variant', 'B')] | network
+    stages, reversible = values['stages'], values['reversible']
     if not isinstance(reversible, dict):
         reversible = dict.fromkeys(('encoders', 'decoders', 'kernels'), reversible)
     for key in ('encoders', 'decoders', 'kernels'):
         value = reversible.get(key, True)
-        whole[f'reversible {key}'] = value if isinstance(value, list) else [value] * stages
+        values[f'reversible {key}'] = value if isinstance(value, list) else [value] * stages
     for key in ('width', 'kernel_width', 'kernel_overlap'):
-        whole[key] = whole[key] if isinstance(whole[key], list) else [whole[key]] * 2
-    return {key: json.dumps(value) for key, value in whole.items() if key not in ('type', 'variant', 'reversible')}
+        values[key] = values[key] if isinstance(values[key], list) else [values[key]] * 2
+    return {key: json.dumps(value) for key, value in values.items() if key not in ('type', 'variant', 'reversible')}
 
 
 @pytest.mark.parametrize('name', NETWORKS)
 @pytest.mark.filterwarnings('ignore:network settings without effect')
-def test_networks_and_tiles_are_the_authors(name):
+def test_networks_and_tiles_match_the_authors(name):
     source, changes = NETWORKS[name]
     theirs = from_official_options(AUTHORS[source])
     network = theirs['network'] | changes
     network['reversible'] = theirs['network']['reversible'] | changes.get('reversible', {})
     ours = load(name)
     found, expected = resolved(ours['network_g']), resolved(network)
-    if name.startswith('test'):  # where nothing is trained, nothing is reversed
+    if name.startswith('test'):  # has no effect without training
         found, expected = ({k: v for k, v in each.items() if 'reversible' not in k} for each in (found, expected))
     assert found == expected
     tile = theirs['restore']['tile']
@@ -87,9 +87,9 @@ def test_networks_and_tiles_are_the_authors(name):
 
 
 @pytest.mark.parametrize('name', SCHEDULES)
-def test_schedules_and_optimisers_are_the_authors(name):
+def test_schedules_and_optimizers_match_the_authors(name):
     deeprftv2_plugin.register()
-    from deeprftv2_plugin.training.stages import accumulation_of, stages_of  # needs BasicSR, mended
+    from deeprftv2_plugin.training.stages import accumulation_of, stages_of  # imports BasicSR, which register() patches
 
     opt = load(f'train_{name}')
     train, data = opt['train'], opt['datasets']['train']
@@ -108,7 +108,7 @@ def test_schedules_and_optimisers_are_the_authors(name):
 
 
 def small(name):
-    """Overrides that make a recipe's run one for a CPU: few and narrow blocks, and a padding for pictures so small."""
+    """Return overrides for a small network and small images, for a CPU."""
     network = load(f'test_{name}')['network_g']
     overrides = ['network_g:variant=T']
     for part in [key for key in network if key.endswith('coder')]:
@@ -139,14 +139,14 @@ def run(kind, name, overrides):
 
 
 @pytest.mark.parametrize('name', SCHEDULES)
-def test_recipe_trains_and_scores_on_its_archive(tmp_path, monkeypatch, name):
+def test_recipe_trains_and_tests_on_its_archive(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     for each in (name, *(['hide'] if name == 'gopro' else [])):
         lay_out(tmp_path, each)
     run('train', name, small_training(name))
     log = next((tmp_path / f'experiments/train_{name}').glob('*.log')).read_text()
     assert 'iter:       2, ' in log and '# psnr: ' in log
-    assert ('patches of 24x16 pixels' in log) == (len(SCHEDULES[name]) > 1)
+    assert ('crops of 24x16 pixels' in log) == (len(SCHEDULES[name]) > 1)
     for tested in (name, *(['hide'] if name == 'gopro' else [])):
         run('test', tested, [*small(tested), 'val:save_img=true'])
         results = tmp_path / f'results/test_{tested}'

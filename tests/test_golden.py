@@ -1,4 +1,4 @@
-"""The network against what the authors' release computes, through the conversion of their options and checkpoints."""
+"""Compare the network with reference outputs of the authors' release, using their options and checkpoint names."""
 
 import json
 import re
@@ -18,7 +18,8 @@ from tests.golden.reference_weights import reference_images, reference_state_dic
 
 FOLDER = Path(__file__).parent / 'golden'
 CASES = ('tiny_naf', 'tiny_evs', 'tiny_widths', 'tiny_tiles', 'tiny_kernel_windows', 'tiny_local', 'tiny_small_alphas')
-"""All but the last from the authors' network; the last, with alphas of -0.001 to 0.002, from plain float64 here."""
+"""All references come from the authors' network except for the last, with alphas of -0.001 to 0.002, which comes from
+this package in float64."""
 
 
 @dataclass
@@ -38,7 +39,7 @@ class Case:
         return [torch.from_numpy(image) for image in reference_images(run['image_seed'], shape)]
 
     def training_run(self, index, **overrides):
-        """The network after one backward pass, its outputs, the four losses and the gradient of the blurry picture."""
+        """Run a backward pass; return the network, outputs, the four losses and the gradient of the blurry image."""
         net = self.network(**overrides)
         blurry, sharp = (image.to(next(net.parameters()).dtype) for image in self.images(self.meta['train'][index]))
         blurry.requires_grad_()
@@ -80,9 +81,9 @@ def largest_difference(ours, reference):
 def test_training_outputs_losses_and_gradients(name, index):
     case = load(name)
     net, outputs, losses, grad = case.training_run(index)
-    for scale, pictures in outputs._asdict().items():
-        for number, picture in enumerate(pictures):
-            assert largest_difference(picture, case.arrays[f'train{index}.{scale}{number}']) < 2e-5
+    for scale, images in outputs._asdict().items():
+        for number, image in enumerate(images):
+            assert largest_difference(image, case.arrays[f'train{index}.{scale}{number}']) < 2e-5
 
     torch.testing.assert_close(
         torch.stack(losses).detach(), torch.from_numpy(case.arrays[f'train{index}.losses']), rtol=1e-5, atol=0
@@ -94,12 +95,12 @@ def test_training_outputs_losses_and_gradients(name, index):
     ours = to_official_state_dict({key: p.grad for key, p in net.named_parameters()})
     assert ours.keys() == norms.keys()
     for key, norm in norms.items():
-        if norm:  # zero: the factor of an absent state, which this network does not have
+        if norm:  # zero for unused shortcut factors, which this network does not have
             assert ours[key].norm().item() == pytest.approx(norm, rel=1e-3), key
 
 
 @pytest.mark.parametrize(('name', 'index'), runs('eval'))
-def test_evaluation(name, index):
+def test_evaluation_outputs(name, index):
     case = load(name)
     net = case.network().eval()
     blurry, _ = case.images(case.meta['eval'][index])
@@ -115,13 +116,13 @@ def test_transfer_functions(name, index):
             reference = case.arrays[f'train{index}.stage{number}.otf_{scale}']
             assert largest_difference(torch.view_as_real(estimate.otf), reference) < 2e-4
             spectrum = torch.fft.rfft2(torch.fft.ifftshift(estimate.psf, dim=(-2, -1)))
-            inner = slice(1, estimate.psf.shape[-1] // 2)  # the outer columns of a real kernel's spectrum are not free
+            inner = slice(1, estimate.psf.shape[-1] // 2)  # irfft2 only uses the Hermitian part of the outer columns
             torch.testing.assert_close(spectrum[..., inner], estimate.otf[..., inner], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize('name', [name for name in CASES if load(name).meta['train']])
 @pytest.mark.parametrize(('dtype', 'tolerance'), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
-def test_reversible_columns_change_nothing(name, dtype, tolerance):
+def test_reversible_columns_do_not_change_results(name, dtype, tolerance):
     case = load(name)
     plain, reversible = (case.training_run(0, dtype=dtype, reversible=value) for value in (False, True))
     for ours, theirs in zip(plain[1].full + plain[1].half, reversible[1].full + reversible[1].half, strict=True):

@@ -1,4 +1,4 @@
-"""The scripts that start a training on a cluster, with stand-ins for what only a cluster has."""
+"""The scripts for torchrun and SLURM, with fake SLURM commands."""
 
 import os
 import signal
@@ -47,27 +47,27 @@ def start(folder, script, *argv, **variables):
         'SLURM_JOB_ID': '7',
         **variables,
     }
-    with open(folder / 'said.txt', 'w') as output:
+    with open(folder / 'output.txt', 'w') as output:
         command = ['bash', str(ROOT / 'scripts' / script), *argv]
         return subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT)
 
 
 def finish(process, folder):
-    return process.wait(120), (folder / 'said.txt').read_text()
+    return process.wait(120), (folder / 'output.txt').read_text()
 
 
-def test_torchrun_on_one_machine(folder):
+def test_torchrun_trains_on_one_machine(folder):
     status, said = finish(start(folder, 'train_torchrun.sh', '-opt', 'small.yml', PROCESSES='2'), folder)
     assert status == 0, said
     assert 'world_size: 2' in said and (folder / 'experiments/small/models/net_g_latest.pth').is_file()
 
 
-def test_slurm_saves_before_the_time_is_over_and_queues_again(folder):
+def test_slurm_job_saves_before_its_time_limit_and_requeues(folder):
     endless = ('--force_yml', 'train:total_iter=1000000', 'logger:save_checkpoint_freq=1000000')
     process = start(folder, 'train_slurm.sh', '-opt', 'small.yml', *endless)
     deadline = time.monotonic() + 90
-    while 'iter:       3' not in (folder / 'said.txt').read_text():
-        assert process.poll() is None and time.monotonic() < deadline, (folder / 'said.txt').read_text()
+    while 'iter:       3' not in (folder / 'output.txt').read_text():
+        assert process.poll() is None and time.monotonic() < deadline, (folder / 'output.txt').read_text()
         time.sleep(0.05)
     process.send_signal(signal.SIGUSR1)
     status, said = finish(process, folder)
@@ -86,11 +86,11 @@ def test_slurm_saves_before_the_time_is_over_and_queues_again(folder):
 
 
 @pytest.mark.parametrize('script', ['train_torchrun.sh', 'train_slurm.sh'])
-def test_without_an_option_file_there_is_a_sentence(folder, script):
+def test_missing_option_file_is_an_error(folder, script):
     status, said = finish(start(folder, script), folder)
     assert status == 1 and 'no option file' in said
 
 
-def test_several_machines_need_a_meeting_place(folder):
+def test_several_machines_without_a_master_are_an_error(folder):
     status, said = finish(start(folder, 'train_torchrun.sh', '-opt', 'small.yml', NODES='2'), folder)
     assert status == 1 and 'MASTER' in said

@@ -1,4 +1,4 @@
-"""The option files as they stand, run on folders laid out like the archives, and what wrong input meets there."""
+"""Run the option files on folders with the layout of the dataset archives, and check errors for invalid input."""
 
 import shutil
 from pathlib import Path
@@ -30,7 +30,7 @@ SMALL = (
 
 @pytest.fixture
 def gopro(tmp_path, monkeypatch):
-    """A working directory with GoPro as its archive unpacks."""
+    """A working directory with the unpacked archive of GoPro."""
     unpack('GOPRO_Large', tmp_path / 'datasets/GoPro', (64, 72, 3))
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -44,8 +44,8 @@ def log_of(folder):
     return next(folder.glob('*.log')).read_text()
 
 
-def test_the_authors_recipe_runs_with_the_whole_network(gopro):
-    """Real iterations of the 30.1 M network, crop and iterations as a CPU bears them, and a validation in tiles."""
+def test_gopro_recipe_trains_the_full_network(gopro):
+    """Train the network of 30.1 M parameters on small crops for two iterations, and validate with tiles."""
     overrides = (
         *ONE_STAGE,
         'datasets:train:gt_size=64',
@@ -66,7 +66,7 @@ def test_the_authors_recipe_runs_with_the_whole_network(gopro):
     assert weights.keys() == DeepRFTv2('B').state_dict().keys()
 
 
-def test_restored_frames_of_two_sequences_do_not_overwrite_each_other(gopro):
+def test_restored_frames_are_saved_per_sequence(gopro):
     assert train(*SMALL) == 0
     overrides = ['network_g:variant=T', 'val:save_img=true', 'datasets:test:split=train']
     assert cli.main(['test', '-opt', str(OPTIONS / 'test_gopro.yml'), '--force_yml', *overrides]) == 0
@@ -74,7 +74,7 @@ def test_restored_frames_of_two_sequences_do_not_overwrite_each_other(gopro):
     assert len(list((gopro / 'results/test_gopro/visualization').rglob('*.png'))) == 4
 
 
-def test_a_folder_without_sharp_pictures_is_deblurred(gopro):
+def test_folder_without_sharp_images_is_deblurred(gopro):
     assert train(*SMALL) == 0
     shutil.copytree(gopro / 'datasets/GoPro/test/GOPR0384_11_00/blur', gopro / 'photographs')
     assert cli.main(['test', '-opt', str(OPTIONS / 'deblur_folder.yml'), '--force_yml', 'network_g:variant=T']) == 0
@@ -82,8 +82,8 @@ def test_a_folder_without_sharp_pictures_is_deblurred(gopro):
     assert restored == ['000047_deblurred.png', '000048_deblurred.png']
 
 
-def test_another_network_under_the_same_recipe(gopro):
-    network = 'network_g={type: RRDBNet, num_in_ch: 3, num_out_ch: 3, scale: 1}'  # as the README has it
+def test_another_network_with_the_same_recipe(gopro):
+    network = 'network_g={type: RRDBNet, num_in_ch: 3, num_out_ch: 3, scale: 1}'  # as in the README
     assert train(*SMALL[1:], 'name=train_rrdb_gopro', network) == 0
     log = log_of(gopro / 'experiments/train_rrdb_gopro')
     assert 'Network: RRDBNet' in log and '# psnr: ' in log
@@ -99,7 +99,7 @@ def test_every_option_file_resolves(file):
 
 
 @pytest.mark.parametrize('file', sorted(path.name for path in OPTIONS.glob('t*_*.yml')))
-def test_a_missing_data_set_gets_one_screen(tmp_path, monkeypatch, capsys, file):
+def test_error_about_a_missing_dataset_fits_on_a_screen(tmp_path, monkeypatch, capsys, file):
     monkeypatch.chdir(tmp_path)
     assert cli.main([file.split('_')[0], '-opt', str(OPTIONS / file)]) == 1
     screen = capsys.readouterr().err
@@ -123,7 +123,7 @@ def resized(gopro):
 
 @pytest.mark.parametrize('workers', [0, 1])
 @pytest.mark.parametrize('damage', [truncated, resized])
-def test_a_damaged_pair_is_named(gopro, capsys, damage, workers):
+def test_error_about_a_damaged_pair_names_the_file(gopro, capsys, damage, workers):
     named = damage(gopro)
     assert (
         train(
@@ -142,11 +142,11 @@ def test_a_damaged_pair_is_named(gopro, capsys, damage, workers):
 
 def checkpoint_of_another_network(folder):
     torch.save({'params': DeepRFTv2('T', width=8).state_dict()}, folder / 'weights.pth')
-    return 'path:pretrain_network_g=weights.pth', 'another network'
+    return 'path:pretrain_network_g=weights.pth', 'do not match this DeepRFTv2'
 
 
 @pytest.mark.parametrize('model', ['SRModel', 'DeepRFTv2Model'])
-def test_every_model_recognises_the_authors_weights(gopro, model):
+def test_every_model_loads_the_authors_weights(gopro, model):
     weights = DeepRFTv2('T').state_dict()
     torch.save({'params': to_official_state_dict(weights)}, gopro / 'theirs.pth')
     overrides = ['network_g:variant=T', 'path:pretrain_network_g=theirs.pth', f'model_type={model}']
@@ -187,7 +187,7 @@ def misspelt_block(folder):
         misspelt_block,
     ],
 )
-def test_wrong_options_end_before_a_folder_is_made(gopro, capsys, wrong):
+def test_invalid_options_are_errors_before_a_folder_is_created(gopro, capsys, wrong):
     override, sentence = wrong(gopro)
     assert train(*SMALL, override) == 1
     message = capsys.readouterr().err
@@ -196,24 +196,24 @@ def test_wrong_options_end_before_a_folder_is_made(gopro, capsys, wrong):
 
 
 @pytest.mark.parametrize('text', ['a: [1, 2', 'just words', '\x00\x01', 'a: 1\na: 2'])
-def test_an_option_file_that_is_none(tmp_path, monkeypatch, capsys, text):
+def test_invalid_option_files_are_errors(tmp_path, monkeypatch, capsys, text):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'wrong.yml').write_text(text)
     assert cli.main(['train', '-opt', 'wrong.yml']) == 1
     assert 'error: wrong.yml' in capsys.readouterr().err
 
 
-def test_convert_goes_both_ways_through_the_command(tmp_path, monkeypatch, capsys):
+def test_convert_command_works_in_both_directions(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     torch.save({'params': DeepRFTv2('T', width=8).state_dict()}, 'ours.pth')
     assert cli.main(['convert', 'ours.pth', 'theirs.pth']) == 0
     assert "the authors' names" in capsys.readouterr().out
     assert cli.main(['convert', 'theirs.pth', 'back.safetensors']) == 0
     assert cli.main(['convert', 'theirs.pth', 'back.safetensors']) == 1
-    assert 'exists already' in capsys.readouterr().err
+    assert 'already exists' in capsys.readouterr().err
 
 
-def test_the_readme_names_option_files_that_exist():
+def test_option_files_in_the_readme_exist():
     readme = (OPTIONS.parent / 'README.md').read_text()
     words = {word.strip('`.,') for word in readme.split() if word.startswith('options/')}
     assert words and all((OPTIONS.parent / word).is_file() for word in words)

@@ -23,10 +23,10 @@ from deeprftv2_plugin.basicsr_bridge.replacement import replace
 from deeprftv2_plugin.checkpoints.states import newest_whole, read_state
 from deeprftv2_plugin.data.loading.loader import TrainLoader
 from deeprftv2_plugin.data.loading.plan import Plan, Step
-from deeprftv2_plugin.evaluation.metrics_log import Journal
+from deeprftv2_plugin.evaluation.metrics_log import MetricsLog
 from deeprftv2_plugin.models.deeprftv2_model import DeepRFTv2Model
 from deeprftv2_plugin.training import signals
-from deeprftv2_plugin.training.saving import save_or_go_on
+from deeprftv2_plugin.training.saving import save_or_log
 from deeprftv2_plugin.training.stages import accumulation_of, gpus_of, stages_of
 from deeprftv2_plugin.utils.errors import UserError
 
@@ -171,7 +171,7 @@ class TrainingRun:
                     logger.warning(f'Resumed with another {key}: {value}, it was {stream[key]}.')
         self.state['epoch'] = self.plan.epoch_of(done + 1)
         if opt['rank'] == 0:
-            Journal(opt['path']['log']).rewind(done)
+            MetricsLog(opt['path']['log']).rewind(done)
         logger.info(f'Resumed after iteration {done} with sample {self.plan.samples_done} of the stream.')
         if done == self.plan.total:
             logger.warning(
@@ -208,7 +208,7 @@ class TrainingRun:
         """Return the logger. Before, complete the validation during which an earlier run was killed."""
         val_opt = opt.get('val')
         if self.state and start_iter and val_opt and start_iter % val_opt['val_freq'] == 0:
-            lines = (line for line in Journal(opt['path']['log']) if line['iter'] == start_iter)
+            lines = (line for line in MetricsLog(opt['path']['log']) if line['iter'] == start_iter)
             seen = from_first_process({line.pop('dataset'): line for line in lines if 'dataset' in line}, opt)
             for loader in self.val_loaders:
                 dataset: Any = loader.dataset
@@ -253,7 +253,7 @@ class ModelInRun:
 
     def save(self, epoch: int, current_iter: int) -> bool:
         """Save weights and state. Return whether all files were written."""
-        return save_or_go_on(self, super().save, epoch, current_iter)  # type: ignore[misc]  # of the model
+        return save_or_log(self, super().save, epoch, current_iter)  # type: ignore[misc]  # of the model
 
 
 class RunLogger(MessageLogger):
@@ -261,7 +261,7 @@ class RunLogger(MessageLogger):
 
     def __init__(self, opt: dict, start_iter: int, tb_logger: Any):
         super().__init__(opt, start_iter, tb_logger)
-        self._journal = Journal(opt['path']['log']) if opt['rank'] == 0 else None
+        self._journal = MetricsLog(opt['path']['log']) if opt['rank'] == 0 else None
 
     def __call__(self, log_vars: dict) -> None:
         if self._journal is not None:

@@ -1,4 +1,4 @@
-"""Checkpoints: read without running what is in them, rebuilt into networks, converted from and to the authors' form."""
+"""Checkpoints: safe reading, atomic writing, rebuilding networks, and conversion from and to the authors' format."""
 
 from deeprftv2_plugin.checkpoints.conversion import convert_file
 from deeprftv2_plugin.checkpoints.files import read_weights, write_checkpoint

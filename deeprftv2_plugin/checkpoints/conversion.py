@@ -1,4 +1,4 @@
-"""Files converted between the authors' form and ours."""
+"""Convert files between the authors' format and that of this package."""
 
 import warnings
 from pathlib import Path
@@ -14,26 +14,26 @@ _OPTION_SUFFIXES = ('.yml', '.yaml')
 
 
 def convert_file(source: str | Path, target: str | Path) -> str:
-    """Convert a checkpoint between the authors' names and ours, or one of the authors' option files into ours.
+    """Convert a checkpoint from or to the authors' parameter names, or convert an option file of the authors.
 
     Args:
-        source: A checkpoint (.pth, .safetensors) of either side: the names in it tell which. Or an option file of the
-            authors (.yml).
-        target: The file to write: .pth or .safetensors for a checkpoint, .yml for options.
+        source: A checkpoint (.pth, .safetensors), whose parameter names determine the direction, or an option file of
+            the authors (.yml).
+        target: Output file: .pth or .safetensors for a checkpoint, .yml for options.
 
     Returns:
-        One line that says what was done.
+        A one-line summary.
 
     Raises:
-        UserError: The source cannot be read or understood, or the target exists.
+        UserError: The source cannot be read or converted, or the target exists.
     """
     source, target = Path(source), Path(target)
     if target.exists():
-        raise UserError(f'{target}: exists already; choose another name or remove it')
+        raise UserError(f'{target}: already exists; choose another name or remove it')
     if source.suffix in _OPTION_SUFFIXES:
         return _convert_options(source, target)
     if target.suffix not in ('.pth', '.safetensors'):
-        raise UserError(f'{target}: expected a name that ends in .pth or .safetensors')
+        raise UserError(f'{target}: expected a file name that ends in .pth or .safetensors')
     sets = read_sets(source)
     official = is_official(next(iter(sets.values())))
     convert = from_official_state_dict if official else to_official_state_dict
@@ -46,13 +46,13 @@ def convert_file(source: str | Path, target: str | Path) -> str:
     except OSError as error:
         raise UserError(f'{target}: cannot be written ({error.strerror or error})') from error
     count = len(next(iter(sets.values())))
-    names = 'our names' if official else "the authors' names"
-    return f'{target}: {count} tensors under {names} ({", ".join(sets)})'
+    names = "this package's names" if official else "the authors' names"
+    return f'{target}: {count} tensors with {names} ({", ".join(sets)})'
 
 
-def _convert_options(source, target):
+def _convert_options(source: Path, target: Path) -> str:
     if target.suffix not in _OPTION_SUFFIXES:
-        raise UserError(f'{target}: {source} is an option file; expected a name that ends in .yml')
+        raise UserError(f'{target}: {source} is an option file; expected a file name that ends in .yml')
     try:
         options = yaml.safe_load(source.read_text(encoding='utf-8'))
         with warnings.catch_warnings(record=True) as reports:
@@ -61,11 +61,14 @@ def _convert_options(source, target):
     except FileNotFoundError as error:
         raise UserError(f'{source}: no such option file; check the path') from error
     except (yaml.YAMLError, UnicodeDecodeError, AttributeError) as error:
-        raise UserError(f'{source}: not an option file in YAML ({str(error).splitlines()[0]})') from error
+        raise UserError(f'{source}: not a YAML option file ({str(error).splitlines()[0]})') from error
     except UserError as error:
         raise UserError(f'{source}: {error}') from error
     content = {'network_g': {'type': 'DeepRFTv2', **converted['network']}, 'val': converted['restore']}
     target.write_text(yaml.safe_dump(content, sort_keys=False, default_flow_style=None), encoding='utf-8')
     return '; '.join(
-        [f'{target}: network_g and the tiles of val, to be put into an option file', *(str(r.message) for r in reports)]
+        [
+            f'{target}: network_g and the tiles of val, to be copied into an option file',
+            *(str(r.message) for r in reports),
+        ]
     )

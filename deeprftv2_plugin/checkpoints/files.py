@@ -1,4 +1,4 @@
-"""Files of weights, read without running anything that is in them and written whole or not at all."""
+"""Weight files: safe reading and atomic writing."""
 
 import io
 import json
@@ -16,47 +16,56 @@ from deeprftv2_plugin.utils.atomic_io import write_whole
 from deeprftv2_plugin.utils.errors import UserError
 
 OPTIONS = 'options'
-"""Under which name a .safetensors file has the options of its training, as JSON."""
+"""Metadata key under which a .safetensors file stores the training options as JSON."""
 
 
 def read_weights(path: str | Path, param_key: str | None = 'params') -> dict[str, Tensor]:
-    """Read the weights of a network by our names.
+    """Read the weights of a network.
 
     Args:
-        path: A file of BasicSR or of the authors (.pth) or a .safetensors file.
-        param_key: Which set of weights of the file: 'params' or 'params_ema'; where the file has no average, 'params'
-            is taken. A file that holds just one set of weights needs no key.
+        path: A .pth file of BasicSR or of the authors, or a .safetensors file.
+        param_key: Set of weights to read, 'params' or 'params_ema'. 'params_ema' falls back to 'params' if the file has
+            no average. Ignored if the file contains a single set.
 
     Returns:
-        Weights by parameter name on the CPU, without DistributedDataParallel's 'module.'; the authors' names are
-        recognised and converted.
+        Weights by parameter name, on the CPU. DistributedDataParallel's prefix 'module.' is removed, and the authors'
+        names are converted.
 
     Raises:
-        UserError: The file is missing, damaged, or holds more than weights, which could run code when loaded.
+        UserError: The file is missing or damaged, or it contains other objects, which could execute code when loaded.
     """
     sets = read_sets(path)
-    default = sets.get('params') if param_key == 'params_ema' else None
-    state = next(iter(sets.values())) if len(sets) == 1 else sets.get(param_key, default)
+    key = 'params' if param_key == 'params_ema' and param_key not in sets else param_key
+    state = next(iter(sets.values())) if len(sets) == 1 else sets.get(key or '')
     if state is None:
-        raise UserError(f'{path}: holds no weights called {param_key!r}; it has {", ".join(sets)}')
+        raise UserError(
+            f'{path}: has no weights called {param_key!r}, only {", ".join(sets)}; set param_key accordingly'
+        )
     return from_official_state_dict(state) if is_official(state) else state
 
 
 def read_sets(path: str | Path) -> dict[str, dict[str, Tensor]]:
-    """Read all sets of weights of a file by their names, such as 'params' and 'params_ema', with the stored keys."""
+    """Read all sets of weights of a file.
+
+    Returns:
+        Weights by stored parameter name, by the name of the set, such as 'params' and 'params_ema'.
+
+    Raises:
+        UserError: The file is missing or damaged, or it contains other objects.
+    """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f'{path}: no such checkpoint; check the path')
+        raise UserError(f'{path}: checkpoint not found; check the path')
     try:
         if path.suffix == '.safetensors':
             return {'params': load_file(path)}
         content = torch.load(path, map_location='cpu', weights_only=True)
     except (pickle.UnpicklingError, AttributeError) as error:
         if 'Weights only load failed' not in str(error):
-            raise UserError(f'{path}: not a checkpoint, or a damaged one ({_first_line(error)})') from error
+            raise UserError(f'{path}: not a checkpoint, or damaged ({_first_line(error)})') from error
         raise UserError(
-            f'{path}: refused, because it holds more than weights and loading it could run code. Let whoever '
-            'made it save the state_dict alone, or as .safetensors'
+            f'{path}: refused, because it contains objects other than tensors, and loading them could execute code. '
+            'Ask its author for the state_dict only, or for a .safetensors file'
         ) from error
     except OSError as error:
         raise UserError(f'{path}: cannot be read ({error.strerror or error})') from error
@@ -67,48 +76,49 @@ def read_sets(path: str | Path) -> dict[str, dict[str, Tensor]]:
         sets = {name: _without_module(state) for name, state in sets.items() if _is_state(state)}
         if sets:
             return sets
-    raise UserError(f'{path}: holds no weights; expected a state_dict or a dict of them under params or params_ema')
+    raise UserError(f'{path}: contains no weights; expected a state_dict, or a dict with params or params_ema')
 
 
 def write_checkpoint(
     sets: Mapping[str, Mapping[str, Tensor]], path: str | Path, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write sets of weights by name to a .pth file, or a single one to a .safetensors file.
+    """Write sets of weights to a .pth file, or a single set to a .safetensors file.
 
-    The file appears under its name when it is complete, see :func:`deeprftv2_plugin.utils.atomic_io.write_whole`.
+    The file is written atomically, see :func:`deeprftv2_plugin.utils.atomic_io.write_whole`.
 
     Args:
-        sets: Weights by parameter name, by the names of the sets.
-        path: The file; its folder is made where it is missing.
-        metadata: Texts that a .safetensors file carries along.
+        sets: Weights by parameter name, by the name of the set.
+        path: Output file. Its folder is created if needed.
+        metadata: Strings to store in a .safetensors file.
 
     Raises:
-        UserError: Several sets for a .safetensors file.
-        OSError: The file cannot be written; an earlier one is left as it was.
+        UserError: A .safetensors file was requested for several sets.
+        OSError: The file cannot be written. An existing file is unchanged.
     """
     path = Path(path)
     if path.suffix == '.safetensors':
         if len(sets) > 1:
             raise UserError(
-                f'{path}: .safetensors keeps one set of weights, but there are {", ".join(sets)}; choose a '
+                f'{path}: a .safetensors file contains one set of weights, found {", ".join(sets)}; choose a file '
                 'name that ends in .pth'
             )
-        data = save({k: v.contiguous() for k, v in next(iter(sets.values())).items()}, metadata)
+        weights = {key: value.contiguous() for key, value in next(iter(sets.values())).items()}
+        data: bytes | memoryview = save(weights, dict(metadata) if metadata else None)
     else:
-        data = serialised({name: dict(state) for name, state in sets.items()})
+        data = serialized({name: dict(state) for name, state in sets.items()})
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, data)
 
 
-def serialised(content: object) -> memoryview:
-    """The bytes that torch.load reads; made in memory, so that a full disk meets a plain write."""
+def serialized(content: object) -> memoryview:
+    """Return the bytes that torch.load reads. Serializing in memory leaves a single write that a full disk can fail."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
     return buffer.getbuffer()
 
 
 def read_options(path: str | Path) -> dict | None:
-    """The options of the training that a .safetensors file carries along; None where it has none."""
+    """Return the training options stored in a .safetensors file, or None."""
     if Path(path).suffix != '.safetensors':
         return None
     try:
@@ -118,13 +128,13 @@ def read_options(path: str | Path) -> dict | None:
         raise UserError(f'{path}: truncated, or not a checkpoint ({_first_line(error)})') from error
 
 
-def _is_state(content):
+def _is_state(content: object) -> bool:
     return isinstance(content, Mapping) and bool(content) and all(isinstance(v, Tensor) for v in content.values())
 
 
-def _without_module(state):
+def _without_module(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key.removeprefix('module.'): value for key, value in state.items()}
 
 
-def _first_line(error):
+def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]

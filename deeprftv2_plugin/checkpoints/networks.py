@@ -1,5 +1,6 @@
-"""Weights put into networks, and networks rebuilt from weights."""
+"""Load weights into networks, and rebuild networks from checkpoints."""
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,19 +13,19 @@ from deeprftv2_plugin.utils.errors import UserError
 
 
 def load_into(net: nn.Module, weights: Mapping[str, Tensor], path: str | Path, strict: bool = True) -> list[str]:
-    """Put weights into a network.
+    """Load weights into a network.
 
     Args:
         net: The network.
         weights: Weights by parameter name, as `read_weights` returns them.
-        path: Where the weights come from, for the error's text.
-        strict: Require every weight to fit; otherwise those that do not are left as they are in the network.
+        path: Source of the weights, for error messages.
+        strict: Require all names and shapes to match. Otherwise parameters that do not match are left unchanged.
 
     Returns:
-        The names that did not fit, sorted; empty where `strict`.
+        Sorted names that do not match; empty if `strict`.
 
     Raises:
-        UserError: The weights are those of another network; the first differences are named.
+        UserError: The weights do not match the network. The message names the first differences.
     """
     own = net.state_dict()
     missing = sorted(own.keys() - weights.keys())
@@ -34,60 +35,67 @@ def load_into(net: nn.Module, weights: Mapping[str, Tensor], path: str | Path, s
         first = [f'missing {k}' for k in missing[:2]] + [f'unknown {k}' for k in unexpected[:2]]
         first += [f'{k} is {tuple(weights[k].shape)}, expected {tuple(own[k].shape)}' for k in reshaped[:2]]
         raise UserError(
-            f'{path}: the weights of another network than this {type(net).__name__}: {len(missing)} missing, '
-            f'{len(unexpected)} unknown, {len(reshaped)} of another shape ({"; ".join(first)}). Take the '
-            'options that it was trained with, or set strict_load to false to load what fits'
+            f'{path}: the weights do not match this {type(net).__name__}: {len(missing)} missing, '
+            f'{len(unexpected)} unknown, {len(reshaped)} with another shape ({"; ".join(first)}). Use the options '
+            'of the training run, or set strict_load to false to load the weights that match'
         )
     net.load_state_dict({k: v for k, v in weights.items() if k in own and k not in reshaped}, strict=strict)
     return sorted({*missing, *unexpected, *reshaped})
 
 
-def load_network(path: str | Path, param_key: str = 'params') -> DeepRFTv2:
-    """Rebuild a DeepRFTv2 from a checkpoint alone, ours or the authors'.
+def load_network(path: str | os.PathLike, param_key: str = 'params') -> DeepRFTv2:
+    """Rebuild a DeepRFTv2 from a checkpoint of this package or of the authors.
+
+    A .safetensors file written during training stores the options. For other files the options are inferred from the
+    weights, which do not determine window sizes: local pooling, scan windows and kernel windows are not rebuilt. Build
+    such networks from their options and use `load_into`.
 
     Args:
-        path: The file.
-        param_key: Which set of its weights, as in `read_weights`.
+        path: Checkpoint file.
+        param_key: Set of weights, as in `read_weights`.
 
     Returns:
-        The network in evaluation mode on the CPU. A .safetensors file of a training has its options in it. Otherwise
-        the weights have to tell, and windows leave no trace there: local means, scan windows and kernel windows are
-        not rebuilt; build such a network with its options and use `load_into`.
+        The network in evaluation mode, on the CPU.
 
     Raises:
-        UserError: The file cannot be read or holds another network.
+        UserError: The file cannot be read, or it contains another network.
     """
+    path = Path(path)
     weights = read_weights(path, param_key)
     options = read_options(path)
     try:
         net = DeepRFTv2(**(options_of(options) if options else network_options(weights)))
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f'{path}: these are not the weights of a DeepRFTv2 ({error})') from error
+        raise UserError(f'{path}: not the weights of a DeepRFTv2 ({error})') from error
     load_into(net, weights, path)
     return net.eval()
 
 
 def options_of(options: Mapping) -> dict:
-    """Keyword arguments of the `archs.DeepRFTv2` that a training had; ValueError where it had another network."""
+    """Return the keyword arguments of `archs.DeepRFTv2` from the options of a training run.
+
+    Raises:
+        ValueError: The options have another network.
+    """
     settings = dict(options['network_g'])
     if settings.pop('type') != DeepRFTv2.__name__:
-        raise ValueError(f'they are of a {options["network_g"]["type"]}')
+        raise ValueError(f'network_g.type is {options["network_g"]["type"]}')
     return settings
 
 
 def network_options(weights: Mapping[str, Tensor]) -> dict:
-    """Keyword arguments of the `archs.DeepRFTv2` that has these weights, as far as they can tell (no windows).
+    """Infer the keyword arguments of `archs.DeepRFTv2` from its weights, except for window sizes.
 
     Raises:
-        KeyError: A parameter that every DeepRFTv2 has is missing.
+        KeyError: A parameter of DeepRFTv2 is missing.
     """
 
-    def count(pattern):
-        """One more than the largest number that `pattern` finds in the names."""
+    def count(pattern: str) -> int:
+        """Return one more than the largest number that `pattern` captures in the names."""
         found = [int(match[1]) for key in weights if (match := re.match(pattern, key))]
         return max(found, default=-1) + 1
 
-    def levels(column):
+    def levels(column: str) -> list[list]:
         scans = [any(key.startswith(f'{column}.levels.{i}.blocks.0.scan.') for key in weights) for i in range(3)]
         return [
             ['NAFScan' if scan else 'NAF', count(rf'{re.escape(column)}\.levels\.{i}\.blocks\.(\d+)\.')]

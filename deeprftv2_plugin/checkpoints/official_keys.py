@@ -1,7 +1,7 @@
-"""Names of the parameters in the authors' checkpoints and in ours."""
+"""Convert parameter names and shapes between the authors' checkpoints and `archs.DeepRFTv2`."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from functools import cache
 
@@ -14,29 +14,32 @@ OFFICIAL_PREFIX = 'global_model.'
 
 
 class Shape(Enum):
-    """How a parameter's shape in the authors' checkpoints follows from ours."""
+    """Conversion of a parameter to and from its shape in the authors' checkpoints."""
 
     SAME = (lambda t: t, lambda t: t)
     CONVOLUTION = (lambda t: t[..., None, None], lambda t: t.flatten(1))
-    """Theirs is a convolution of 1x1, ours a matrix."""
+    """The authors have a 1x1 convolution, this package a matrix."""
     LEADING = (lambda t: t[None], lambda t: t.squeeze(0))
-    """Theirs has a leading dimension of one."""
+    """The authors have a leading dimension of size 1."""
 
 
-# The functions below yield rows of names, ours and the authors', with the change of shape. '#' stands for a number, the
-# same on both sides and in the same order.
-def _linear(ours, theirs, bias=True):
+# The functions below yield rows of the name in this package, the authors' name, and the shape conversion. '#' matches a
+# number; both names have the same numbers in the same order.
+Rows = Iterator[tuple[str, str, Shape]]
+
+
+def _linear(ours: str, theirs: str, bias: bool = True) -> Rows:
     yield f'{ours}.weight', f'{theirs}.weight', Shape.CONVOLUTION
     if bias:
         yield f'{ours}.bias', f'{theirs}.bias', Shape.SAME
 
 
-def _same(ours, theirs, parts=('.weight', '.bias')):
+def _same(ours: str, theirs: str, parts: Sequence[str] = ('.weight', '.bias')) -> Rows:
     for part in parts:
         yield ours + part, theirs + part.replace('_', '.'), Shape.SAME
 
 
-def _scan(ours, theirs, norm):
+def _scan(ours: str, theirs: str, norm: str) -> Rows:
     yield from _same(f'{ours}.norm', norm, ('_weight', '_bias'))
     yield f'{ours}.in_weight', f'{theirs}.in_proj.weight', Shape.SAME
     yield from _same(f'{ours}.conv', f'{theirs}.conv2d', ('_weight', '_bias'))
@@ -50,14 +53,14 @@ def _scan(ours, theirs, norm):
     yield f'{ours}.out_weight', f'{theirs}.out_proj.weight', Shape.SAME
 
 
-def _branch(ours, theirs, norm, expand):
-    """The normalization and the expansion that begin a branch."""
+def _branch(ours: str, theirs: str, norm: str, expand: str) -> Rows:
+    """Yield the normalization and the expansion of a branch."""
     yield from _same(f'{ours}.norm', f'{theirs}.{norm}', ('_weight', '_bias'))
     yield f'{ours}.expand_weight', f'{theirs}.{expand}.weight', Shape.CONVOLUTION
     yield f'{ours}.expand_bias', f'{theirs}.{expand}.bias', Shape.SAME
 
 
-def _block(ours, theirs):
+def _block(ours: str, theirs: str) -> Rows:
     yield from _branch(f'{ours}.convolution', theirs, 'norm1', 'conv1')
     yield from _same(f'{ours}.convolution', f'{theirs}.conv2')
     yield from _linear(f'{ours}.attention', f'{theirs}.sca.1')
@@ -72,7 +75,7 @@ def _block(ours, theirs):
     yield from _scan(f'{ours}.scan', f'{theirs}.attn', f'{theirs}.norm_mamba')
 
 
-def _estimator(ours, theirs):
+def _estimator(ours: str, theirs: str) -> Rows:
     spectrum = f'{ours}.column.levels.0.before.first'
     yield from _linear(f'{spectrum}.project', f'{theirs}.feature_extract.intro_inp.0', bias=False)
     yield from _linear(f'{spectrum}.mix', f'{theirs}.intro.ending.0', bias=False)
@@ -87,21 +90,29 @@ def _estimator(ours, theirs):
     yield from _same(f'{ours}.to_image', f'{theirs}.end_feature1.0')
 
 
-def _encoder(ours, theirs, entry, embed, steps_down):
-    """`entry` is the first of the modules that the picture goes through, `steps_down` the one at the other levels."""
+def _encoder(ours: str, theirs: str, entry: str, embed: str, steps_down: str) -> Rows:
+    """Yield the rows of an encoder.
+
+    Args:
+        ours: Name in this package.
+        theirs: The authors' name.
+        entry: Module that embeds the image at the first level.
+        embed: The authors' name of `entry`.
+        steps_down: Module that downsamples at the other levels.
+    """
     yield from _same(f'{ours}.{entry}.first', f'{embed}s.#.proj', ('.weight',))
     yield from _linear(f'{ours}.{entry}.join', f'{embed}s2.#')
     yield f'{ours}.{steps_down}.weight', f'{theirs}.level#.fusion.down.0.body.0.weight', Shape.SAME
 
 
-def _column(ours, theirs):
+def _column(ours: str, theirs: str) -> Rows:
     yield f'{ours}.alphas.#', f'{theirs}.alpha#', Shape.SAME
     yield from _linear(f'{ours}.levels.#.after.0', f'{theirs}.level#.fusion.up.0.body.0', bias=False)
     yield from _block(f'{ours}.levels.#.blocks.#', f'{theirs}.level#.blocks.#')
 
 
-def _table() -> Iterator[tuple[str, str, Shape]]:
-    """Yield the rows of all parameters; of rows that fit a name the first counts."""
+def _table() -> Rows:
+    """Yield the rows of all parameters. The first row that matches a name applies."""
     stage = 'stages.#'
     full, half = f'{stage}.full_encoder', f'{stage}.half_encoder'
     yield from _encoder(full, 'subnets_max.#', 'levels.0.before', 'patch_embed_max', 'levels.#.before.first')
@@ -118,14 +129,14 @@ def _table() -> Iterator[tuple[str, str, Shape]]:
         yield from _estimator(f'{stage}.{scale}_estimator', f'{estimator}.#')
 
 
-def _translator(rows):
-    """Return a function from a name to its translation and the change of shape, or None for an unknown name."""
+def _translator(rows: Iterable[tuple[str, str, Callable]]) -> Callable[[str], tuple[str, Callable] | None]:
+    """Return a function that maps a name to the other name and the shape conversion, or to None if unknown."""
     patterns = [
         (re.compile(re.escape(source).replace(r'\#', r'(\d+)')), target.split('#'), change)
         for source, target, change in rows
     ]
 
-    def translate(key):
+    def translate(key: str) -> tuple[str, Callable] | None:
         for pattern, pieces, change in patterns:
             if match := pattern.fullmatch(key):
                 numbers = [*match.groups(), '']
@@ -140,55 +151,55 @@ _from_official = _translator([(theirs, ours, change.value[1]) for ours, theirs, 
 
 
 def is_official(state: Mapping[str, Tensor]) -> bool:
-    """Whether the names are those of the authors' release."""
+    """Return whether a state dict has the authors' parameter names."""
     return any(key.startswith(OFFICIAL_PREFIX) for key in state)
 
 
 def from_official_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the parameters of one of the authors' checkpoints to those of `archs.DeepRFTv2`.
+    """Convert a state dict of the authors to one of `archs.DeepRFTv2`.
 
     Args:
         state: Parameters by the authors' names, which begin with 'global_model.'.
 
     Returns:
-        Parameters by our names. The factors of shortcuts that come from no earlier stage are left out: they multiply
-        nothing, and our network does not have them.
+        Parameters by the names of `archs.DeepRFTv2`. Unused shortcut factors of the first stage are omitted: they have
+        no input from an earlier stage.
 
     Raises:
-        UserError: A name is none of the authors' GoPro, REDS, RealBlur or defocus networks'.
+        UserError: A name does not occur in the authors' GoPro, REDS, RealBlur or defocus networks.
     """
     ours = {}
     for key, value in state.items():
         found = _from_official(key.removeprefix(OFFICIAL_PREFIX)) if key.startswith(OFFICIAL_PREFIX) else None
         if found is None:
-            raise UserError(f'{key!r} is no parameter of a network that this package can build')
+            raise UserError(f'{key!r} is not a parameter of a network that this package supports')
         name, change = found
-        if not _is_dead(name):
+        if not _is_unused(name):
             ours[name] = change(value)
     return ours
 
 
 def to_official_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the parameters of `archs.DeepRFTv2` to those of the authors: the inverse of `from_official_state_dict`.
+    """Convert a state dict of `archs.DeepRFTv2` to the authors' names; the inverse of `from_official_state_dict`.
 
-    Factors of shortcuts that come from no earlier stage, which the authors' network loads but which multiply nothing,
-    are added with their initial value 0.5.
+    The unused shortcut factors of the first stage, which the authors' network expects, are added with their initial
+    value 0.5.
 
     Raises:
-        UserError: A name is no parameter of `archs.DeepRFTv2`.
+        UserError: A name is not a parameter of `archs.DeepRFTv2`.
     """
     theirs = {}
-    for key, value in {**state, **_dead_alphas(state)}.items():
+    for key, value in {**state, **_unused_alphas(state)}.items():
         found = _to_official(key)
         if found is None:
-            raise UserError(f'{key!r} is no parameter of DeepRFTv2')
+            raise UserError(f'{key!r} is not a parameter of DeepRFTv2')
         name, change = found
         theirs[OFFICIAL_PREFIX + name] = change(value)
     return theirs
 
 
-def _is_dead(name):
-    """Whether a factor stands in the first stage where no state comes from an earlier one."""
+def _is_unused(name: str) -> bool:
+    """Return whether a parameter is a shortcut factor of the first stage that has no input."""
     return (
         re.fullmatch(
             r'stages\.0\.(\w+_encoder\.alphas\.\d|\w+_decoder\.alphas\.2|\w+_estimator\.column\.alphas\.\d+)', name
@@ -197,19 +208,19 @@ def _is_dead(name):
     )
 
 
-def _dead_alphas(state):
-    """The factors that `_is_dead` tells of, with the value 0.5."""
-    dead = {}
+def _unused_alphas(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the parameters that `_is_unused` matches, with the value 0.5."""
+    unused: dict[str, Tensor] = {}
     for scale in ('full', 'half'):
         stage = f'stages.0.{scale}'
         head = f'{stage}_head.weight'
         if head not in state:
-            raise UserError(f'these are no parameters of DeepRFTv2: {head} is missing')
+            raise UserError(f'not the parameters of a DeepRFTv2: {head} is missing')
         width = state[head].shape[1]
         channels = {f'{stage}_encoder.alphas.{i}': width << i for i in range(3)}
         channels[f'{stage}_decoder.alphas.2'] = width
         channels |= {
             f'{stage}_estimator.column.alphas.{i}': state[f'{stage}_estimator.to_otf.weight'].shape[1] for i in range(4)
         }
-        dead |= {key: torch.full((1, c, 1, 1), 0.5) for key, c in channels.items()}
-    return dead
+        unused |= {key: torch.full((1, c, 1, 1), 0.5) for key, c in channels.items()}
+    return unused

@@ -1,8 +1,9 @@
-"""The authors' option dicts in our terms."""
+"""Convert the authors' network options to arguments of `archs.DeepRFTv2`."""
 
 import warnings
 from collections.abc import Mapping
 from fnmatch import fnmatch
+from typing import Any
 
 from deeprftv2_plugin.utils.errors import UserError
 
@@ -16,7 +17,7 @@ _BLOCK_NAMES = {
     'LocalNAFEVSBlock_patch_noflip': 'LocalNAFScanWindowUpright',
 }
 
-# Settings with one value that this network has; any other would be another network.
+# Settings for which only this value is supported.
 _REQUIRED = {
     'type': 'DeepRFTv2',
     'deblur_kernel': True,
@@ -42,8 +43,8 @@ _REQUIRED = {
     'prior_model': None,
     'drop_path': 0,
 }
-# Settings that the authors' code reads without any effect on this network, or never reads.
-_IDLE = (
+# Settings that have no effect on this network in the authors' code.
+_UNUSED = (
     'pad_size',
     'num_ker',
     'kernel_size',
@@ -70,48 +71,48 @@ _IDLE = (
 
 
 class _Reader:
-    """Options that remember which of them have been read."""
+    """Options that record which keys have been read."""
 
-    def __init__(self, options):
+    def __init__(self, options: Mapping[str, Any]):
         self.options = dict(options)
         self.unread = set(self.options)
 
-    def get(self, key, *default):
+    def get(self, key: str, *default: Any) -> Any:
         self.unread.discard(key)
         if key not in self.options and not default:
-            raise UserError(f'{key} is missing in the network options')
+            raise UserError(f'{key} is missing from the network options')
         return self.options.get(key, *default)
 
-    def numbers(self, key, count):
+    def numbers(self, key: str, count: int) -> list[int]:
         value = self.get(key)
         if not _is_list(value, count, int):
-            raise UserError(f'{key} is {value!r}: expected {count} whole numbers')
+            raise UserError(f'{key} is {value!r}: expected {count} integers')
         return list(value)
 
-    def by_stage(self, key, stages, *default):
+    def by_stage(self, key: str, stages: int, *default: Any) -> list:
         value = self.get(key, *default)
         if not isinstance(value, (list, tuple)) or len(value) < stages:
             raise UserError(f'{key} is {value!r}: expected an entry for each of the {stages} stages')
         return list(value[:stages])
 
 
-def _is_list(value, count, kind):
+def _is_list(value: object, count: int, kind: type) -> bool:
     return isinstance(value, list | tuple) and len(value) == count and all(type(v) is kind for v in value)
 
 
 def from_official_options(network_g: Mapping) -> dict[str, dict]:
-    """Translate the `network_g` dict of one of the authors' option files.
+    """Convert the section `network_g` of an option file of the authors.
 
-    Settings that have no effect are dropped and reported by a `UserWarning`.
+    Settings that have no effect are dropped with a `UserWarning`.
 
     Args:
-        network_g: The authors' dict.
+        network_g: The section as a dict.
 
     Returns:
         `{'network': keyword arguments of archs.DeepRFTv2, 'restore': keyword arguments of inference.restore}`.
 
     Raises:
-        UserError: (a ValueError) names a setting that this network cannot honour, and what it could.
+        UserError: A setting is not supported. The message names the supported values.
     """
     options = _Reader(network_g)
     for key, expected in _REQUIRED.items():
@@ -121,15 +122,15 @@ def from_official_options(network_g: Mapping) -> dict[str, dict]:
             raise UserError(f'{key} is {found!r}: only {expected!r} is supported')
     padding = options.get('ks', None)
     if any(padding if isinstance(padding, list | tuple) else [padding]):
-        raise UserError(f'ks is {padding!r}: only zeros, a transform without padding, are supported')
+        raise UserError(f'ks is {padding!r}: only zeros (no padding) are supported')
 
     stages = options.get('num_global_unet', 1)
     for key, default in (('num_global_unet', 1), ('inp_channels', 3), ('out_channels', 3)):
         if type(options.get(key, default)) is not int or options.get(key, default) < 1:
-            raise UserError(f'{key} is {options.get(key)!r}: expected a whole number from 1')
+            raise UserError(f'{key} is {options.get(key)!r}: expected a positive integer')
     dims, dims_ker = options.numbers('dims', 3), options.numbers('dims_ker', 3)
     if dims[1] != dims[2]:
-        raise UserError(f'dims is {dims}: the second and the third number must be equal')
+        raise UserError(f'dims is {dims}: the second and third number must be equal')
     window, overlap = options.numbers('sub_image_size', 2), options.numbers('overlap_size', 2)
     network = {
         'in_channels': options.get('inp_channels', 3),
@@ -168,8 +169,8 @@ def from_official_options(network_g: Mapping) -> dict[str, dict]:
     return {'network': network, 'restore': restore}
 
 
-def _levels(options, part, stages):
-    """[[block, depth], ...] of a column: one list where all stages are alike, else one for each."""
+def _levels(options: _Reader, part: str, stages: int) -> list:
+    """Return [[block, depth], ...] of a column: a single list if all stages are equal, otherwise one per stage."""
     side, scale = part.split('_')
     names_key, depths_key = f'baseblock_{side}_{scale}_global', f'{part}_layers'
     names, depths = options.by_stage(names_key, stages), options.by_stage(depths_key, stages)
@@ -177,36 +178,38 @@ def _levels(options, part, stages):
     for stage_names, stage_depths in zip(names, depths, strict=True):
         if not _is_list(stage_names, 3, str) or not _is_list(stage_depths, 3, int):
             raise UserError(
-                f'{names_key} and {depths_key} must have three names and three numbers in every stage, found '
+                f'{names_key} and {depths_key} need three names and three integers per stage, found '
                 f'{stage_names!r} and {stage_depths!r}'
             )
         for name in stage_names:
             if name not in _BLOCK_NAMES:
-                raise UserError(f'{names_key} has the block {name!r}: supported are {", ".join(_BLOCK_NAMES)}')
+                raise UserError(f'{names_key} contains the block {name!r}: supported are {", ".join(_BLOCK_NAMES)}')
         levels.append([[_BLOCK_NAMES[name], depth] for name, depth in zip(stage_names, stage_depths, strict=True)])
     return levels[0] if all(level == levels[0] for level in levels) else levels
 
 
-def _kernel_depths(options):
+def _kernel_depths(options: _Reader) -> list[int]:
     blocks = options.get('baseblock_enc_ker')
     if blocks not in (['EVSS'] * 4, ('EVSS',) * 4):
         raise UserError(f'baseblock_enc_ker is {blocks!r}: only EVSS at four levels is supported')
     return options.numbers('enc_ker_layers', 4)
 
 
-def _kernel_norm(options):
+def _kernel_norm(options: _Reader) -> bool:
     norm = options.get('norm_type', None)
     if norm not in ('LayerNorm', 'None', None):
         raise UserError(f"norm_type is {norm!r}: supported are 'LayerNorm' and None")
     return norm == 'LayerNorm'
 
 
-def _report(unread):
-    """Warn of settings without effect; refuse those that nobody knows."""
-    idle = {
-        key for key in unread if key in ('train_size', 'patch_size') or any(fnmatch(key, pattern) for pattern in _IDLE)
+def _report(unread: set[str]) -> None:
+    """Warn about settings without effect, and reject unknown settings."""
+    unused = {
+        key
+        for key in unread
+        if key in ('train_size', 'patch_size') or any(fnmatch(key, pattern) for pattern in _UNUSED)
     }
-    if unknown := sorted(unread - idle):
+    if unknown := sorted(unread - unused):
         raise UserError(f'unknown network settings: {", ".join(unknown)}')
-    if idle:
-        warnings.warn(f'network settings without effect were dropped: {", ".join(sorted(idle))}', stacklevel=3)
+    if unused:
+        warnings.warn(f'network settings without effect were dropped: {", ".join(sorted(unused))}', stacklevel=3)

@@ -1,4 +1,4 @@
-"""The states from which a training goes on, and which of them are kept."""
+"""Training states: safe reading, atomic writing, finding the newest, and removing old ones."""
 
 import re
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from deeprftv2_plugin.checkpoints.files import read_sets, serialised
+from deeprftv2_plugin.checkpoints.files import read_sets, serialized
 from deeprftv2_plugin.utils.atomic_io import write_whole
 from deeprftv2_plugin.utils.errors import UserError
 
@@ -14,36 +14,40 @@ SUFFIX = '.state'
 
 
 def write_state(state: dict, path: str | Path) -> None:
-    """Write a state of tensors and plain values; OSError where it cannot be, an earlier file stays as it was."""
-    write_whole(path, serialised(state))
+    """Write a state of tensors and plain values.
+
+    Raises:
+        OSError: The file cannot be written. An existing file is unchanged.
+    """
+    write_whole(path, serialized(state))
 
 
 def read_state(path: str | Path) -> dict:
-    """Read a state, on the CPU, without running anything that is in it.
+    """Read a state to the CPU without executing code.
 
     Raises:
-        UserError: The file is missing, damaged, or holds more than tensors and plain values.
+        UserError: The file is missing or damaged, or it contains objects other than tensors and plain values.
     """
     try:
         state = torch.load(path, map_location='cpu', weights_only=True)
     except FileNotFoundError:
         raise UserError(f'{path} does not exist') from None
-    except Exception as error:  # torch.load names no common class for a damaged and for an unsafe file
+    except Exception as error:  # torch.load has no common exception class for damaged and unsafe files
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f'{path} is not a training state that can be read safely: {reason}') from error
+        raise UserError(f'{path} is not a readable training state: {reason}') from error
     if not isinstance(state, dict) or type(state.get('iter')) is not int:
-        raise UserError(f'{path} is not a training state: it does not tell its iteration')
+        raise UserError(f'{path} is not a training state: it has no iteration')
     return state
 
 
 def numbered(folder: str | Path, pattern: str) -> dict[int, list[Path]]:
-    """The files of a folder by the iteration in their names, the newest first.
+    """Return the files of a folder by the iteration in their names, newest first.
 
     Args:
-        folder: May be missing.
-        pattern: Regular expression of the names; its group is the iteration.
+        folder: The folder; it may be missing.
+        pattern: Regular expression for the names whose group is the iteration.
     """
-    found = {}
+    found: dict[int, list[Path]] = {}
     for path in sorted(Path(folder).iterdir()) if Path(folder).is_dir() else ():
         match = re.fullmatch(pattern, path.name)
         if match:
@@ -52,20 +56,20 @@ def numbered(folder: str | Path, pattern: str) -> dict[int, list[Path]]:
 
 
 def newest_whole(states: str | Path, models: str | Path, labels: Sequence[str]) -> tuple[Path | None, list[str]]:
-    """The newest state that can be gone on from: it is whole, and so are the weights of its iteration.
+    """Return the newest complete state: the state and the weights of its iteration are readable.
 
     Args:
         states: Folder of the states.
         models: Folder of the weights.
-        labels: Which networks belong to a state, such as 'g' for net_g.
+        labels: Labels of the networks that belong to a state, such as 'g' for net_g.
 
     Returns:
-        The path of the state, None where there is none at all; and a sentence for each newer one that is damaged.
+        The path of the state, or None if there are no states; and an error message for each newer damaged state.
 
     Raises:
-        UserError: There are states, and all are damaged.
+        UserError: All states are damaged.
     """
-    faults = []
+    faults: list[str] = []
     for iteration, (path, *_) in numbered(states, r'(\d+)\.state').items():
         try:
             read_state(path)
@@ -75,15 +79,15 @@ def newest_whole(states: str | Path, models: str | Path, labels: Sequence[str]) 
         except UserError as error:
             faults.append(str(error))
     if faults:
-        raise UserError(f'none of the {len(faults)} training states in {states} is whole. The newest: {faults[0]}')
+        raise UserError(f'none of the {len(faults)} training states in {states} is complete. The newest: {faults[0]}')
     return None, faults
 
 
 def prune(states: str | Path, models: str | Path, keep: int) -> None:
-    """Remove all but the newest `keep` states, with the weights of the same and of older iterations.
+    """Remove all but the newest `keep` states and the corresponding weights.
 
-    A state goes before its weights do, so that there is none without weights at any moment. Weights that
-    are not numbered, as the best and the latest, stay.
+    A state is removed before its weights, so that no state is ever without weights. Weights without an iteration in
+    their name, such as best and latest, are kept.
     """
     all_states = numbered(states, r'(\d+)\.state')
     kept = list(all_states)[:keep]

@@ -1,22 +1,24 @@
-"""`basicsr convert`: checkpoints and option files of the authors to ours and back."""
+"""`basicsr convert`: convert checkpoints and option files from and to the authors' format."""
 
-HELP = 'convert a checkpoint or an option file of the authors'
+import argparse
+
+HELP = "convert checkpoints and option files from and to the authors' format"
 EXAMPLES = """examples:
   basicsr convert net_g_GoPro.pth weights/gopro.pth
   basicsr convert net_g_GoPro.pth weights/gopro.safetensors
   basicsr convert experiments/train_gopro/models/net_g_latest.pth for_their_code.pth
   basicsr convert their_options.yml network.yml
 
-The names in a checkpoint tell whose it is: the authors' are converted to ours, ours to theirs. Of the authors' option
-file, network_g and the tiles are written as an option file of this package has them."""
+The direction follows from the parameter names in the checkpoint. From an option file of the authors, network_g and the
+tile settings are converted."""
 
 
-def add_arguments(parser):
-    parser.add_argument('source', metavar='IN', help='checkpoint (.pth, .safetensors) or option file (.yml) to read')
-    parser.add_argument('destination', metavar='OUT', help='file to write, of the same kind')
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('source', metavar='IN', help='input checkpoint (.pth, .safetensors) or option file (.yml)')
+    parser.add_argument('destination', metavar='OUT', help='output file of the same kind')
 
 
-def run(args):
+def run(args: argparse.Namespace) -> None:
     from deeprftv2_plugin import checkpoints
 
     print(checkpoints.convert_file(args.source, args.destination))

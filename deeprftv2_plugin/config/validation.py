@@ -174,9 +174,9 @@ def check_optimizer(section: Section, model: type) -> None:
     """Check a class of torch.optim and its arguments."""
     from basicsr.models.base_model import BaseModel
 
-    from deeprftv2_plugin.training.optimizers import OPTIMISERS
+    from deeprftv2_plugin.training.optimizers import OPTIMIZERS
 
-    _check_factory(section, OPTIMISERS, model, BaseModel.get_optimizer, ('Adam',), 'params')
+    _check_factory(section, OPTIMIZERS, model, BaseModel.get_optimizer, ('Adam',), 'params')
 
 
 def check_schedule(section: Section, model: type) -> None:

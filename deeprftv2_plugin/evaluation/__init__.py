@@ -1,1 +1,1 @@
-"""Validation over processes, reports, protocol, the worst images, and the log of metrics."""
+"""Distributed validation, test reports, protocols, worst images, and the metrics log."""

@@ -1,4 +1,4 @@
-"""What a training measures, as JSON Lines: one object a line, whole lines only."""
+"""Losses and metrics of a training run as JSON Lines."""
 
 import contextlib
 import json
@@ -14,21 +14,21 @@ from deeprftv2_plugin.utils.atomic_io import write_whole
 NAME = 'metrics.jsonl'
 
 
-class Journal:
+class MetricsLog:
     """The file ``metrics.jsonl`` of an experiment.
 
-    A line has ``iter`` and what was measured then: losses, learning rate and times of a training step, or with
-    ``dataset`` the metrics of a validation. A number that is not finite is null.
+    Each line has ``iter`` and either the losses, learning rate and times of a training step, or ``dataset`` and the
+    metrics of a validation. Numbers that are not finite are null.
 
     Args:
-        folder: The experiment's.
+        folder: Folder of the experiment.
     """
 
     def __init__(self, folder: str | Path):
         self.path = Path(folder, NAME)
 
     def append(self, iteration: int, **values: object) -> None:
-        """Add a line; a validation's is on the disk when this returns. On a full disk the training goes on without."""
+        """Append a line. Validation results are synced to disk. A failed write is logged and otherwise ignored."""
         line = json.dumps(finite({'iter': iteration, **values}))
         try:
             with open(self.path, 'a', encoding='utf-8') as file:
@@ -37,25 +37,25 @@ class Journal:
                     file.flush()
                     os.fsync(file.fileno())
         except OSError as error:
-            get_root_logger().error(f'{self.path} lacks iteration {iteration}: {error.strerror}')
+            get_root_logger().error(f'{self.path}: iteration {iteration} could not be logged: {error.strerror}')
 
     def __iter__(self) -> Iterator[dict]:
         if not self.path.is_file():
             return
         with open(self.path, encoding='utf-8') as file:
             for line in file:
-                with contextlib.suppress(ValueError):  # a kill or a full disk can leave half a line
+                with contextlib.suppress(ValueError):  # a killed process or a full disk can leave a partial line
                     yield json.loads(line)
 
     def rewind(self, iteration: int) -> None:
-        """Drop what was measured after an iteration; a run that goes on from there measures it again."""
+        """Remove the lines after an iteration, before training resumes from it."""
         if self.path.is_file():
             kept = (json.dumps(record) + '\n' for record in self if record['iter'] <= iteration)
             write_whole(self.path, ''.join(kept).encode())
 
 
 def finite(value: object) -> object:
-    """What JSON can say: null for numbers that are not finite, in whatever they are."""
+    """Replace numbers that are not finite, which JSON cannot represent, by None in nested dicts and lists."""
     if isinstance(value, dict):
         return {key: finite(each) for key, each in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""What a test leaves behind: tables of all pictures, of their sequences and of the whole, and the worst pictures."""
+"""Test reports: metrics per image, per sequence and overall, and the worst images."""
 
 import csv
 import io
@@ -8,120 +8,121 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from basicsr.utils import get_root_logger
 
 from deeprftv2_plugin.evaluation import protocol
 from deeprftv2_plugin.evaluation.metrics_log import finite
-from deeprftv2_plugin.evaluation.validation import Scored, means
-from deeprftv2_plugin.evaluation.worst_images import Worst
+from deeprftv2_plugin.evaluation.validation import ImageScore, mean_metrics
+from deeprftv2_plugin.evaluation.worst_images import WorstImages
 from deeprftv2_plugin.utils.atomic_io import write_whole
 from deeprftv2_plugin.utils.errors import UserError
 
-LOGGED = 40
-"""The number of sequences up to which the log shows each; the files have them all."""
+LOGGED_SEQUENCES = 40
+"""Maximum number of sequences shown in the log; the files contain all of them."""
 
 
 class Report:
-    """The report of a test on one data set, in the folder results/NAME of the run.
+    """The report of a test on one dataset, written to the folder results/NAME of the run.
 
-    - ``SET.csv``: a line for each picture with its name, its sequence and its metrics, in the order of the data set.
-    - ``SET.json``: the protocol, the mean of each metric over all pictures and over those of each sequence, the
-      worst pictures, and the versions of what computed it. A number that is not finite is null.
-    - ``worst/SET``: the ten worst pictures by the first metric, blurry, restored and sharp side by side.
+    - ``SET.csv``: name, sequence and metrics of each image, in the order of the dataset.
+    - ``SET.json``: the protocol, the mean of each metric overall and per sequence, the worst images, and the software
+      versions. Numbers that are not finite are null.
+    - ``worst/SET``: the ten worst images by the first metric; blurry, restored and sharp image side by side.
     - The log: the means and the protocol.
 
     Args:
         opt: BasicSR's options.
-        dataset_name: The name of the data set.
+        dataset_name: Name of the dataset.
     """
 
     def __init__(self, opt: dict, dataset_name: str):
         self.opt, self.dataset_name = opt, dataset_name
         self.folder = Path(opt['path']['results_root'])
-        self.worst = None
+        self.worst: WorstImages | None = None
 
-    def consider(self, index: int, scored: Scored, pictures: Sequence[np.ndarray]) -> None:
-        """Take note of a picture that this process has restored.
+    def consider(self, index: int, score: ImageScore, images: Sequence[np.ndarray]) -> None:
+        """Record an image that this process has restored.
 
         Args:
-            index: Of the picture in the data set.
-            scored: Its metrics.
-            pictures: Blurry, restored and, where it is known, sharp, (H, W, 3), BGR.
+            index: Index in the dataset.
+            score: Metrics of the restored image.
+            images: Blurry, restored and, if available, sharp image, (H, W, 3), BGR.
         """
-        if scored.metrics and self.worst is None:
-            first = next(iter(scored.metrics))
-            self.worst = Worst(first, self.opt['val']['metrics'][first].get('better', 'higher'))
+        if score.metrics and self.worst is None:
+            first = next(iter(score.metrics))
+            self.worst = WorstImages(first, self.opt['val']['metrics'][first].get('better', 'higher'))
         if self.worst:
-            self.worst.consider(index, scored, pictures)
+            self.worst.consider(index, score, images)
 
-    def write(self, found: Sequence[Scored]) -> None:
-        """Write the report: the first process all but the pictures, which those write that have restored them.
+    def write(self, scores: Sequence[ImageScore]) -> None:
+        """Write the report. Each process writes the images that it has restored, the first process everything else.
 
         Args:
-            found: What all processes have found, in the order of the data set.
+            scores: Scores of all processes in the order of the dataset.
 
         Raises:
             UserError: A file cannot be written.
         """
         try:
             if self.worst:
-                self.worst.write(self.folder / 'worst' / self.dataset_name, found)
+                self.worst.write(self.folder / 'worst' / self.dataset_name, scores)
             if self.opt['rank'] == 0:
-                self._write_tables(found)
+                self._write_tables(scores)
         except OSError as error:
             raise UserError(
-                f'the report {error.filename or self.folder} could not be written: {error.strerror or error}. Make '
-                'room, or see to the rights of its folder'
+                f'the report {error.filename or self.folder} could not be written: {error.strerror or error}. Free '
+                'disk space, or check the permissions of the folder'
             ) from error
 
-    def _write_tables(self, found):
-        sequences = sequences_of([scored.name for scored in found])
-        parts = {}
-        for scored, sequence in zip(found, sequences, strict=True):
-            parts.setdefault(sequence, []).append(scored)
+    def _write_tables(self, scores: Sequence[ImageScore]) -> None:
+        sequences = sequences_of([score.name for score in scores])
+        parts: dict[str, list[ImageScore]] = {}
+        for score, sequence in zip(scores, sequences, strict=True):
+            parts.setdefault(sequence, []).append(score)
         parts.pop('', None)
-        worst = self.worst.ranking(found) if self.worst else ()
-        followed = protocol.describe(self.opt, means(found), {scored.depth for scored in found})
+        worst = self.worst.ranking(scores) if self.worst else ()
+        overall = mean_metrics(scores)
         summary = {
             'dataset': self.dataset_name,
-            'protocol': followed,
+            'protocol': protocol.describe(self.opt, overall, {score.depth for score in scores}),
             'weights': self.opt['path'].get('pretrain_network_g'),
             'network': self.opt['network_g'],
-            'pictures': len(found),
-            'overall': means(found),
-            'sequences': {name: {'pictures': len(part), **means(part)} for name, part in sorted(parts.items())},
+            'images': len(scores),
+            'overall': overall,
+            'sequences': {name: {'images': len(part), **mean_metrics(part)} for name, part in sorted(parts.items())},
             'worst': [{'name': each.name, **each.metrics} for _, each in worst],
             'versions': protocol.versions(),
         }
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(self.folder / f'{self.dataset_name}.csv', lines(found, sequences).encode())
+        write_whole(self.folder / f'{self.dataset_name}.csv', csv_text(scores, sequences).encode())
         text = json.dumps(finite(summary), indent=2, ensure_ascii=False, default=str)
         write_whole(self.folder / f'{self.dataset_name}.json', f'{text}\n'.encode())
-        get_root_logger().info(self._in_words(summary))
+        get_root_logger().info(self._log_text(summary))
 
-    def _in_words(self, summary):
-        """The means and the protocol, for the log."""
-        paragraphs = [f'{self.dataset_name}: {summary["pictures"]} pictures restored']
+    def _log_text(self, summary: dict[str, Any]) -> str:
+        """Return the means and the protocol as text."""
+        paragraphs = [f'{self.dataset_name}: {summary["images"]} images restored']
         if summary['overall']:
-            shown = summary['sequences'] if len(summary['sequences']) <= LOGGED else {}
-            paragraphs += table({**shown, 'overall': {'pictures': summary['pictures'], **summary['overall']}})
+            shown = summary['sequences'] if len(summary['sequences']) <= LOGGED_SEQUENCES else {}
+            paragraphs += table({**shown, 'overall': {'images': summary['images'], **summary['overall']}})
             if len(shown) < len(summary['sequences']):
-                paragraphs.append(f'{len(summary["sequences"])} sequences are in {self.dataset_name}.json.')
-            paragraphs.append(f'The worst are in worst/{self.dataset_name}.')
+                paragraphs.append(f'{len(summary["sequences"])} sequences, see {self.dataset_name}.json.')
+            paragraphs.append(f'The worst images are in worst/{self.dataset_name}.')
         else:
             paragraphs.append('No scores.')
-        return '\n'.join([*paragraphs, f'Protocol: {protocol.in_words(summary["protocol"])}.'])
+        return '\n'.join([*paragraphs, f'Protocol: {protocol.to_text(summary["protocol"])}.'])
 
 
 def sequences_of(names: Sequence[str]) -> list[str]:
-    """The sequences that pictures belong to, by their names; empty strings in a set without sequences.
+    """Return the sequence of each image by its name; empty strings for a dataset without sequences.
 
-    A data set names a picture by the folders that it is in, which are its sequence, and its number there: joined by
-    slashes, or by underscores as in GOPR0384_11_00_000047, 000_00000009, test-close-ups_100fromGOPR1087 and
-    RealBlur-J_scene050_1. Flattened GoPro has a hyphen before the number. Where no two pictures have it in common,
-    what stands in front is not a sequence.
+    The name of an image is its folder, which is the sequence, and its number. They are joined by a slash or by an
+    underscore, as in GOPR0384_11_00_000047, 000_00000009, test-close-ups_100fromGOPR1087 and RealBlur-J_scene050_1.
+    Flattened versions of GoPro have a hyphen before the number. If no two images share a prefix, the prefixes are not
+    sequences.
     """
     found = []
     for name in names:
@@ -131,17 +132,17 @@ def sequences_of(names: Sequence[str]) -> list[str]:
     return found if common else [''] * len(found)
 
 
-def lines(found: Sequence[Scored], sequences: Sequence[str]) -> str:
-    """The metrics of every picture as comma-separated values, in all their digits."""
+def csv_text(scores: Sequence[ImageScore], sequences: Sequence[str]) -> str:
+    """Return the metrics of every image as comma-separated values with full precision."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator='\n')
-    writer.writerow(['name', 'sequence', *(found[0].metrics if found else ())])
-    writer.writerows([each.name, part, *each.metrics.values()] for each, part in zip(found, sequences, strict=True))
+    writer.writerow(['name', 'sequence', *(scores[0].metrics if scores else ())])
+    writer.writerows([each.name, part, *each.metrics.values()] for each, part in zip(scores, sequences, strict=True))
     return text.getvalue()
 
 
 def table(rows: dict[str, dict[str, float]]) -> list[str]:
-    """The lines of a table with aligned columns: names on the left, numbers on the right, four digits of fractions."""
+    """Return the lines of a table with aligned columns. Floating-point numbers have four decimals."""
     cells = [['sequence', *next(iter(rows.values()))]]
     for name, values in rows.items():
         cells.append([name, *(str(v) if isinstance(v, int) else f'{v:.4f}' for v in values.values())])

@@ -1,12 +1,12 @@
-"""Validation by all processes: each restores its share of the pictures, and all come to the same numbers."""
+"""Distributed validation: every process restores a share of the images, and all processes get the same metrics."""
 
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from inspect import signature
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -20,85 +20,90 @@ from tqdm import tqdm
 import deeprftv2_plugin.metrics
 from deeprftv2_plugin.utils.errors import UserError
 
-SHOWN = 3
-"""How many pictures of a data set go to TensorBoard."""
-SHOWN_HEIGHT = 256
-PULSE = 60
-"""Seconds between two words about the progress in the log, where no terminal shows a bar."""
+LOGGED_IMAGES = 3
+"""Number of images per dataset that are sent to TensorBoard."""
+LOGGED_HEIGHT = 256
+"""Maximum height of an image in TensorBoard, in pixels."""
+LOG_INTERVAL = 60
+"""Seconds between progress messages in the log if no bar is shown."""
 
 
-class Scored(NamedTuple):
-    """What is found out about one picture."""
+class ImageScore(NamedTuple):
+    """The metrics of one image."""
 
     name: str
-    """Unique in its data set, as `picture_name` gives it."""
+    """Name that is unique in the dataset, from `image_name`."""
     depth: int
-    """Bits of its values."""
+    """Bit depth."""
     metrics: dict[str, float]
 
 
-def own_share(loader: DataLoader, rank: int, processes: int) -> Iterator[tuple[int, dict]]:
-    """Index and sample of every picture that this process restores: each `processes`-th of the data set."""
-    indices = range(rank, len(loader.dataset), processes)
+def local_samples(loader: DataLoader, rank: int, processes: int) -> Iterator[tuple[int, dict]]:
+    """Yield the index and the sample of each image that this process restores: every `processes`-th of the dataset."""
+    indices = range(rank, len(cast(Sized, loader.dataset)), processes)
     if processes > 1:
         loader = DataLoader(Subset(loader.dataset, indices), batch_size=1, num_workers=loader.num_workers)
     return zip(indices, loader, strict=True)
 
 
-def joined(share: dict[int, Scored], processes: int) -> list[Scored]:
-    """What all processes have found, in the order of the data set: the same list in each."""
-    everybody = [share]
+def gather_scores(share: dict[int, ImageScore], processes: int) -> list[ImageScore]:
+    """Return the scores of all processes in the order of the dataset, the same list in every process."""
+    shares = [share]
     if processes > 1:
-        everybody = [None] * processes
-        torch.distributed.all_gather_object(everybody, share)
-    found = {index: scored for part in everybody for index, scored in part.items()}
+        shares = [{} for _ in range(processes)]
+        torch.distributed.all_gather_object(shares, share)
+    found = {index: score for part in shares for index, score in part.items()}
     return [found[index] for index in sorted(found)]
 
 
-def means(found: Sequence[Scored]) -> dict[str, float]:
-    """The mean of each metric, by an exact sum, so that it does not depend on who computed what."""
-    names = list(found[0].metrics) if found else []
-    return {name: math.fsum(scored.metrics[name] for scored in found) / len(found) for name in names}
+def mean_metrics(scores: Sequence[ImageScore]) -> dict[str, float]:
+    """Return the mean of each metric. The sum is exact, so the result does not depend on the number of processes."""
+    names = list(scores[0].metrics) if scores else []
+    return {name: math.fsum(score.metrics[name] for score in scores) / len(scores) for name in names}
 
 
-def score(result: np.ndarray, target: np.ndarray | None, metrics: dict[str, dict]) -> dict[str, float]:
-    """The metrics of one picture (H, W, 3), BGR; those that compare are left out where there is no target.
+def compute_metrics(result: np.ndarray, target: np.ndarray | None, metrics: Mapping[str, dict]) -> dict[str, float]:
+    """Compute the metrics of one image.
 
-    Metrics that take 8 bit only, as BasicSR's do, get 16 bit rounded to them.
+    Args:
+        result: Restored image (H, W, 3), BGR, uint8 or uint16. It is rounded to 8 bit for metrics that do not accept
+            16 bit, such as those of BasicSR.
+        target: Sharp image, or None. Full-reference metrics are omitted without it.
+        metrics: The section `val.metrics`.
     """
     data = {'img': result} if target is None else {'img': result, 'img2': target}
 
-    def seen_by(metric):
-        return data if judges_depth(metric) else {key: to_8_bit(picture) for key, picture in data.items()}
+    def inputs(metric: str) -> dict[str, np.ndarray]:
+        return data if accepts_16_bit(metric) else {key: to_8_bit(image) for key, image in data.items()}
 
     return {
-        name: float(calculate_metric(seen_by(settings['type']), settings))
+        name: float(calculate_metric(inputs(settings['type']), settings))
         for name, settings in metrics.items()
-        if target is not None or not compares(settings['type'])
+        if target is not None or not is_full_reference(settings['type'])
     }
 
 
-def judges_depth(metric: str) -> bool:
-    """Whether a registered metric takes 16 bit: those here do, while BasicSR promises others pictures of 8 bit."""
+def accepts_16_bit(metric: str) -> bool:
+    """Return whether a registered metric accepts 16 bit: those of this package do, others may require 8 bit."""
     return getattr(METRIC_REGISTRY.get(metric), '__module__', '').startswith(deeprftv2_plugin.metrics.__name__)
 
 
-@contextmanager
-def naming(picture: str) -> Iterator[None]:
-    """Lets a UserError in its block say which picture it is about."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f'{picture}: {error}') from error
-
-
-def compares(metric: str) -> bool:
-    """Whether a registered metric needs a second picture."""
+def is_full_reference(metric: str) -> bool:
+    """Return whether a registered metric compares with a reference image."""
     return 'img2' in signature(METRIC_REGISTRY.get(metric)).parameters
 
 
-def picture_name(dataset, path: str) -> str:
-    """What distinguishes a picture in its data set, without suffix: the folders below the data root, and the name."""
+@contextmanager
+def error_context(image: str) -> Iterator[None]:
+    """Prefix the message of a UserError with the name of an image."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f'{image}: {error}') from error
+
+
+def image_name(dataset: Any, path: str) -> str:
+    """Return the name of an image in its dataset: the path below the data root, without suffix."""
     root = dataset.opt.get('dataroot_lq')
     name = os.path.splitext(path)[0]
     if isinstance(root, str) and os.path.isabs(path) == os.path.isabs(root):
@@ -108,8 +113,8 @@ def picture_name(dataset, path: str) -> str:
     return os.path.basename(name) if os.path.isabs(name) else os.path.normpath(name)
 
 
-def result_path(opt: dict, dataset_name: str, name: str, current_iter: int | str) -> str:
-    """Where a restored picture is saved, as BasicSR has it, in the folder of its sequence."""
+def result_path(opt: Mapping[str, Any], dataset_name: str, name: str, current_iter: int | str) -> str:
+    """Return the path of a restored image: BasicSR's, in a subfolder per sequence."""
     folder, base = os.path.split(name)
     if opt['is_train']:
         return os.path.join(opt['path']['visualization'], folder, base, f'{base}_{current_iter}.png')
@@ -117,54 +122,61 @@ def result_path(opt: dict, dataset_name: str, name: str, current_iter: int | str
     return os.path.join(opt['path']['visualization'], dataset_name, folder, f'{base}_{suffix}.png')
 
 
-def side_by_side(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    """Pictures (H, W, 3), BGR, next to each other in one (H, W, 3) of uint8, RGB, of limited height."""
-    height = min(SHOWN_HEIGHT, *(picture.shape[0] for picture in pictures))
-    return cv2.cvtColor(to_8_bit(beside(pictures, height)), cv2.COLOR_BGR2RGB)
+def thumbnail(images: Sequence[np.ndarray]) -> np.ndarray:
+    """Place images (H, W, 3), BGR, side by side in one (H, W, 3), RGB, uint8, of height at most `LOGGED_HEIGHT`."""
+    height = min(LOGGED_HEIGHT, *(image.shape[0] for image in images))
+    return cv2.cvtColor(to_8_bit(side_by_side(images, height)), cv2.COLOR_BGR2RGB)
 
 
-def beside(pictures: Sequence[np.ndarray], height: int) -> np.ndarray:
-    """Pictures (H, W, 3) next to each other in one, scaled to the same height."""
-    sizes = [(max(1, picture.shape[1] * height // picture.shape[0]), height) for picture in pictures]
+def side_by_side(images: Sequence[np.ndarray], height: int) -> np.ndarray:
+    """Scale images (H, W, 3) to the same height and place them side by side."""
+    sizes = [(max(1, image.shape[1] * height // image.shape[0]), height) for image in images]
     return np.hstack(
-        [cv2.resize(p, size, interpolation=cv2.INTER_AREA) for p, size in zip(pictures, sizes, strict=True)]
+        [cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image, size in zip(images, sizes, strict=True)]
     )
 
 
-def to_8_bit(picture: np.ndarray) -> np.ndarray:
-    """A picture of uint8 as it is, one of uint16 rounded."""
-    return picture if picture.dtype == np.uint8 else np.rint(picture / 257).astype(np.uint8)
+def to_8_bit(image: np.ndarray) -> np.ndarray:
+    """Round an image of uint16 to uint8; return an image of uint8 unchanged."""
+    return image if image.dtype == np.uint8 else np.rint(image / 257).astype(np.uint8)
 
 
-class Progress:
-    """A bar on a terminal, now and then a line in the log elsewhere.
+def to_images(*tensors: torch.Tensor, depth: int = 8) -> list[np.ndarray]:
+    """Convert tensors (1, 3, H, W), RGB, to arrays (H, W, 3), BGR, clamped to [0, 1] and rounded.
 
     Args:
-        name: The data set.
-        total: The number of pictures.
+        tensors: Floating-point images.
+        depth: 8 for uint8, 16 for uint16.
+    """
+    dtype = np.uint8 if depth == 8 else np.uint16
+    images = (tensor2img([tensor.detach().float().cpu()], out_type=np.float32) for tensor in tensors)
+    return [(image * np.iinfo(dtype).max).round().astype(dtype) for image in images]
+
+
+class ValidationProgress:
+    """Show a progress bar on a terminal; otherwise log the progress every `LOG_INTERVAL` seconds.
+
+    Args:
+        name: Name of the dataset.
+        total: Number of images.
         visible: False in all processes but one.
-        bar: Whether a bar is wanted.
+        bar: Whether to show a bar.
     """
 
     def __init__(self, name: str, total: int, visible: bool = True, bar: bool = True):
         self.name, self.total, self.done = name, total, 0
         self._bar = tqdm(total=total, unit='image', desc=name, disable=None if visible and bar else True)
         self._log: Callable = get_root_logger().info if visible and self._bar.disable else lambda text: None
-        self._spoken = time.monotonic()
+        self._last_log = time.monotonic()
 
     def advance(self) -> None:
+        """Count one more image."""
         self.done += 1
         self._bar.update()
-        if time.monotonic() - self._spoken > PULSE:
-            self._spoken = time.monotonic()
-            self._log(f'Validation {self.name}: {self.done} of {self.total} pictures')
+        if time.monotonic() - self._last_log > LOG_INTERVAL:
+            self._last_log = time.monotonic()
+            self._log(f'Validation {self.name}: {self.done} of {self.total} images')
 
     def close(self) -> None:
+        """Close the bar."""
         self._bar.close()
-
-
-def to_pictures(*tensors: torch.Tensor, depth: int = 8) -> list[np.ndarray]:
-    """Arrays (H, W, 3) of uint8 or uint16, BGR, of tensors (1, 3, H, W): clamped to [0, 1] and rounded."""
-    kind = np.uint8 if depth == 8 else np.uint16
-    pictures = (tensor2img([tensor.detach().float().cpu()], out_type=np.float32) for tensor in tensors)
-    return [(picture * np.iinfo(kind).max).round().astype(kind) for picture in pictures]

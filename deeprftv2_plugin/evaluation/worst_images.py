@@ -1,4 +1,4 @@
-"""The worst pictures of a test, kept as pictures, without holding all of them in memory."""
+"""The worst images of a test, saved without holding all images in memory."""
 
 import heapq
 import math
@@ -9,66 +9,66 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from deeprftv2_plugin.evaluation.validation import Scored, beside
+from deeprftv2_plugin.evaluation.validation import ImageScore, side_by_side
 from deeprftv2_plugin.utils.atomic_io import write_whole
 
 COUNT = 10
 
 
-class Worst:
-    """The worst pictures of a data set, by one metric.
+class WorstImages:
+    """The worst images of a dataset by one metric.
 
-    Every process holds at most as many as are wanted: the worst of its own. Since the scores of all pictures become
-    known to all processes, each can tell in the end which of its own are among the worst of all, and writes those.
+    Each process holds at most `count` images, the worst of its share. In the end every process knows all scores,
+    determines which of its images are among the worst overall, and writes those.
 
     Args:
-        metric: The name of the metric.
+        metric: Name of the metric.
         better: 'higher' or 'lower', whichever is better.
-        count: How many are wanted.
+        count: Number of images.
     """
 
     def __init__(self, metric: str, better: str = 'higher', count: int = COUNT):
         self.metric, self.better, self.count = metric, better, count
-        self._held = []
+        self._held: list[tuple[tuple[float, int], np.ndarray]] = []
 
-    def consider(self, index: int, scored: Scored, pictures: Sequence[np.ndarray]) -> None:
-        """Hold pictures (H, W, 3), BGR, side by side, if this one is among the worst so far.
+    def consider(self, index: int, score: ImageScore, images: Sequence[np.ndarray]) -> None:
+        """Hold the images of a sample if it is among the worst so far.
 
         Args:
-            index: Of the picture in the data set. Of two that are equally bad, the first counts as worse.
-            scored: Its metrics.
-            pictures: Blurry, restored and, where it is known, sharp.
+            index: Index in the dataset. Of two images with equal scores, the first counts as worse.
+            score: Metrics of the restored image.
+            images: Blurry, restored and, if available, sharp image, (H, W, 3), BGR.
         """
-        rank = (self._badness(scored), -index)
+        rank = (self._badness(score), -index)
         if len(self._held) == self.count and rank < self._held[0][0]:
             return
-        heapq.heappush(self._held, (rank, beside(pictures, max(picture.shape[0] for picture in pictures))))
+        heapq.heappush(self._held, (rank, side_by_side(images, max(image.shape[0] for image in images))))
         if len(self._held) > self.count:
             heapq.heappop(self._held)
 
-    def ranking(self, found: Sequence[Scored]) -> Iterator[tuple[int, Scored]]:
-        """Index and metrics of the worst of a whole data set, the worst first."""
-        indices = heapq.nsmallest(self.count, range(len(found)), lambda i: (-self._badness(found[i]), i))
-        return ((index, found[index]) for index in indices)
+    def ranking(self, scores: Sequence[ImageScore]) -> Iterator[tuple[int, ImageScore]]:
+        """Yield the index and the score of the worst images of a whole dataset, worst first."""
+        indices = heapq.nsmallest(self.count, range(len(scores)), lambda i: (-self._badness(scores[i]), i))
+        return ((index, scores[index]) for index in indices)
 
-    def write(self, folder: Path, found: Sequence[Scored]) -> None:
-        """Write those of the worst that this process holds, as PNG named by rank, score and picture.
+    def write(self, folder: Path, scores: Sequence[ImageScore]) -> None:
+        """Write those of the worst images that this process holds as PNG files named by rank, score and image.
 
         Args:
-            folder: Is made where one is written.
-            found: The metrics of the whole data set, in its order.
+            folder: Folder, created if needed.
+            scores: Scores of the whole dataset in its order.
 
         Raises:
-            OSError: The disk is full, ...
+            OSError: A file cannot be written.
         """
-        held = {-negative: picture for (_, negative), picture in self._held}
-        for rank, (index, scored) in enumerate(self.ranking(found), 1):
+        held = {-negative: image for (_, negative), image in self._held}
+        for rank, (index, score) in enumerate(self.ranking(scores), 1):
             if index in held:
                 folder.mkdir(parents=True, exist_ok=True)
-                name = f'{rank:02d}_{scored.metrics[self.metric]:.4f}_{scored.name.replace(os.sep, "_")}.png'
+                name = f'{rank:02d}_{score.metrics[self.metric]:.4f}_{score.name.replace(os.sep, "_")}.png'
                 write_whole(folder / name, cv2.imencode('.png', held[index])[1].data)
 
-    def _badness(self, scored):
-        """The greater, the worse; what is no number is worst of all."""
-        value = scored.metrics[self.metric]
+    def _badness(self, score: ImageScore) -> float:
+        """Return a number that is greater for worse images; NaN is the worst."""
+        value = score.metrics[self.metric]
         return math.inf if math.isnan(value) else value if self.better == 'lower' else -value

@@ -1,4 +1,4 @@
-"""Restoring pictures of any size with a network."""
+"""Restore images of any size with a network."""
 
 from deeprftv2_plugin.inference.restoration import check_tiles, restore
 

@@ -1,8 +1,10 @@
-"""Restore pictures of any size with a trained network."""
+"""Restore images of any size with a trained network."""
 
+import operator
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import reduce
 from itertools import product
 
 import torch
@@ -12,7 +14,7 @@ from deeprftv2_plugin.ops.pyramid import half_scale
 from deeprftv2_plugin.ops.tiles import TileGrid, blend_tiles, pair
 from deeprftv2_plugin.utils.errors import UserError
 
-SMALLEST = 8  # pixels a side
+MIN_SIZE = 8  # minimum height and width in pixels
 OVERLAP = 48
 
 
@@ -24,31 +26,30 @@ def restore(
     overlap: int | Sequence[int] = OVERLAP,
     ensemble: bool = False,
 ) -> Tensor:
-    """Restore a batch of pictures of any height and width from 8 pixels up.
+    """Restore a batch of images with a height and width of at least 8 pixels.
 
-    The pictures are reflected at the right and at the bottom up to the multiple that the network needs, and
-    the result is cropped back. Pictures too large for the memory go through in overlapping tiles, one at a
-    time (the same one of every picture in the batch), which are blended with linear cross-fades. The
-    half-scale image of a network that works at two scales is made once, of the whole picture, and cut along
-    with each tile.
+    Images are padded by reflection at the right and at the bottom to the size multiple of the network, and the result
+    is cropped. Images that are too large for the memory are processed in overlapping tiles, one tile of all images at
+    a time, which are blended linearly. For two-scale networks, the half-scale image is computed once from the whole
+    image and tiled in the same way.
 
     Args:
-        net: Network from pictures to pictures of the same size, on the device of `x`; or the path of a
-            checkpoint to load one from (`checkpoints.load_network` says what a checkpoint cannot tell: windows, as the
-            authors' REDS and defocus networks have them). Its attributes `size_multiple` (default 1) and `two_scale`
-            (default False: it takes no `half=`) are honoured. It runs in evaluation mode and gets its mode back.
-        x: Pictures of shape (N, C, H, W), floating-point, in [0, 1].
-        tile: Height and width of the tiles, or one number for both; multiples of `net.size_multiple`. None:
-            the whole picture at once.
-        overlap: Number of pixels that neighbouring tiles share at least, one number or height and width; even
-            for a network that works at two scales.
-        ensemble: Average over the eight flips and quarter turns of the picture; takes eight times as long.
+        net: Network whose output has the size of its input, on the device of `x`, or the path of a checkpoint (see
+            `checkpoints.load_network` for what cannot be rebuilt, e.g. the window sizes of the authors' REDS and
+            defocus networks). The attributes `size_multiple` (default 1) and `two_scale` (default False, no argument
+            `half`) are respected. The network runs in evaluation mode; its mode is restored afterwards.
+        x: Images (N, C, H, W), floating-point, in [0, 1].
+        tile: Tile size, one number or (height, width), a multiple of `net.size_multiple`. None processes the whole
+            image at once.
+        overlap: Minimum number of pixels that neighboring tiles share, one number or (height, width). Must be even for
+            two-scale networks.
+        ensemble: Average over the eight flips and rotations of the image, which takes eight times as long.
 
     Returns:
-        Pictures of the height, width and type of `x`, not clamped to [0, 1].
+        Images of the shape and dtype of `x`, not clamped to [0, 1].
 
     Raises:
-        UserError: Unsuitable picture, tile, overlap or network; the message says what to do.
+        UserError: The images, the tile, the overlap or the network are not suitable.
 
     Example:
         >>> import torch
@@ -57,9 +58,9 @@ def restore(
         >>> restore(DeepRFTv2('T'), torch.rand(1, 3, 45, 70), tile=32, overlap=8).shape
         torch.Size([1, 3, 45, 70])
     """
-    _check_picture(x)
+    _check_image(x)
     if isinstance(net, (str, os.PathLike)):
-        # here, since only a path needs the networks and the readers of checkpoint files
+        # imported here, since a network passed as a module needs neither archs nor checkpoint readers
         from deeprftv2_plugin.checkpoints import load_network
 
         net = load_network(net).to(x.device)
@@ -68,32 +69,34 @@ def restore(
     with _evaluation_mode(net):
         if not ensemble:
             return _restore(net, x, multiple, tile, overlap)
-        turned = (
-            _unturn(_restore(net, _turn(x, *how), multiple, tile, overlap), *how)
-            for how in product(range(4), (False, True))
+        outputs = (
+            _unrotate(_restore(net, _rotate(x, *transform), multiple, tile, overlap), *transform)
+            for transform in product(range(4), (False, True))
         )
-        return sum(turned) / 8
+        return reduce(operator.add, outputs) / 8
 
 
 def check_tiles(
     net: nn.Module, tile: int | Sequence[int] | None = None, overlap: int | Sequence[int] = OVERLAP
 ) -> None:
-    """See whether a network can work on such tiles; arguments as for `restore`.
+    """Check that the tiles suit the network. The arguments are those of `restore`.
 
     Raises:
-        UserError: It cannot; the message says what to do.
+        UserError: The tile size or the overlap is not suitable.
     """
     if tile is None:
         return
     tile, multiple = pair(tile, 'tile'), getattr(net, 'size_multiple', 1)
     if any(side % multiple for side in tile):
-        raise UserError(f'tile is {tile}: for this network both sides must be multiples of {multiple}')
+        raise UserError(f'tile is {tile}: both sides must be multiples of {multiple} for this network')
     grid = TileGrid(tile, tile, overlap)
     if getattr(net, 'two_scale', False):
         grid.half()
 
 
-def _restore(net, x, multiple, tile, overlap):
+def _restore(
+    net: nn.Module, x: Tensor, multiple: int, tile: int | Sequence[int] | None, overlap: int | Sequence[int]
+) -> Tensor:
     height, width = x.shape[-2:]
     x = _reflect(_reflect(x, multiple, -2), multiple, -1)
     size = tuple(x.shape[-2:])
@@ -107,19 +110,19 @@ def _restore(net, x, multiple, tile, overlap):
     return blend_tiles(tiles, grid)[..., :height, :width].to(x.dtype)
 
 
-def _run(net, x, **half):
+def _run(net: nn.Module, x: Tensor, **half: Tensor) -> Tensor:
     out = net(x, **half)
     if not torch.is_tensor(out) or out.shape[-2:] != x.shape[-2:]:
         found = f'shape {tuple(out.shape)}' if torch.is_tensor(out) else f'a {type(out).__name__}'
         raise UserError(
-            f'{type(net).__name__} makes {found} of a picture of shape {tuple(x.shape)}: restore '
-            'is for networks whose output is a picture of the same height and width'
+            f'{type(net).__name__} returns {found} for an input of shape {tuple(x.shape)}: restore requires a '
+            'network whose output is a tensor of the same height and width'
         )
     return out
 
 
-def _reflect(x, multiple, dim):
-    """Lengthen an axis to a multiple by reflection about its last pixel, to and fro where it is short."""
+def _reflect(x: Tensor, multiple: int, dim: int) -> Tensor:
+    """Pad the end of an axis to a multiple by reflection, repeatedly if the axis is shorter than the padding."""
     length = x.shape[dim]
     missing = -length % multiple
     if not missing:
@@ -128,31 +131,31 @@ def _reflect(x, multiple, dim):
     return x.index_select(dim, torch.minimum(steps, 2 * length - 2 - steps))
 
 
-def _turn(x, quarters, flip):
+def _rotate(x: Tensor, quarters: int, flip: bool) -> Tensor:
     return torch.rot90(x.flip(-1) if flip else x, quarters, (-2, -1))
 
 
-def _unturn(x, quarters, flip):
+def _unrotate(x: Tensor, quarters: int, flip: bool) -> Tensor:
     x = torch.rot90(x, -quarters, (-2, -1))
     return x.flip(-1) if flip else x
 
 
-def _check_picture(x):
+def _check_image(x: Tensor) -> None:
     if x.ndim != 4:
         raise UserError(
-            f'the picture has shape {tuple(x.shape)}: give a batch (N, C, H, W), a single picture as x[None]'
+            f'the input has shape {tuple(x.shape)}, expected a batch (N, C, H, W). Pass a single image as x[None]'
         )
     if not x.is_floating_point():
         raise UserError(
-            f'the picture is of type {x.dtype}: give floating-point values in [0, 1], of 8-bit ones x / 255'
+            f'the input has dtype {x.dtype}, expected floating-point values in [0, 1]. Divide 8-bit values by 255'
         )
-    if min(x.shape[-2:]) < SMALLEST:
-        raise UserError(f'the picture is {x.shape[-2]}x{x.shape[-1]} pixels: each side must have at least {SMALLEST}')
+    if min(x.shape[-2:]) < MIN_SIZE:
+        raise UserError(f'the input is {x.shape[-2]}x{x.shape[-1]} pixels, expected at least {MIN_SIZE}x{MIN_SIZE}')
 
 
 @contextmanager
-def _evaluation_mode(net: nn.Module):
-    """Put a network, with frozen parts or not, into evaluation mode and every module back into its own."""
+def _evaluation_mode(net: nn.Module) -> Iterator[None]:
+    """Put a network into evaluation mode and restore the mode of every module, e.g. of frozen ones, afterwards."""
     modes = [(module, module.training) for module in net.modules()]
     net.eval()
     try:

@@ -1,60 +1,80 @@
-"""The model class that BasicSR's pipelines drive."""
+"""The model class for BasicSR's training and test pipelines."""
 
 from collections import OrderedDict
 from contextlib import nullcontext
 from itertools import chain
+from typing import Any
 
 import torch
 from basicsr.losses import build_loss
 from basicsr.utils import get_root_logger
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.optim import Optimizer
 
 from deeprftv2_plugin.data.loading.loader import seed_everything
 from deeprftv2_plugin.losses import MultiScaleLoss
 from deeprftv2_plugin.models.restoration_model import RestorationModel
 from deeprftv2_plugin.training import memory_layout as layout
-from deeprftv2_plugin.training import signals as interruption
-from deeprftv2_plugin.training.dist_flags import Agreement
-from deeprftv2_plugin.training.ema import Average
-from deeprftv2_plugin.training.optimizers import advance, build_optimiser, build_schedule, step_where
+from deeprftv2_plugin.training import signals
+from deeprftv2_plugin.training.dist_flags import SharedFlags, StepResult
+from deeprftv2_plugin.training.ema import WeightAverage
+from deeprftv2_plugin.training.optimizers import advance, build_optimizer, build_schedule, step_if_finite
 from deeprftv2_plugin.training.progress import ProgressBar
 from deeprftv2_plugin.training.stages import accumulation_of, gpus_of
 from deeprftv2_plugin.utils.errors import Interrupted, UserError
 
-SETTLED = ('T_max', 'eta_min', 'milestones', 'gamma', 'step_size', 'periods', 'total_steps', 'total_iters', 'T_0')
-"""What of a schedule comes with the state, and is not changed by other options."""
-PATIENCE = 20
-"""How many steps in a row may be skipped for a loss or gradient that is not finite."""
+FIXED_SCHEDULE_KEYS = (
+    'T_max',
+    'eta_min',
+    'milestones',
+    'gamma',
+    'step_size',
+    'periods',
+    'total_steps',
+    'total_iters',
+    'T_0',
+)
+"""Attributes of a schedule that a resumed run takes from the state instead of the options."""
+MAX_SKIPPED_IN_A_ROW = 20
+"""Number of consecutive steps without a finite loss and gradient after which training stops."""
 
 
 class DeepRFTv2Model(RestorationModel):
-    """Trains and validates any network that restores pictures, DeepRFTv2 first of all.
+    """Train and validate DeepRFTv2 or any other restoration network.
 
-    Beyond the options of BasicSR's ``SRModel``:
+    Options in addition to those of BasicSR's ``SRModel``:
 
-    - ``train.pixel_opt`` and ``train.frequency_opt``, each any registered loss, are taken over all outputs of
-      the network and over both of its scales (see :class:`MultiScaleLoss`), ``train.perceptual_opt`` over the
-      last output.
-    - ``train.optim_g`` and ``train.scheduler`` name any class of ``torch.optim`` and its ``lr_scheduler``, or
-      a schedule of BasicSR's; without a scheduler the rate stays.
-    - ``train.warmup_iter`` multiplies the scheduled rate by a factor that rises to one.
-    - ``train.clip_grad_norm`` bounds the norm of the gradient of all parameters. The norm is logged.
-    - ``train.accumulation``, or ``train.recipe_gpus`` in its place, is how many batches a step takes, see
-      :func:`deeprftv2_plugin.training.stages.accumulation_of`. The processes exchange gradients once a step.
-    - ``train.bf16`` runs the network in bfloat16 where autocast finds that safe; losses stay in float32.
-    - ``train.channels_last`` and ``train.compile`` give the network that memory format, and to torch.compile.
+    - ``train.pixel_opt`` and ``train.frequency_opt``: any registered losses, applied to all outputs of the network at
+      both scales (see :class:`MultiScaleLoss`). ``train.perceptual_opt`` applies to the last output.
+    - ``train.optim_g`` and ``train.scheduler``: any class of ``torch.optim`` and ``torch.optim.lr_scheduler``, or a
+      schedule of BasicSR. Without a scheduler the learning rate is constant.
+    - ``train.warmup_iter``: multiply the scheduled rate by a factor that rises linearly to one.
+    - ``train.clip_grad_norm``: maximum norm of the gradient of all parameters. The norm is logged.
+    - ``train.accumulation`` or ``train.recipe_gpus``: number of batches per step, see
+      :func:`deeprftv2_plugin.training.stages.accumulation_of`. Gradients are synchronized once per step.
+    - ``train.bf16``: run the network under bfloat16 autocast. Losses are computed in float32.
+    - ``train.channels_last`` and ``train.compile``: use the channels_last memory format and ``torch.compile``.
 
-    A step whose loss or gradient is not finite is skipped in all processes alike, and counted. Where SIGTERM,
-    SIGUSR1 or Ctrl-C ask for it, the state is saved at the end of the step. Each iteration has random numbers of
-    its own, by the seed, the process and its number.
+    A step whose loss or gradient is not finite is skipped in all processes, and counted. On SIGTERM, SIGUSR1 or Ctrl-C
+    the state is saved at the end of the step. Random numbers are seeded in every iteration from the seed, the rank and
+    the iteration.
+
+    Args:
+        opt: BasicSR's options.
 
     Raises:
-        UserError: The options ask for what is not there; the message names them.
+        UserError: The options are not supported.
     """
 
-    def model_to_device(self, net):
+    cri_pix: MultiScaleLoss | None
+    cri_perceptual: Any
+    lq: Tensor
+    gt: Tensor
+
+    def model_to_device(self, net: nn.Module) -> nn.Module:
+        """Move a network to the device, and wrap it for distributed training."""
         train_opt = self.opt.get('train') or {}
         if train_opt.get('channels_last'):
             layout.to_channels_last(net)
@@ -68,15 +88,20 @@ class DeepRFTv2Model(RestorationModel):
             net,
             device_ids=[torch.cuda.current_device()] if self.device.type == 'cuda' else None,
             find_unused_parameters=self.opt.get('find_unused_parameters', False),
-            gradient_as_bucket_view=True,  # otherwise each gradient is copied back from what was exchanged
+            gradient_as_bucket_view=True,  # avoids copying every gradient back from the communication buffer
         )
 
-    def init_training_settings(self):
+    def init_training_settings(self) -> None:
+        """Build the losses, optimizers, schedules and the weight average.
+
+        Raises:
+            UserError: The options have no loss, or a value is invalid.
+        """
         train_opt = self.opt['train']
         if not train_opt.get('pixel_opt') and not train_opt.get('perceptual_opt'):
             raise UserError(
-                'train: needs pixel_opt or perceptual_opt, with or without frequency_opt; '
-                'give a loss, for instance pixel_opt: {type: L1Loss}.'
+                'train: found neither pixel_opt nor perceptual_opt, expected at least one of them. '
+                'Add a loss, e.g. pixel_opt: {type: L1Loss}.'
             )
         self.cri_frequency = None
         if train_opt.get('frequency_opt'):
@@ -86,114 +111,130 @@ class DeepRFTv2Model(RestorationModel):
             self.cri_pix = _over_scales(self.cri_pix)
         self.accumulation = accumulation_of(self.opt, gpus_of(self.opt))
         self.buffers = [each for each in self.get_bare_model(self.net_g).buffers() if each.is_floating_point()]
-        self.agreement = Agreement(self.device, self.processes)
+        self.flags = SharedFlags(self.device, self.processes)
         self.skipped, self.skipped_in_a_row = 0, 0
-        self.unseen_losses = []  # those that no schedule has been given yet
-        self.progress = None
+        self.unseen_losses: list[float] = []  # not yet used by the schedules
+        self.progress: ProgressBar | None = None
 
-    def get_optimizer(self, optim_type, params, **settings):
-        return build_optimiser({'type': optim_type, **settings}, params)
+    def get_optimizer(self, optim_type: str, params: list, **settings: Any) -> Optimizer:
+        """Build the optimizer of ``train.optim_g``."""
+        return build_optimizer({'type': optim_type, **settings}, params)
 
-    def setup_schedulers(self):
+    def setup_schedulers(self) -> None:
+        """Build the schedule of ``train.scheduler`` for each optimizer."""
         settings = self.opt['train'].get('scheduler') or {'type': 'ConstantLR', 'factor': 1}
         self.schedulers = [build_schedule(settings, optimizer) for optimizer in self.optimizers]
 
-    def update_learning_rate(self, current_iter, warmup_iter=-1):
-        """Set the rate of an iteration: the scheduled one, times the part of the warm-up that is over.
+    def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
+        """Set the learning rate of an iteration: the scheduled rate times the warm-up factor.
 
         Args:
             current_iter: The iteration about to begin, counted from 1.
-            warmup_iter: The first iteration with the whole rate; -1 for no warm-up.
+            warmup_iter: First iteration with the full rate; -1 for no warm-up.
         """
         if current_iter > 1:
             for scheduler in self.schedulers:
                 advance(scheduler, self.unseen_losses)
             self.unseen_losses.clear()
         if current_iter < warmup_iter:
-            part = current_iter / warmup_iter
-            self._set_lr([[rate * part for rate in scheduler.get_last_lr()] for scheduler in self.schedulers])
+            factor = current_iter / warmup_iter
+            self._set_lr([[rate * factor for rate in scheduler.get_last_lr()] for scheduler in self.schedulers])
 
-    def feed_data(self, data):
-        """Copy a batch to the device. The CPU does not wait for what is in pinned memory."""
-        vars(self).pop('gt', None)  # a picture without ground truth must not be compared with the last one's
+    def feed_data(self, data: dict[str, Any]) -> None:
+        """Copy a batch to the device, asynchronously if it is in pinned memory.
+
+        Args:
+            data: ``lq`` and, if available, ``gt``, tensors (N, C, H, W).
+        """
+        if hasattr(self, 'gt'):  # otherwise an image without ground truth would be compared with the previous one's
+            del self.gt
         self.lq = data['lq'].to(self.device, non_blocking=True)
         if 'gt' in data:
             self.gt = data['gt'].to(self.device, non_blocking=True)
         if (self.opt.get('train') or {}).get('channels_last'):
             self.lq = self.lq.contiguous(memory_format=torch.channels_last)
 
-    def optimize_parameters(self, current_iter):
+    def optimize_parameters(self, current_iter: int) -> None:
+        """Take one training step.
+
+        Raises:
+            Interrupted: A signal asked to stop; the state is saved.
+            UserError: Too many consecutive steps were skipped, or the state could not be saved after a signal.
+        """
         seed_everything(self.opt.get('manual_seed') or 0, self.opt['rank'], current_iter)
-        asked = interruption.requested()
-        before = [buffer.clone() for buffer in self.buffers]
+        signal_before = signals.requested()
+        old_buffers = [buffer.clone() for buffer in self.buffers]
         total = self.compute_gradients()
         finite = torch.isfinite(total) & torch.isfinite(self.terms['grad_norm'])
-        finite, news = self.agreement.share(current_iter, finite, total, leave=asked is not None)
-        for buffer, old in zip(self.buffers, before, strict=True):
+        finite, result = self.flags.share(current_iter, finite, total, leave=signal_before is not None)
+        for buffer, old in zip(self.buffers, old_buffers, strict=True):
             buffer.copy_(torch.where(finite, buffer, old))
-        step_where(finite, self.optimizer_g, total, self.compute_gradients)
+        step_if_finite(finite, self.optimizer_g, total, self.compute_gradients)
         if self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
         if self.progress is None:
             iterations = int(self.opt['train']['total_iter'])
             self.progress = ProgressBar(iterations, current_iter - 1, visible=self.opt['rank'] == 0)
-        self.progress.advance(current_iter, news and news.loss, self.get_current_learning_rate()[0])
-        if news is not None:
-            self.hear(news)
-        leave = news is not None and news.leave if self.processes > 1 else asked or interruption.requested()
+        self.progress.advance(current_iter, result and result.loss, self.get_current_learning_rate()[0])
+        if result is not None:
+            self.record(result)
+        leave = result is not None and result.leave if self.processes > 1 else signal_before or signals.requested()
         if leave:
             self.leave(current_iter)
 
-    def get_current_log(self):
-        """Return the losses of the last iteration, the mean over all processes. The CPU waits for the GPU once."""
+    def get_current_log(self) -> dict[str, float]:
+        """Return the losses of the last iteration, averaged over all processes. Waits for the GPU once."""
         values = torch.stack([value.mean() for value in self.terms.values()])
         if self.processes > 1:
             torch.distributed.all_reduce(values)
         return OrderedDict(zip(self.terms, (values / self.processes).tolist(), strict=True))
 
-    def compute_gradients(self):
-        """Fill the gradients for the current batch, and ``self.terms`` with what is logged.
+    def compute_gradients(self) -> Tensor:
+        """Compute the gradients of the current batch, and store the losses to be logged in ``self.terms``.
 
-        An optimiser that evaluates the loss more than once a step, as LBFGS, calls this as often.
+        Optimizers that evaluate the loss several times per step, such as LBFGS, call this repeatedly.
 
         Returns:
-            The sum of all losses.
+            The sum of all losses, a scalar tensor.
         """
         self.optimizer_g.zero_grad()
         parts = list(zip(self.lq.chunk(self.accumulation), self.gt.chunk(self.accumulation), strict=True))
-        terms = OrderedDict()
+        terms: OrderedDict[str, Tensor] = OrderedDict()
         for number, (lq, gt) in enumerate(parts, 1):
-            waiting = number < len(parts) and hasattr(self.net_g, 'no_sync')
-            with self.net_g.no_sync() if waiting else nullcontext():
-                losses = self.losses_of(self.run(lq), gt)
+            accumulating = number < len(parts) and hasattr(self.net_g, 'no_sync')
+            with self.net_g.no_sync() if accumulating else nullcontext():
+                losses = self.compute_losses(self.run(lq), gt)
                 losses['l_total'] = torch.stack(list(losses.values())).sum()
-                share = len(lq) / len(self.lq)
-                (losses['l_total'] * share).backward()
+                weight = len(lq) / len(self.lq)
+                (losses['l_total'] * weight).backward()
             for name, value in losses.items():
-                terms[name] = terms.get(name, 0) + share * value.detach()
+                term = weight * value.detach()
+                terms[name] = terms[name] + term if name in terms else term
         trained = (group['params'] for group in self.optimizer_g.param_groups)
-        weights = [weight for weight in chain.from_iterable(trained) if weight.grad is not None]
-        terms['grad_norm'] = get_total_norm([weight.grad for weight in weights])
+        params = [param for param in chain.from_iterable(trained) if param.grad is not None]
+        terms['grad_norm'] = get_total_norm([param.grad for param in params])
         limit = self.opt['train'].get('clip_grad_norm')
         if limit:
-            clip_grads_with_norm_(weights, limit, terms['grad_norm'])
+            clip_grads_with_norm_(params, limit, terms['grad_norm'])
         self.terms = terms
         return terms['l_total']
 
-    def run(self, lq):
-        """What the network puts out for a part of a batch, in float32."""
+    def run(self, lq: Tensor) -> Any:
+        """Return the output of the network for a part of a batch, in float32."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bool(self.opt['train'].get('bf16'))):
             output = self.net_g(lq)
         return _in_float32(output)
 
-    def losses_of(self, output, gt):
-        """The losses by their names in the log: ``l_pix_full``, ``l_pix_half``, ...; ``l_pix`` for one scale.
+    def compute_losses(self, output: Any, gt: Tensor) -> OrderedDict[str, Tensor]:
+        """Return the losses by their names in the log.
+
+        The names are ``l_pix_full``, ``l_pix_half`` etc. for two scales and ``l_pix`` etc. for a single scale.
 
         Args:
-            output: What the network put out.
-            gt: What it should have been.
+            output: Output of the network.
+            gt: Ground truth (N, C, H, W).
         """
-        terms = OrderedDict()
+        terms: OrderedDict[str, Tensor] = OrderedDict()
         for name, criterion in (('l_pix', self.cri_pix), ('l_frequency', self.cri_frequency)):
             if criterion is not None:
                 scales = criterion.per_scale(output, gt)
@@ -206,83 +247,90 @@ class DeepRFTv2Model(RestorationModel):
             terms.update((name, value) for name, value in parts if value is not None)
         return terms
 
-    def hear(self, news):
-        """Note the loss of a step, and count a step that was skipped.
+    def record(self, result: StepResult) -> None:
+        """Record the loss of a step, and count the step if it was skipped.
 
         Raises:
-            UserError: Too many steps in a row were skipped; raised in all processes alike.
+            UserError: Too many consecutive steps were skipped. Raised in all processes.
         """
-        self.unseen_losses.append(news.loss)
-        if news.finite:
+        self.unseen_losses.append(result.loss)
+        if result.finite:
             self.skipped_in_a_row = 0
             return
         self.skipped += 1
         self.skipped_in_a_row += 1
         get_root_logger().warning(
-            f'Iteration {news.iteration}: loss or gradient is not finite, the step is skipped '
-            f'({self.skipped_in_a_row} in a row, {self.skipped} in all).'
+            f'Iteration {result.iteration}: the loss or gradient is not finite, the step is skipped '
+            f'({self.skipped_in_a_row} in a row, {self.skipped} in total).'
         )
-        if self.skipped_in_a_row >= PATIENCE:
+        if self.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
             raise UserError(
-                f'the loss or its gradient was not finite in {PATIENCE} steps in a row, up to iteration '
-                f'{news.iteration}; the weights are those before them, and the states saved are sound. Look at the '
-                'data of these iterations, lower train.optim_g.lr, set train.clip_grad_norm, or leave out train.bf16; '
+                f'the loss or gradient was not finite in {MAX_SKIPPED_IN_A_ROW} consecutive steps, up to iteration '
+                f'{result.iteration}. These steps did not change the weights, and saved checkpoints are valid. Check '
+                'the data of these iterations, lower train.optim_g.lr, set train.clip_grad_norm, or remove train.bf16; '
                 'then resume'
             )
 
-    def leave(self, current_iter):
-        """Save the state and end the training; a process that was not asked to follows one that was."""
-        request = interruption.requested()
+    def leave(self, current_iter: int) -> None:
+        """Save the state and stop training, in all processes even if only one of them received a signal.
+
+        Raises:
+            Interrupted: The state is saved.
+            UserError: The state could not be saved.
+        """
+        request = signals.requested()
         name = request.name if request else 'a signal to another process'
         path = self.opt['path'].get('training_states')
         if not self.save(self.epoch_at(current_iter), current_iter):
             raise UserError(f'{name} at iteration {current_iter}, but the state could not be saved')
-        text = f'{name}: the state of iteration {current_iter} is saved in {path}; --auto_resume goes on from it.'
+        text = f'{name}: the state of iteration {current_iter} is saved in {path}. Rerun with --auto_resume to resume.'
         get_root_logger().warning(text)
-        raise Interrupted(interruption.status_of(request), text)
+        raise Interrupted(signals.exit_status(request), text)
 
-    def epoch_at(self, current_iter):
-        """The epoch of an iteration, as far as the model knows of epochs."""
+    def epoch_at(self, current_iter: int) -> int:
+        """Return the epoch of an iteration; 0 if the model has no sample plan."""
         plan = getattr(self, 'plan', None)
         return plan.epoch_of(current_iter) if plan else 0
 
-    def save(self, epoch, current_iter):
-        """Write weights and state, with what is known of every step so far; gives True."""
-        news = self.agreement.settle()
-        if news is not None:
-            self.hear(news)
+    def save(self, epoch: int, current_iter: int) -> bool:
+        """Save the weights and the state, after all pending step results are recorded; return True."""
+        result = self.flags.settle()
+        if result is not None:
+            self.record(result)
         super().save(epoch, current_iter)
         return True
 
-    def resume_training(self, resume_state):
-        wanted = [dict(vars(scheduler)) for scheduler in self.schedulers]
+    def resume_training(self, resume_state: dict[str, Any]) -> None:
+        """Load a training state, as `checkpoints.states.read_state` returns it."""
+        configured = [dict(vars(scheduler)) for scheduler in self.schedulers]
         super().resume_training(resume_state)
-        for scheduler, before in zip(self.schedulers, wanted, strict=True):
+        for scheduler, before in zip(self.schedulers, configured, strict=True):
             for key, value in vars(scheduler).items():
-                if key in SETTLED and value != before[key]:
+                if key in FIXED_SCHEDULE_KEYS and value != before[key]:
                     get_root_logger().warning(
-                        f'The schedule keeps {key} {value}, with which the training began; the options say '
-                        f'{before[key]}. For another schedule, begin anew with path.pretrain_network_g.'
+                        f'The schedule keeps {key} {value} from the resumed state; the options have '
+                        f'{before[key]}. To change the schedule, start a new run with path.pretrain_network_g.'
                     )
         for optimizer in self.optimizers:
             layout.match_state(optimizer)
         self.best_metric_results = resume_state.get('best_metric_results') or {}
         self.unseen_losses = resume_state.get('unseen_losses') or []
 
-    def model_ema(self, decay=0.999):
+    def model_ema(self, decay: float = 0.999) -> None:
+        """Update the weight average."""
         if not hasattr(self, '_average'):
             if self.opt['train'].get('channels_last'):
-                layout.to_channels_last(self.net_g_ema)  # one pass over all weights needs equal layouts
-            self._average = Average(self.net_g_ema, self.get_bare_model(self.net_g))
+                layout.to_channels_last(self.net_g_ema)  # the fused update requires equal layouts
+            self._average = WeightAverage(self.net_g_ema, self.get_bare_model(self.net_g))
         self._average.update(decay)
 
 
-def _over_scales(loss):
+def _over_scales(loss: nn.Module) -> MultiScaleLoss:
     return loss if isinstance(loss, MultiScaleLoss) else MultiScaleLoss([loss])
 
 
-def _in_float32(output):
-    """The tensors of an output, in the lists and named tuples that it has them in."""
+def _in_float32(output: Any) -> Any:
+    """Convert the tensors in nested lists and named tuples to float32."""
     if isinstance(output, Tensor):
         return output.float()
     parts = [_in_float32(part) for part in output]

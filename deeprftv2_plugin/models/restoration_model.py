@@ -1,159 +1,182 @@
-"""The part of the model class that restores pictures and scores them."""
+"""Model class that restores images and computes metrics; the base class of `DeepRFTv2Model`."""
+
+from typing import Any, cast
 
 import cv2
+import numpy as np
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger, imwrite
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.data import DataLoader
 
 from deeprftv2_plugin.evaluation import validation
-from deeprftv2_plugin.evaluation.metrics_log import Journal
+from deeprftv2_plugin.evaluation.metrics_log import MetricsLog
 from deeprftv2_plugin.evaluation.report import Report
+from deeprftv2_plugin.evaluation.validation import ImageScore
 from deeprftv2_plugin.inference.restoration import check_tiles, restore
 from deeprftv2_plugin.ops import backends
-from deeprftv2_plugin.training import signals as interruption
+from deeprftv2_plugin.training import signals
 from deeprftv2_plugin.utils.errors import UserError
 
 
 class RestorationModel(SRModel):
-    """Restores pictures with any network, and scores them by all processes together.
+    """Restore images with any network and compute metrics in all processes.
 
-    Beyond the options of BasicSR's ``SRModel``:
+    Options in addition to those of BasicSR's ``SRModel``:
 
-    - ``val.tile``, ``val.overlap`` and ``val.ensemble`` are those of
-      :func:`deeprftv2_plugin.inference.restore`; ``val.pad`` is the least height and width to which a picture
-      is padded with zeros before, at the bottom and on the right.
+    - ``val.tile``, ``val.overlap`` and ``val.ensemble`` are the arguments of
+      :func:`deeprftv2_plugin.inference.restore`.
+    - ``val.pad`` is the minimum height and width. Smaller images are zero-padded at the bottom and on the right.
 
-    Every process restores its share of the pictures, each picture is counted once, and the numbers do not depend on
-    how many processes there are. In a training they go to the log, to TensorBoard, and to ``metrics.jsonl``; the
-    weights with the best of the first metric on the first data set are kept as ``net_g_best``. Of a test there are
-    reports, see :class:`deeprftv2_plugin.evaluation.report.Report`.
+    Every process restores a share of the images. Each image counts once, and the results do not depend on the number of
+    processes. During training, metrics go to the log, to TensorBoard and to ``metrics.jsonl``, and the weights with the
+    best first metric on the first dataset are saved as ``net_g_best``. A test writes reports, see
+    :class:`deeprftv2_plugin.evaluation.report.Report`.
 
-    Networks that enlarge (``scale`` other than 1) are validated as they are: without tiles, ensemble and padding.
+    Super-resolution networks (``scale`` other than 1) are validated without tiles, ensemble and padding.
+
+    Args:
+        opt: BasicSR's options.
 
     Raises:
-        UserError: The options ask for what is not there; the message names them.
+        UserError: The options are not supported.
     """
 
-    def __init__(self, opt):
+    def __init__(self, opt: dict[str, Any]):
         val_opt = opt.get('val') or {}
         if opt.get('scale', 1) != 1 and (val_opt.get('tile') or val_opt.get('ensemble') or val_opt.get('pad')):
             raise UserError(
-                f'val: found tile, ensemble or pad with scale {opt["scale"]}, but they are for networks that keep '
-                'the size of a picture; leave them out or set scale: 1.'
+                f'val: found tile, ensemble or pad with scale {opt["scale"]}, but they require a network that keeps '
+                'the image size. Remove them or set scale: 1.'
             )
         super().__init__(opt)
-        get_root_logger().info(f'Backends in the order of preference: {backends.describe()}.')
+        get_root_logger().info(f'Backends in order of preference: {backends.describe()}.')
         check_tiles(self.get_bare_model(self.net_g), **self.tiles())
-        self.validated = {}
-        self.best_metric_results = {}
+        self.validated: dict[str, int | str] = {}
+        self.best_metric_results: dict[str, dict] = {}
 
     @property
     def processes(self) -> int:
-        """How many processes share the work."""
+        """Number of processes."""
         return self.opt['world_size'] if self.opt['dist'] else 1
 
-    def test(self):
+    def test(self) -> None:
+        """Restore the current batch into ``self.output``, with the weight average if there is one."""
         if self.opt.get('scale', 1) != 1:
             super().test()
             return
         net = self.net_g_ema if hasattr(self, 'net_g_ema') else self.get_bare_model(self.net_g)
         self.output = self.restore(net, self.lq)
 
-    def restore(self, net, x):
-        """Pictures (N, C, H, W) through a network by the padding, tiles, overlap and ensemble of the options."""
+    def restore(self, net: nn.Module, x: Tensor) -> Tensor:
+        """Restore images (N, C, H, W) with the padding, tiles, overlap and ensemble of the options."""
         val_opt = self.opt.get('val') or {}
         height, width = x.shape[-2:]
-        least_height, least_width = val_opt.get('pad') or (0, 0)
-        x = F.pad(x, (0, max(0, least_width - width), 0, max(0, least_height - height)))
+        min_height, min_width = val_opt.get('pad') or (0, 0)
+        x = F.pad(x, (0, max(0, min_width - width), 0, max(0, min_height - height)))
         return restore(net, x, ensemble=val_opt.get('ensemble') or False, **self.tiles())[..., :height, :width]
 
-    def tiles(self):
-        """The tile and the overlap of the options; what is absent there keeps the default of ``restore``."""
+    def tiles(self) -> dict[str, Any]:
+        """Return ``tile`` and ``overlap`` as far as the options set them."""
         val_opt = self.opt.get('val') or {}
         return {key: val_opt[key] for key in ('tile', 'overlap') if val_opt.get(key) is not None}
 
-    def validation(self, dataloader, current_iter, tb_logger, save_img=False):
-        """Restore a data set, save the pictures where wanted, and score them.
+    def validation(
+        self, dataloader: DataLoader, current_iter: int | str, tb_logger: Any, save_img: bool = False
+    ) -> None:
+        """Restore a dataset and compute its metrics.
 
-        Pictures without ground truth are restored, and not compared. A test saves them in any case. In a training, a
-        data set is validated once an iteration: BasicSR does it once more at the end.
+        Images without ground truth are restored without full-reference metrics, and a test always saves them. During
+        training, a dataset is validated only once per iteration, although BasicSR's loop repeats the last validation.
 
         Args:
-            dataloader: BasicSR's, of the whole data set.
-            current_iter: The iteration; in a test, the name of the run.
-            tb_logger: TensorBoard's writer, or None.
-            save_img: Whether the restored pictures are saved.
+            dataloader: Loader of the whole dataset.
+            current_iter: The iteration, or the name of the run in a test.
+            tb_logger: TensorBoard writer, or None.
+            save_img: Whether to save the restored images.
 
         Raises:
-            UserError: A picture cannot be read, restored, scored or, in a test, saved; the message names it.
+            UserError: An image cannot be read, restored, scored or, in a test, saved. The message names the image.
         """
-        name = dataloader.dataset.opt['name']
+        name = cast(Any, dataloader.dataset).opt['name']
         if self.is_train and self.validated.get(name) == current_iter:
             return
         metrics = (self.opt.get('val') or {}).get('metrics') or {}
         report = None if self.is_train else Report(self.opt, name)
         share = self.score_share(dataloader, current_iter, tb_logger, save_img, report)
-        found = validation.joined(share, self.processes)
-        self.metric_results = validation.means(found)
-        left_out = [metric for metric in metrics if metric not in self.metric_results]
-        if left_out:
-            get_root_logger().info(f'{name} has no ground truth, so no {", ".join(left_out)}.')
+        scores = validation.gather_scores(share, self.processes)
+        self.metric_results = validation.mean_metrics(scores)
+        omitted = [metric for metric in metrics if metric not in self.metric_results]
+        if omitted:
+            get_root_logger().info(f'{name} has no ground truth. Omitted metrics: {", ".join(omitted)}.')
         if self.metric_results:
-            self.note_results(name, current_iter, tb_logger)
+            self.log_results(name, current_iter, tb_logger)
         if report:
-            report.write(found)
+            report.write(scores)
         self.validated[name] = current_iter
 
-    def score_share(self, dataloader, current_iter, tb_logger, save_img, report):
-        """What is found out about the pictures that fall to this process, by their index in the data set."""
-        dataset, val_opt, rank = dataloader.dataset, self.opt.get('val') or {}, self.opt['rank']
+    def score_share(
+        self, dataloader: DataLoader, current_iter: int | str, tb_logger: Any, save_img: bool, report: Report | None
+    ) -> dict[int, ImageScore]:
+        """Restore and score the images of this process; return the scores by index in the dataset."""
+        dataset: Any = dataloader.dataset
+        val_opt, rank = self.opt.get('val') or {}, self.opt['rank']
         share = len(range(rank, len(dataset), self.processes))
-        progress = validation.Progress(dataset.opt['name'], share, rank == 0, val_opt.get('pbar', True))
-        found = {}
-        for index, sample in validation.own_share(dataloader, rank, self.processes):
-            if self.is_train and rank == 0 and interruption.requested():
+        progress = validation.ValidationProgress(dataset.opt['name'], share, rank == 0, val_opt.get('pbar', True))
+        scores: dict[int, ImageScore] = {}
+        for index, sample in validation.local_samples(dataloader, rank, self.processes):
+            if self.is_train and rank == 0 and signals.requested():
                 self.leave(current_iter)
-            name, depth = validation.picture_name(dataset, sample['lq_path'][0]), int(sample.get('depth', 8))
-            with validation.naming(f'{name} of {dataset.opt["name"]}'):
-                pictures, scores = self.restore_and_score(sample, depth)
-            if save_img or (report and len(pictures) == 2):
+            name, depth = validation.image_name(dataset, sample['lq_path'][0]), int(sample.get('depth', 8))
+            with validation.error_context(f'{name} of {dataset.opt["name"]}'):
+                images, metrics = self.restore_and_score(sample, depth)
+            if save_img or (report and len(images) == 2):
                 path = validation.result_path(self.opt, dataset.opt['name'], name, current_iter)
-                self.save_picture(pictures[1], path)
-            if tb_logger and len(found) < validation.SHOWN:
+                self.save_image(images[1], path)
+            if tb_logger and len(scores) < validation.LOGGED_IMAGES:
                 tag = f'{dataset.opt["name"]}/{name}'
-                tb_logger.add_image(tag, validation.side_by_side(pictures), current_iter, dataformats='HWC')
-            found[index] = validation.Scored(name, depth, scores)
+                tb_logger.add_image(tag, validation.thumbnail(images), current_iter, dataformats='HWC')
+            scores[index] = ImageScore(name, depth, metrics)
             if report:
-                report.consider(index, found[index], pictures)
+                report.consider(index, scores[index], images)
             progress.advance()
         progress.close()
-        return found
+        return scores
 
-    def restore_and_score(self, sample, depth):
-        """The blurry, the restored and, where it is known, the sharp picture of a sample, and the metrics."""
+    def restore_and_score(self, sample: dict[str, Any], depth: int) -> tuple[list[np.ndarray], dict[str, float]]:
+        """Restore a sample.
+
+        Args:
+            sample: A sample of the dataset in a batch of one.
+            depth: Bit depth, 8 or 16.
+
+        Returns:
+            The blurry, the restored and, if available, the sharp image, (H, W, 3), BGR; and the metrics.
+        """
         self.feed_data(sample)
         self.test()
         sharp = [self.gt] if hasattr(self, 'gt') else []
-        pictures = validation.to_pictures(self.lq, self.output, *sharp, depth=depth)
+        images = validation.to_images(self.lq, self.output, *sharp, depth=depth)
         metrics = (self.opt.get('val') or {}).get('metrics') or {}
-        return pictures, validation.score(pictures[1], pictures[2] if sharp else None, metrics)
+        return images, validation.compute_metrics(images[1], images[2] if sharp else None, metrics)
 
-    def save_picture(self, picture, path):
-        """Save a restored picture; a training goes on where that fails.
+    def save_image(self, image: np.ndarray, path: str) -> None:
+        """Save a restored image. During training, a failure is only logged.
 
         Raises:
-            UserError: In a test.
+            UserError: The image of a test cannot be saved.
         """
         try:
-            imwrite(picture, path)
+            imwrite(image, path)
         except (OSError, cv2.error) as error:
-            text = f'the restored picture {path} could not be written: {error}'
+            text = f'the restored image {path} could not be written: {error}'
             if not self.is_train:
-                raise UserError(f'{text}. Make room, or see to the rights of its folder') from error
+                raise UserError(f'{text}. Free disk space, or check the permissions of the folder') from error
             get_root_logger().error(text)
 
-    def note_results(self, dataset_name, current_iter, tb_logger):
-        """Log the metrics, and keep the weights where they are the best so far."""
+    def log_results(self, dataset_name: str, current_iter: Any, tb_logger: Any) -> None:
+        """Log the metrics, and save the weights if they are the best so far."""
         first = next(iter(self.metric_results))
         former = self.best_metric_results.get(dataset_name, {}).get(first, {}).get('iter')
         self.recall_results(dataset_name, current_iter, self.metric_results)
@@ -165,21 +188,21 @@ class RestorationModel(SRModel):
             leading = next(iter(self.best_metric_results)) == dataset_name
             if leading and best[first]['iter'] != former:
                 self.save_best(current_iter)
-            Journal(self.opt['path']['log']).append(current_iter, dataset=dataset_name, **self.metric_results)
+            MetricsLog(self.opt['path']['log']).append(current_iter, dataset=dataset_name, **self.metric_results)
 
-    def recall_results(self, dataset_name, current_iter, results):
-        """Take the metrics of a validation, perhaps of an earlier run, into the best ones."""
+    def recall_results(self, dataset_name: str, current_iter: int, results: dict[str, float]) -> None:
+        """Update the best metrics with those of a validation, possibly of an earlier run."""
         self._initialize_best_metric_results(dataset_name)
         for metric in self.best_metric_results[dataset_name]:
             if results.get(metric) is not None:
                 self._update_best_metric_result(dataset_name, metric, results[metric], current_iter)
 
-    def save_best(self, current_iter):
-        """Keep the weights as ``net_g_best``."""
+    def save_best(self, current_iter: int) -> None:
+        """Save the weights as ``net_g_best``. A failure is only logged."""
         nets, names = [self.net_g], ['params']
         if hasattr(self, 'net_g_ema'):
             nets, names = [*nets, self.net_g_ema], [*names, 'params_ema']
         try:
             self.save_network(nets, 'net_g', 'best', param_key=names)
         except OSError as error:
-            get_root_logger().error(f'The best weights, of iteration {current_iter}, could not be written: {error}.')
+            get_root_logger().error(f'The best weights (iteration {current_iter}) could not be written: {error}.')

@@ -12,7 +12,7 @@ from deeprftv2_plugin.preflight.devices import gpu_memory, gpus_here
 from deeprftv2_plugin.preflight.findings import Finding, amount, error, ok, warning
 from deeprftv2_plugin.preflight.footprint import Activations
 from deeprftv2_plugin.preflight.model import bytes_of
-from deeprftv2_plugin.training.stages import Stage, accumulation_of, stages_of
+from deeprftv2_plugin.training.stages import TrainingStage, accumulation_of, stages_of
 
 RESERVE = 0.1
 """Part of a GPU's memory that CUDA itself, the libraries' work space and gaps between tensors may take."""
@@ -46,7 +46,7 @@ def check_memory(opt: Mapping[str, Any], net: nn.Module, optimiser: int) -> Iter
             yield check_stage(opt, number, stage, sum(fixed.values()), activations.peak(pixels_of(opt, stage)))
 
 
-def pixels_of(opt: Mapping[str, Any], stage: Stage) -> int:
+def pixels_of(opt: Mapping[str, Any], stage: TrainingStage) -> int:
     """How many pixels the network takes at a time."""
     height, width = (side // opt.get('scale', 1) for side in crop_size(stage.gt_size))
     batch = stage.batch
@@ -55,7 +55,7 @@ def pixels_of(opt: Mapping[str, Any], stage: Stage) -> int:
     return batch * height * width
 
 
-def check_stage(opt: Mapping[str, Any], number: int, stage: Stage, fixed: int, activations: float) -> Finding:
+def check_stage(opt: Mapping[str, Any], number: int, stage: TrainingStage, fixed: int, activations: float) -> Finding:
     """Compares one stage with the GPU.
 
     Args:

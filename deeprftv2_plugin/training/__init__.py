@@ -1,1 +1,1 @@
-"""Stages, optimizers, averages, signals, flags shared by processes, and saving."""
+"""Stages, optimizers, weight averages, signals, distributed flags, and saving."""

@@ -1,4 +1,4 @@
-"""What the processes of a training tell each other after every step, without letting the GPU run out of work."""
+"""Flags that all training processes share after every step without stalling the GPU."""
 
 from typing import NamedTuple
 
@@ -6,28 +6,28 @@ import torch
 from torch import Tensor
 
 
-class News(NamedTuple):
-    """What became known about a step, the same in all processes."""
+class StepResult(NamedTuple):
+    """The outcome of a step, identical in all processes."""
 
     iteration: int
     finite: bool
-    """Whether loss and gradient were finite everywhere."""
+    """Whether the loss and the gradient are finite in all processes."""
     leave: bool
-    """Whether any process was asked to leave."""
+    """Whether any process was asked to stop."""
     loss: float
-    """The mean over all processes."""
+    """Mean over all processes."""
 
 
-class Agreement:
-    """Shares two flags and the loss of each step among all processes.
+class SharedFlags:
+    """Share two flags and the loss of each step among all processes.
 
-    On a GPU they are read one step later. By then the work of the current step is queued, so the GPU stays busy, and
-    reading keeps the CPU from running further ahead than that. Every process reads the values of the same step, so
-    all act alike.
+    On a GPU, the values are read one step later. The work of the current step is queued by then, so the GPU stays busy,
+    and reading prevents the CPU from running further ahead. All processes read the values of the same step and
+    therefore act alike.
 
     Args:
-        device: Where the network is.
-        processes: How many take part.
+        device: Device of the network.
+        processes: Number of processes.
 
     Attributes:
         late: Whether the values of a step are read one step later.
@@ -36,44 +36,44 @@ class Agreement:
     def __init__(self, device: torch.device, processes: int = 1):
         self.device, self.processes = device, processes
         self.late = device.type != 'cpu'
-        self._under_way = None
+        self._pending: tuple[int, Tensor, torch.cuda.Event | None] | None = None
 
-    def share(self, iteration: int, finite: Tensor, loss: Tensor, leave: bool) -> tuple[Tensor, News | None]:
-        """Tell the others about a step.
+    def share(self, iteration: int, finite: Tensor, loss: Tensor, leave: bool) -> tuple[Tensor, StepResult | None]:
+        """Share the values of a step.
 
         Args:
-            iteration: The step.
-            finite: Whether loss and gradient are finite here, a boolean tensor without dimensions.
-            loss: The loss here, a tensor without dimensions.
-            leave: Whether this process was asked to leave.
+            iteration: The current iteration.
+            finite: Boolean scalar tensor, whether the loss and the gradient of this process are finite.
+            loss: Scalar tensor, the loss of this process.
+            leave: Whether this process was asked to stop.
 
         Returns:
-            Whether loss and gradient are finite in all processes, a tensor on the device; and the news of the last
-            step that has arrived, None where none has.
+            A boolean scalar tensor on the device, whether the loss and the gradient are finite in all processes; and
+            the result of the last step that has been read, or None.
         """
-        told = torch.stack([(~finite).float(), torch.full((), float(leave), device=self.device), loss.float()])
+        values = torch.stack([(~finite).float(), torch.full((), float(leave), device=self.device), loss.float()])
         if self.processes > 1:
-            torch.distributed.all_reduce(told)
-        arriving = self._send(iteration, told)
+            torch.distributed.all_reduce(values)
+        ready: tuple[int, Tensor, torch.cuda.Event | None] | None = self._copy_to_host(iteration, values)
         if self.late:
-            arriving, self._under_way = self._under_way, arriving
-        return told[0] == 0, arriving and self._read(*arriving)
+            ready, self._pending = self._pending, ready
+        return values[0] == 0, ready and self._read(*ready)
 
-    def settle(self) -> News | None:
-        """Wait for the news that is still under way; None where all has arrived."""
-        arriving, self._under_way = self._under_way, None
-        return arriving and self._read(*arriving)
+    def settle(self) -> StepResult | None:
+        """Wait for the pending result and return it; None if there is none."""
+        ready, self._pending = self._pending, None
+        return ready and self._read(*ready)
 
-    def _send(self, iteration, told):
+    def _copy_to_host(self, iteration: int, values: Tensor) -> tuple[int, Tensor, torch.cuda.Event | None]:
         if self.device.type == 'cpu':
-            return iteration, told, None
-        host = torch.empty(len(told), pin_memory=True).copy_(told, non_blocking=True)
+            return iteration, values, None
+        host = torch.empty(len(values), pin_memory=True).copy_(values, non_blocking=True)
         event = torch.cuda.Event()
         event.record()
         return iteration, host, event
 
-    def _read(self, iteration, told, event):
+    def _read(self, iteration: int, values: Tensor, event: torch.cuda.Event | None) -> StepResult:
         if event is not None:
             event.synchronize()
-        faults, leave, loss = told.tolist()
-        return News(iteration, finite=not faults, leave=bool(leave), loss=loss / self.processes)
+        faults, leave, loss = values.tolist()
+        return StepResult(iteration, finite=not faults, leave=bool(leave), loss=loss / self.processes)

@@ -1,19 +1,19 @@
-"""The exponential moving average of a network."""
+"""Exponential moving average of the weights of a network."""
 
 import torch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
-class Average:
-    r"""Keeps :math:`\bar\theta \leftarrow d \bar\theta + (1 - d) \theta` in a second network, in one pass over all.
+class WeightAverage:
+    r"""Update :math:`\bar\theta \leftarrow d \bar\theta + (1 - d) \theta` in a second network with one fused operation.
 
-    All that a checkpoint holds is averaged, so also buffers, as the running statistics of a batch
-    normalisation. Whole numbers (counters, index tables) have no average and are copied.
+    The average includes everything that a checkpoint holds, so also buffers such as the running statistics of batch
+    normalization. Integer tensors (counters, index tables) are copied.
 
     Args:
-        average: The network that holds the average, of the same architecture as ``net``.
-        net: The network that is being trained.
+        average: Network that holds the average, of the same architecture as ``net``.
+        net: Network being trained.
     """
 
     def __init__(self, average: nn.Module, net: nn.Module):
@@ -23,7 +23,11 @@ class Average:
 
     @torch.no_grad()
     def update(self, decay: float) -> None:
-        """Take in the network as it is now, with the factor :math:`d` in [0, 1]; 0 copies."""
+        """Update the average with the current weights.
+
+        Args:
+            decay: The factor :math:`d` in [0, 1]; 0 copies the weights.
+        """
         averaged, current = (list(part) for part in zip(*self._averaged, strict=True))
         get_ema_multi_avg_fn(decay)(averaged, current, None)
         for mean, value in self._copied:

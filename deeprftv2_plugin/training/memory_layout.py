@@ -1,4 +1,4 @@
-"""The memory layout of weights, of their gradients, and of what an optimizer keeps for them."""
+"""Memory layout of weights, gradients and optimizer states."""
 
 import torch
 from torch import Tensor, nn
@@ -6,10 +6,10 @@ from torch.optim import Optimizer
 
 
 def to_channels_last(net: nn.Module) -> None:
-    """Store the 4-dimensional weights and buffers of a network in channels_last.
+    """Convert the 4-dimensional weights and buffers of a network to channels_last in place.
 
-    A 1x1 or a depthwise weight lies in memory the same way in both formats and keeps its strides. ``Module.to``
-    would rewrite them to no effect.
+    1x1 and depthwise weights have the same memory order in both formats and keep their strides. ``Module.to`` would
+    change the strides to no effect.
     """
     for tensor in (*net.parameters(), *net.buffers()):
         if tensor.ndim == 4:
@@ -17,13 +17,13 @@ def to_channels_last(net: nn.Module) -> None:
 
 
 def match_gradients(net: nn.Module) -> None:
-    """Give gradients the strides of their weights, which DistributedDataParallel expects.
+    """Give gradients the strides of their weights, as DistributedDataParallel expects.
 
-    The stride along a dimension of size 1 has no meaning, and operators set it as they like: the gradient of a
-    depthwise weight (C, 1, 3, 3) can come with strides (9, 1, 3, 1) where the weight has (9, 9, 3, 1). DDP compares
-    all strides and warns. A gradient whose memory really has another order is copied by autograd before DDP sees it.
+    The stride of a dimension of size 1 is arbitrary. For example, the gradient of a depthwise weight (C, 1, 3, 3) can
+    have strides (9, 1, 3, 1) where the weight has (9, 9, 3, 1). DDP compares all strides and warns. Autograd already
+    copies gradients whose memory order really differs.
 
-    A weight whose gradient matches in the first backward pass is not looked at again.
+    The hook of a weight is removed if its first gradient matches.
     """
     for weight in net.parameters():
         if weight.requires_grad and weight.ndim > 1 and 1 in weight.shape:
@@ -31,9 +31,9 @@ def match_gradients(net: nn.Module) -> None:
 
 
 def match_state(optimizer: Optimizer) -> None:
-    """Store what an optimizer keeps for each weight in the layout of the weight, as fused optimizers require.
+    """Convert the optimizer state of each weight to the memory layout of the weight, as fused optimizers require.
 
-    A state saved with another layout would otherwise be an error on a GPU, and mix up the values on a CPU.
+    Without this, a state saved with another layout raises an error on a GPU and silently permutes values on a CPU.
     """
     for weight, state in optimizer.state.items():
         for key, value in state.items():
@@ -41,18 +41,18 @@ def match_state(optimizer: Optimizer) -> None:
                 state[key] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
 
 
-def _match_gradient(weight):
-    def matched(gradient):
+def _match_gradient(weight: Tensor) -> None:
+    def restride(gradient: Tensor) -> Tensor | None:
         if gradient.stride() == weight.stride():
             handle.remove()
         elif _same_order(gradient, weight):
             return gradient.as_strided(weight.shape, weight.stride())
         return None
 
-    handle = weight.register_hook(matched)
+    handle = weight.register_hook(restride)
 
 
-def _same_order(one, other):
-    """Whether two tensors of one shape differ in strides that have no meaning only."""
+def _same_order(one: Tensor, other: Tensor) -> bool:
+    """Return whether two tensors of the same shape differ only in the strides of dimensions of size 1."""
     strides = zip(one.shape, one.stride(), other.stride(), strict=True)
     return all(size == 1 or first == second for size, first, second in strides)

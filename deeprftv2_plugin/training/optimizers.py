@@ -1,6 +1,7 @@
-"""Optimisers and learning rate schedules by name, and how a schedule goes on by one iteration."""
+"""Optimizers and learning rate schedules by name, conditional steps, and advancing a schedule."""
 
 from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 from basicsr.models import lr_scheduler as basicsr_schedules
@@ -11,7 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 from deeprftv2_plugin.utils import build as by_name
 
 
-def _subclasses_in(module, base: type) -> dict[str, type]:
+def _subclasses_in(module: ModuleType, base: type) -> dict[str, type]:
     members = {name: getattr(module, name) for name in dir(module) if not name.startswith('_')}
     return {
         name: member
@@ -20,10 +21,10 @@ def _subclasses_in(module, base: type) -> dict[str, type]:
     }
 
 
-OPTIMISERS = _subclasses_in(optim, Optimizer)
+OPTIMIZERS = _subclasses_in(optim, Optimizer)
 FUSED = ('Adam', 'AdamW', 'SGD')
-"""Optimizers that take a step in one pass over all weights, and can be told on the device to skip it."""
-# where both have a name, it means in BasicSR's option files what BasicSR understands by it
+"""Optimizers with a fused implementation, which can skip a step on the device."""
+# BasicSR's schedules take precedence over torch's of the same name, as in BasicSR's option files
 SCHEDULES = {
     **_subclasses_in(lr_scheduler, LRScheduler),
     **_subclasses_in(basicsr_schedules, LRScheduler),
@@ -31,68 +32,79 @@ SCHEDULES = {
 }
 
 
-def build_optimiser(settings: Mapping[str, Any], params: list) -> Optimizer:
-    """Any optimiser of ``torch.optim`` from ``train.optim_g``: its ``type`` and its arguments.
+def build_optimizer(settings: Mapping[str, Any], params: list) -> Optimizer:
+    """Build an optimizer of ``torch.optim`` from ``train.optim_g``.
 
-    Those in ``FUSED`` are fused unless the settings say otherwise, so that :func:`step_where` need not wait.
+    Optimizers in ``FUSED`` are fused by default, so that :func:`step_if_finite` does not wait for the device.
+
+    Args:
+        settings: ``type`` and the arguments of the optimizer.
+        params: Parameters or parameter groups.
 
     Raises:
-        UserError: ``torch.optim`` has no such optimiser, or it refuses the settings.
+        UserError: ``torch.optim`` has no such optimizer, or it does not accept the settings.
     """
     if settings.get('type') in FUSED and not settings.keys() & {'fused', 'foreach', 'differentiable'}:
         settings = {**settings, 'fused': True}
-    return by_name.build('train.optim_g', settings, OPTIMISERS, params=params)
+    return by_name.build('train.optim_g', settings, OPTIMIZERS, params=params)
 
 
-def build_schedule(settings: Mapping[str, Any], optimiser: Optimizer) -> LRScheduler:
-    """Any schedule of BasicSR or ``torch.optim.lr_scheduler`` from ``train.scheduler``.
+def build_schedule(settings: Mapping[str, Any], optimizer: Optimizer) -> LRScheduler:
+    """Build a schedule of BasicSR or ``torch.optim.lr_scheduler`` from ``train.scheduler``.
 
-    The settings are its ``type`` and its arguments; the list ``schedulers`` of ``SequentialLR`` and
-    ``ChainedScheduler`` consists of such settings again. ``MultiStepLR`` is BasicSR's, which can restart.
-    All count iterations; ``ReduceLROnPlateau`` watches the training loss.
+    All schedules count iterations. ``ReduceLROnPlateau`` monitors the training loss. ``MultiStepLR`` is BasicSR's
+    ``MultiStepRestartLR``.
+
+    Args:
+        settings: ``type`` and the arguments of the schedule. For ``SequentialLR`` and ``ChainedScheduler``, the list
+            ``schedulers`` contains settings of the same form.
+        optimizer: The optimizer whose learning rate is scheduled.
 
     Raises:
-        UserError: Neither has such a schedule, or it refuses the settings.
+        UserError: There is no such schedule, or it does not accept the settings.
     """
     settings = dict(settings)
     if 'schedulers' in settings:
-        settings['schedulers'] = [build_schedule(inner, optimiser) for inner in settings['schedulers']]
-    return by_name.build('train.scheduler', settings, SCHEDULES, optimizer=optimiser)
+        settings['schedulers'] = [build_schedule(inner, optimizer) for inner in settings['schedulers']]
+    return by_name.build('train.scheduler', settings, SCHEDULES, optimizer=optimizer)
 
 
-def step_where(finite: Tensor, optimiser: Optimizer, loss: Tensor, evaluate: Callable[[], Tensor]) -> None:
-    """One step of the optimiser, unless loss or gradient are not finite.
+def step_if_finite(finite: Tensor, optimizer: Optimizer, loss: Tensor, evaluate: Callable[[], Tensor]) -> None:
+    """Take an optimizer step unless the loss or the gradient is not finite.
 
-    An optimiser that can be told so on the device, as torch's fused ones, is. For others the CPU waits for the device,
-    and so it does for the first step with momentum: skipped on the device, it would leave the momentum undefined.
+    Fused optimizers decide on the device. For all others the CPU waits for the device. It also waits for the first step
+    with momentum, since skipping that step on the device would leave the momentum uninitialized.
 
     Args:
-        finite: Boolean tensor without dimensions.
-        optimiser: Its gradients are there.
-        loss: The loss that they are of.
-        evaluate: Computes loss and gradients anew, for optimisers that want them more than once a step.
+        finite: Boolean scalar tensor.
+        optimizer: Optimizer whose parameters have gradients.
+        loss: Loss of the current gradients.
+        evaluate: Recomputes the loss and the gradients, for optimizers that need several evaluations per step.
     """
-    # a resumed state can say something else than the settings
-    fused = all(group.get('fused') for group in optimiser.param_groups)
-    ready = optimiser.state or not any(group.get('momentum') for group in optimiser.param_groups)
-    if fused and ready and getattr(optimiser, '_step_supports_amp_scaling', False):
-        optimiser.found_inf = (~finite).float()  # as torch.amp.GradScaler does it
-        optimiser.step()
+    # read from the parameter groups, since a resumed state can differ from the settings
+    fused = all(group.get('fused') for group in optimizer.param_groups)
+    ready = optimizer.state or not any(group.get('momentum') for group in optimizer.param_groups)
+    if fused and ready and getattr(optimizer, '_step_supports_amp_scaling', False):
+        optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]  # as torch.amp.GradScaler does
+        optimizer.step()
     elif finite:
-        made = [loss]
-        optimiser.step(lambda: made.pop() if made else evaluate())
+        computed = [loss]
+
+        def closure() -> Any:
+            return computed.pop() if computed else evaluate()
+
+        optimizer.step(closure)
 
 
 def advance(schedule: LRScheduler, losses: Sequence[float] = ()) -> None:
-    """Go on by one iteration; a schedule that has come to its end keeps its last rate.
+    """Advance a schedule by one iteration. A schedule that has ended keeps its last rate.
 
-    A schedule such as torch's cosine computes the next rate from the one it finds in the optimiser. So the
-    rate that it set there itself is put back first, whatever a warm-up has made of it meanwhile.
+    Recursive schedules, such as torch's cosine, compute the next rate from the current one of the optimizer. The
+    scheduled rate is therefore restored first, in case a warm-up has changed it.
 
     Args:
-        schedule: The schedule of one optimiser.
-        losses: The training losses that have become known since the last call, the same in all processes.
-            ``ReduceLROnPlateau`` alone looks at them.
+        schedule: The schedule of one optimizer.
+        losses: Training losses since the last call, identical in all processes. Only used by ``ReduceLROnPlateau``.
     """
     for group, rate in zip(schedule.optimizer.param_groups, schedule.get_last_lr(), strict=True):
         group['lr'] = rate
@@ -104,7 +116,7 @@ def advance(schedule: LRScheduler, losses: Sequence[float] = ()) -> None:
 
 
 def _has_ended(schedule: LRScheduler) -> bool:
-    """Whether one more step would raise an error."""
+    """Return whether another step would raise an error."""
     if isinstance(schedule, basicsr_schedules.CosineAnnealingRestartLR):
         return schedule.last_epoch >= schedule.cumulative_period[-1]
     if isinstance(schedule, OneCycleLR):

@@ -1,4 +1,4 @@
-"""What is seen of a training while it runs."""
+"""Progress bar of a training run."""
 
 from contextlib import ExitStack
 
@@ -8,32 +8,32 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 
 class ProgressBar:
-    """A bar with loss, learning rate and time left, at the foot of a terminal; elsewhere nothing is written.
+    """Show loss, learning rate and remaining time on a terminal. Nothing is written if stderr is not a terminal.
 
-    While it stands, BasicSR's log lines go above it instead of through it.
+    Log lines of BasicSR appear above the bar.
 
     Args:
-        total: The number of iterations of the whole training.
-        done: How many of them an earlier run has done.
+        total: Total number of iterations.
+        done: Number of iterations completed by earlier runs.
         visible: False in all processes but one.
     """
 
     def __init__(self, total: int, done: int = 0, visible: bool = True):
         self.total = total
-        self._opened = ExitStack()
+        self._stack = ExitStack()
         hidden = None if visible else True  # None: hidden unless on a terminal
         bar = tqdm(total=total, initial=done, disable=hidden, dynamic_ncols=True)
-        self._bar = self._opened.enter_context(bar)
+        self._bar = self._stack.enter_context(bar)
         if not self._bar.disable:
-            self._opened.enter_context(logging_redirect_tqdm([get_root_logger()]))
+            self._stack.enter_context(logging_redirect_tqdm([get_root_logger()]))
 
     def advance(self, current_iter: int, loss: float | None, learning_rate: float) -> None:
-        """Show the iteration that has just ended; the last one closes the bar.
+        """Show a completed iteration. The last iteration closes the bar.
 
         Args:
-            current_iter: The iteration.
-            loss: The last one known; None before any is.
-            learning_rate: The current one.
+            current_iter: The completed iteration.
+            loss: Last known loss, or None.
+            learning_rate: Current learning rate.
         """
         if not self._bar.disable and (self._bar.update(current_iter - self._bar.n) or current_iter >= self.total):
             shown = '' if loss is None else f'loss {loss:.4f}, '
@@ -42,4 +42,5 @@ class ProgressBar:
             self.close()
 
     def close(self) -> None:
-        self._opened.close()
+        """Remove the bar and stop redirecting log lines."""
+        self._stack.close()

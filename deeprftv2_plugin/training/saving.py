@@ -1,10 +1,13 @@
-"""How any model of BasicSR's writes its weights and its training state: whole files or none."""
+"""Atomic saving of weights and training states for any BasicSR model."""
 
 import json
 import os
+from collections.abc import Callable
+from typing import Any
 
 from basicsr.utils import get_root_logger
 from basicsr.utils.dist_util import master_only
+from torch import Tensor, nn
 
 from deeprftv2_plugin.checkpoints.files import OPTIONS, write_checkpoint
 from deeprftv2_plugin.checkpoints.states import prune, write_state
@@ -12,25 +15,33 @@ from deeprftv2_plugin.utils.errors import UserError
 
 
 @master_only
-def save_network(self, net, net_label, current_iter, param_key='params'):
-    """Write ``{label}_{iteration}.pth`` and, with the options in it, ``.safetensors``.
+def save_network(
+    self: Any,
+    net: nn.Module | list[nn.Module],
+    net_label: str,
+    current_iter: int | str,
+    param_key: str | list[str] = 'params',
+) -> None:
+    """Write ``{label}_{iteration}.pth`` and ``{label}_{iteration}.safetensors``.
 
-    The latter has one set of weights: the average where there is one, since that is what restores pictures.
+    The ``.safetensors`` file also stores the options. It contains a single set of weights: the average if there is one,
+    since that is the one used for restoration.
 
     Args:
-        self: BasicSR's model; ``recorded_options``, where it has them, are what is written along.
-        net: The network or several.
-        net_label: Its name in the files' names.
-        current_iter: The iteration or a word; -1 stands for 'latest'.
-        param_key: The name of the set of weights, or several.
+        self: A BasicSR model. Its attribute ``recorded_options``, if present, replaces ``opt`` as the stored options.
+        net: One or more networks.
+        net_label: Label of the network, the first part of the file names.
+        current_iter: Iteration or a word; -1 means 'latest'.
+        param_key: Name of each set of weights.
 
     Raises:
-        OSError: A file cannot be written; an earlier one of its name is left as it was.
+        OSError: A file cannot be written. An existing file of the same name is unchanged.
     """
     name = f'{net_label}_{"latest" if current_iter == -1 else current_iter}'
     path = os.path.join(self.opt['path']['models'], name)
-    nets, names = (each if isinstance(each, list) else [each] for each in (net, param_key))
-    sets = {}
+    nets = net if isinstance(net, list) else [net]
+    names = param_key if isinstance(param_key, list) else [param_key]
+    sets: dict[str, dict[str, Tensor]] = {}
     for part, each in zip(names, nets, strict=True):
         state = self.get_bare_model(each).state_dict()
         sets[part] = {key.removeprefix('module.'): value.detach().cpu() for key, value in state.items()}
@@ -41,12 +52,12 @@ def save_network(self, net, net_label, current_iter, param_key='params'):
 
 
 @master_only
-def save_training_state(self, epoch, current_iter):
-    """Write ``{iteration}.state``: all from which a run goes on as if it had not ended, but for the weights.
+def save_training_state(self: Any, epoch: int, current_iter: int) -> None:
+    """Write ``{iteration}.state``: everything needed to resume exactly, except for the weights.
 
-    Beyond BasicSR's iteration, epoch, optimisers and schedules these are the best metrics, the losses that no schedule
-    has been given yet, the position in the stream of samples and what its reading depends on. The generators of random
-    numbers are not among them, since the seed, the position and the iteration decide all that they give.
+    In addition to BasicSR's iteration, epoch, optimizers and schedules, the state contains the best metrics, the losses
+    that no schedule has used yet, the position in the sample stream, and the settings that the stream depends on.
+    Random number generators are not saved: the seed, the position and the iteration determine all random numbers.
 
     Raises:
         OSError: The file cannot be written.
@@ -65,34 +76,36 @@ def save_training_state(self, epoch, current_iter):
     write_state(state, os.path.join(self.opt['path']['training_states'], f'{current_iter}.state'))
 
 
-def save_or_go_on(model, save, epoch, current_iter) -> bool:
-    """Save; where the disk does not let it, say so and let the training go on, as long as it can be tried again.
+def save_or_log(model: Any, save: Callable[[int, int], object], epoch: int, current_iter: int) -> bool:
+    """Save a model. If writing fails, log the error and continue training, unless this is the final save.
 
     Args:
-        model: BasicSR's model.
-        save: Its own method to save.
-        epoch: The epoch.
-        current_iter: The iteration; -1 at the end of a training.
+        model: A BasicSR model.
+        save: The model's own method for saving.
+        epoch: Current epoch.
+        current_iter: Current iteration; -1 at the end of training.
 
     Returns:
-        Whether all is written.
+        Whether all files were written.
 
     Raises:
-        UserError: At the end of a training, where nothing is tried again.
+        UserError: The final save failed.
     """
     opt = model.opt
-    paths = [opt['path'][key] for key in ('training_states', 'models')]
+    states, models = (opt['path'][key] for key in ('training_states', 'models'))
     try:
         save(epoch, current_iter)
         keep = opt['logger'].get('keep_checkpoints')
         if keep and opt['rank'] == 0 and current_iter != -1:
-            prune(*paths, keep)
+            prune(states, models, keep)
         return True
     except OSError as error:
-        text = f'{error.filename or paths[1]} could not be written: {error.strerror or error}. What is there is whole'
+        text = f'{error.filename or models} could not be written: {error.strerror or error}'
         if current_iter == -1:
             raise UserError(
-                f'the weights at the end of the training are lost: {text}. Make room, then resume'
+                f'the final weights are not saved: {text}. Existing checkpoints are valid. Free disk space, then resume'
             ) from error
-        get_root_logger().error(f'{text}. The training goes on, the next save is the next try')
+        get_root_logger().error(
+            f'{text}. Existing checkpoints are valid. Training continues and will retry at the next save'
+        )
         return False

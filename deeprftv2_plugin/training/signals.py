@@ -1,21 +1,22 @@
-"""Signals that ask a training to leave: it saves its state first, and says by its exit status that it did."""
+"""Signals on which training saves its state and stops."""
 
 import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 from deeprftv2_plugin.utils.errors import LEAVE_SIGNALS, SAVED, STOPPED
 
-_received = None
+_received: signal.Signals | None = None
 
 
 @contextmanager
 def watched() -> Iterator[None]:
-    """While this lasts SIGTERM, SIGUSR1 and the first Ctrl-C only ask to leave; a second Ctrl-C ends the process."""
+    """Record SIGTERM, SIGUSR1 and the first Ctrl-C instead of ending the process. A second Ctrl-C ends it."""
     global _received
     _received = None
-    former = {each: signal.signal(each, _note) for each in LEAVE_SIGNALS}
+    former = {each: signal.signal(each, _record) for each in LEAVE_SIGNALS}
     try:
         yield
     finally:
@@ -23,19 +24,19 @@ def watched() -> Iterator[None]:
             signal.signal(each, handler)
 
 
-def _note(number, frame):
+def _record(number: int, frame: FrameType | None) -> None:
     global _received
     _received = signal.Signals(number)
     if number == signal.SIGINT:
-        os.write(2, b'\nCtrl-C: leaving after this step, with the state saved. Press it again to leave at once.\n')
+        os.write(2, b'\nCtrl-C: saving the state after this step. Press Ctrl-C again to stop immediately.\n')
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def requested() -> signal.Signals | None:
-    """The last signal that asked to leave."""
+    """Return the last recorded signal, or None."""
     return _received
 
 
-def status_of(request: signal.Signals | None) -> int:
-    """The exit status for a signal that asked to leave; None: another process received it."""
+def exit_status(request: signal.Signals | None) -> int:
+    """Return the exit status for a recorded signal; None if another process received it."""
     return STOPPED if request == signal.SIGINT else SAVED

@@ -1,1 +1,1 @@
-"""What every other part stands on: errors, atomic writing, objects built by their names."""
+"""Helpers for every other subpackage: errors, atomic file writing, building objects by name."""

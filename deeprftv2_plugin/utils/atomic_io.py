@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all, however a program ends."""
+"""Atomic file writing."""
 
 import contextlib
 import os
@@ -6,13 +6,14 @@ from pathlib import Path
 
 
 def write_whole(path: str | Path, data: bytes | memoryview) -> None:
-    """Write a file that appears under its name, in the place of an earlier one, when the disk has all of it.
+    """Write a file atomically, replacing an existing one.
 
-    The bytes go to a temporary file beside it, which is synchronised with the disk and renamed. A write that fails
-    leaves the earlier file as it is and the temporary one away; what a kill leaves behind, the next write replaces.
+    The data is written to a temporary file next to `path`, synced to disk and renamed. If writing fails, the existing
+    file is unchanged and the temporary file is removed. A temporary file left by a killed process is overwritten by
+    the next write.
 
     Raises:
-        OSError: The disk is full, the folder is missing, ...
+        OSError: The file cannot be written, e.g. because the disk is full or the directory is missing.
     """
     path = Path(path)
     partial = path.with_name(f'.{path.name}.partial')
@@ -30,7 +31,7 @@ def write_whole(path: str | Path, data: bytes | memoryview) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Let the disk have the names in a folder, where the system can."""
+    """Fsync a directory where the operating system supports it."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

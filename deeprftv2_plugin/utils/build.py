@@ -1,4 +1,4 @@
-"""Objects that an option file picks by their name."""
+"""Build objects that an option file selects by name."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,16 +7,16 @@ from deeprftv2_plugin.utils.errors import UserError, nearest
 
 
 def build(option: str, settings: Mapping[str, Any], known: Mapping[str, Callable], **arguments: Any) -> Any:
-    """``known[settings['type']]``, called with the other settings.
+    """Call ``known[settings['type']]`` with the other settings.
 
     Args:
-        option: The dotted key of the settings, for the error's text.
+        option: Dotted key of the settings, for error messages.
         settings: ``type`` and keyword arguments, as written in the option file.
-        known: What ``type`` may name; upper and lower case count.
-        arguments: Further keyword arguments that are no settings.
+        known: Callables that ``type`` can select; case-sensitive.
+        arguments: Keyword arguments that do not come from the settings.
 
     Raises:
-        UserError: The type is missing or unknown, or refuses the settings.
+        UserError: The type is missing or unknown, or it does not accept the settings.
     """
     settings = dict(settings)
     name = settings.pop('type', None)

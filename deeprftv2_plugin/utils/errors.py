@@ -1,4 +1,4 @@
-"""What ends a command: wrong input, whose text is meant for the person at the keyboard, or a signal."""
+"""Exceptions that end a command: errors that the user can fix, and interruption by a signal."""
 
 import signal
 from collections.abc import Iterable
@@ -6,25 +6,25 @@ from difflib import get_close_matches
 
 
 class UserError(ValueError):
-    """Wrong input that its message explains: what was found, what was expected, and what to do.
+    """Invalid input. The message says what was found, what was expected, and what to do.
 
     The command prints the message without a traceback and exits with status 1.
     """
 
 
 LEAVE_SIGNALS = tuple(getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGUSR1') if hasattr(signal, name))
-"""Signals that ask a training to save its state and leave. Windows has no SIGUSR1."""
+"""Signals on which training saves its state and stops. Windows has no SIGUSR1."""
 SAVED = 75
-"""Exit status after SIGTERM or SIGUSR1: the state is saved, start again to go on (EX_TEMPFAIL of sysexits.h)."""
+"""Exit status after SIGTERM or SIGUSR1: the state is saved, rerun to resume (EX_TEMPFAIL in sysexits.h)."""
 STOPPED = 130
-"""Exit status after Ctrl-C, that of the shells; a training has saved its state as well."""
+"""Exit status after Ctrl-C, as in shells. Training has saved its state."""
 
 
 class Interrupted(Exception):
-    """A training has saved its state because of a signal, and leaves.
+    """Training was interrupted by a signal and has saved its state.
 
     Args:
-        status: The exit status, `SAVED` or `STOPPED`.
+        status: Exit status, `SAVED` or `STOPPED`.
         text: What was saved.
     """
 
@@ -34,7 +34,7 @@ class Interrupted(Exception):
 
 
 def nearest(name: object, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown name: the known one most like it, whatever its case, or all of them."""
+    """Return a sentence that suggests the known name closest to an unknown one, ignoring case, or lists all of them."""
     by_lower_case = {each.lower(): each for each in sorted(map(str, known))}
     matches = get_close_matches(str(name).lower(), by_lower_case, n=1)
     if matches:

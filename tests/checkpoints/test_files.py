@@ -1,4 +1,4 @@
-"""Checkpoints on disk: every form that is read, and what is refused."""
+"""Checkpoint files: supported formats, rejected files, loading, and conversion."""
 
 import json
 import os
@@ -35,11 +35,11 @@ def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
-@pytest.mark.parametrize('form', ['params', 'state_dict', 'plain', 'module', 'official', 'safetensors'])
-def test_forms_that_are_read(net, tmp_path, form):
+@pytest.mark.parametrize('file_format', ['params', 'state_dict', 'plain', 'module', 'official', 'safetensors'])
+def test_supported_formats(net, tmp_path, file_format):
     state = net.state_dict()
-    path = tmp_path / ('net.safetensors' if form == 'safetensors' else 'net.pth')
-    if form == 'safetensors':
+    path = tmp_path / ('net.safetensors' if file_format == 'safetensors' else 'net.pth')
+    if file_format == 'safetensors':
         save_file(state, path)
     else:
         torch.save(
@@ -49,18 +49,18 @@ def test_forms_that_are_read(net, tmp_path, form):
                 'plain': state,
                 'module': {'params': {f'module.{key}': value for key, value in state.items()}},
                 'official': {'params': to_official_state_dict(state)},
-            }[form],
+            }[file_format],
             path,
         )
     assert same(read_weights(path), state)
 
 
-def test_the_set_that_is_asked_for(net, tmp_path):
+def test_param_key_selects_the_set(net, tmp_path):
     path, other = tmp_path / 'net.pth', {key: value + 1 for key, value in net.state_dict().items()}
     torch.save({'params': net.state_dict(), 'params_ema': other}, path)
     assert same(read_weights(path), net.state_dict())
     assert same(read_weights(path, 'params_ema'), other)
-    with pytest.raises(UserError, match="no weights called 'parms_ema'; it has params, params_ema"):
+    with pytest.raises(UserError, match="no weights called 'parms_ema', only params, params_ema"):
         read_weights(path, 'parms_ema')
     torch.save({'params': net.state_dict(), 'more': other}, path)
     assert same(read_weights(path, 'params_ema'), net.state_dict())
@@ -72,7 +72,7 @@ class Harmful:
 
 
 @pytest.mark.parametrize('save', [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
-def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path, monkeypatch, save):
+def test_code_in_a_checkpoint_is_rejected_and_not_executed(tmp_path, monkeypatch, save):
     monkeypatch.chdir(tmp_path)
     save({'params': Harmful()}, tmp_path / 'net.pth')
     with pytest.raises(UserError, match='refused, because'):
@@ -81,9 +81,9 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path, monkeypatch, save
 
 
 @pytest.mark.parametrize('suffix', ['pth', 'safetensors'])
-def test_damaged_and_missing_files(net, tmp_path, suffix):
+def test_damaged_and_missing_files_are_errors(net, tmp_path, suffix):
     path = tmp_path / f'net.{suffix}'
-    with pytest.raises(UserError, match='no such checkpoint'):
+    with pytest.raises(UserError, match='checkpoint not found'):
         read_weights(path)
     write_checkpoint({'params': net.state_dict()}, path)
     for length in (0, 5, path.stat().st_size // 2):
@@ -96,25 +96,23 @@ def test_damaged_and_missing_files(net, tmp_path, suffix):
         read_weights(path)
 
 
-def test_no_weights_inside(tmp_path):
+def test_file_without_weights_is_an_error(tmp_path):
     torch.save({'epoch': 3}, tmp_path / 'net.pth')
-    with pytest.raises(UserError, match='holds no weights'):
+    with pytest.raises(UserError, match='contains no weights'):
         read_weights(tmp_path / 'net.pth')
 
 
-def test_weights_of_another_network(net):
+def test_weights_of_another_network_are_an_error(net):
     other = DeepRFTv2('T', width=4, kernel_width=6)
-    with pytest.raises(
-        UserError, match=r'a\.pth: the weights of another network than this DeepRFTv2: 0 missing.* is \('
-    ):
+    with pytest.raises(UserError, match=r'a\.pth: the weights do not match this DeepRFTv2: 0 missing.* is \('):
         load_into(other, net.state_dict(), 'a.pth')
-    left = load_into(other, net.state_dict(), 'a.pth', strict=False)
-    assert left and all('full_estimator' in key for key in left)
+    unmatched = load_into(other, net.state_dict(), 'a.pth', strict=False)
+    assert unmatched and all('full_estimator' in key for key in unmatched)
     key = 'stages.0.full_encoder.levels.0.before.first.weight'
     assert torch.equal(other.state_dict()[key], net.state_dict()[key])
 
 
-def test_a_checkpoint_is_enough_to_restore(net, tmp_path):
+def test_network_is_rebuilt_from_a_checkpoint_alone(net, tmp_path):
     x = torch.rand(1, 3, 19, 27)
     for name, state in (('ours.pth', net.state_dict()), ('theirs.pth', to_official_state_dict(net.state_dict()))):
         torch.save({'params': state}, tmp_path / name)
@@ -124,35 +122,35 @@ def test_a_checkpoint_is_enough_to_restore(net, tmp_path):
         assert torch.equal(restore(tmp_path / name, x), restore(net, x))
 
 
-def test_no_network_of_ours(tmp_path):
+def test_rebuilding_another_network_is_an_error(tmp_path):
     torch.save({'params': {'body.weight': torch.zeros(3)}}, tmp_path / 'net.pth')
     with pytest.raises(UserError, match='not the weights of a DeepRFTv2'):
         load_network(tmp_path / 'net.pth')
 
 
-def test_conversion_there_and_back(net, tmp_path):
+def test_conversion_round_trip(net, tmp_path):
     state = net.state_dict()
     write_checkpoint({'params': state, 'params_ema': state}, tmp_path / 'ours.pth')
-    assert "under the authors' names (params, params_ema)" in convert_file(
+    assert "with the authors' names (params, params_ema)" in convert_file(
         tmp_path / 'ours.pth', tmp_path / 'theirs.pth'
     )
     assert all(key.startswith('global_model.') for key in torch.load(tmp_path / 'theirs.pth')['params'])
-    assert 'under our names' in convert_file(tmp_path / 'theirs.pth', tmp_path / 'back.pth')
+    assert "with this package's names" in convert_file(tmp_path / 'theirs.pth', tmp_path / 'back.pth')
     assert same(read_weights(tmp_path / 'back.pth', 'params_ema'), state)
 
 
-def test_what_conversion_refuses(net, tmp_path):
+def test_invalid_conversions_are_errors(net, tmp_path):
     source = tmp_path / 'ours.pth'
     write_checkpoint({'params': net.state_dict(), 'params_ema': net.state_dict()}, source)
     for target, message in (
-        (source, 'exists already'),
+        (source, 'already exists'),
         (tmp_path / 'x.onnx', 'ends in .pth or .safetensors'),
-        (tmp_path / 'x.safetensors', 'keeps one set of weights'),
+        (tmp_path / 'x.safetensors', 'contains one set of weights'),
     ):
         with pytest.raises(UserError, match=message):
             convert_file(source, target)
     torch.save({'params': {'body.weight': torch.zeros(3)}}, tmp_path / 'other.pth')
-    with pytest.raises(UserError, match='other.pth: these are no parameters of DeepRFTv2'):
+    with pytest.raises(UserError, match='other.pth: not the parameters of a DeepRFTv2'):
         convert_file(tmp_path / 'other.pth', tmp_path / 'x.pth')
     assert sorted(path.name for path in tmp_path.iterdir()) == ['other.pth', 'ours.pth']
 
@@ -167,11 +165,11 @@ def test_option_files_are_converted(tmp_path):
     with torch.device('meta'):
         DeepRFTv2(**converted['network_g'])
     (tmp_path / 'broken.yml').write_text('a: [')
-    with pytest.raises(UserError, match='not an option file in YAML'):
+    with pytest.raises(UserError, match='not a YAML option file'):
         convert_file(tmp_path / 'broken.yml', tmp_path / 'x.yml')
 
 
-def test_a_file_appears_whole_or_not_at_all(net, tmp_path, monkeypatch):
+def test_failed_write_leaves_the_existing_file_unchanged(net, tmp_path, monkeypatch):
     def fail(descriptor):
         raise OSError(28, 'No space left on device')
 

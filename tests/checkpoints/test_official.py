@@ -1,4 +1,4 @@
-"""The authors' names and options, whole, against the lists of their release."""
+"""The authors' parameter names and options, compared with the complete lists of their release."""
 
 import json
 import re
@@ -31,7 +31,7 @@ def official_shapes(name):
         ('realblur_train', 'gopro', 'B'),
     ],
 )
-def test_whole_networks(options, keys, variant):
+def test_names_and_shapes_of_whole_networks(options, keys, variant):
     shapes = official_shapes(keys)
     state = {key: torch.empty(shape, device='meta') for key, shape in shapes.items()}
     with torch.device('meta'):
@@ -46,7 +46,7 @@ def test_whole_networks(options, keys, variant):
         assert {k: v.shape for k, v in built.state_dict().items()} == {k: v.shape for k, v in ours.items()}
 
 
-def test_round_trip_is_the_identity():
+def test_conversion_round_trip():
     state = DeepRFTv2('T').state_dict()
     back = from_official_state_dict(to_official_state_dict(state))
     assert back.keys() == state.keys()
@@ -56,17 +56,17 @@ def test_round_trip_is_the_identity():
 @pytest.mark.parametrize(
     'key', ['global_model.fusd_max_3.0.weight', 'body.weight', 'global_model.kernel_estimator.0.intro2.weight']
 )
-def test_unknown_official_names(key):
+def test_unknown_official_names_are_errors(key):
     with pytest.raises(UserError, match=re.escape(key)):
         from_official_state_dict({key: torch.zeros(1)})
 
 
-def test_unknown_names_of_ours():
-    with pytest.raises(UserError, match='no parameters of DeepRFTv2'):
+def test_unknown_names_are_errors():
+    with pytest.raises(UserError, match='not the parameters of a DeepRFTv2'):
         to_official_state_dict({'body.weight': torch.zeros(1)})
 
 
-def test_options_of_restore_and_the_report_of_idle_settings():
+def test_restore_options_and_warning_about_unused_settings():
     with pytest.warns(UserWarning, match='num_ker, .*pad_size'):
         converted = from_official_options(OPTIONS['gopro_test'])
     assert converted['restore'] == {'tile': [512, 512], 'overlap': [128, 128]}
@@ -80,7 +80,7 @@ def test_options_of_restore_and_the_report_of_idle_settings():
         ({'small_scale': True}, 'small_scale is True: only False'),
         ({'ks': [31, 0, 0]}, 'ks is'),
         ({'ks': 31}, 'ks is'),
-        ({'enc_max_layers': [3, 3]}, 'three names and three numbers'),
+        ({'enc_max_layers': [3, 3]}, 'three names and three integers'),
         ({'inp_channels': '3'}, 'inp_channels is'),
         ({'baseblock_enc_ker': None}, 'baseblock_enc_ker is'),
         ({'dims': [48, 48, 32]}, 'dims is'),
@@ -90,18 +90,18 @@ def test_options_of_restore_and_the_report_of_idle_settings():
         ({'drop_path': 0.1}, 'drop_path is 0.1'),
         ({'prior_model': 'resnet'}, 'prior_model is'),
         ({'baseblock_enc_ker': ['EVSS', 'naf', 'EVSS', 'EVSS']}, 'baseblock_enc_ker is'),
-        ({'baseblock_enc_max_global': [['naff', 'naf', 'naf']] * 2}, "the block 'naff'"),
+        ({'baseblock_enc_max_global': [['naff', 'naf', 'naf']] * 2}, "contains the block 'naff'"),
         ({'surprise': 1}, 'unknown network settings: surprise'),
     ],
 )
-def test_settings_that_cannot_be_honoured(change, message):
+def test_unsupported_settings_are_errors(change, message):
     with pytest.raises(ValueError, match=message):
         from_official_options(OPTIONS['gopro_train'] | change)
 
 
-def test_missing_settings():
+def test_missing_settings_are_errors_or_get_defaults():
     options = {key: value for key, value in OPTIONS['gopro_train'].items() if key != 'dims'}
-    with pytest.raises(UserError, match='dims is missing'):
+    with pytest.raises(UserError, match='dims is missing from the network options'):
         from_official_options(options)
     options = {
         k: v for k, v in OPTIONS['gopro_train'].items() if k not in ('inp_channels', 'num_global_unet', 'prior_model')

@@ -12,7 +12,7 @@ class Unsafe:
 
 @pytest.fixture
 def folders(tmp_path):
-    """Three checkpoints, as a training leaves them."""
+    """Folders with three states and their weights, as written during training."""
     states, models = tmp_path / 'training_states', tmp_path / 'models'
     states.mkdir()
     models.mkdir()
@@ -28,36 +28,36 @@ def truncate(path):
     path.write_bytes(path.read_bytes()[:-300])
 
 
-def test_the_newest_is_found_by_its_number(folders):
+def test_newest_state_is_found_by_its_iteration(folders):
     assert newest_whole(*folders, ['g']) == (folders[0] / '100.state', [])
 
 
-def test_nothing_to_resume_from(tmp_path):
+def test_missing_folders_have_no_state(tmp_path):
     assert newest_whole(tmp_path / 'no', tmp_path / 'none', ['g']) == (None, [])
 
 
 @pytest.mark.parametrize('damaged', ['training_states/100.state', 'models/net_g_100.pth'])
-def test_what_is_not_whole_is_passed_over_and_named(folders, tmp_path, damaged):
+def test_damaged_files_are_skipped_and_named(folders, tmp_path, damaged):
     truncate(tmp_path / damaged)
     path, faults = newest_whole(*folders, ['g'])
     assert path == folders[0] / '10.state'
     assert len(faults) == 1 and damaged in faults[0]
 
 
-def test_a_state_without_its_weights_is_passed_over(folders):
+def test_state_without_weights_is_skipped(folders):
     (folders[1] / 'net_g_100.pth').unlink()
     assert newest_whole(*folders, ['g'])[0] == folders[0] / '10.state'
 
 
-def test_damaged_states_alone_are_an_error(folders):
+def test_only_damaged_states_are_an_error(folders):
     for path in folders[0].iterdir():
         truncate(path)
     with pytest.raises(UserError, match='none of the 3 training states'):
         newest_whole(*folders, ['g'])
 
 
-def test_only_the_newest_are_kept_and_what_has_no_number(folders):
-    torch.save({}, folders[1] / 'net_g_5.pth')  # left by a kill between weights and state
+def test_prune_keeps_the_newest_and_unnumbered_files(folders):
+    torch.save({}, folders[1] / 'net_g_5.pth')  # weights without a state, left by a killed process
     prune(*folders, keep=2)
     assert sorted(path.name for path in folders[0].iterdir()) == ['10.state', '100.state']
     numbers = {path.stem.removeprefix('net_g_') for path in folders[1].iterdir()}
@@ -65,7 +65,7 @@ def test_only_the_newest_are_kept_and_what_has_no_number(folders):
 
 
 @pytest.mark.parametrize('content', ['unsafe', 'truncated', 'missing', 'other'])
-def test_a_state_that_cannot_be_read_is_named(tmp_path, content):
+def test_unreadable_states_are_errors(tmp_path, content):
     path = tmp_path / '1.state'
     if content == 'unsafe':
         torch.save({'iter': Unsafe()}, path)
@@ -78,7 +78,7 @@ def test_a_state_that_cannot_be_read_is_named(tmp_path, content):
         read_state(path)
 
 
-def test_a_state_of_todays_schedules_is_safe_to_read(tmp_path):
+def test_schedule_states_load_with_weights_only(tmp_path):
     optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(2))])
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [1, 2])
     write_state({'iter': 3, 'schedulers': [schedule.state_dict()]}, tmp_path / '3.state')

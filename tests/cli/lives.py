@@ -1,4 +1,4 @@
-"""Runs of the command in processes of their own, which start quickly and can be killed."""
+"""Run the command line in subprocesses that start quickly and can be killed."""
 
 import faulthandler
 import multiprocessing
@@ -16,26 +16,27 @@ if not hasattr(os, 'fork'):
 _context = multiprocessing.get_context('forkserver')
 _context.set_forkserver_preload(['tests.cli.preloaded'])
 WRITES = ('fsync', 'replace')
-PATIENCE = 60
+HANG_TIMEOUT = 60
+"""Seconds after which a run prints its stack and exits."""
 
 
 def start(folder, *argv, name='life', die_at_write=None, file_size=None):
-    """Start `basicsr ARGV` in a folder; what it says goes to NAME.txt there.
+    """Start `basicsr ARGV` in a folder and write its output to NAME.txt there.
 
     Args:
-        folder: The working directory.
-        argv: The command line.
-        name: Of the file.
-        die_at_write: The number of the synchronised or renamed file at which it kills itself, as SIGKILL does.
-        file_size: Limit for the size of files in bytes, beyond which a write fails as on a full disk.
+        folder: Working directory.
+        argv: Command line.
+        name: Name of the output file.
+        die_at_write: Kill the process with SIGKILL at this call of `os.fsync` or `os.replace`.
+        file_size: Maximum size of a file in bytes. Larger writes fail as on a full disk.
     """
-    process = _context.Process(target=_live, args=(str(folder), argv, name, die_at_write, file_size))
+    process = _context.Process(target=_run_command, args=(str(folder), argv, name, die_at_write, file_size))
     process.start()
     return process
 
 
 def run(folder, *argv, **settings):
-    """`start`, and wait for the end; gives the exit status, and what was said."""
+    """Call `start`, wait for the process, and return its exit status and output."""
     process = start(folder, *argv, **settings)
     process.join()
     text = (folder / f'{settings.get("name", "life")}.txt').read_text()
@@ -43,13 +44,13 @@ def run(folder, *argv, **settings):
     return process.exitcode, text
 
 
-def _live(folder, argv, name, die_at_write, file_size):
+def _run_command(folder, argv, name, die_at_write, file_size):
     os.setpgrp()
     os.chdir(folder)
     output = os.open(f'{name}.txt', os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    faulthandler.dump_traceback_later(PATIENCE, exit=True)  # a run that hangs says where
+    faulthandler.dump_traceback_later(HANG_TIMEOUT, exit=True)
     if die_at_write is not None:
         _die_at_write(die_at_write)
     if file_size is not None:
@@ -62,7 +63,7 @@ def _live(folder, argv, name, die_at_write, file_size):
 def _die_at_write(number):
     left = [number]
 
-    def dying(original):
+    def count_down(original):
         def write(*args):
             left[0] -= 1
             if left[0] == 0:
@@ -72,4 +73,4 @@ def _die_at_write(number):
         return write
 
     for each in WRITES:
-        setattr(os, each, dying(getattr(os, each)))
+        setattr(os, each, count_down(getattr(os, each)))

@@ -1,4 +1,4 @@
-"""What every run imports, once for all of them."""
+"""Modules that the forkserver imports once for all runs."""
 
 import importlib
 
@@ -8,5 +8,5 @@ import deeprftv2_plugin
 
 deeprftv2_plugin.register()
 importlib.import_module('deeprftv2_plugin.basicsr_bridge.training_run')
-importlib.import_module('torch._dynamo')  # by the first step of an optimiser
+importlib.import_module('torch._dynamo')  # imported by the first optimizer step
 torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""A small run of BasicSR in a folder of its own, for the tests of the command."""
+"""Options and data of a small BasicSR run."""
 
 import copy
 
@@ -51,12 +51,12 @@ OPTIONS = {
 
 
 def options():
-    """Options that BasicSR's own classes understand, free to be changed."""
+    """Return a copy of the options of a training run with BasicSR's own classes."""
     return copy.deepcopy(OPTIONS)
 
 
 def test_options():
-    """The same network, to be tested."""
+    """Return the options of a test of the same network."""
     opt = options()
     opt['datasets'] = {'test': opt['datasets']['val']}
     del opt['train'], opt['logger'], opt['val']['val_freq']
@@ -64,17 +64,17 @@ def test_options():
     return opt
 
 
-test_options.__test__ = False  # a name that pytest takes for its own
+test_options.__test__ = False  # pytest would collect it by its name
 
 
 def write(folder, opt, name='small.yml'):
-    """Writes an option file; its path relative to the folder."""
+    """Write an option file and return its path relative to the folder."""
     (folder / name).write_text(yaml.safe_dump(opt, sort_keys=False))
     return name
 
 
 def write_pictures(folder, count=4, size=(24, 28)):
-    """Noise in the folders lq and gt."""
+    """Write images of noise to the folders lq and gt."""
     random = np.random.default_rng(0)
     for part in ('lq', 'gt'):
         (folder / part).mkdir()

@@ -1,4 +1,4 @@
-"""What can befall a training in a week, each provoked: signals, full disks, half a file, poison, damaged pictures."""
+"""Faults during training: signals, full disks, truncated files, NaN samples, damaged images."""
 
 import os
 import signal
@@ -15,11 +15,13 @@ ITERATIONS = 12
 STATES = 'experiments/small/training_states'
 
 
-def training(network=None, poisoned=(), **train):
+def training_options(network=None, poisoned=(), blocking=None, **train):
     opt = options()
     opt.update(custom_imports=['tests.models.toys', 'tests.cli.troubles'], model_type='DeepRFTv2Model')
     opt['network_g'] = network or {'type': 'Noisy', 'width': 64}  # its files are larger than the log
     data = {'type': 'TroubledDataset', 'gt_size': 8, 'batch_size_per_gpu': 1, 'poisoned': list(poisoned)}
+    if blocking:
+        data['blocking'] = blocking
     opt['datasets']['train'] = {
         **{key: opt['datasets']['train'][key] for key in ('name', 'dataroot_lq', 'dataroot_gt', 'num_worker_per_gpu')},
         **data,
@@ -49,34 +51,39 @@ def train(folder, file, *overrides, **settings):
 
 @pytest.fixture
 def undisturbed(folder, tmp_path_factory):
-    """Weights after a training to which nothing happens."""
+    """Weights of an uninterrupted training run."""
     quiet = tmp_path_factory.mktemp('quiet')
     for part in ('lq', 'gt'):
         (quiet / part).symlink_to(folder / part)
-    status, text = train(quiet, write(quiet, training()))
+    status, text = train(quiet, write(quiet, training_options()))
     assert status == 0, text
     return weights(quiet)
 
 
-def signalled(folder, *signals, workers=0):
-    """The exit status of an endless training that gets signals, with all its workers, and what it said."""
-    process = start(folder, 'train', '-opt', 'small.yml', '--force_yml', 'train:total_iter=1000000',
-                    'logger:save_checkpoint_freq=1000000', f'datasets:train:num_worker_per_gpu={workers}')  # fmt: skip
-    text = folder / 'life.txt'
+ENDLESS = ('--force_yml', 'train:total_iter=1000000', 'logger:save_checkpoint_freq=1000000')
+
+
+def wait_for(condition, process, output):
+    """Wait until a condition holds while a process is running."""
     deadline = time.monotonic() + 60
-    while not text.exists() or 'iter:       3' not in text.read_text():
-        assert time.monotonic() < deadline and process.is_alive(), text.read_text()
+    while not condition():
+        assert time.monotonic() < deadline and process.is_alive(), output.read_text()
         time.sleep(0.02)
-    for each in signals:
-        os.killpg(process.pid, each)
-        time.sleep(0.01)
+
+
+def signalled(folder, number, workers=0):
+    """Send a signal to an endless training run and its workers; return the exit status and the output."""
+    process = start(folder, 'train', '-opt', 'small.yml', *ENDLESS, f'datasets:train:num_worker_per_gpu={workers}')
+    output = folder / 'life.txt'
+    wait_for(lambda: output.exists() and 'iter:       3' in output.read_text(), process, output)
+    os.killpg(process.pid, number)
     process.join(60)
-    return process.exitcode, text.read_text()
+    return process.exitcode, output.read_text()
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT], ids=lambda number: number.name)
-def test_a_signal_saves_the_state_and_leaves(folder, number):
-    write(folder, training())
+def test_signal_saves_the_state_and_stops_training(folder, number):
+    write(folder, training_options())
     status, text = signalled(folder, number, workers=1)
     assert status == (130 if number == signal.SIGINT else 75), text
     (state,) = (folder / STATES).iterdir()
@@ -87,20 +94,29 @@ def test_a_signal_saves_the_state_and_leaves(folder, number):
     assert status == 0 and f'Resumed after iteration {state.stem}' in text, text
 
 
-def test_a_second_ctrl_c_leaves_at_once(folder):
-    write(folder, training(poisoned=[]))
-    process_status, text = signalled(folder, signal.SIGINT, signal.SIGINT)
-    assert process_status in (-signal.SIGINT, 130), text
+def test_second_ctrl_c_ends_the_process_immediately(folder):
+    """The first one only takes effect at the end of the step, which blocks here."""
+    write(folder, training_options(blocking=4))
+    process, output = start(folder, 'train', '-opt', 'small.yml', *ENDLESS), folder / 'life.txt'
+    wait_for((folder / 'blocked').exists, process, output)
+    os.kill(process.pid, signal.SIGINT)
+    wait_for(lambda: 'Press Ctrl-C again to stop immediately' in output.read_text(), process, output)
+    os.kill(process.pid, signal.SIGINT)
+    process.join(10)
+    status = process.exitcode
+    process.kill()
+    assert status == -signal.SIGINT, output.read_text()
+    assert not list((folder / STATES).iterdir())
 
 
-def test_a_full_disk_costs_no_file_and_the_training_goes_on(folder, undisturbed):
-    """The weights find room, the state does not: it holds two more tensors a weight."""
-    file = write(folder, training())
+def test_training_continues_on_a_full_disk(folder, undisturbed):
+    """There is space for the weights but not for the state, which has two more tensors per weight."""
+    file = write(folder, training_options())
     assert train(folder, file, 'train:total_iter=3', 'train:scheduler:T_max=12')[0] == 0
     sizes = [(folder / path).stat().st_size for path in (f'{STATES}/3.state', 'experiments/small/models/net_g_3.pth')]
     before = saved_at(folder, 3)
     status, text = train(folder, file, file_size=max(sizes) - 100)
-    assert 'File too large' in text and 'The training goes on' in text
+    assert 'File too large' in text and 'Training continues' in text
     assert status == (0 if sizes[0] > sizes[1] else 1)
     assert saved_at(folder, 3) == before
     assert not list((folder / 'experiments').rglob('*.partial'))
@@ -109,17 +125,17 @@ def test_a_full_disk_costs_no_file_and_the_training_goes_on(folder, undisturbed)
     torch.testing.assert_close(weights(folder), undisturbed, rtol=0, atol=0)
 
 
-def test_weights_lost_at_the_end_are_an_error(folder):
-    file = write(folder, training({'type': 'Noisy', 'width': 200}))
+def test_failure_to_save_the_final_weights_is_an_error(folder):
+    file = write(folder, training_options({'type': 'Noisy', 'width': 200}))
     status, text = train(folder, file, 'logger:save_checkpoint_freq=100', file_size=20000)
     assert status == 1
-    assert 'error: the weights at the end of the training are lost' in text and 'Make room' in text
+    assert 'error: the final weights are not saved' in text and 'Free disk space' in text
     assert 'Traceback' not in text
 
 
 @pytest.mark.parametrize('half', [f'{STATES}/9.state', 'experiments/small/models/net_g_9.pth'])
-def test_half_a_file_is_passed_over(folder, undisturbed, half):
-    file = write(folder, training())
+def test_truncated_files_are_skipped(folder, undisturbed, half):
+    file = write(folder, training_options())
     assert train(folder, file, 'train:total_iter=9', 'train:scheduler:T_max=12')[0] == 0
     path = folder / half
     path.write_bytes(path.read_bytes()[:-400])
@@ -130,11 +146,11 @@ def test_half_a_file_is_passed_over(folder, undisturbed, half):
 
 
 @pytest.mark.parametrize('fused', [True, False])
-def test_a_poisoned_batch_is_skipped(folder, monkeypatch, fused):
-    """Also by what the network counts while it trains, and by the optimiser's own counts."""
+def test_steps_with_nan_are_skipped(folder, monkeypatch, fused):
+    """Buffers of the network and step counts of the optimizer exclude the skipped steps."""
     optim = {'type': 'AdamW', 'lr': 1e-2, 'fused': fused}
-    assert cli.main(['train', '-opt', write(folder, training(poisoned=[2], optim_g=optim))]) == 0
-    assert 'the step is skipped (1 in a row, 3 in all)' in said(folder)
+    assert cli.main(['train', '-opt', write(folder, training_options(poisoned=[2], optim_g=optim))]) == 0
+    assert 'the step is skipped (1 in a row, 3 in total)' in said(folder)
     assert all(value.isfinite().all() for value in weights(folder).values())
     state = torch.load(folder / STATES / '12.state', weights_only=True)
     assert {float(each['step']) for each in state['optimizers'][0]['state'].values()} == {9.0}
@@ -142,18 +158,18 @@ def test_a_poisoned_batch_is_skipped(folder, monkeypatch, fused):
                (folder / 'experiments/small/metrics.jsonl').read_text().splitlines())  # fmt: skip
 
 
-def test_nothing_but_poison_ends_the_run(folder, capsys):
-    file = write(folder, training(poisoned=range(4), optim_g={'type': 'SGD', 'lr': 1.0}))
+def test_too_many_consecutive_nan_steps_are_an_error(folder, capsys):
+    file = write(folder, training_options(poisoned=range(4), optim_g={'type': 'SGD', 'lr': 1.0}))
     assert cli.main(['train', '-opt', file, '--force_yml', 'train:total_iter=100']) == 1
     message = capsys.readouterr().err.rpartition('error: ')[2]
-    assert 'not finite in 20 steps in a row, up to iteration 20' in message and 'clip_grad_norm' in message
+    assert 'not finite in 20 consecutive steps, up to iteration 20' in message and 'clip_grad_norm' in message
 
 
 @pytest.mark.parametrize('workers', [0, 1])
-def test_a_damaged_picture_is_named_and_left_out(folder, capsys, workers):
+def test_damaged_images_are_named_and_skipped(folder, capsys, workers):
     data = (folder / 'lq/1.png').read_bytes()
     (folder / 'lq/1.png').write_bytes(data[:400])
-    file = write(folder, training())
+    file = write(folder, training_options())
     argv = ['train', '-opt', file, '--force_yml', f'datasets:train:num_worker_per_gpu={workers}']
     argv += ['val=~', 'datasets:train:max_damaged=1']
     assert cli.main(argv) == 0
@@ -165,17 +181,16 @@ def test_a_damaged_picture_is_named_and_left_out(folder, capsys, workers):
     assert 'damaged picture number 2' in message and '.png' in message and 'max_damaged' in message
 
 
-def test_too_many_damaged_pictures_end_all_processes(folder):
-    """Also the workers, which are not asked by signals."""
+def test_too_many_damaged_images_end_training_with_workers(folder):
     for number in range(3):
         (folder / f'lq/{number}.png').write_bytes(b'')
-    write(folder, training())
+    write(folder, training_options())
     status, text = train(folder, 'small.yml', 'datasets:train:num_worker_per_gpu=2', 'datasets:train:max_damaged=2')
     assert status == 1 and 'error: ' in text and 'damaged picture number 3' in text, text
 
 
-def test_a_finished_training_says_so(folder, capsys):
-    file = write(folder, training())
+def test_resuming_a_finished_run_trains_nothing(folder, capsys):
+    file = write(folder, training_options())
     assert cli.main(['train', '-opt', file]) == 0
     before = weights(folder)
     assert cli.main(['train', '-opt', file, '--auto_resume']) == 0
@@ -185,21 +200,21 @@ def test_a_finished_training_says_so(folder, capsys):
     assert 'is at iteration 12, but train.total_iter is 9' in capsys.readouterr().err
 
 
-def test_a_changed_epoch_trains_what_is_left(folder):
-    """BasicSR trains nothing where an epoch has become longer."""
-    file = write(folder, training())
+def test_run_with_a_longer_epoch_is_resumed(folder):
+    """BasicSR itself trains nothing if the epoch has become longer."""
+    file = write(folder, training_options())
     assert cli.main(['train', '-opt', file]) == 0
     longer = ['datasets:train:dataset_enlarge_ratio=100', 'train:total_iter=15', 'datasets:train:batch_size_per_gpu=2']
     assert cli.main(['train', '-opt', file, '--auto_resume', '--force_yml', *longer]) == 0
     assert 'iter:      15' in said(folder)
     assert 'Resumed with another effective batch: 2, it was 1.' in said(folder)
-    assert 'The schedule keeps T_max 12, with which the training began; the options say 15' in said(folder)
+    assert 'The schedule keeps T_max 12 from the resumed state; the options have 15' in said(folder)
 
 
-def test_a_state_of_another_kind_of_optimiser_step_goes_on(folder, capsys):
-    """What the state says of fused or not outweighs the options."""
+def test_state_of_an_optimizer_that_is_not_fused_is_resumed(folder, capsys):
+    """The value of `fused` in the state takes precedence over the options."""
     for fused, iterations in ((False, 3), (True, 6), (True, 9)):
-        opt = training(poisoned=[2], optim_g={'type': 'AdamW', 'lr': 1e-2, 'fused': fused})
+        opt = training_options(poisoned=[2], optim_g={'type': 'AdamW', 'lr': 1e-2, 'fused': fused})
         opt['train']['total_iter'] = iterations
         assert cli.main(['train', '-opt', write(folder, opt), '--auto_resume']) == 0
     assert capsys.readouterr().err.count('the step is skipped') == 2

@@ -1,4 +1,4 @@
-"""A training that is killed at any moment and resumed ends as if nothing had happened."""
+"""A training run that is killed at any time and resumed gives the same result as an uninterrupted run."""
 
 import json
 import os
@@ -13,10 +13,10 @@ from tests.cli.lives import run, start
 from tests.cli.runs import options, write
 
 KILLS = int(os.environ.get('KILLED_RUNS', 3))
-"""How many runs are killed and resumed until they are done; the claim for the whole was seen with 20."""
+"""Number of runs that are killed and resumed until they are complete."""
 
 
-def undisturbed_options():
+def uninterrupted_options():
     opt = options()
     opt.update(custom_imports=['tests.models.toys'], model_type='DeepRFTv2Model', network_g={'type': 'Noisy'})
     opt['train'].update(
@@ -38,7 +38,7 @@ def undisturbed_options():
 
 
 def outcome(folder):
-    """Weights, averages, the state and all metrics of a finished run, without the times that it took."""
+    """Return the weights, averages, state and metrics of a completed run, without times."""
     experiment = folder / 'experiments/small'
     weights = [torch.load(experiment / f'models/net_g_{name}.pth', weights_only=True) for name in ('latest', 'best')]
     state = torch.load(experiment / 'training_states/39.state', weights_only=True)
@@ -47,7 +47,7 @@ def outcome(folder):
 
 
 def assert_same(found, expected):
-    """Equal to the last bit."""
+    """Assert that two outcomes are bitwise equal."""
     assert json.dumps(found, default=repr) == json.dumps(expected, default=repr)
     torch.testing.assert_close(_tensors(found), _tensors(expected), rtol=0, atol=0)
 
@@ -60,48 +60,48 @@ def _tensors(content):
 
 
 @pytest.fixture(scope='module')
-def undisturbed(tmp_path_factory):
+def uninterrupted(tmp_path_factory):
     from tests.cli.runs import write_pictures
 
-    folder = tmp_path_factory.mktemp('undisturbed')
+    folder = tmp_path_factory.mktemp('uninterrupted')
     write_pictures(folder)
-    status, said = run(folder, 'train', '-opt', write(folder, undisturbed_options()))
-    assert status == 0, said
+    status, output = run(folder, 'train', '-opt', write(folder, uninterrupted_options()))
+    assert status == 0, output
     return outcome(folder)
 
 
-def kill_at_random(process, said, chance):
-    """Mostly while it trains: the way there is long, and nothing is written on it."""
+def kill_at_random(process, output, random_source):
+    """Kill a process at a random time, mostly during training and rarely during its startup."""
     began = time.monotonic()
     while (
         process.is_alive()
-        and 'Start training' not in (said.read_text() if said.exists() else '')
+        and 'Start training' not in (output.read_text() if output.exists() else '')
         and time.monotonic() < began + 60
     ):
-        if chance.random() < 0.002:
+        if random_source.random() < 0.002:
             break
         process.join(0.01)
-    process.join(chance.uniform(0, 0.6))
+    process.join(random_source.uniform(0, 0.6))
     process.kill()
     process.join()
 
 
 @pytest.mark.parametrize('number', range(KILLS))
-def test_a_run_killed_at_random_ends_with_the_same_weights(folder, undisturbed, number):
-    """By signals at any time, and at the moments in which a file is written."""
-    chance = random.Random(number)
-    file = write(folder, undisturbed_options())
+def test_killed_run_ends_with_the_same_weights(folder, uninterrupted, number):
+    """Kill the run at random times and while it writes files."""
+    random_source = random.Random(number)
+    file = write(folder, uninterrupted_options())
     for kills in range(60):
-        workers = f'datasets:train:num_worker_per_gpu={chance.choice([0, 0, 1, 2])}'
-        at_write = chance.randrange(1, 25) if kills == 0 or chance.random() < 0.5 else None
+        workers = f'datasets:train:num_worker_per_gpu={random_source.choice([0, 0, 1, 2])}'
+        at_write = random_source.randrange(1, 25) if kills == 0 or random_source.random() < 0.5 else None
         (folder / 'life.txt').unlink(missing_ok=True)
         argv = ('train', '-opt', file, '--auto_resume', '--force_yml', workers)
         process = start(folder, *argv, die_at_write=at_write)
         if at_write is None:
-            kill_at_random(process, folder / 'life.txt', chance)
+            kill_at_random(process, folder / 'life.txt', random_source)
         process.join()
         if process.exitcode == 0:
             break
         assert process.exitcode == -signal.SIGKILL, (folder / 'life.txt').read_text()
     assert kills and process.exitcode == 0
-    assert_same(outcome(folder), undisturbed)
+    assert_same(outcome(folder), uninterrupted)

@@ -1,4 +1,4 @@
-"""The command on a system with neither `fork` nor POSIX's own signals and modules: Windows, and in part macOS."""
+"""The command line without `fork` and POSIX signals and modules, as on Windows."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from tests.cli.runs import options, write
 from tests.data.archives import unpack
 
 ROOT = Path(__file__).parents[2]
-LACKS_POSIX = """
+WITHOUT_POSIX = """
 import multiprocessing
 import os
 import signal
@@ -31,9 +31,9 @@ multiprocessing.set_start_method('spawn')
 
 @pytest.fixture
 def command(folder):
-    """Run the command in the folder, all its processes without what only POSIX has."""
+    """Run the command in the folder, without POSIX features in any of its processes."""
     (folder / 'site').mkdir()
-    (folder / 'site/sitecustomize.py').write_text(LACKS_POSIX)
+    (folder / 'site/sitecustomize.py').write_text(WITHOUT_POSIX)
     path = os.pathsep.join((str(folder / 'site'), str(ROOT)))
 
     def run(*argv):
@@ -50,7 +50,7 @@ def command(folder):
     return run
 
 
-def test_trains_with_worker_processes(folder, command):
+def test_training_with_worker_processes(folder, command):
     opt = options()
     opt['model_type'] = 'DeepRFTv2Model'
     opt['datasets']['train']['num_worker_per_gpu'] = 1
@@ -59,7 +59,7 @@ def test_trains_with_worker_processes(folder, command):
     assert (folder / 'experiments/small/models/net_g_4.pth').is_file()
 
 
-def test_prepares_with_worker_processes(folder, command):
+def test_preparation_with_worker_processes(folder, command):
     unpack('GOPRO_Large', folder / 'GoPro', (24, 40, 3))
     command('prepare', 'GoPro', 'crops', '--crop', '16')
     assert 'are valid' in command('prepare', '--verify', 'crops')

@@ -1,4 +1,4 @@
-"""Several processes on a machine without a GPU."""
+"""Training and testing with torchrun on a CPU."""
 
 import json
 import math
@@ -18,7 +18,7 @@ ITERATIONS = 20
 
 
 def torchrun(*argv, processes=2, restarts=0):
-    package = str(Path(deeprftv2_plugin.__file__).parents[1])  # found in other folders also where it is not installed
+    package = str(Path(deeprftv2_plugin.__file__).parents[1])  # if the package is not installed
     environment = {
         **os.environ,
         'OMP_NUM_THREADS': '1',
@@ -31,7 +31,7 @@ def torchrun(*argv, processes=2, restarts=0):
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
 
 
-def test_two_processes_train_without_a_launcher_flag(folder):
+def test_launcher_is_detected(folder):
     result = torchrun('train', '-opt', write(folder, options()))
     assert result.returncode == 0, result.stderr
     log = next((folder / 'experiments/small').glob('*.log')).read_text()
@@ -40,7 +40,7 @@ def test_two_processes_train_without_a_launcher_flag(folder):
     assert result.stderr.count('Start training from') == 1
 
 
-def test_wrong_options_are_told_once_and_end_all_processes(folder):
+def test_invalid_options_are_reported_once(folder):
     result = torchrun('train', '-opt', write(folder, options()), '--force_yml', 'train:total_iters=9')
     assert result.returncode != 0
     assert result.stderr.count('train.total_iters is unknown') == 1, result.stderr
@@ -48,7 +48,7 @@ def test_wrong_options_are_told_once_and_end_all_processes(folder):
 
 
 def curve_options(batch, accumulation=1, **data):
-    """A training of which only the division of its batches of four differs, with a poisoned picture."""
+    """Return options for effective batches of four, divided as given, with a NaN sample."""
     opt = options()
     opt.update(custom_imports=['tests.models.toys', 'tests.cli.troubles'], model_type='DeepRFTv2Model')
     opt['network_g'] = {'type': 'TwoScales'}
@@ -70,7 +70,7 @@ def place(tmp_path_factory):
 
 
 def curve(folder, name):
-    """What was logged of every step but the times: no number where it was not finite."""
+    """Return the logged values of every step except times, with NaN for values that are not finite."""
     lines = [json.loads(line) for line in (folder / 'experiments' / name / 'metrics.jsonl').read_text().splitlines()]
     assert [line['iter'] for line in lines] == list(range(1, ITERATIONS + 1))
     shown = [{key: value for key, value in line.items() if 'time' not in key} for line in lines]
@@ -84,25 +84,25 @@ def train_here(folder, name, opt):
 
 @pytest.fixture(scope='module')
 def whole(place):
-    """One process with batches of four."""
+    """The curve of a single process with batches of four."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         yield train_here(place, 'whole', curve_options(4))
 
 
 def assert_same_curve(found, expected):
-    assert any(math.isnan(line['l_total']) for line in expected), 'the poison is not seen'
+    assert any(math.isnan(line['l_total']) for line in expected), 'no step was skipped'
     for one, other in zip(found, expected, strict=True):
         assert one == pytest.approx(other, rel=2e-5, nan_ok=True)
 
 
-def test_accumulated_steps_have_the_same_losses(whole, place, monkeypatch):
+def test_accumulation_has_the_same_losses(whole, place, monkeypatch):
     monkeypatch.chdir(place)
     assert_same_curve(train_here(place, 'accumulated', curve_options(2, accumulation=2)), whole)
 
 
-def test_a_killed_worker_is_restarted_and_the_losses_are_the_same(whole, place, monkeypatch):
-    """Two processes with batches of two. The second one dies in its twelfth step, and skips no step alone."""
+def test_restarted_process_has_the_same_losses(whole, place, monkeypatch):
+    """Two processes with batches of two, of which the second is killed in its twelfth step."""
     monkeypatch.chdir(place)
     opt = {**curve_options(2, deadly=23), 'name': 'killed'}
     result = torchrun('train', '-opt', write(place, opt, 'killed.yml'), restarts=1)
@@ -113,7 +113,7 @@ def test_a_killed_worker_is_restarted_and_the_losses_are_the_same(whole, place, 
     assert_same_curve(curve(place, 'killed'), whole)
 
 
-def test_another_number_of_processes_goes_on_at_the_right_sample(whole, place, monkeypatch):
+def test_another_number_of_processes_resumes_at_the_right_sample(whole, place, monkeypatch):
     monkeypatch.chdir(place)
     opt = {**curve_options(4), 'name': 'grown'}
     opt['train'] = {**opt['train'], 'total_iter': 12}
@@ -129,8 +129,8 @@ def scores(text):
     return re.findall(r'# \w+: \S+', text)
 
 
-def test_any_number_of_processes_finds_the_same_metrics(place, monkeypatch, capsys):
-    """Of seven pictures, each counted once and saved once."""
+def test_metrics_do_not_depend_on_the_number_of_processes(place, monkeypatch, capsys):
+    """Each of seven images is scored and saved once."""
     monkeypatch.chdir(place)
     opt = test_options()
     opt.update(custom_imports=['tests.models.toys'], model_type='DeepRFTv2Model', network_g={'type': 'TwoScales'})

@@ -1,7 +1,9 @@
-"""A data set that makes trouble, for `custom_imports`."""
+"""A dataset with faults, for `custom_imports`."""
 
 import os
 import signal
+import time
+from pathlib import Path
 
 from basicsr.utils.registry import DATASET_REGISTRY
 
@@ -10,11 +12,18 @@ from deeprftv2_plugin.data.datasets.paired import PairedDeblurDataset
 
 @DATASET_REGISTRY.register()
 class TroubledDataset(PairedDeblurDataset):
-    """Pictures of which some are not numbers, and one sample is deadly for the second process at its first start."""
+    """Dataset with NaN samples, a fatal sample and a sample that blocks.
+
+    Options:
+        poisoned: Indices of samples with a NaN.
+        deadly: Number of the sample at which the process of rank 1 kills itself, unless torchrun has restarted it.
+        blocking: Number of the sample that creates the file `blocked` and then waits for a minute.
+    """
 
     def __init__(self, opt):
         super().__init__(opt)
         self.poisoned, self.deadly = opt.get('poisoned') or [], opt.get('deadly')
+        self.blocking = opt.get('blocking')
         self.made = 0
 
     def __getitem__(self, index):
@@ -22,6 +31,9 @@ class TroubledDataset(PairedDeblurDataset):
         first_start = os.environ.get('TORCHELASTIC_RESTART_COUNT') == '0'
         if self.made == self.deadly and first_start and os.environ.get('RANK') == '1':
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.made == self.blocking:
+            Path('blocked').touch()
+            time.sleep(60)
         sample = super().__getitem__(index)
         if index in self.poisoned:
             sample['lq'][0, 0, 0] = float('nan')

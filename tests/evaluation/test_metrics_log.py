@@ -1,32 +1,37 @@
 import json
 
-from deeprftv2_plugin.evaluation.metrics_log import Journal
+from basicsr.utils import get_root_logger
+
+from deeprftv2_plugin.evaluation.metrics_log import MetricsLog
 
 
-def test_lines_come_back_and_what_is_not_finite_is_null(tmp_path):
-    journal = Journal(tmp_path)
-    assert list(journal) == []
-    journal.append(1, lr=0.5, loss=float('nan'))
-    journal.append(2, dataset='held-out', psnr=float('inf'))
-    assert list(journal) == [{'iter': 1, 'lr': 0.5, 'loss': None}, {'iter': 2, 'dataset': 'held-out', 'psnr': None}]
-    assert [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()] == list(journal)
+def test_round_trip_stores_non_finite_numbers_as_null(tmp_path):
+    log = MetricsLog(tmp_path)
+    assert list(log) == []
+    log.append(1, lr=0.5, loss=float('nan'))
+    log.append(2, dataset='held-out', psnr=float('inf'))
+    assert list(log) == [{'iter': 1, 'lr': 0.5, 'loss': None}, {'iter': 2, 'dataset': 'held-out', 'psnr': None}]
+    assert [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()] == list(log)
 
 
-def test_a_full_disk_is_logged_and_does_no_harm(tmp_path, monkeypatch):
+def test_failed_writes_are_logged_and_not_raised(tmp_path, monkeypatch, caplog):
     def fail(descriptor):
         raise OSError(28, 'No space left on device')
 
     monkeypatch.setattr('os.fsync', fail)
-    Journal(tmp_path).append(2, dataset='held-out', psnr=30.0)
-    Journal(tmp_path / 'missing').append(3, loss=1.0)
+    monkeypatch.setattr(get_root_logger(), 'propagate', True)
+    MetricsLog(tmp_path).append(2, dataset='held-out', psnr=30.0)
+    MetricsLog(tmp_path / 'missing').append(3, loss=1.0)
+    assert 'iteration 2 could not be logged: No space left on device' in caplog.text
+    assert 'iteration 3 could not be logged: No such file or directory' in caplog.text
 
 
-def test_half_a_line_and_what_is_measured_again_go(tmp_path):
-    journal = Journal(tmp_path)
+def test_rewind_removes_partial_and_later_lines(tmp_path):
+    log = MetricsLog(tmp_path)
     for iteration in (1, 2, 3):
-        journal.append(iteration, loss=1.0)
-    with open(journal.path, 'a') as file:
+        log.append(iteration, loss=1.0)
+    with open(log.path, 'a') as file:
         file.write('{"iter": 4, "lo')
-    journal.rewind(2)
-    journal.append(3, loss=2.0)
-    assert [line['loss'] for line in journal] == [1.0, 1.0, 2.0]
+    log.rewind(2)
+    log.append(3, loss=2.0)
+    assert [line['loss'] for line in log] == [1.0, 1.0, 2.0]

@@ -1,4 +1,4 @@
-"""What a test leaves behind: tables, the worst pictures, the protocol."""
+"""Test reports: tables, the worst images, the protocol."""
 
 import csv
 import json
@@ -21,10 +21,9 @@ import deeprftv2_plugin
 from deeprftv2_plugin import cli
 from deeprftv2_plugin.data import PairedDeblurDataset
 from deeprftv2_plugin.evaluation import protocol
-from deeprftv2_plugin.evaluation import worst_images as worst
-from deeprftv2_plugin.evaluation.report import LOGGED, lines, sequences_of, table
-from deeprftv2_plugin.evaluation.validation import Scored
-from deeprftv2_plugin.evaluation.worst_images import Worst
+from deeprftv2_plugin.evaluation.report import LOGGED_SEQUENCES, csv_text, sequences_of, table
+from deeprftv2_plugin.evaluation.validation import ImageScore
+from deeprftv2_plugin.evaluation.worst_images import COUNT, WorstImages
 from deeprftv2_plugin.utils.errors import UserError
 from tests.data.archives import unpack
 from tests.models.toys import make_model, options
@@ -33,7 +32,7 @@ METRICS = {'psnr': {'type': 'psnr', 'better': 'higher'}, 'mae': {'type': 'mae', 
 
 
 class Frames(Dataset):
-    """Frames of noise, each with more of it than the one before."""
+    """Frames whose noise increases with the index."""
 
     def __init__(self, names, with_gt=True, size=16):
         self.opt, self.names, self.with_gt, self.size = {'name': 'frames'}, names, with_gt, size
@@ -50,13 +49,13 @@ class Frames(Dataset):
 
 @pytest.fixture
 def log(caplog, monkeypatch):
-    """What BasicSR's logger says."""
+    """Capture BasicSR's log."""
     monkeypatch.setattr(get_root_logger(), 'propagate', True)
     caplog.set_level(logging.INFO, 'basicsr')
     return caplog
 
 
-def model_of_a_test(folder, metrics=METRICS, **val):
+def make_test_model(folder, metrics=METRICS, **val):
     opt = options('TwoScales')
     opt['path'].update(results_root=str(folder / 'results'), visualization=str(folder / 'results/visualization'))
     del opt['train']
@@ -65,8 +64,8 @@ def model_of_a_test(folder, metrics=METRICS, **val):
 
 
 def run(folder, dataset, metrics=METRICS, **val):
-    """Test on a data set; gives the folder of the reports."""
-    model_of_a_test(folder, metrics, **val).validation(DataLoader(dataset), 'test', None, val.get('save_img', False))
+    """Test on a dataset and return the folder of the reports."""
+    make_test_model(folder, metrics, **val).validation(DataLoader(dataset), 'test', None, val.get('save_img', False))
     return folder / 'results'
 
 
@@ -78,86 +77,88 @@ def read(results, name='frames'):
 NAMES = ['A_0001', 'A_0002', 'B_0001', 'B_0002', 'B_0003']
 
 
-def test_table_files_and_log_agree(tmp_path, log):
+def test_csv_json_and_log_agree(tmp_path, log):
     results = run(tmp_path, Frames(NAMES))
     rows, summary = read(results)
     assert [(row['name'], row['sequence']) for row in rows] == [(name, name[0]) for name in NAMES]
     psnr = [float(row['psnr']) for row in rows]
-    assert (summary['dataset'], summary['pictures']) == ('frames', 5)
+    assert (summary['dataset'], summary['images']) == ('frames', 5)
     assert summary['overall']['psnr'] == pytest.approx(np.mean(psnr))
-    assert {name: part['pictures'] for name, part in summary['sequences'].items()} == {'A': 2, 'B': 3}
+    assert {name: part['images'] for name, part in summary['sequences'].items()} == {'A': 2, 'B': 3}
     assert summary['sequences']['B']['psnr'] == pytest.approx(np.mean(psnr[2:]))
     assert {'deeprftv2_plugin', 'basicsr', 'torch', 'python'} <= summary['versions'].keys()
     text = log.records[-1].getMessage()
-    table_of_three = text.splitlines()[1:5]
-    assert [line.split()[:2] for line in table_of_three] == [
-        ['sequence', 'pictures'], ['A', '2'], ['B', '3'], ['overall', '5'],
+    table_lines = text.splitlines()[1:5]
+    assert [line.split()[:2] for line in table_lines] == [
+        ['sequence', 'images'], ['A', '2'], ['B', '3'], ['overall', '5'],
     ]  # fmt: skip
-    assert f'{np.mean(psnr):.4f}' in table_of_three[-1]
-    assert protocol.in_words(summary['protocol']) in text
+    assert f'{np.mean(psnr):.4f}' in table_lines[-1]
+    assert protocol.to_text(summary['protocol']) in text
 
 
-def test_many_sequences_are_in_the_files_only(tmp_path, log):
-    names = [f'{sequence:03d}_{frame}' for sequence in range(LOGGED + 1) for frame in range(2)]
+def test_many_sequences_are_not_logged(tmp_path, log):
+    names = [f'{sequence:03d}_{frame}' for sequence in range(LOGGED_SEQUENCES + 1) for frame in range(2)]
     _, summary = read(run(tmp_path, Frames(names, size=8)))
-    assert len(summary['sequences']) == LOGGED + 1
+    assert len(summary['sequences']) == LOGGED_SEQUENCES + 1
     text = log.records[-1].getMessage()
-    assert '\n000 ' not in text and '\noverall ' in text and f'{LOGGED + 1} sequences are in frames.json' in text
+    assert (
+        '\n000 ' not in text and '\noverall ' in text and f'{LOGGED_SEQUENCES + 1} sequences, see frames.json' in text
+    )
 
 
 @pytest.mark.parametrize('first', METRICS)
-def test_the_worst_are_kept_as_pictures(tmp_path, first):
+def test_the_worst_images_are_saved(tmp_path, first):
     names = [f'{number:02d}' for number in range(12)]
     results = run(tmp_path, Frames(names), {name: METRICS[name] for name in sorted(METRICS, key=lambda n: n != first)})
     rows, summary = read(results)
-    expected = sorted(rows, key=lambda row: float(row[first]) * (1 if first == 'psnr' else -1))[: worst.COUNT]
+    expected = sorted(rows, key=lambda row: float(row[first]) * (1 if first == 'psnr' else -1))[:COUNT]
     assert [each['name'] for each in summary['worst']] == [row['name'] for row in expected]
     assert sorted(path.name for path in (results / 'worst/frames').iterdir()) == [
         f'{rank:02d}_{float(row[first]):.4f}_{row["name"]}.png' for rank, row in enumerate(expected, 1)
     ]
-    picture = cv2.imread(str(next((results / 'worst/frames').glob('01_*'))), cv2.IMREAD_UNCHANGED)
-    assert picture.shape == (16, 3 * 16, 3)
+    image = cv2.imread(str(next((results / 'worst/frames').glob('01_*'))), cv2.IMREAD_UNCHANGED)
+    assert image.shape == (16, 3 * 16, 3)
     sharp = Frames(names)[int(expected[0]['name'])]['gt']
-    np.testing.assert_array_equal(picture[:, 32:, ::-1], np.rint(sharp.permute(1, 2, 0).numpy() * 255))
+    np.testing.assert_array_equal(image[:, 32:, ::-1], np.rint(sharp.permute(1, 2, 0).numpy() * 255))
 
 
 @pytest.mark.parametrize('processes', [1, 2, 5])
 @pytest.mark.parametrize('better', ['higher', 'lower'])
-def test_processes_together_keep_the_worst_of_all(tmp_path, processes, better):
-    """Among them one that is no number, and equal ones, of which the first counts as worse."""
+def test_worst_images_do_not_depend_on_the_number_of_processes(tmp_path, processes, better):
+    """The scores include NaN, which is the worst, and equal values, of which the first counts as worse."""
     values = [*np.random.default_rng(0).integers(0, 20, 50).astype(float), math.nan, math.inf]
-    found = [Scored(f'a/{index}', 8, {'psnr': value}) for index, value in enumerate(values)]
+    found = [ImageScore(f'a/{index}', 8, {'psnr': value}) for index, value in enumerate(values)]
     for rank in range(processes):
-        share = Worst('psnr', better, count=4)
+        share = WorstImages('psnr', better, count=4)
         for index in range(rank, len(found), processes):
             share.consider(index, found[index], [np.full((2, 2, 3), index, np.uint8)])
         share.write(tmp_path / 'worst', found)
     goodness = np.array(values) * (1 if better == 'higher' else -1)
     order = np.argsort(np.nan_to_num(goodness, nan=-np.inf, posinf=np.inf, neginf=-np.inf), kind='stable')
     expected = {f'{rank:02d}_{values[index]:.4f}_a_{index}.png': index for rank, index in enumerate(order[:4], 1)}
-    pictures = {path.name: cv2.imread(str(path))[0, 0, 0] for path in (tmp_path / 'worst').iterdir()}
-    assert pictures == expected
+    saved = {path.name: cv2.imread(str(path))[0, 0, 0] for path in (tmp_path / 'worst').iterdir()}
+    assert saved == expected
 
 
-def test_no_more_pictures_are_held_than_wanted():
-    kept = Worst('psnr', count=3)
+def test_number_of_held_images_is_bounded():
+    kept = WorstImages('psnr', count=3)
     for index in range(20):
-        kept.consider(index, Scored(str(index), 8, {'psnr': -index}), [np.zeros((2, 2, 3), np.uint8)])
+        kept.consider(index, ImageScore(str(index), 8, {'psnr': -index}), [np.zeros((2, 2, 3), np.uint8)])
         assert len(kept._held) == min(index + 1, 3)
 
 
-def test_pictures_without_ground_truth_are_restored_and_listed(tmp_path, log):
+def test_images_without_ground_truth_are_restored_and_listed(tmp_path, log):
     results = run(tmp_path, Frames(NAMES, with_gt=False))
     assert len(list((results / 'visualization/frames').glob('*.png'))) == len(NAMES)
-    assert 'frames has no ground truth, so no psnr, mae.' in log.text
-    assert 'frames: 5 pictures restored\nNo scores.\nProtocol: ' in log.text
+    assert 'frames has no ground truth. Omitted metrics: psnr, mae.' in log.text
+    assert 'frames: 5 images restored\nNo scores.\nProtocol: ' in log.text
     rows, summary = read(results)
     assert rows[0] == {'name': 'A_0001', 'sequence': 'A'}
     assert (summary['overall'], summary['worst'], summary['protocol']['metrics']) == ({}, [], {})
     assert not (results / 'worst').exists()
 
 
-def test_sixteen_bits_are_scored_and_saved_in_sixteen_bits(tmp_path):
+def test_16_bit_images_are_scored_and_saved_in_16_bit(tmp_path):
     root = unpack('dd_dp_dataset_canon', tmp_path / 'DPDD', (16, 16, 3))
     dataset = PairedDeblurDataset({'name': 'frames', 'phase': 'test', 'dataroot': str(root)})
     foreign = {'old': {'type': 'calculate_psnr', 'crop_border': 0}}
@@ -165,35 +166,35 @@ def test_sixteen_bits_are_scored_and_saved_in_sixteen_bits(tmp_path):
     saved = sorted((results / 'visualization').rglob('*.png'))
     assert len(saved) == len(dataset)
     restored = [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in saved]
-    assert all(picture.dtype == np.uint16 for picture in restored)
+    assert all(image.dtype == np.uint16 for image in restored)
     rows, summary = read(results)
-    for row, pair, picture in zip(rows, dataset.pairs, restored, strict=True):
-        difference = picture[..., ::-1].astype(float) - pair.gt.read()
+    for row, pair, image in zip(rows, dataset.pairs, restored, strict=True):
+        difference = image[..., ::-1].astype(float) - pair.gt.read()
         assert float(row['mae']) == pytest.approx(np.abs(difference).mean() / 65535)
     assert summary['protocol']['rounding'] == 'clamped to [0, 1] and rounded to 16 bit (8 bit for old)'
 
 
-def test_a_metric_that_fails_names_its_picture(tmp_path):
+def test_errors_of_metrics_name_the_image(tmp_path):
     with pytest.raises(UserError, match='A_0001 of frames: SSIM needs at least'):
         run(tmp_path, Frames(NAMES, size=8), {'ssim': {'type': 'ssim'}})
 
 
-def test_numbers_that_are_not_finite_are_null(tmp_path):
+def test_non_finite_numbers_are_null(tmp_path):
     class Perfect(Frames):
         def __getitem__(self, index):
             sample = super().__getitem__(index)
             return {**sample, 'lq': sample['gt']}
 
-    model = model_of_a_test(tmp_path)
+    model = make_test_model(tmp_path)
     torch.nn.init.zeros_(model.net_g.second.weight), torch.nn.init.zeros_(model.net_g.second.bias)
     model.validation(DataLoader(Perfect(NAMES)), 'test', None)
     rows, summary = read(tmp_path / 'results')
     assert rows[0]['psnr'] == 'inf' and summary['overall'] == {'psnr': None, 'mae': 0}
 
 
-def test_a_report_that_cannot_be_written_is_named(tmp_path):
+def test_report_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / 'results').write_text('no folder')
-    with pytest.raises(UserError, match='the report .*results.* could not be written: .*Make room'):
+    with pytest.raises(UserError, match='the report .*results.* could not be written: .*Free disk space'):
         run(tmp_path, Frames(NAMES))
 
 
@@ -210,39 +211,39 @@ def test_a_report_that_cannot_be_written_is_named(tmp_path):
         (['motorcycle_left', 'coffee_cup', 'astronaut'], ['', '', '']),
     ],
 )
-def test_sequences_are_told_by_the_names(names, sequences):
+def test_sequences_are_parsed_from_names(names, sequences):
     assert sequences_of(names) == sequences
 
 
 def test_columns_are_aligned():
-    first, *others = table({'GOPR0384_11_00': {'pictures': 100, 'psnr': 31.5}, 'all': {'pictures': 1111, 'psnr': 9.25}})
-    assert first == 'sequence        pictures     psnr'
-    assert others == ['GOPR0384_11_00       100  31.5000', 'all                 1111   9.2500']
+    first, *others = table({'GOPR0384_11_00': {'images': 100, 'psnr': 31.5}, 'all': {'images': 1111, 'psnr': 9.25}})
+    assert first == 'sequence        images     psnr'
+    assert others == ['GOPR0384_11_00     100  31.5000', 'all               1111   9.2500']
 
 
-def test_metrics_are_listed_in_all_their_digits():
+def test_csv_has_full_precision():
     third = 1 / 3
-    text = lines([Scored('a, b', 8, {'psnr': third})], ['a'])
+    text = csv_text([ImageScore('a, b', 8, {'psnr': third})], ['a'])
     assert text == f'name,sequence,psnr\n"a, b",a,{third!r}\n'
-    assert lines([], []) == 'name,sequence\n'
+    assert csv_text([], []) == 'name,sequence\n'
 
 
 @pytest.mark.parametrize(
     ('val', 'words'),
     [
-        ({}, 'whole pictures, no tiles, no padding, no ensemble'),
-        ({'tile': 512, 'overlap': 128}, 'whole pictures in tiles of 512x512 with overlap 128, no padding, no ensemble'),
-        ({'tile': [256, 512]}, 'whole pictures in tiles of 256x512 with overlap 48, no padding, no ensemble'),
+        ({}, 'whole images, no tiles, no padding, no ensemble'),
+        ({'tile': 512, 'overlap': 128}, 'whole images in tiles of 512x512 with overlap 128, no padding, no ensemble'),
+        ({'tile': [256, 512]}, 'whole images in tiles of 256x512 with overlap 48, no padding, no ensemble'),
         (
             {'pad': [776, 680], 'ensemble': True},
-            'whole pictures, no tiles, padded with zeros to at least 776 rows of 680 pixels, '
-            'mean over the eight flips and quarter turns',
+            'whole images, no tiles, zero-padded to at least 776x680 pixels (height x width), '
+            'mean over the eight flips and rotations',
         ),
     ],
 )
-def test_protocol_says_how_pictures_are_restored(val, words):
-    followed = protocol.describe({'val': val}, [], {8})
-    assert followed == {
+def test_protocol_describes_the_restoration(val, words):
+    described = protocol.describe({'val': val}, [], {8})
+    assert described == {
         'metrics': {},
         'restoration': words,
         'rounding': 'clamped to [0, 1] and rounded to 8 bit',
@@ -254,32 +255,32 @@ def test_protocol_defines_each_metric():
         'psnr': {'type': 'aligned_psnr', 'better': 'higher'},
         'luma': {'type': 'psnr', 'better': 'higher', 'test_y_channel': True},
     }
-    followed = protocol.describe({'val': {'metrics': metrics}}, metrics, {8, 16})
-    assert followed['metrics']['psnr'].startswith('PSNR in dB after alignment')
-    assert followed['metrics']['luma'].endswith(', test_y_channel: True')
-    assert followed['alignment'] == 'aligned first: psnr'
-    assert followed['rounding'].endswith('8 and 16 bit')
-    words = protocol.in_words(followed)
+    described = protocol.describe({'val': {'metrics': metrics}}, metrics, {8, 16})
+    assert described['metrics']['psnr'].startswith('PSNR in dB after alignment')
+    assert described['metrics']['luma'].endswith(', test_y_channel: True')
+    assert described['alignment'] == 'aligned first: psnr'
+    assert described['rounding'].endswith('8 and 16 bit')
+    words = protocol.to_text(described)
     assert words.startswith('psnr: PSNR in dB after alignment') and words.endswith(
-        '; '.join(list(followed.values())[1:])
+        '; '.join(list(described.values())[1:])
     )
     plain = protocol.describe({'val': {'metrics': METRICS}}, METRICS, {8})
     assert plain['alignment'] == 'results are not aligned'
 
 
-def test_two_processes_leave_the_same_reports_as_one(tmp_path, monkeypatch):
+def test_two_processes_write_the_same_reports_as_one(tmp_path, monkeypatch):
     random = np.random.default_rng(0)
     for number in range(13):
-        picture = random.integers(0, 256, (16, 20, 3), np.uint8)
+        image = random.integers(0, 256, (16, 20, 3), np.uint8)
         for part in ('blur', 'sharp'):
             (tmp_path / part / f's{number % 3}').mkdir(parents=True, exist_ok=True)
             path = tmp_path / part / f's{number % 3}/{number:03d}.png'
-            cv2.imwrite(str(path), cv2.blur(picture, (1 + number % 4, 1)) if part == 'blur' else picture)
+            cv2.imwrite(str(path), cv2.blur(image, (1 + number % 4, 1)) if part == 'blur' else image)
     opt = options('TwoScales')
     for key in ('dist', 'rank', 'world_size', 'is_train', 'train', 'logger'):
         del opt[key]
-    pictures = {'type': 'PairedDeblurDataset', 'dataroot_lq': 'blur', 'dataroot_gt': 'sharp'}
-    opt.update(datasets={'test': {'name': 'frames', **pictures}}, custom_imports=['tests.models.toys'], path={})
+    images = {'type': 'PairedDeblurDataset', 'dataroot_lq': 'blur', 'dataroot_gt': 'sharp'}
+    opt.update(datasets={'test': {'name': 'frames', **images}}, custom_imports=['tests.models.toys'], path={})
     opt.update(manual_seed=0, val={'save_img': False, 'suffix': None, 'pbar': False, 'metrics': METRICS})
     monkeypatch.chdir(tmp_path)
     for name in ('one', 'two'):
@@ -298,4 +299,4 @@ def test_two_processes_leave_the_same_reports_as_one(tmp_path, monkeypatch):
          for path in (tmp_path / 'results' / name).rglob('*') if path.suffix in ('.csv', '.json', '.png')}
         for name in ('one', 'two')
     )  # fmt: skip
-    assert len(one) == 2 + worst.COUNT and one == two
+    assert len(one) == 2 + COUNT and one == two

@@ -1,35 +1,36 @@
-import sys
-from types import SimpleNamespace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from deeprftv2_plugin.archs import DeepRFTv2
+from deeprftv2_plugin.checkpoints import write_checkpoint
 from deeprftv2_plugin.inference.restoration import restore
 from deeprftv2_plugin.ops.pyramid import half_scale
 from deeprftv2_plugin.utils.errors import UserError
 
 
 class Pointwise(nn.Module):
-    """Works pixel by pixel, so that tiles, padding and turns must leave no trace; remembers what it saw."""
+    """Pointwise network, whose result must not depend on tiles, padding and rotations. Records its input shapes."""
 
     def __init__(self, size_multiple=8):
         super().__init__()
         self.size_multiple = size_multiple
         self.frozen = nn.Dropout().eval()
-        self.seen = []
+        self.shapes = []
 
     def forward(self, x):
         assert not any(module.training for module in self.modules())
         assert not torch.is_grad_enabled()
         assert all(side % self.size_multiple == 0 for side in x.shape[-2:])
-        self.seen.append(tuple(x.shape))
+        self.shapes.append(tuple(x.shape))
         return x.square() + 0.5
 
 
 class TwoScale(Pointwise):
-    """Adds the enlarged half-scale image, which must be the one of the whole picture."""
+    """Adds the upsampled half-scale image, which must be computed from the whole image."""
 
     two_scale = True
 
@@ -38,16 +39,16 @@ class TwoScale(Pointwise):
         return super().forward(x) + half.repeat_interleave(2, -2).repeat_interleave(2, -1)
 
 
-class Keep(nn.Module):
-    """Returns and remembers its input."""
+class Identity(nn.Module):
+    """Returns and records its input."""
 
     def forward(self, x):
-        self.seen = x
+        self.input = x
         return x
 
 
 class Shift(nn.Module):
-    """Moves the picture down and to the left: not the same after a flip or a turn."""
+    """Shifts the image down and to the left, which does not commute with flips and rotations."""
 
     def forward(self, x):
         return x.roll((1, -1), (-2, -1))
@@ -55,52 +56,52 @@ class Shift(nn.Module):
 
 @pytest.mark.parametrize('size', [(8, 8), (8, 40), (9, 17), (33, 50), (64, 47)])
 @pytest.mark.parametrize('tile, overlap', [(None, 48), (16, 8), (32, 6), ((16, 24), (4, 15)), (64, 48)])
-def test_tiles_and_padding_leave_no_trace(size, tile, overlap):
+def test_result_does_not_depend_on_tiles_and_padding(size, tile, overlap):
     x = torch.rand(2, 3, *size)
     torch.testing.assert_close(restore(Pointwise(), x, tile, overlap), x.square() + 0.5)
 
 
 @pytest.mark.parametrize('multiple', [1, 8, 64])
 def test_padding_is_a_reflection_at_the_right_and_the_bottom(multiple):
-    """To and fro, where more is missing than the picture has."""
-    net, x = Keep(), torch.rand(1, 3, 11, 13)
+    """The reflection repeats if the padding is larger than the image."""
+    net, x = Identity(), torch.rand(1, 3, 11, 13)
     net.size_multiple = multiple
     assert torch.equal(restore(net, x), x)
     margins = [(0, 0), (0, 0), (0, -11 % multiple), (0, -13 % multiple)]
-    np.testing.assert_array_equal(net.seen, np.pad(x, margins, mode='reflect'))
+    np.testing.assert_array_equal(net.input, np.pad(x, margins, mode='reflect'))
 
 
-def test_one_tile_at_a_time():
+def test_tiles_are_processed_one_at_a_time():
     net = Pointwise()
     restore(net, torch.rand(2, 3, 40, 24), 16, 8)
-    assert net.seen == [(2, 3, 16, 16)] * 8
+    assert net.shapes == [(2, 3, 16, 16)] * 8
 
 
-def test_the_half_scale_image_is_made_of_the_whole_picture():
+def test_half_scale_image_is_computed_from_the_whole_image():
     x = torch.rand(2, 3, 48, 40)
     torch.testing.assert_close(restore(TwoScale(), x, 16, 6), restore(TwoScale(), x))
 
 
-def test_whole_picture_is_the_network_itself():
+def test_without_tiles_the_network_runs_on_the_whole_image():
     x = torch.rand(2, 3, 16, 24)
     with torch.no_grad():
         assert torch.equal(restore(TwoScale().eval(), x), TwoScale().eval()(x))
 
 
 @pytest.mark.parametrize('size, tile', [((16, 24), None), ((13, 18), (16, 8))])
-def test_ensemble_is_the_mean_over_the_eight_turns(size, tile):
+def test_ensemble_of_a_pointwise_network_has_no_effect(size, tile):
     x = torch.rand(1, 3, *size)
     torch.testing.assert_close(restore(Pointwise(), x, tile, 4, ensemble=True), x.square() + 0.5)
 
 
-def test_ensemble_turns_the_result_back():
-    """The mean over all turns of a shift to one diagonal neighbour is the mean of the four."""
+def test_ensemble_averages_over_flips_and_rotations():
+    """The ensemble of a shift to one diagonal neighbor is the mean of all four."""
     x = torch.rand(1, 1, 10, 10)
-    neighbours = [x.roll((i, j), (-2, -1)) for i in (1, -1) for j in (1, -1)]
-    torch.testing.assert_close(restore(Shift(), x, ensemble=True), sum(neighbours) / 4)
+    neighbors = [x.roll((i, j), (-2, -1)) for i in (1, -1) for j in (1, -1)]
+    torch.testing.assert_close(restore(Shift(), x, ensemble=True), sum(neighbors) / 4)
 
 
-def test_every_module_gets_its_own_mode_back():
+def test_modes_of_all_modules_are_restored():
     net = Pointwise().train()
     net.frozen.eval()
     restore(net, torch.rand(1, 3, 8, 8))
@@ -111,12 +112,12 @@ def test_every_module_gets_its_own_mode_back():
 
 
 @pytest.mark.parametrize('dtype', [torch.float64, torch.bfloat16])
-def test_keeps_the_type(dtype):
+def test_dtype_is_preserved(dtype):
     x = torch.rand(1, 3, 20, 20).to(dtype)
     assert restore(Shift(), x, 16, 8).dtype == dtype
 
 
-def test_tiles_of_an_autocast_network_are_blended_in_float32():
+def test_tiles_of_a_bfloat16_network_are_blended_in_float32():
     class Half(nn.Module):
         def forward(self, x):
             return x.bfloat16()
@@ -125,31 +126,34 @@ def test_tiles_of_an_autocast_network_are_blended_in_float32():
     torch.testing.assert_close(restore(Half(), x, 16, 8), x.bfloat16().float())
 
 
-def test_a_path_is_loaded(monkeypatch):
-    loaded = {'net.pth': Pointwise()}
-    checkpoints = SimpleNamespace(load_network=loaded.__getitem__)
-    monkeypatch.setitem(sys.modules, 'deeprftv2_plugin.checkpoints', checkpoints)
-    x = torch.rand(1, 3, 8, 8)
-    assert torch.equal(restore('net.pth', x), x.square() + 0.5)
+@pytest.mark.parametrize('kind', [str, Path])
+@pytest.mark.parametrize('suffix', ['pth', 'safetensors'])
+def test_network_is_loaded_from_a_path(tmp_path, kind, suffix):
+    torch.manual_seed(0)
+    net = DeepRFTv2('T', width=4, kernel_width=4)
+    path = tmp_path / f'net.{suffix}'
+    write_checkpoint({'params': net.state_dict()}, path)
+    x = torch.rand(1, 3, 19, 27)
+    assert torch.equal(restore(kind(path), x), restore(net, x))
 
 
 @pytest.mark.parametrize(
     'x, options, message',
     [
         (torch.rand(3, 8, 8), {}, r'x\[None\]'),
-        (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), {}, 'x / 255'),
+        (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), {}, 'Divide 8-bit values by 255'),
         (torch.rand(1, 3, 7, 30), {}, '7x30 pixels'),
         (torch.rand(1, 3, 32, 32), {'tile': 20}, 'multiples of 8'),
         (torch.rand(1, 3, 32, 32), {'tile': 32}, 'overlap .* not smaller than the tile'),
         (torch.rand(1, 3, 32, 32), {'tile': 'all'}, "tile is 'all'"),
     ],
 )
-def test_unsuitable_input_is_explained(x, options, message):
+def test_unsuitable_input_is_an_error(x, options, message):
     with pytest.raises(UserError, match=message):
         restore(Pointwise(), x, **options)
 
 
-def test_an_odd_overlap_at_two_scales_is_explained():
+def test_odd_overlap_of_a_two_scale_network_is_an_error():
     with pytest.raises(UserError, match='overlap .* must be even'):
         restore(TwoScale(), torch.rand(1, 3, 32, 32), 16, 5)
 
@@ -160,8 +164,9 @@ class Twice(nn.Module):
 
 
 @pytest.mark.parametrize(
-    'net, message', [(nn.Upsample(scale_factor=2), 'shape .* of a picture of shape'), (Twice(), 'Twice makes a tuple')]
+    'net, message',
+    [(nn.Upsample(scale_factor=2), 'shape .* for an input of shape'), (Twice(), 'Twice returns a tuple')],
 )
-def test_other_networks_are_explained(net, message):
+def test_unsuitable_networks_are_errors(net, message):
     with pytest.raises(UserError, match=message):
         restore(net, torch.rand(1, 3, 8, 8))

@@ -1,3 +1,3 @@
 import deeprftv2_plugin
 
-deeprftv2_plugin.register()  # BasicSR can be imported from here on
+deeprftv2_plugin.register()  # patches BasicSR, so that the tests can import it

@@ -1,4 +1,4 @@
-"""One of several processes: trains on its share of the batch, and rank 0 saves what it has come to.
+"""Train on one process's share of a batch; rank 0 saves the results.
 
 torchrun --nproc_per_node=N -m tests.models.distributed_worker FILE
 """
@@ -19,34 +19,34 @@ NETWORKS = {
     'DeepRFTv2': ({'type': 'DeepRFTv2', 'variant': 'T'}, {}),
     'channels_last': ({'type': 'DeepRFTv2', 'variant': 'T'}, {'channels_last': True}),
 }
-"""Networks with what is special in their section ``train``."""
+"""Networks and additions to the section ``train``."""
 
 
 def run(network, settings, rank=0, world_size=1):
-    """Three iterations on this process's share of a batch.
+    """Run three iterations on this process's share of a batch.
 
     Returns:
-        The clipped gradients of the first iteration, and in how many pieces of memory all of them lie; after the last
-        the weights, their average and the log; the learning rate of each; and the warnings about the layout of
-        gradients.
+        The clipped gradients of the first iteration and the number of memory blocks that hold all gradients; the
+        weights, their average and the log after the last iteration; all learning rates; and the warnings about the
+        strides of gradients.
     """
-    plateau = {'type': 'ReduceLROnPlateau', 'patience': 0, 'threshold': 0.9}  # no loss falls as fast as that
+    plateau = {'type': 'ReduceLROnPlateau', 'patience': 0, 'threshold': 0.9}  # lowers the rate in every step
     opt = options(network, frequency_opt={'type': 'FourierLoss', 'loss_weight': 0.01}, ema_decay=0.5,
                   optim_g={'type': 'SGD', 'lr': 0.01}, clip_grad_norm=0.1, scheduler=plateau, **settings)  # fmt: skip
     opt.update(dist=world_size > 1, rank=rank, world_size=world_size)
     model = make_model(opt=opt)
-    pictures = batch(2 * settings.get('accumulation', 1), size=32)
-    data = {name: value[rank::world_size] for name, value in pictures.items()}
+    images = batch(2 * settings.get('accumulation', 1), size=32)
+    data = {name: value[rank::world_size] for name, value in images.items()}
     net = model.get_bare_model(model.net_g)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter('always')
         rates = train(model, [1], data=data)
         gradients = {name: weight.grad.clone() for name, weight in net.named_parameters()}
         rates += train(model, [2, 3], data=data)
-    pieces = {weight.grad.untyped_storage().data_ptr() for weight in net.parameters()}
+    blocks = {weight.grad.untyped_storage().data_ptr() for weight in net.parameters()}
     return {
         'gradients': gradients,
-        'pieces': len(pieces),
+        'blocks': len(blocks),
         'weights': dict(net.state_dict()),
         'average': dict(model.net_g_ema.state_dict()),
         'log': dict(model.get_current_log()),
@@ -63,7 +63,7 @@ def main():
     for result in found.values():
         rates = [None] * world_size
         torch.distributed.all_gather_object(rates, result['rates'])
-        assert rates == [rates[0]] * world_size, 'the processes do not agree on the learning rate'
+        assert rates == [rates[0]] * world_size, 'learning rates differ between processes'
     if rank == 0:
         torch.save(found, sys.argv[1])
     torch.distributed.destroy_process_group()

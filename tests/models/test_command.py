@@ -1,4 +1,4 @@
-"""Architectures of BasicSR under the recipe of DeepRFTv2, through the command."""
+"""Train BasicSR's architectures with the recipe of DeepRFTv2 from the command line."""
 
 import cv2
 import numpy as np
@@ -13,7 +13,7 @@ from .toys import RRDBNET, SWINIR, options
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A working directory with a few blurry and sharp pictures."""
+    """A working directory with a few blurry and sharp images."""
     random = np.random.default_rng(0)
     for part in ('blur', 'sharp'):
         (tmp_path / part).mkdir()
@@ -32,11 +32,11 @@ def option_file(network):
     for key in ('dist', 'rank', 'world_size', 'is_train'):
         del opt[key]
     opt['path'] = {}
-    pictures = {'type': 'PairedDeblurDataset', 'dataroot_lq': 'blur', 'dataroot_gt': 'sharp'}
+    images = {'type': 'PairedDeblurDataset', 'dataroot_lq': 'blur', 'dataroot_gt': 'sharp'}
     batches = {'gt_size': 16, 'batch_size_per_gpu': 2, 'num_worker_per_gpu': 0, 'dataset_enlarge_ratio': 3}
     opt['datasets'] = {
-        'train': {'name': 'train', **pictures, **batches},
-        'val': {'name': 'held-out', **pictures},
+        'train': {'name': 'train', **images, **batches},
+        'val': {'name': 'held-out', **images},
     }
     opt['val'].update(val_freq=4, save_img=True, tile=16, overlap=4)
     opt['logger'] = {'print_freq': 1, 'save_checkpoint_freq': 4, 'use_tb_logger': True}
@@ -44,7 +44,7 @@ def option_file(network):
 
 
 @pytest.mark.parametrize('network', [SWINIR, RRDBNET], ids=lambda network: network['type'])
-def test_networks_of_basicsr_train_and_validate(folder, network):
+def test_basicsr_networks_train_and_validate(folder, network):
     opt = option_file(network)
     (folder / 'options.yml').write_text(yaml.safe_dump(opt))
     assert cli.main(['train', '-opt', 'options.yml']) == 0

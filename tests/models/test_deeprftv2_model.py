@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from deeprftv2_plugin.losses import FourierLoss, MultiScaleLoss
 from deeprftv2_plugin.ops.pyramid import half_scale
-from deeprftv2_plugin.training.ema import Average
+from deeprftv2_plugin.training.ema import WeightAverage
 from deeprftv2_plugin.utils.errors import UserError
 
 from .toys import RRDBNET, SWINIR, batch, make_model, options, train
@@ -17,10 +17,10 @@ FOURIER = {'type': 'FourierLoss', 'loss_weight': 0.01}
 RECIPE = {'type': 'MultiScaleLoss', 'losses': [{'type': 'L1Loss'}, FOURIER]}
 
 
-class Pictures(Dataset):
-    """Two pictures of odd sizes, as a validation data set of BasicSR gives them."""
+class Images(Dataset):
+    """Two images of odd sizes, in the form of a BasicSR validation dataset."""
 
-    def __init__(self, name='pictures', with_gt=True):
+    def __init__(self, name='images', with_gt=True):
         self.opt = {'name': name}
         self.names = ['lq', 'gt'] if with_gt else ['lq']
 
@@ -34,7 +34,7 @@ class Pictures(Dataset):
 
 @pytest.fixture
 def log(caplog, monkeypatch):
-    """What BasicSR's logger says."""
+    """Capture BasicSR's log."""
     monkeypatch.setattr(get_root_logger(), 'propagate', True)
     caplog.set_level(logging.INFO, 'basicsr')
     return caplog
@@ -50,38 +50,37 @@ def test_losses_of_both_scales_are_in_the_log():
     assert log['grad_norm'] > 0.01
 
 
-def test_total_is_the_recipe():
-    """The sum over two scales of the mean L1 and Fourier losses of the outputs."""
+def test_total_is_the_sum_over_scales_of_the_mean_over_outputs():
     model = make_model('TwoScales', frequency_opt=FOURIER)
     data = batch()
     with torch.no_grad():
         output = model.net_g(data['lq'])
     expected = sum(
-        (nn.L1Loss()(picture, target) + FourierLoss(0.01)(picture, target)).item() / 2
-        for pictures, target in ((output.full, data['gt']), (output.half, half_scale(data['gt'])))
-        for picture in pictures
+        (nn.L1Loss()(image, target) + FourierLoss(0.01)(image, target)).item() / 2
+        for images, target in ((output.full, data['gt']), (output.half, half_scale(data['gt'])))
+        for image in images
     )
     train(model, [1], data=data)
     assert model.get_current_log()['l_total'] == pytest.approx(expected)
 
 
-def test_network_of_one_scale_has_plain_names():
+def test_single_scale_network_logs_names_without_scale():
     model = make_model(frequency_opt=FOURIER)
     train(model, [1])
     assert list(model.get_current_log()) == ['l_pix', 'l_frequency', 'l_total', 'grad_norm']
 
 
-def test_multi_scale_loss_written_out_is_the_same():
+def test_explicit_multi_scale_loss_is_equivalent():
     model = make_model('TwoScales', frequency_opt=FOURIER)
-    written_out = make_model('TwoScales', pixel_opt=RECIPE)
-    assert isinstance(written_out.cri_pix, MultiScaleLoss) and len(written_out.cri_pix.losses) == 2
-    for each in (model, written_out):
+    explicit = make_model('TwoScales', pixel_opt=RECIPE)
+    assert isinstance(explicit.cri_pix, MultiScaleLoss) and len(explicit.cri_pix.losses) == 2
+    for each in (model, explicit):
         train(each, [1, 2])
-    torch.testing.assert_close(model.net_g.state_dict(), written_out.net_g.state_dict())
+    torch.testing.assert_close(model.net_g.state_dict(), explicit.net_g.state_dict())
 
 
 @pytest.mark.parametrize('network', ['TwoScales', {'type': 'DeepRFTv2', 'variant': 'T'}])
-def test_basicsrs_own_model_trains_with_the_multi_scale_loss(network):
+def test_sr_model_trains_with_the_multi_scale_loss(network):
     opt = options(network, pixel_opt=RECIPE, optim_g={'type': 'Adam', 'lr': 0.002},
                   scheduler={'type': 'MultiStepLR', 'milestones': [5]})  # fmt: skip
     model = make_model(opt={**opt, 'model_type': 'SRModel'})
@@ -92,20 +91,20 @@ def test_basicsrs_own_model_trains_with_the_multi_scale_loss(network):
     assert losses[-1] < losses[0]
 
 
-def test_perceptual_loss_looks_at_the_last_full_output():
+def test_perceptual_loss_uses_the_last_full_output():
     model = make_model('TwoScales')
-    model.cri_perceptual = lambda picture, target: ((picture - target).square().mean(), None)
+    model.cri_perceptual = lambda image, target: ((image - target).square().mean(), None)
     train(model, [1])
     with torch.no_grad():
         model.feed_data(batch())
         output = model.net_g(model.lq)
-        terms = model.losses_of(output, model.gt)
+        terms = model.compute_losses(output, model.gt)
     assert list(terms) == ['l_pix_full', 'l_pix_half', 'l_percep']
     assert terms['l_percep'] == (output.full[-1] - model.gt).square().mean()
 
 
-def test_nothing_to_train_for_is_an_error():
-    with pytest.raises(UserError, match='needs pixel_opt or perceptual_opt'):
+def test_training_without_a_loss_is_an_error():
+    with pytest.raises(UserError, match='found neither pixel_opt nor perceptual_opt'):
         make_model(pixel_opt=None)
 
 
@@ -118,12 +117,12 @@ def test_deeprftv2_trains_and_validates_with_tiles_and_average():
         losses.append(model.get_current_log()['l_total'])
     assert losses[-1] < losses[0]
     model.opt['val'].update(tile=16, overlap=8)
-    model.validation(DataLoader(Pictures()), 4, None, False)
+    model.validation(DataLoader(Images()), 4, None, False)
     assert model.metric_results['psnr'] > 15
 
 
 def test_gradient_is_clipped():
-    """Under plain gradient descent the step is then no longer than learning rate times bound."""
+    """A step of plain SGD then has the norm of learning rate times maximum norm."""
     model = make_model(clip_grad_norm=0.01)
     before = nn.utils.parameters_to_vector(model.net_g.parameters()).clone()
     train(model, [1])
@@ -132,19 +131,19 @@ def test_gradient_is_clipped():
 
 
 @pytest.mark.parametrize('optimizer', [{'type': 'SGD', 'momentum': 0.9}, {'type': 'SGD'}, {'type': 'AdamW'}])
-def test_a_first_step_that_is_skipped_leaves_no_trace(optimizer):
-    """Whatever the optimizer keeps begins with the first step that is taken."""
-    model, spared = (make_model('TwoScales', optim_g={'lr': 0.1, **optimizer}) for _ in range(2))
-    poisoned = batch()
-    poisoned['lq'][0, 0, 0, 0] = torch.nan
-    train(model, [1], data=poisoned)
+def test_skipped_first_step_has_no_effect(optimizer):
+    """The optimizer state starts with the first step that is taken."""
+    model, reference = (make_model('TwoScales', optim_g={'lr': 0.1, **optimizer}) for _ in range(2))
+    nan_batch = batch()
+    nan_batch['lq'][0, 0, 0, 0] = torch.nan
+    train(model, [1], data=nan_batch)
     assert model.skipped == 1
-    for each in (model, spared):
+    for each in (model, reference):
         train(each, [2, 3])
-    torch.testing.assert_close(model.net_g.state_dict(), spared.net_g.state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(model.net_g.state_dict(), reference.net_g.state_dict(), rtol=0, atol=0)
 
 
-def test_lbfgs_evaluates_as_often_as_it_needs():
+def test_lbfgs_reduces_the_loss():
     model = make_model('TwoScales', optim_g={'type': 'LBFGS', 'lr': 0.5, 'max_iter': 3})
     losses = []
     for current_iter in range(1, 4):
@@ -153,7 +152,7 @@ def test_lbfgs_evaluates_as_often_as_it_needs():
     assert losses[2] < losses[0]
 
 
-def test_average_follows_parameters_and_buffers():
+def test_average_includes_parameters_and_buffers():
     model = make_model(ema_decay=0.75)
     expected = {name: value.clone() for name, value in model.net_g_ema.state_dict().items()}
     for current_iter in range(1, 4):
@@ -166,21 +165,21 @@ def test_average_follows_parameters_and_buffers():
     assert not model.net_g_ema.training
 
 
-def test_average_starts_as_a_copy():
+def test_average_with_decay_zero_is_a_copy():
     average, net = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
     net(torch.randn(2, 3, 4, 4))
-    Average(average, net).update(decay=0)
+    WeightAverage(average, net).update(decay=0)
     torch.testing.assert_close(average.state_dict(), net.state_dict(), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize('ema_decay', [0, 0.9])
-def test_validation_restores_by_tiles_what_the_whole_gives(ema_decay):
+def test_validation_with_tiles_agrees_with_whole_images(ema_decay):
     model = make_model('TwoScales', ema_decay=ema_decay)
     train(model, [1])
     results = []
     for tile in (None, 12):
         model.opt['val'].update(tile=tile, overlap=8, ensemble=True)
-        model.validation(DataLoader(Pictures()), 1, None, False)
+        model.validation(DataLoader(Images()), 1, None, False)
         results.append(model.metric_results['psnr'])
     assert results[0] > 10
     assert results[1] == pytest.approx(results[0], abs=0.3)
@@ -197,19 +196,19 @@ def test_validation_uses_the_average():
     torch.testing.assert_close(model.output, model.lq + 0.5)
 
 
-def test_pictures_without_ground_truth_are_restored_and_not_compared(log, tmp_path):
+def test_images_without_ground_truth_are_restored_but_not_scored(log, tmp_path):
     model = make_model()
     train(model, [1])
     model.opt['path']['visualization'] = tmp_path
-    model.validation(DataLoader(Pictures('own', with_gt=False)), 1, None, True)
+    model.validation(DataLoader(Images('own', with_gt=False)), 1, None, True)
     assert sorted(path.name for path in tmp_path.rglob('*.png')) == ['0_1.png', '1_1.png']
-    assert 'own has no ground truth, so no psnr.' in log.text
-    model.validation(DataLoader(Pictures()), 1, None, False)
+    assert 'own has no ground truth. Omitted metrics: psnr.' in log.text
+    model.validation(DataLoader(Images()), 1, None, False)
     assert list(model.metric_results) == ['psnr']
     assert model.opt['val']['metrics'].keys() == {'psnr'}
 
 
-def test_checkpoint_comes_back_with_its_average(tmp_path):
+def test_checkpoint_round_trip_includes_the_average(tmp_path):
     model = make_model(ema_decay=0.5)
     model.opt['path']['models'] = tmp_path
     train(model, [1, 2])
@@ -221,7 +220,7 @@ def test_checkpoint_comes_back_with_its_average(tmp_path):
         torch.testing.assert_close(getattr(loaded, part).state_dict(), getattr(model, part).state_dict())
 
 
-def test_average_starts_from_a_checkpoint_without_one(tmp_path):
+def test_average_is_initialized_from_a_checkpoint_without_average(tmp_path):
     model = make_model()
     model.opt['path']['models'] = tmp_path
     train(model, [1])
@@ -232,7 +231,7 @@ def test_average_starts_from_a_checkpoint_without_one(tmp_path):
 
 
 def test_checkpoint_of_another_network(tmp_path):
-    """Strictly an error; else what fits is loaded."""
+    """An error with strict loading; otherwise the matching weights are loaded."""
     model = make_model({'type': 'OneScale', 'width': 6})
     model.opt['path']['models'] = tmp_path
     model.save_network(model.net_g, 'net_g', 0)
@@ -245,7 +244,7 @@ def test_checkpoint_of_another_network(tmp_path):
     torch.testing.assert_close(loaded.body[2].bias, model.net_g.body[2].bias, rtol=0, atol=0)
 
 
-def test_tiles_are_for_networks_that_keep_the_size():
+def test_tiles_with_super_resolution_are_an_error():
     opt = options('OneScale')
     opt.update(scale=2, val={'tile': 64})
     with pytest.raises(UserError, match='scale 2'):
@@ -253,14 +252,14 @@ def test_tiles_are_for_networks_that_keep_the_size():
 
 
 @pytest.mark.parametrize('val, message', [({'tile': 33}, 'multiples of 2'), ({'tile': 16, 'overlap': 16}, 'overlap')])
-def test_unsuitable_tiles_are_found_before_training(val, message):
+def test_unsuitable_tiles_are_detected_before_training(val, message):
     opt = options('TwoScales')
     opt['val'].update(val)
     with pytest.raises(UserError, match=message):
         make_model(opt=opt)
 
 
-def test_network_that_enlarges_trains_and_validates():
+def test_super_resolution_network_trains_and_validates():
     network = {'type': 'SRVGGNetCompact', 'num_feat': 4, 'num_conv': 1, 'upscale': 2}
     opt = options(network)
     opt['scale'] = 2
@@ -274,7 +273,7 @@ def test_network_that_enlarges_trains_and_validates():
 
 
 @pytest.mark.parametrize('network', [SWINIR, RRDBNET], ids=lambda network: network['type'])
-def test_networks_of_basicsr_train_and_validate_by_the_same_recipe(network):
+def test_basicsr_networks_train_and_validate_with_the_same_recipe(network):
     cosine = {'type': 'CosineAnnealingLR', 'T_max': 20, 'eta_min': 1e-7}
     model = make_model(
         network, frequency_opt=FOURIER, clip_grad_norm=1, ema_decay=0.5, scheduler=cosine,

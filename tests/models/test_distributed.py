@@ -1,4 +1,4 @@
-"""Two processes that share a batch do what one process does with the whole."""
+"""Two processes with half a batch each are equivalent to one process with the whole batch."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from .distributed_worker import NETWORKS, run
 
 
 @pytest.fixture(scope='module')
-def of_two_processes(tmp_path_factory):
+def two_processes(tmp_path_factory):
     file = tmp_path_factory.mktemp('distributed') / 'rank0.pth'
     torchrun = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
     subprocess.run(
@@ -30,9 +30,9 @@ def vector(tensors):
 
 
 @pytest.mark.parametrize('network', NETWORKS)
-def test_two_processes_equal_one_with_the_joined_batch(of_two_processes, network):
-    shared, whole = of_two_processes[network], run(*NETWORKS[network])
-    assert vector(whole['gradients']).norm() == pytest.approx(0.1, rel=1e-4)  # what it was clipped to
+def test_two_processes_match_one_with_the_whole_batch(two_processes, network):
+    shared, whole = two_processes[network], run(*NETWORKS[network])
+    assert vector(whole['gradients']).norm() == pytest.approx(0.1, rel=1e-4)  # clip_grad_norm
     for part in ('gradients', 'weights', 'average'):
         difference = vector(shared[part]) - vector(whole[part])
         assert difference.norm() <= 1e-5 * vector(whole[part]).norm(), part
@@ -42,11 +42,11 @@ def test_two_processes_equal_one_with_the_joined_batch(of_two_processes, network
 
 
 @pytest.mark.parametrize('network', NETWORKS)
-def test_gradients_lie_in_memory_as_they_are_exchanged(of_two_processes, network):
-    """In few pieces of memory and in the layout that is expected; DistributedDataParallel copies or warns otherwise.
+def test_gradients_are_views_of_the_communication_buffers(two_processes, network):
+    """Gradients share few memory blocks and have the expected strides; otherwise DDP copies them or warns.
 
-    The pieces are allocated anew after the first step, so warnings can come in it and after it.
+    DDP reallocates the buffers after the first step, so the worker checks for warnings in later steps as well.
     """
-    shared = of_two_processes[network]
-    assert shared['pieces'] <= 2 < len(shared['gradients'])
+    shared = two_processes[network]
+    assert shared['blocks'] <= 2 < len(shared['gradients'])
     assert shared['warnings'] == []

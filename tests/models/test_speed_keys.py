@@ -1,4 +1,4 @@
-"""The keys that make a step faster or smaller do what they say, and nothing else."""
+"""The options bf16, channels_last, compile and accumulation have their intended effect and no other."""
 
 import pytest
 import torch
@@ -12,16 +12,16 @@ def weights(model):
     return torch.cat([weight.detach().flatten().clone() for weight in model.net_g.parameters()])
 
 
-def seen_by(model):
-    """What the network's first layer is given, and gives."""
+def record_first_layer(model):
+    """Record the inputs and outputs of the network's first layer."""
     seen = []
     model.net_g.first.register_forward_hook(lambda module, args, output: seen.append((*args, output)))
     return seen
 
 
-def test_bf16_runs_the_network_in_few_bits_and_the_losses_in_many():
+def test_bf16_runs_the_network_in_bfloat16_and_the_losses_in_float32():
     model, plain = (make_model('TwoScales', frequency_opt=FOURIER, bf16=bf16) for bf16 in (True, False))
-    seen = seen_by(model)
+    seen = record_first_layer(model)
     for each in (model, plain):
         train(each, [1, 2])
     assert seen[0][-1].dtype == torch.bfloat16
@@ -30,9 +30,9 @@ def test_bf16_runs_the_network_in_few_bits_and_the_losses_in_many():
     assert {weight.dtype for weight in model.net_g.parameters()} == {torch.float32}
 
 
-def test_channels_last_changes_the_layout_alone():
+def test_channels_last_only_changes_the_layout():
     model, plain = (make_model('TwoScales', channels_last=value) for value in (True, False))
-    seen = seen_by(model)
+    seen = record_first_layer(model)
     for each in (model, plain):
         train(each, [1, 2])
     assert seen[0][0].is_contiguous(memory_format=torch.channels_last)
@@ -40,7 +40,7 @@ def test_channels_last_changes_the_layout_alone():
     torch.testing.assert_close(weights(model), weights(plain))
 
 
-def test_compile_compiles_and_keeps_steps_and_names():
+def test_compile_keeps_steps_and_parameter_names():
     torch._dynamo.reset()
     frames = torch._dynamo.utils.counters['frames']
     frames.clear()
@@ -54,7 +54,7 @@ def test_compile_compiles_and_keeps_steps_and_names():
 
 
 @pytest.mark.parametrize('settings', [{'fused': False}, {'foreach': True}])
-def test_optimisers_in_one_pass_take_the_same_steps(settings):
+def test_optimizer_implementations_take_the_same_steps(settings):
     model, plain = (make_model('TwoScales', optim_g={'type': 'AdamW', 'lr': 0.01, **more}) for more in (settings, {}))
     for each in (model, plain):
         train(each, [1, 2, 3])
@@ -62,8 +62,7 @@ def test_optimisers_in_one_pass_take_the_same_steps(settings):
 
 
 @pytest.mark.parametrize('accumulation', [2, 3, 6])
-def test_accumulated_gradients_are_those_of_the_whole_batch(accumulation):
-    """Also of parts that differ in size."""
+def test_accumulated_gradients_match_the_whole_batch(accumulation):
     data = batch(6)
     model, plain = (make_model('TwoScales', frequency_opt=FOURIER, accumulation=n) for n in (accumulation, None))
     for each in (model, plain):
@@ -72,14 +71,13 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(accumulation):
     assert model.get_current_log() == pytest.approx(plain.get_current_log(), rel=1e-5)
 
 
-def test_missing_gpus_are_made_up_for_in_the_model():
+def test_model_accumulates_for_missing_gpus():
     opt = options('TwoScales', recipe_gpus=8)
     assert make_model(opt=opt).accumulation == 8
     assert make_model(opt={**opt, 'num_gpu': 0}).accumulation == 8
 
 
-def test_iterations_have_random_numbers_of_their_own():
-    """By the seed and the iteration, whatever has been drawn before."""
+def test_random_numbers_depend_only_on_seed_and_iteration():
     first, second = make_model('Noisy'), make_model('Noisy')
     train(first, [1, 2])
     train(second, [1])

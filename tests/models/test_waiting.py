@@ -1,4 +1,4 @@
-"""A training step does not wait for the GPU: nothing is read from it but what is logged."""
+"""A training step does not synchronize with the GPU; only logging reads values."""
 
 import logging
 import warnings
@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from deeprftv2_plugin.basicsr_bridge.training_run import Run
-from deeprftv2_plugin.training.dist_flags import Agreement
+from deeprftv2_plugin.basicsr_bridge.training_run import TrainingRun
+from deeprftv2_plugin.training.dist_flags import SharedFlags
 from tests.cli.runs import options as run_options
 from tests.cli.runs import write_pictures
 from tests.training.test_progress import Terminal
@@ -24,8 +24,8 @@ EVERYTHING = {
 }
 
 
-class Readings(TorchDispatchMode):
-    """Counts how often Python asks for the value of a tensor, for which it would wait on a GPU."""
+class ValueReads(TorchDispatchMode):
+    """Count how often Python reads the value of a tensor, which would synchronize with a GPU."""
 
     def __init__(self):
         super().__init__()
@@ -37,20 +37,20 @@ class Readings(TorchDispatchMode):
 
 
 @pytest.mark.parametrize('optimizer', ['Adam', 'AdamW', 'SGD'])
-def test_a_step_asks_for_no_value(monkeypatch, optimizer):
-    """Not even for the bar on a terminal, or for the schedule that follows the loss."""
+def test_training_step_reads_no_values(monkeypatch, optimizer):
+    """Neither the progress bar nor a schedule that monitors the loss reads a value."""
     monkeypatch.setattr('sys.stderr', Terminal())
     model = make_model(optim_g={'type': optimizer, 'lr': 0.01}, **EVERYTHING)
     train(model, [1])
-    with Readings() as readings:
+    with ValueReads() as reads:
         train(model, [2, 3])
-        assert readings.count == 0
+        assert reads.count == 0
         float(model.terms['l_total'])
-        assert readings.count == 1
+        assert reads.count == 1
 
 
-class Recorded(torch.Tensor):
-    """A tensor that notes how it is copied."""
+class CopyRecorder(torch.Tensor):
+    """A tensor that records how it is copied."""
 
     @classmethod
     def __torch_function__(cls, function, types, args=(), kwargs=None):
@@ -59,19 +59,19 @@ class Recorded(torch.Tensor):
         return super().__torch_function__(function, types, args, kwargs)
 
 
-def test_batches_are_copied_without_waiting():
+def test_batches_are_copied_asynchronously():
     model = make_model()
-    data = {name: batch()[name].as_subclass(Recorded) for name in ('lq', 'gt')}
-    for picture in data.values():
-        picture.copies = []
+    data = {name: batch()[name].as_subclass(CopyRecorder) for name in ('lq', 'gt')}
+    for image in data.values():
+        image.copies = []
     model.feed_data(data)
-    for picture in data.values():
-        assert picture.copies == [((torch.device('cpu'),), {'non_blocking': True})]
+    for image in data.values():
+        assert image.copies == [((torch.device('cpu'),), {'non_blocking': True})]
 
 
 @pytest.fixture
 def with_gpu(tmp_path, monkeypatch):
-    """Options of a run with a GPU, which is not touched before the first batch."""
+    """Options of a run with a GPU, which is not used before the first batch."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     write_pictures(tmp_path)
@@ -84,47 +84,47 @@ def with_gpu(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('mode', [None, 'cpu', 'cuda'])
 @pytest.mark.parametrize(
-    'num_gpu, asked, expected', [(1, None, True), (1, True, True), (1, False, False), (0, None, False)]
+    'num_gpu, pin_memory, expected', [(1, None, True), (1, True, True), (1, False, False), (0, None, False)]
 )
-def test_batches_are_in_pinned_memory_where_there_is_a_gpu(with_gpu, mode, num_gpu, asked, expected):
+def test_batches_are_pinned_if_there_is_a_gpu(with_gpu, mode, num_gpu, pin_memory, expected):
     with_gpu['num_gpu'] = num_gpu
-    with_gpu['datasets']['train'].update(prefetch_mode=mode, pin_memory=asked)
-    loader, *_ = Run().create_train_val_dataloader(with_gpu, logging.getLogger())
+    with_gpu['datasets']['train'].update(prefetch_mode=mode, pin_memory=pin_memory)
+    loader, *_ = TrainingRun().create_loaders(with_gpu, logging.getLogger())
     assert loader._loader.pin_memory is expected
-    assert with_gpu['datasets']['train']['pin_memory'] is expected  # BasicSR's prefetcher for CUDA asks there
+    assert with_gpu['datasets']['train']['pin_memory'] is expected  # read by BasicSR's CUDA prefetcher
 
 
-def tell(agreement, iterations):
-    """The news that arrives with each iteration, of which the third one fails and the loss is its number."""
+def share_steps(flags, iterations):
+    """Share steps whose loss is their number. The second step asks to stop; the third is not finite."""
     found = []
     for iteration in iterations:
         finite, loss = torch.tensor(iteration != 3), torch.tensor(float(iteration))
-        everywhere, news = agreement.share(iteration, finite, loss, leave=iteration == 2)
-        assert everywhere == (iteration != 3)
-        found.append(news)
+        all_finite, result = flags.share(iteration, finite, loss, leave=iteration == 2)
+        assert all_finite == (iteration != 3)
+        found.append(result)
     return found
 
 
-def test_what_arrives_late_is_the_same_one_step_later():
+def test_late_results_are_the_same_one_step_later():
     cpu = torch.device('cpu')
-    prompt, late = Agreement(cpu), Agreement(cpu)
+    prompt, late = SharedFlags(cpu), SharedFlags(cpu)
     late.late = True  # as on a GPU
-    expected = tell(prompt, range(1, 5))
+    expected = share_steps(prompt, range(1, 5))
     assert [each.loss for each in expected] == [1, 2, 3, 4]
     assert [each.finite for each in expected] == [True, True, False, True]
     assert [each.leave for each in expected] == [False, True, False, False]
-    assert tell(late, range(1, 5)) == [None, *expected[:3]]
+    assert share_steps(late, range(1, 5)) == [None, *expected[:3]]
     assert late.settle() == expected[3]
     assert late.settle() is None and prompt.settle() is None
 
 
 @pytest.mark.parametrize('late', [False, True])
-def test_a_schedule_that_follows_the_loss_is_resumed_exactly(tmp_path, late):
-    """Each loss is given to it once, also where a save comes between a step and its news."""
+def test_plateau_schedule_is_resumed_exactly(tmp_path, late):
+    """The schedule gets each loss once, even if the state is saved before the result of a step is read."""
 
     def make():
         model = make_model(scheduler={'type': 'ReduceLROnPlateau', 'patience': 1, 'threshold': 0.9})
-        model.agreement.late = late
+        model.flags.late = late
         model.opt['path'].update(models=tmp_path, training_states=tmp_path)
         return model
 
@@ -143,12 +143,12 @@ def test_a_schedule_that_follows_the_loss_is_resumed_exactly(tmp_path, late):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize('network', ['OneScale', {'type': 'DeepRFTv2', 'variant': 'T'}])
-def test_a_step_on_a_gpu_does_not_synchronize(network):
+def test_training_step_on_a_gpu_does_not_synchronize(network):
     opt = options(network, channels_last=True, optim_g={'type': 'AdamW', 'lr': 1e-3}, **EVERYTHING)
     opt['num_gpu'] = 1
     model = make_model(opt=opt)
     data = {name: value.pin_memory() for name, value in batch(2, 64).items() if name != 'lq_path'}
-    train(model, range(1, 4), data=data)  # kernels are compiled and chosen
+    train(model, range(1, 4), data=data)  # warm-up: kernels are compiled and selected
     torch.cuda.set_sync_debug_mode('warn')
     try:
         with warnings.catch_warnings(record=True) as caught:

@@ -1,4 +1,4 @@
-"""Networks of a few weights, and models of them with the options that BasicSR's pipelines would hand over."""
+"""Tiny networks, and models with the options that BasicSR's pipelines pass."""
 
 import copy
 
@@ -10,12 +10,12 @@ from torch import nn
 from deeprftv2_plugin.archs import Outputs
 from deeprftv2_plugin.ops.pyramid import half_scale
 
-torch.set_num_threads(1)  # more of them only wait for each other over networks this small
+torch.set_num_threads(1)  # more threads slow down networks this small
 
 
 @ARCH_REGISTRY.register()
 class OneScale(nn.Module):
-    """A network with one output and running statistics."""
+    """A network with a single output and batch normalization."""
 
     def __init__(self, width=4):
         super().__init__()
@@ -28,7 +28,7 @@ class OneScale(nn.Module):
 
 @ARCH_REGISTRY.register()
 class Noisy(OneScale):
-    """A network that also draws random numbers while it trains."""
+    """A network with dropout."""
 
     def forward(self, x):
         return x + nn.functional.dropout(self.body(x), 0.2, self.training)
@@ -36,7 +36,7 @@ class Noisy(OneScale):
 
 @ARCH_REGISTRY.register()
 class TwoScales(nn.Module):
-    """A network with two outputs at each of two scales while it trains, without anything random."""
+    """A deterministic network with two outputs at each of two scales in training mode."""
 
     size_multiple = 2
     two_scale = True
@@ -54,7 +54,7 @@ class TwoScales(nn.Module):
         return Outputs(full, half)
 
 
-# BasicSR's own, as small as they can be
+# BasicSR's architectures at minimal size
 SWINIR = {
     'type': 'SwinIR', 'img_size': 16, 'window_size': 4, 'depths': [1], 'embed_dim': 8, 'num_heads': [2],
     'mlp_ratio': 2, 'upsampler': None, 'upscale': 1,
@@ -66,7 +66,7 @@ RRDBNET = {
 
 
 def options(network, **train):
-    """Options as BasicSR parses them; ``train`` adds to the section or replaces in it."""
+    """Return options as BasicSR parses them; ``train`` updates the section of that name."""
     return {
         'name': 'test', 'model_type': 'DeepRFTv2Model', 'scale': 1, 'num_gpu': 0, 'dist': False, 'rank': 0,
         'world_size': 1, 'is_train': True, 'path': {'models': '.', 'training_states': '.', 'log': '.'}, 'logger': {},
@@ -86,13 +86,13 @@ def batch(count=2, size=16, seed=0):
 
 
 def make_model(network='OneScale', opt=None, **train):
-    """The model of an architecture's name or options, with the same weights every time."""
+    """Build the model of an architecture (name or options) with fixed initial weights."""
     torch.manual_seed(0)
     return build_model(copy.deepcopy(opt or options(network, **train)))
 
 
 def train(model, iterations, warmup_iter=-1, data=None):
-    """The part of BasicSR's loop that touches the model; gives the learning rate of every iteration."""
+    """Run the part of BasicSR's training loop that uses the model; return the learning rate of every iteration."""
     rates = []
     for current_iter in iterations:
         model.update_learning_rate(current_iter, warmup_iter=warmup_iter)

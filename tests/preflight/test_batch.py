@@ -29,8 +29,8 @@ def test_the_number_that_there_is_has_a_row_and_a_mark(recipe, monkeypatch, proc
 
 def test_stages_are_told(recipe):
     first, second, _ = check_batch(recipe)
-    assert 'stage 1: iterations 1 to 2' in first.text and '2 at a time' in first.text
-    assert 'stage 2: iterations 3 to 4' in second.text and '1 at a time' in second.text
+    assert 'stage 1: iterations 1 to 2' in first.text and 'batch size 2 per GPU' in first.text
+    assert 'stage 2: iterations 3 to 4' in second.text and 'batch size 1 per GPU' in second.text
 
 
 def test_crops_that_the_network_cannot_take_are_an_error(recipe):

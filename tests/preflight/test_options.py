@@ -78,7 +78,7 @@ def test_a_checkpoint_of_the_network_fits_and_another_does_not(folder):
     torch.save({'params': net.state_dict()}, 'right.pth')
     torch.save({'params': {**net.state_dict(), 'more': torch.ones(1)}}, 'wrong.pth')
     check(path={'pretrain_network_g': 'right.pth'})
-    with pytest.raises(UserError, match='wrong.pth: the weights of another network.*more'):
+    with pytest.raises(UserError, match='wrong.pth: the weights do not match.*more'):
         check(path={'pretrain_network_g': 'wrong.pth'})
     check(path={'pretrain_network_g': 'wrong.pth', 'strict_load_g': False})
 

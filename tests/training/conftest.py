@@ -1,4 +1,4 @@
-"""A working directory in which models may write."""
+"""Run every test in a temporary working directory, since models write files."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The memory layout of weights and gradients costs no copies and changes no result."""
+"""Memory layout of weights, gradients and optimizer states."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ def gradients(net, memory_format):
     return [weight.grad for weight in net.parameters()]
 
 
-def test_only_weights_that_lie_differently_change_their_strides():
+def test_only_weights_with_another_memory_order_change_their_strides():
     net = convolutions()
     before = strides(net)
     layout.to_channels_last(net)
@@ -39,7 +39,7 @@ def test_gradients_get_the_strides_of_their_weights(memory_format):
     net, plain = convolutions(), convolutions()
     plain.load_state_dict(net.state_dict())
     layout.match_gradients(net)
-    for _ in range(2):  # the second time, hooks that found nothing to do are gone
+    for _ in range(2):  # in the second pass, the hooks of matching weights are removed
         found, expected = gradients(net, memory_format), gradients(plain, memory_format)
         assert [tuple(each.stride()) for each in found] == strides(net)
         torch.testing.assert_close(found, expected, rtol=0, atol=0)
@@ -47,7 +47,7 @@ def test_gradients_get_the_strides_of_their_weights(memory_format):
         plain.zero_grad()
 
 
-def test_weights_whose_gradients_match_are_left_alone():
+def test_hooks_of_matching_weights_are_removed():
     net = convolutions()
     layout.match_gradients(net)
     assert sum(bool(weight._backward_hooks) for weight in net.parameters()) == 2
@@ -55,7 +55,7 @@ def test_weights_whose_gradients_match_are_left_alone():
     assert not any(weight._backward_hooks for weight in net.parameters())
 
 
-def resumed(path, **settings):
+def resume(path, **settings):
     opt = options('TwoScales', optim_g=FUSED, **settings)
     opt['path'].update(pretrain_network_g=str(path / 'net_g_2.pth'))
     model = make_model(opt=opt)
@@ -63,22 +63,22 @@ def resumed(path, **settings):
     return model
 
 
-@pytest.mark.parametrize('then', [False, True])
-def test_a_training_goes_on_in_another_layout(tmp_path, then):
-    """The fused optimizer reads its state in the order in which the weights lie in memory."""
-    model = make_model('TwoScales', optim_g=FUSED, channels_last=not then)
+@pytest.mark.parametrize('resumed_channels_last', [False, True])
+def test_training_resumes_in_another_layout(tmp_path, resumed_channels_last):
+    """The fused optimizer reads its state in the memory order of the weights."""
+    model = make_model('TwoScales', optim_g=FUSED, channels_last=not resumed_channels_last)
     model.opt['path'].update(models=tmp_path, training_states=tmp_path)
     train(model, [1, 2])
     model.save(0, 2)
-    other = resumed(tmp_path, channels_last=then)
+    other = resume(tmp_path, channels_last=resumed_channels_last)
     for each in (model, other):
         train(each, [3, 4])
     weight = other.net_g.first.weight
-    assert weight.is_contiguous(memory_format=torch.channels_last) == then
+    assert weight.is_contiguous(memory_format=torch.channels_last) == resumed_channels_last
     torch.testing.assert_close(dict(other.net_g.state_dict()), dict(model.net_g.state_dict()))
 
 
-def test_the_average_lies_in_memory_as_the_weights():
+def test_average_has_the_layout_of_the_weights():
     model = make_model(channels_last=True, ema_decay=0.5)
     train(model, [1], data=batch())
     assert strides(model.net_g_ema) == strides(model.net_g)

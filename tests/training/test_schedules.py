@@ -1,17 +1,17 @@
-"""Optimisers and learning rate schedules by name, warm-up, and what comes after the end of a schedule."""
+"""Optimizers and learning rate schedules by name, warm-up, and the end of a schedule."""
 
 import math
 
 import pytest
 import torch
 
-from deeprftv2_plugin.training.optimizers import OPTIMISERS, SCHEDULES, advance, build_optimiser, build_schedule
+from deeprftv2_plugin.training.optimizers import OPTIMIZERS, SCHEDULES, advance, build_optimizer, build_schedule
 from deeprftv2_plugin.utils.errors import UserError
 from tests.models.toys import make_model, train
 
 RATE = 0.1
 STEPS = 12
-# the arguments that have no default
+# required arguments
 SETTINGS = {
     'StepLR': {'step_size': 4},
     'MultiStepLR': {'milestones': [3, 6]},
@@ -38,12 +38,12 @@ def weights():
 
 
 def schedule(settings, rate=RATE):
-    optimiser = build_optimiser({'type': 'SGD', 'lr': rate, 'momentum': 0.9}, weights())
-    return build_schedule(settings, optimiser)
+    optimizer = build_optimizer({'type': 'SGD', 'lr': rate, 'momentum': 0.9}, weights())
+    return build_schedule(settings, optimizer)
 
 
 def rates(schedule, steps, warmup_iter=-1):
-    """The rates of the iterations 1 to ``steps``."""
+    """Return the rates of the iterations 1 to ``steps``."""
     found = []
     group = schedule.optimizer.param_groups[0]
     for current_iter in range(1, steps + 1):
@@ -52,22 +52,22 @@ def rates(schedule, steps, warmup_iter=-1):
         found.append(group['lr'])
         schedule.optimizer.step()
         if current_iter < warmup_iter:
-            group['lr'] *= 0.01  # what a warm-up does to the rate must not stay
+            group['lr'] *= 0.01  # a warm-up changes the rate of the optimizer
     return found
 
 
-@pytest.mark.parametrize('name', sorted(OPTIMISERS.keys() - {'SparseAdam'}))
-def test_every_optimiser_of_torch_takes_a_step(name):
+@pytest.mark.parametrize('name', sorted(OPTIMIZERS.keys() - {'SparseAdam'}))
+def test_every_torch_optimizer_takes_a_step(name):
     (weight,) = params = weights()
-    optimiser = build_optimiser({'type': name, 'lr': 0.01}, params)
+    optimizer = build_optimizer({'type': name, 'lr': 0.01}, params)
 
     def closure():
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = weight.square().sum()
         loss.backward()
         return loss
 
-    optimiser.step(closure)
+    optimizer.step(closure)
     assert weight.square().sum() < 9
 
 
@@ -81,31 +81,31 @@ def test_every_optimiser_of_torch_takes_a_step(name):
         ({'type': 'AdamW', 'learning_rate': 0.1}, 'AdamW does not take.*learning_rate'),
     ],
 )
-def test_unsuitable_optimisers_are_named(settings, message):
+def test_invalid_optimizer_settings_are_errors(settings, message):
     with pytest.raises(UserError, match=message):
-        build_optimiser(settings, weights())
+        build_optimizer(settings, weights())
 
 
 @pytest.mark.parametrize('name', sorted(SCHEDULES.keys() - NEED_FUNCTIONS))
-def test_every_schedule_goes_on_past_its_end(name):
+def test_every_schedule_can_be_advanced_past_its_end(name):
     found = rates(schedule({'type': name, **SETTINGS.get(name, {})}), 2 * STEPS)
     assert all(math.isfinite(rate) and rate >= 0 for rate in found)
 
 
 @pytest.mark.parametrize('name', ['CosineAnnealingRestartLR', 'OneCycleLR'])
-def test_schedule_keeps_its_last_rate(name):
+def test_ended_schedule_keeps_its_last_rate(name):
     found = rates(schedule({'type': name, **SETTINGS[name]}), 2 * STEPS)
     assert set(found[STEPS + 1 :]) == {found[STEPS]}
     assert found[STEPS] == min(found)
 
 
 @pytest.mark.parametrize('name', sorted(SCHEDULES.keys() - NEED_FUNCTIONS))
-def test_what_a_warm_up_sets_does_not_stay(name):
+def test_warm_up_does_not_change_later_rates(name):
     settings = {'type': name, **SETTINGS.get(name, {})}
     assert rates(schedule(settings), STEPS, warmup_iter=5) == pytest.approx(rates(schedule(settings), STEPS))
 
 
-def test_plateau_follows_the_loss():
+def test_plateau_monitors_the_loss():
     settings = {'type': 'ReduceLROnPlateau', 'patience': 1, 'factor': 0.5}
     assert rates(schedule(settings), 6)[-1] < RATE
     still_learning = schedule(settings)
@@ -124,13 +124,13 @@ def test_plateau_follows_the_loss():
         ({'type': 'ChainedScheduler', 'schedulers': [{'type': 'Step'}]}, "'Step', which is unknown"),
     ],
 )
-def test_unsuitable_schedules_are_named(settings, message):
+def test_invalid_schedule_settings_are_errors(settings, message):
     with pytest.raises(UserError, match=message):
         schedule(settings)
 
 
-def test_warm_up_is_a_factor_that_ends_at_one():
-    """The authors' cosine, a recursive schedule, would stay low if it saw what the warm-up sets."""
+def test_warm_up_factor_ends_at_one():
+    """A recursive schedule such as the cosine must not see the rates of the warm-up."""
     cosine = {'type': 'CosineAnnealingLR', 'T_max': 10, 'eta_min': 1e-3}
     found = train(make_model(scheduler=cosine), range(1, 12), warmup_iter=4)
     for current_iter, rate in enumerate(found, start=1):
@@ -138,17 +138,17 @@ def test_warm_up_is_a_factor_that_ends_at_one():
         assert rate == pytest.approx(scheduled * min(1, current_iter / 4))
 
 
-def test_steps_after_a_warm_up_reach_their_target():
+def test_multi_step_schedule_with_warm_up():
     steps = {'type': 'MultiStepLR', 'milestones': [2, 6], 'gamma': 0.5}
     found = train(make_model(scheduler=steps), range(1, 9), warmup_iter=4)
     assert found == pytest.approx([RATE * f for f in (0.25, 0.5, 0.375, 0.5, 0.5, 0.5, 0.25, 0.25)])
 
 
-def test_rate_stays_without_a_schedule():
+def test_rate_is_constant_without_a_schedule():
     assert train(make_model(), range(1, 4), warmup_iter=2) == [RATE / 2, RATE, RATE]
 
 
-def test_resumed_warm_up_goes_on_as_if_it_had_not_stopped(tmp_path):
+def test_resumed_warm_up_matches_an_uninterrupted_one(tmp_path):
     cosine = {'type': 'CosineAnnealingLR', 'T_max': 10}
     expected = train(make_model(scheduler=cosine), range(1, 9), warmup_iter=6)
     stopped = make_model(scheduler=cosine)
