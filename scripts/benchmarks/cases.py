@@ -105,7 +105,7 @@ def sizes(setting: Setting) -> list[Case]:
 
 def blocks(setting: Setting) -> list[Case]:
     kinds = [('SelectiveScanMixer', 0), ('SelectiveScanMixer', 1)]
-    kinds += [(name, level) for name, kind in BLOCKS.items() for level in range(3) if level or not kind.turns]
+    kinds += [(name, level) for name, kind in BLOCKS.items() for level in range(3) if level or not kind.rotates]
     grids = [grid(setting, block, kind=[name], level=[n], size=[256], training=BOTH) for name, n in kinds]
     return sum(grids, [])
 
