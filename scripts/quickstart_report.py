@@ -15,7 +15,7 @@ from deeprftv2_plugin import register
 from deeprftv2_plugin.archs import DeepRFTv2
 from deeprftv2_plugin.checkpoints import load_network
 from deeprftv2_plugin.data.storage.images import to_tensor
-from deeprftv2_plugin.data.storage.photographs import TRULY_BLURRED, photograph
+from deeprftv2_plugin.data.storage.photographs import REAL_BLUR, photograph
 from deeprftv2_plugin.inference.restoration import restore
 
 matplotlib.use('Agg')
@@ -71,7 +71,7 @@ def to_bytes(image: Tensor) -> np.ndarray:
 
 def draw(net: DeepRFTv2, sample: dict, restored: Tensor, kernel: np.ndarray) -> None:
     """Draw a held-out image with its kernel, kernels of the estimator, and a photograph with real blur."""
-    clock = to_tensor(cv2.cvtColor(cv2.imread(str(photograph(TRULY_BLURRED))), cv2.COLOR_BGR2RGB))
+    clock = to_tensor(cv2.cvtColor(cv2.imread(str(photograph(REAL_BLUR))), cv2.COLOR_BGR2RGB))
     figure = plt.figure(figsize=(10, 9.2), layout='constrained')
     images, kernels, photographs = figure.subfigures(3, 1, height_ratios=[1, 0.5, 0.8])
 

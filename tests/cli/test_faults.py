@@ -173,12 +173,12 @@ def test_damaged_images_are_named_and_skipped(folder, capsys, workers):
     argv = ['train', '-opt', file, '--force_yml', f'datasets:train:num_worker_per_gpu={workers}']
     argv += ['val=~', 'datasets:train:max_damaged=1']
     assert cli.main(argv) == 0
-    assert said(folder).count('1.png') == 1 and 'It is left out (1 of at most 1 damaged pictures)' in said(folder)
+    assert said(folder).count('1.png') == 1 and 'It is skipped (1 of at most 1 damaged images)' in said(folder)
     (folder / 'gt/3.png').write_bytes(b'')
     capsys.readouterr()
     assert cli.main(argv) == 1
     message = capsys.readouterr().err.rpartition('error: ')[2]
-    assert 'damaged picture number 2' in message and '.png' in message and 'max_damaged' in message
+    assert 'damaged image number 2' in message and '.png' in message and 'max_damaged' in message
 
 
 def test_too_many_damaged_images_end_training_with_workers(folder):
@@ -186,7 +186,7 @@ def test_too_many_damaged_images_end_training_with_workers(folder):
         (folder / f'lq/{number}.png').write_bytes(b'')
     write(folder, training_options())
     status, text = train(folder, 'small.yml', 'datasets:train:num_worker_per_gpu=2', 'datasets:train:max_damaged=2')
-    assert status == 1 and 'error: ' in text and 'damaged picture number 3' in text, text
+    assert status == 1 and 'error: ' in text and 'damaged image number 3' in text, text
 
 
 def test_resuming_a_finished_run_trains_nothing(folder, capsys):

@@ -157,15 +157,13 @@ class TrainLoader:
         self.damaged.add(reason)
         if len(self.damaged) > self.max_damaged:
             raise too_many_damaged(reason, len(self.damaged), self.max_damaged)
-        self.log.warning(
-            f'{reason}. It is left out ({len(self.damaged)} of at most {self.max_damaged} damaged pictures)'
-        )
+        self.log.warning(f'{reason}. It is skipped ({len(self.damaged)} of at most {self.max_damaged} damaged images)')
 
 
 def too_many_damaged(reason: str, number: int, allowed: int) -> UserError:
     """Return the error for the sample that exceeds the limit."""
     return UserError(
-        f'{reason}. That is damaged picture number {number}, and datasets.train.max_damaged is {allowed}: '
+        f'{reason}. That is damaged image number {number}, and datasets.train.max_damaged is {allowed}: '
         'repair the data, or raise max_damaged'
     )
 

@@ -22,7 +22,7 @@ TRAINING = (
 )
 HELD_OUT = ('astronaut.png', 'camera.png')
 # Taken by a moving camera. There is no sharp version, so it is in neither list.
-TRULY_BLURRED = 'clock_motion.png'
+REAL_BLUR = 'clock_motion.png'
 
 
 def photograph(name: str) -> Path:

@@ -3,17 +3,17 @@ import importlib.util
 import cv2
 import pytest
 
-from deeprftv2_plugin.data.storage.photographs import HELD_OUT, TRAINING, TRULY_BLURRED, photograph
+from deeprftv2_plugin.data.storage.photographs import HELD_OUT, REAL_BLUR, TRAINING, photograph
 from deeprftv2_plugin.utils.errors import UserError
 
 
-@pytest.mark.parametrize('name', [*TRAINING, *HELD_OUT, TRULY_BLURRED])
+@pytest.mark.parametrize('name', [*TRAINING, *HELD_OUT, REAL_BLUR])
 def test_wheel_has_every_photograph(name):
     assert min(cv2.imread(str(photograph(name))).shape[:2]) >= 300
 
 
 def test_photograph_lists_are_disjoint():
-    names = [*TRAINING, *HELD_OUT, TRULY_BLURRED]
+    names = [*TRAINING, *HELD_OUT, REAL_BLUR]
     assert len(set(names)) == len(names)
     assert 'astronaut.png' in HELD_OUT
 
