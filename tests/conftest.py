@@ -9,6 +9,7 @@ import torch  # noqa: E402
 
 
 def pytest_configure(config):
+    config.addinivalue_line('markers', 'slow: takes more than half a minute; -m "not slow" leaves it out')
     config.addinivalue_line('markers', 'gpu: needs a CUDA device; skipped where there is none')
     config.addinivalue_line('markers', 'posix: needs fork and signals that Windows lacks; skipped there')
 

@@ -1,8 +1,11 @@
-"""The benchmark program: its arithmetic, what it compares, and a run of the smallest kind."""
+"""The benchmark program: its arithmetic, its comparisons, and a small run."""
 
+import gc
 import json
+import os
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -11,12 +14,12 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-pytest.importorskip('resource', reason='the benchmark measures memory where the system has getrusage')
+pytest.importorskip('resource', reason='the benchmark measures memory with getrusage')
 SCRIPTS = Path(__file__).resolve().parents[1] / 'scripts'
 sys.path.append(str(SCRIPTS))
 
-from benchmarks import architectures, counting, data, goals, measure, metrics, scan  # noqa: E402
-from benchmarks.plan import Case, Setting  # noqa: E402
+from benchmarks import goals, measure, network, parts, report  # noqa: E402
+from benchmarks.measure import Case, Setting  # noqa: E402
 
 from deeprftv2_plugin.archs import DeepRFTv2  # noqa: E402
 from deeprftv2_plugin.ops import selective_scan  # noqa: E402
@@ -43,60 +46,94 @@ def test_a_run_prints_and_writes_its_figures(tmp_path):
     assert len(found['goals']) == len(goals.GOALS)
 
 
-def test_an_unknown_name_is_an_error_in_a_sentence(tmp_path):
+def test_an_unknown_name_gives_a_suggestion(tmp_path):
     done = benchmark('scam', '--out', tmp_path)
     assert done.returncode != 0
     assert done.stderr == "benchmark: there is no sub-benchmark 'scam'. Did you mean scan?\n"
 
 
-def test_the_median_is_taken_without_the_first_run(monkeypatch):
-    times = iter([100.0, 1.0, 5.0, 2.0])
-    monkeypatch.setattr(measure, 'seconds_of', lambda run, device: next(times))
-    assert measure.median_time(None, 'cpu', seconds=0, least=3) == {'seconds': 2.0, 'fastest': 1.0, 'runs': 3}
+@pytest.mark.parametrize(('seconds', 'calls'), [(0, 1 + 1), (1e-9, 1 + 4)])
+def test_the_median_excludes_the_warm_up(seconds, calls):
+    durations = iter([0.4, 0.1, 0.1, 0.2, 0.1])
+    found = measure.time_of(lambda: time.sleep(next(durations)), seconds)
+    assert found['runs'] == calls - 1 and len(list(durations)) == 5 - calls
+    assert 0.1 <= found['fastest'] <= found['seconds'] < 0.2
 
 
-def test_the_floor_is_set_by_what_bounds_each_product():
+def test_garbage_is_collected_while_a_case_is_measured():
+    enabled = []
+    measure.time_of(lambda: enabled.append(gc.isenabled()), 0)
+    assert all(enabled)
+
+
+def memory_of_a_process(setting, megabytes):
+    memory = measure.PeakMemory('cpu')
+    torch.ones(megabytes * 250_000).sum()
+    return memory.used()
+
+
+def kill_the_process(setting):
+    os.kill(os.getpid(), 9)
+
+
+def fail(setting):
+    raise ValueError('first line\nsecond line')
+
+
+def test_every_case_has_the_memory_of_its_own_process():
+    large, small = (Case(memory_of_a_process, {'megabytes': n}).measure(Setting()) for n in (400, 40))
+    assert large['increase_bytes'] == pytest.approx(400e6, rel=0.1)
+    assert small['increase_bytes'] == pytest.approx(40e6, rel=0.3)
+    assert small['peak_bytes'] < large['peak_bytes'] - 300e6
+
+
+def test_a_failed_case_is_a_row():
+    assert Case(fail, {}).measure(Setting())['error'] == 'ValueError: first line'
+    assert 'killed' in Case(kill_the_process, {}).measure(Setting())['error']
+
+
+def test_each_product_is_bound_by_operations_or_by_memory():
     work = [(100, 10), (10, 100)]
     assert measure.floor(work, flop_per_second=10) == 11
     assert measure.floor(work, flop_per_second=10, bytes_per_second=5) == 10 + 20
 
 
-def test_products_are_counted_as_torch_counts_them():
+def test_products_are_counted_as_by_flop_counter_mode():
     network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, groups=8), nn.Flatten(), nn.Linear(72, 5))
     with FlopCounterMode(display=False) as counter:
         network(torch.rand(2, 3, 5, 5))
-    work = counting.work_of(lambda: network, (2, 3, 5, 5))
+    work = measure.work_of(lambda: network, (2, 3, 5, 5))
     assert sum(flop for flop, _ in work) == counter.get_total_flops()
     first = 4 * (2 * 3 * 25 + 8 * 3 * 9 + 8 + 2 * 8 * 25)
     assert work[0][1] == first
 
 
 def test_multiply_adds_of_the_published_network():
-    """122.9 G of products and 4.8 G of scans in the authors' code, less the pictures that only training needs."""
+    """122.9 G of products and 4.8 G of scans in the authors' code, less the images that only training needs."""
     unneeded = 48 * 3 * 9 * (3 * 256**2 + 4 * 128**2)
-    work = counting.work_of(partial(DeepRFTv2, 'B'), (1, 3, 256, 256))
+    work = measure.work_of(partial(DeepRFTv2, 'B'), (1, 3, 256, 256))
     assert sum(flop for flop, _ in work) / 2 == pytest.approx(127.7e9 - unneeded, rel=1e-3)
 
 
-def test_all_scans_compute_the_same():
-    arguments = scan._arguments('cpu', 3, 8, 21)
+def test_all_scans_agree():
+    arguments = parts.scan_inputs('cpu', 3, 8, 21)
     expected = selective_scan(*arguments)
-    torch.testing.assert_close(scan._sequential(*arguments), expected, rtol=1e-4, atol=1e-5)
-    pscan = pytest.importorskip('mambapy.pscan').pscan
-    torch.testing.assert_close(scan._mambapy(pscan, *arguments), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(parts.sequential_scan(*arguments), expected, rtol=1e-4, atol=1e-5)
+    pytest.importorskip('mambapy.pscan')
+    torch.testing.assert_close(parts.mambapy_scan(*arguments), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_architectures_are_named_with_their_settings():
-    assert architectures.parse('EDSR') == ('EDSR', {})
-    assert architectures.parse('A:width=64,depths=[1,2],up=,f=false') == (
+    assert network.parse_architecture('EDSR') == ('EDSR', {})
+    assert network.parse_architecture('A:width=64,depths=[1,2],up=,f=false') == (
         'A',
         {'width': 64, 'depths': [1, 2], 'up': None, 'f': False},
     )
     with pytest.raises(UserError, match="found '64'"):
-        architectures.parse('NAFNet:64')
+        network.parse_architecture('NAFNet:64')
 
 
-def test_goals_tell_what_was_reached_and_what_was_not_measured():
+def test_goals_state_what_was_reached_and_what_was_not_measured():
     def row(benchmark, **figures):
         case = {'variant': 'B', 'size': 256, 'reversible': True}
         return {'benchmark': benchmark, 'case': case, **figures}
@@ -107,13 +144,12 @@ def test_goals_tell_what_was_reached_and_what_was_not_measured():
     assert verdicts['at most 50 yards'] == ('not met', '61.0 yards')
     assert verdicts['at most 3.5 GB'] == ('met', '3.40 GB')
     assert verdicts['floor ratio at most 2.0'] == ('not measured here', 'no memory')
-    assert verdicts['at most 2 times moving its inputs and outputs once'][0] == 'not measured here'
+    assert verdicts['at most 2 times moving its data once'][0] == 'not measured here'
 
 
 @pytest.mark.parametrize(('rate', 'verdict'), [(40.0, 'met'), (3.0, 'not met')])
-def test_the_loader_is_held_against_what_a_step_consumes(rate, verdict):
-    storage, workers = data.GOAL
-    cases = [{'storage': storage, 'workers': workers}, {'variant': 'B'}, {'variant': 'T'}]
+def test_the_loader_is_compared_with_the_training_steps(rate, verdict):
+    cases = [{'storage': parts.STORAGES[-1], 'workers': 2}, {'variant': 'B'}, {'variant': 'T'}]
     rows = [
         {'benchmark': 'data', 'case': {**case, 'size': 256}, 'images_per_second': each}
         for case, each in zip(cases, (rate, 4.0, 20.0), strict=True)
@@ -123,19 +159,19 @@ def test_the_loader_is_held_against_what_a_step_consumes(rate, verdict):
     assert line['reached'] == f'{rate:.3g} images/s, {rate / 4:.3g} times B, {rate / 20:.3g} times T'
 
 
-@pytest.mark.parametrize('storage', data.STORAGES)
+@pytest.mark.parametrize('storage', parts.STORAGES)
 def test_every_storage_can_be_loaded(storage):
-    assert data.load(Setting(quick=True), storage, size=32, workers=0)['images_per_second'] > 0
+    assert parts.load(Setting(quick=True), storage, size=32, workers=0)['images_per_second'] > 0
 
 
-@pytest.mark.parametrize('name', metrics.THEIRS)
-def test_metrics_are_timed_beside_basicsrs(name):
-    found = metrics.score(Setting(quick=True), name, width=32, height=24)
+@pytest.mark.parametrize('name', parts.BASICSR_METRICS)
+def test_metrics_are_compared_with_basicsrs(name):
+    found = parts.metric(Setting(quick=True), name, width=32, height=24)
     assert found['basicsr_ratio'] == found['basicsr_seconds'] / found['seconds']
 
 
-def test_a_label_names_the_case():
-    case = Case('x', None, {'variant': 'B', 'size': 8, 'reversible': False, 'channels_last': True})
+def test_a_label_describes_the_case():
+    case = Case(fail, {'variant': 'B', 'size': 8, 'reversible': False, 'channels_last': True})
     assert case.label == 'variant B, size 8, not reversible, channels last'
 
 
@@ -143,3 +179,43 @@ def test_quick_cases_are_tiny_unless_a_size_is_given():
     assert Setting(quick=True).sizes_or(256) == (32,)
     assert Setting(quick=True, sizes=(64,)).sizes_or(256) == (64,)
     assert Setting().variants_or('B', 'S') == ('B', 'S')
+
+
+def test_the_ratio_of_torch_compile_has_no_bound():
+    rows = [
+        {'benchmark': 'compile', 'case': {'variant': 'T', 'size': 256, 'training': training}, 'ratio': ratio}
+        for training, ratio in ((False, 0.8), (True, 1.25))
+    ]
+    (line,) = [line for line in goals.reached(rows, 'cpu') if 'torch.compile' in line['goal']]
+    assert line['verdict'] == 'no bound'
+    assert line['reached'] == 'evaluation 0.80 times, training step 1.25 times'
+
+
+def test_a_goal_takes_the_fastest_backend():
+    rows = [
+        {'benchmark': 'scan', 'case': {'implementation': name, **parts.SCAN}, 'seconds': seconds}
+        for name, seconds in (('pytorch', 0.2), ('native', 0.02), ('mambapy', 0.7), ('sequential', 0.001))
+    ]
+    assert goals.reached(rows, 'cpu')[0]['reached'] == '35.0 times (native, 20.0 ms)'
+
+
+def test_the_plot_needs_figures_of_both_kinds_of_training(tmp_path):
+    pytest.importorskip('matplotlib')
+    folder = tmp_path / 'benchmarks'
+    rows = [
+        {
+            'benchmark': benchmark,
+            'case': {'variant': 'B', 'size': 64, 'stages': 1, 'reversible': reversible},
+            'seconds': 1.0,
+            'peak_bytes': 1e9,
+        }
+        for benchmark in ('sizes', 'stages')
+        for reversible in (True, False)
+    ]
+    about = report.machine('cpu')
+    report.write(folder, about, rows[:3], [])
+    with pytest.raises(UserError, match='no figures of stages'):
+        report.plot(folder)
+    report.write(folder, about, rows, [])
+    assert report.plot(folder) == tmp_path / 'performance.png'
+    assert (tmp_path / 'performance.png').stat().st_size > 0

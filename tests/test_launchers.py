@@ -81,7 +81,7 @@ def test_slurm_job_saves_before_its_time_limit_and_requeues(folder):
     )
     assert status == 0, said
     assert 'SLURM has restarted this training: restart 1.' in said
-    assert f'Goes on after iteration {state.stem} ' in said
+    assert f'Resumed after iteration {state.stem} ' in said
     assert (folder / 'scontrol.txt').read_text() == 'requeue 7\n'
 
 

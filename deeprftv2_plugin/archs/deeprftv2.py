@@ -18,7 +18,7 @@ Levels = Sequence[tuple[str, int]]
 
 
 class Outputs(NamedTuple):
-    """Restored pictures in training: of every stage the latent sharp picture P, then the estimator's picture R."""
+    """Restored images in training: for each stage the latent sharp image P, then the estimator's image R."""
 
     full: list[Tensor]
     """P0, R0, P1, R1, ... at the scale of the input, each (N, out_channels, H, W)."""
@@ -43,16 +43,17 @@ class StageKernels(NamedTuple):
 
 
 class DeepRFTv2(nn.Module):
-    """Restore a blurry picture by learning at the level of the blur kernel.
+    """A network that restores blurry images by learning at the level of the blur kernel.
 
-    Every stage encodes and decodes the picture at full and at half scale, lets a Fourier Kernel Estimator at each scale
-    multiply features with predicted transfer functions, and hands its states to the next stage through reversible
-    shortcuts. Every keyword but `variant` overrides what the variant says.
+    Each stage encodes and decodes the image at full and half scale. At each scale a Fourier Kernel Estimator
+    multiplies features by predicted transfer functions. Reversible shortcuts pass the states to the next stage. All
+    keywords except `variant` override the variant's values.
 
     Args:
         variant: 'B' (30.1 M parameters), 'S' (21.2 M, without scans in the UNets) or 'T' (0.7 M, for a CPU).
-        in_channels: Channels of the blurry picture.
-        out_channels: Channels of the restored picture, a residual on the blurry one: as many, unless in_channels is 1.
+        in_channels: Channels of the blurry image.
+        out_channels: Channels of the restored image, a residual on the blurry one. Equal to in_channels, unless that
+            is 1.
         width: Channels at the finest level, one number or (full scale, half scale).
         kernel_width: Channels of the kernel columns, one number or (full scale, half scale).
         stages: Number of stages.
@@ -62,27 +63,39 @@ class DeepRFTv2(nn.Module):
         half_encoder: Like `full_encoder`, at half scale.
         half_decoder: Like `full_decoder`, at half scale.
         kernel_depths: Scan blocks in each of the four levels of a kernel column.
-        kernel_norm: Normalise before the transfer functions.
-        kernel_window: Height and width of the kernels' reach at full scale; larger maps are cut. None for no limit.
+        kernel_norm: Normalize the kernel column's output before it becomes a transfer function.
+        kernel_window: Height and width of the kernels at full scale; larger maps are split. None for no limit.
         kernel_overlap: Pixels by which these windows overlap in evaluation, one number or (height, width).
-        train_size: Height and width of the training crops, for the blocks named 'Local...', which take means over 1.5
-            times that size.
-        scan_window: Height and width of the windows of the blocks named '...Window'.
-        reversible: Let columns recompute their activations in the backward pass: a bool, or any of the keys 'encoders',
-            'decoders' and 'kernels' with a bool or a bool for each stage (True where not given). No influence on
-            numbers.
+        train_size: Height and width of the training crops, for blocks named 'Local...', which average over 1.5 times
+            that size.
+        scan_window: Height and width of the windows of blocks named '...Window'.
+        reversible: Recompute the activations of columns in the backward pass instead of storing them: a bool, or any
+            of the keys 'encoders', 'decoders' and 'kernels' with a bool or a bool for each stage (True by default).
+            Does not change any number.
 
     Raises:
         UserError: An unknown variant or block name, or lists that do not fit the number of stages.
 
     References:
         DeepRFTv2: Kernel-level Learning for Image Deblurring, arXiv 2511.21132.
+
+    Example:
+        >>> import torch
+        >>> from deeprftv2_plugin.archs import DeepRFTv2
+        >>> net = DeepRFTv2('T')
+        >>> blurry = torch.rand(1, 3, 32, 48)
+        >>> outputs = net(blurry)  # training: P0, R0, P1, R1 at both scales
+        >>> len(outputs.full), outputs.half[-1].shape
+        (4, torch.Size([1, 3, 16, 24]))
+        >>> with torch.no_grad():
+        ...     net.eval()(blurry).shape
+        torch.Size([1, 3, 32, 48])
     """
 
     size_multiple = 8
     """Height and width of the input must be multiples of this; `inference.restore` takes any size."""
     two_scale = True
-    """`forward` takes the half-scale picture as a second argument."""
+    """`forward` takes the half-scale image as a second argument."""
 
     def __init__(
         self,
@@ -111,7 +124,7 @@ class DeepRFTv2(nn.Module):
             raise UserError(f'stages is {stages}: at least one is needed')
         if in_channels not in (out_channels, 1):
             raise UserError(
-                f'in_channels is {in_channels}, out_channels is {out_channels}: the restored picture is a residual on '
+                f'in_channels is {in_channels}, out_channels is {out_channels}: the restored image is a residual on '
                 'the blurry one, so they must be equal, or in_channels 1'
             )
         if len(kernel_depths) != 4:
@@ -152,19 +165,18 @@ class DeepRFTv2(nn.Module):
         )
 
     def forward(self, x: Tensor, half: Tensor | None = None) -> Outputs | Tensor:
-        """Restore a batch of pictures.
+        """Restore a batch of images.
 
         Args:
-            x: Blurry pictures (N, in_channels, H, W) in [0, 1], H and W multiples of `size_multiple`.
-            half: The pictures at half scale (N, in_channels, H / 2, W / 2), where they are not to be made from x: a
-                tile of a picture takes the tile of the half-scale picture, free of the tile's borders.
+            x: Blurry images (N, in_channels, H, W) in [0, 1], H and W multiples of `size_multiple`.
+            half: The images at half scale (N, in_channels, H / 2, W / 2); computed from x by default. For a tile of an
+                image, pass the tile of the half-scale image, which is free of effects of the tile's border.
 
         Returns:
-            In training the pictures of all stages at both scales, in evaluation the last one at full scale. Nothing is
-            clamped.
+            In training the images of all stages at both scales, in evaluation the last one at full scale, not clamped.
 
         Raises:
-            UserError: Sizes that do not fit.
+            UserError: The sizes do not fit.
         """
         x, half = self._check(x, half)
         outputs = Outputs([], [])
@@ -172,23 +184,23 @@ class DeepRFTv2(nn.Module):
         for stage in self.stages:
             state = stage(x, half, state)
             if self.training:
-                for pictures, found in zip(outputs, stage.pictures(state, x, half), strict=True):
-                    pictures.extend(found)
+                for images, found in zip(outputs, stage.images(state, x, half), strict=True):
+                    images.extend(found)
         return outputs if self.training else stage.restored(state, x)
 
     @torch.no_grad()
     def kernels(self, x: Tensor, half: Tensor | None = None) -> list[StageKernels]:
-        """The transfer functions that the network applies to a picture, and their point spread functions.
+        """Return the transfer functions that the network applies to an image, and their point spread functions.
 
-        They are kernels in feature space, one for every channel, that no label has ever seen: none needs to look like
-        the blur of the picture.
+        These are kernels in feature space, one per channel, learned without kernel labels. They need not resemble the
+        blur of the image.
 
         Args:
             x: As in `forward`.
             half: As in `forward`.
 
         Returns:
-            For every stage the kernels at full and at half scale.
+            The kernels of each stage at full and half scale.
         """
         x, half = self._check(x, half)
         found, state = [], None
@@ -203,24 +215,24 @@ class DeepRFTv2(nn.Module):
         return found
 
     def _check(self, x, half):
-        """Return the pictures at both scales in channels_last."""
+        """Return the images at both scales in channels_last."""
         height, width = x.shape[-2:]
         if x.ndim != 4 or height % self.size_multiple or width % self.size_multiple or not height or not width:
             raise UserError(
                 f'DeepRFTv2 takes (N, C, H, W) with H and W multiples of {self.size_multiple}, found '
-                f'{tuple(x.shape)}; inference.restore takes pictures of any size'
+                f'{tuple(x.shape)}; inference.restore takes images of any size'
             )
         half = half_scale(x) if half is None else half
         if half.shape[-2:] != (height // 2, width // 2):
             raise UserError(
-                f'the half-scale picture of {height}x{width} must be {height // 2}x{width // 2}, found '
+                f'the half-scale image of {height}x{width} must be {height // 2}x{width // 2}, found '
                 f'{half.shape[-2]}x{half.shape[-1]}'
             )
         return tuple(t.contiguous(memory_format=torch.channels_last) for t in (x, half))
 
 
 def _kernels(estimator, estimate, size):
-    """The kernels of a map of `size`; with windows each of them covers one."""
+    """Return the kernels of a map of `size`; with windows, each kernel covers one."""
     otf = as_complex(estimator.transfer(estimate.states[-1]))
     if estimator.window is not None:
         size = tuple(map(min, size, estimator.window))

@@ -16,7 +16,7 @@ SCALES = (1, 2, 4)
 
 
 class StageState(NamedTuple):
-    """What a stage computes, and passes on to the next."""
+    """The results of a stage, which the next stage continues from."""
 
     full: list[Tensor]
     """States at full scale, finest level first, then the decoder's last."""
@@ -27,10 +27,10 @@ class StageState(NamedTuple):
 
 
 class Stage(nn.Module):
-    """A sub-UNet at full scale and one at half scale, tied to each other and to the stage before.
+    """A sub-UNet at full scale and one at half scale, connected to each other and to the previous stage.
 
     The half-scale encoder takes the full-scale states; the full-scale decoder starts from the coarsest full-scale state
-    joined with the half-scale estimator's feature. See `DeepRFTv2` for the arguments; `levels` and `reversible` hold
+    merged with the half-scale estimator's feature. See `DeepRFTv2` for the arguments; `levels` and `reversible` hold
     this stage's values, pairs are (full scale, half scale), and `has_previous` says whether there is a stage before.
     """
 
@@ -52,8 +52,8 @@ class Stage(nn.Module):
     ):
         super().__init__()
         full, half = width
-        # The full-scale encoder starts from the picture and the feature of the stage before; the half-scale one takes
-        # full-scale states besides.
+        # The full-scale encoder starts from the image and the previous stage's feature. The half-scale encoder takes
+        # full-scale states as well.
         full_inputs = [
             _entry(in_channels, full, has_previous),
             *(Merge(downsample(k * full, 2 * k * full)) for k in (1, 2)),
@@ -96,7 +96,7 @@ class Stage(nn.Module):
         self.full_estimator, self.half_estimator = estimator(0), estimator(1)
 
     def forward(self, image: Tensor, half_image: Tensor, previous: StageState | None = None) -> StageState:
-        """Run the stage on a picture (N, in_channels, H, W) and its half scale, after the stage before."""
+        """Run the stage on an image (N, in_channels, H, W) and its half scale, after the previous stage."""
         full, half, full_estimate, half_estimate = previous or StageState([None] * 4, [None] * 4, None, None)
         features = [() if each is None else (each.feature,) for each in (full_estimate, half_estimate)]
         states = [None if each is None else each.states for each in (full_estimate, half_estimate)]
@@ -110,8 +110,8 @@ class Stage(nn.Module):
         full_estimate = self.full_estimator(d1, states=states[0])
         return StageState([e1, e2, e3, d1], [m1, m2, m3, n1], full_estimate, half_estimate)
 
-    def pictures(self, state: StageState, image: Tensor, half_image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Return at either scale the latent sharp picture P and the estimator's picture R."""
+    def images(self, state: StageState, image: Tensor, half_image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the latent sharp image P and the estimator's image R at full scale, then at half scale."""
         return (
             [self.full_head(state.full[3]) + image, self.restored(state, image)],
             [
@@ -121,12 +121,12 @@ class Stage(nn.Module):
         )
 
     def restored(self, state: StageState, image: Tensor) -> Tensor:
-        """Return the estimator's picture at full scale, what evaluation wants of the last stage."""
+        """Return the estimator's image at full scale, the output of the last stage in evaluation."""
         return self.full_estimator.restore(state.full_estimate.feature, image)
 
 
 def _entry(in_channels, channels, has_previous):
-    """The picture as a map, joined with the feature of the stage before."""
+    """Embed the image and merge it with the feature of the previous stage."""
     embed = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
     return Merge(embed, join=(2 * channels, channels) if has_previous else None)
 
@@ -152,7 +152,7 @@ def _decoder(channels, blocks, windows, has_previous, reversible):
 
 
 class _LevelWindows:
-    """The windows of local means and of scans, given at full scale, as they are at a level of a scale."""
+    """The windows of local means and scans at one level of one scale, derived from those at full scale."""
 
     def __init__(self, train_size, scan_window, scale, level):
         def at_level(size):
@@ -162,7 +162,7 @@ class _LevelWindows:
 
         self.pool = train_size and tuple(int(1.5 * n) for n in at_level(train_size))
         if self.pool and not all(self.pool):
-            raise UserError(f'train_size is {train_size}: nothing is left of it at the coarsest level')
+            raise UserError(f'train_size is {train_size}: it vanishes at the coarsest level; set a larger one')
         self.scan = scan_window and at_level(scan_window)
 
 

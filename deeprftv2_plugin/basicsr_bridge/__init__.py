@@ -1,1 +1,1 @@
-"""The only place that patches, wraps or reads the internals of BasicSR."""
+"""The only place that patches, wraps or reads BasicSR's internals."""

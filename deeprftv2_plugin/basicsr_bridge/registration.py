@@ -1,23 +1,26 @@
-"""The one list of what is added to BasicSR's registries."""
+"""The parts that are added to BasicSR's registries, and plugins of other packages."""
 
 import importlib
 import inspect
 import os
 import sys
+from collections.abc import Callable
 from importlib.metadata import entry_points
+from typing import Any
 
-from deeprftv2_plugin.basicsr_bridge import patches as compat
+from deeprftv2_plugin.basicsr_bridge import patches
 from deeprftv2_plugin.utils.errors import UserError
 
 GROUP = 'basicsr.plugins'
 _registered = False
 
 
-def parts():
-    """What goes into which of BasicSR's registries: pairs of a registry and the classes or functions for it."""
+def parts() -> tuple[tuple[Any, tuple[Callable, ...]], ...]:
+    """Return each of BasicSR's registries with the classes or functions to add to it."""
     from basicsr.utils import registry
 
     from deeprftv2_plugin.archs import DeepRFTv2
+    from deeprftv2_plugin.basicsr_bridge.losses import MultiScaleLoss
     from deeprftv2_plugin.data.datasets.mixed import MixedDataset
     from deeprftv2_plugin.data.datasets.paired import PairedDeblurDataset
     from deeprftv2_plugin.data.datasets.synthetic import SyntheticBlurDataset
@@ -33,7 +36,7 @@ def parts():
         ssim,
         ssim_3d,
     )
-    from deeprftv2_plugin.models import DeepRFTv2Model, MultiScaleLoss
+    from deeprftv2_plugin.models import DeepRFTv2Model
 
     return (
         (registry.ARCH_REGISTRY, (DeepRFTv2, FourierKernelEstimator)),
@@ -47,16 +50,16 @@ def parts():
     )
 
 
-def register():
-    """Mends BasicSR, adds what is here to its registries, and loads other packages' plugins; does so once.
+def register() -> None:
+    """Patch BasicSR, add this package's parts to its registries, and load plugins. Further calls do nothing.
 
     Raises:
-        UserError: BasicSR is missing or hidden, a name is taken, or a plugin fails.
+        UserError: BasicSR is missing or hidden, a name is already in use, or a plugin fails.
     """
     global _registered
     if _registered:
         return
-    compat.apply()
+    patches.apply()
     for registry, classes in parts():
         for cls in classes:
             add(registry, cls)
@@ -64,40 +67,48 @@ def register():
     _registered = True
 
 
-def add(registry, cls):
-    """Adds a class or function under its name, unless it is there already; UserError where the name is another's."""
-    taken = dict(iter(registry)).get(cls.__name__)
-    if taken is None:
+def add(registry: Any, cls: Callable) -> None:
+    """Add a class or function to a registry under its name.
+
+    Raises:
+        UserError: Another class or function has the name.
+    """
+    present = dict(iter(registry)).get(cls.__name__)
+    if present is None:
         registry.register(cls)
-    elif taken is not cls:
+    elif present is not cls:
         raise UserError(
-            f'{cls.__name__} of {cls.__module__} cannot be registered: {taken.__module__} has taken '
+            f'{cls.__name__} of {cls.__module__} cannot be registered: {present.__module__} has registered '
             'the name. Rename one of the two.'
         )
 
 
-def load_plugins():
-    """Loads the entry points of `basicsr.plugins`: modules that register on import, or functions to call."""
+def load_plugins() -> None:
+    """Load the entry points of the group `basicsr.plugins`: modules that register on import, or functions to call.
+
+    Raises:
+        UserError: One fails.
+    """
     for entry in entry_points(group=GROUP):
         try:
             plugin = entry.load()
-            if inspect.isroutine(plugin):  # a class is registered by its module's import
+            if inspect.isroutine(plugin):  # a class is registered when its module is imported
                 plugin()
         except Exception as error:
             raise UserError(
                 f'plugin {entry.name} = {entry.value} (group {GROUP}) failed: {type(error).__name__}: '
-                f'{error}. Mend or uninstall the package that declares it.'
+                f'{error}. Fix or uninstall the package that declares it.'
             ) from error
 
 
-def import_modules(names):
-    """Imports the modules of an option file's `custom_imports`, looked for in the working directory as well.
+def import_modules(names: Any) -> None:
+    """Import the modules of an option file's `custom_imports`, also from the working directory.
 
     Args:
-        names: List of dotted module names (mmengine's form `{imports: [...]}` is taken too).
+        names: List of dotted module names, one name, or mmengine's form `{imports: [...]}`.
 
     Raises:
-        UserError: the value is not a list of names, or a module fails to import.
+        UserError: The value is not a list of names, or a module cannot be imported.
     """
     if isinstance(names, dict):
         names = names.get('imports', [])

@@ -4,7 +4,9 @@ import argparse
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from importlib import metadata
+from typing import Any
 
 from deeprftv2_plugin import __version__
 from deeprftv2_plugin.cli import check, convert, prepare, test, train
@@ -14,22 +16,25 @@ COMMANDS = (train, test, check, prepare, convert)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one command.
+    """Run one command.
 
     Args:
-        argv: The words after the program's name; those of the process by default.
+        argv: Command line without the program's name. Defaults to that of the process.
 
     Returns:
-        int: Exit status: 0; 1 after wrong input (its sentence on stderr); 75 where SIGTERM or SIGUSR1 ended a training,
-            whose state is saved; 130 after Ctrl-C. A wrong command line exits with 2 by itself.
+        int: Exit status: 0 on success; 1 after an error in the input, whose message is printed to stderr; 75 if SIGTERM
+            or SIGUSR1 ended a training, whose state is saved; 130 after Ctrl-C.
+
+    Raises:
+        SystemExit: The command line is wrong (status 2), or asks for help or versions.
     """
-    # Threads that spin while they wait take the cores from those they wait for, where others compute here too.
-    os.environ.setdefault('OMP_WAIT_POLICY', 'passive')  # read when PyTorch is imported, which is still to come
+    # Threads that wait actively slow down other processes on the same cores.
+    os.environ.setdefault('OMP_WAIT_POLICY', 'passive')  # before PyTorch is imported, which reads it
     args = make_parser().parse_args(argv)
     try:
         args.run(args)
     except UserError as error:
-        print(f'error: {sentence(error)}', file=sys.stderr)
+        print(f'error: {message_of(error)}', file=sys.stderr)
         return 1
     except Interrupted as signal:
         print(signal, file=sys.stderr)
@@ -41,16 +46,16 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The command line of the program and of every subcommand."""
+    """Return the parser of the program with all subcommands."""
     parser = argparse.ArgumentParser(
         prog='basicsr',
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description='BasicSR with the plugin DeepRFTv2: trains and tests image deblurring by an option file.',
+        description='BasicSR with the plugin DeepRFTv2: train and test image deblurring networks with option files.',
         epilog='example:\n  basicsr train -opt options/train_gopro.yml\n\n'
-        'basicsr COMMAND --help says more about a command. The program is also called deeprftv2, and\n'
-        'python -m deeprftv2_plugin (for torchrun).',
+        'See basicsr COMMAND --help for a command. The program is also available as deeprftv2 and, for torchrun,\n'
+        'as python -m deeprftv2_plugin.',
     )
-    parser.add_argument('--version', action=Version, help='print the versions of everything involved and the device')
+    parser.add_argument('--version', action=Version, help='print versions and the device')
     commands = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
     for command in COMMANDS:
         subparser = commands.add_parser(
@@ -66,12 +71,12 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 class Version(argparse.Action):
-    """Prints the versions that a report of a fault needs."""
+    """Print the versions that a bug report needs."""
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, nargs=0, **kwargs)
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None):
+        super().__init__(option_strings, dest, nargs=0, help=help)
 
-    def __call__(self, parser, namespace, values, option_string=None):
+    def __call__(self, parser: argparse.ArgumentParser, *args: Any, **kwargs: Any) -> None:
         import torch
 
         from deeprftv2_plugin.ops import backends
@@ -88,8 +93,8 @@ class Version(argparse.Action):
         parser.exit()
 
 
-def sentence(error: UserError) -> str:
-    """The message alone, where torch has wrapped the error of a data loader's worker in a traceback."""
+def message_of(error: UserError) -> str:
+    """Return the message of an error without the traceback that torch adds in a data loader's worker."""
     text = str(error)
     if text.startswith('Caught UserError in '):
         text = text.rpartition(f'{UserError.__module__}.{UserError.__name__}: ')[2]

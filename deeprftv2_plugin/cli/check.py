@@ -70,17 +70,14 @@ def findings(args):
     if args.force_yml:
         text += f', with {" ".join(args.force_yml)}'
     yield 'options', ok(text)
-    yield from report(as_parsed(opt, args.opt, is_train))
+    yield from report(as_parsed(opt, is_train))
 
 
-def as_parsed(opt, path, is_train):
+def as_parsed(opt, is_train):
     """The options with what BasicSR's parser adds to them."""
-    from basicsr import train
+    from deeprftv2_plugin.basicsr_bridge.run_options import complete
 
-    from deeprftv2_plugin import config as options
-
-    with options.read_by_basicsr(opt, path, started_by='none'):
-        return train.parse_options(os.getcwd(), is_train)[0]
+    return complete(opt, os.getcwd(), is_train)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,5 @@
-"""Option files: read with inheritance, checked key by key, and handed to BasicSR."""
+"""Option files: reading with inheritance, the schema of all options, and validation against it."""
 
-from deeprftv2_plugin.config.reading import launcher, load, read_by_basicsr
+from deeprftv2_plugin.config.reading import launcher, load
 
-__all__ = ['launcher', 'load', 'read_by_basicsr']
+__all__ = ['launcher', 'load']

@@ -1,20 +1,15 @@
-"""Option files: inheritance, numbers, overrides, and the way they go to BasicSR.
+"""Option files: inheritance, numbers and overrides.
 
 Files inherit with `_base_` through mmengine's Config, read by a YAML loader that builds plain values only.
 """
 
 import contextlib
-import functools
 import os
 import re
-import sys
-import tempfile
-from collections.abc import Sequence
-from unittest import mock
+from collections.abc import Iterator, Sequence
 
 import yaml
 
-from deeprftv2_plugin.basicsr_bridge import patches as compat
 from deeprftv2_plugin.utils.errors import UserError
 
 BASE = '_base_'
@@ -71,12 +66,10 @@ def load(path: str, overrides: Sequence[str] = ()) -> dict:
         UserError: a file is missing, is not YAML or inherits in a circle, or an override cannot be applied.
     """
     from mmengine.config import Config
-    from mmengine.fileio.handlers import registry_utils
 
     check_files(path)
-    handler = _yaml_handler()
     try:
-        with mock.patch.dict(registry_utils.file_handlers, yml=handler, yaml=handler):
+        with _safe_yaml_in_mmengine():
             options = Config.fromfile(path, import_custom_modules=False).to_dict()
     except Exception as error:  # mmengine raises KeyError, TypeError and others for what it cannot merge
         raise UserError(f'{path}: cannot be merged with the files of its {BASE}: {error}') from error
@@ -86,8 +79,11 @@ def load(path: str, overrides: Sequence[str] = ()) -> dict:
     return options
 
 
-def _yaml_handler():
+@contextlib.contextmanager
+def _safe_yaml_in_mmengine() -> Iterator[None]:
+    """Within the block, mmengine reads YAML with `Loader`. Its Config takes no handler as an argument."""
     from mmengine.fileio import BaseFileHandler
+    from mmengine.fileio.handlers.registry_utils import file_handlers
 
     class SafeYaml(BaseFileHandler):
         def load_from_fileobj(self, file, **kwargs):
@@ -99,7 +95,12 @@ def _yaml_handler():
         def dump_to_str(self, obj, **kwargs):
             return dump(obj)
 
-    return SafeYaml()
+    former = dict(file_handlers)
+    file_handlers.update(yml=SafeYaml(), yaml=SafeYaml())
+    try:
+        yield
+    finally:
+        file_handlers.update(former)
 
 
 def check_files(path: str, chain: tuple[str, ...] = ()):
@@ -185,35 +186,3 @@ def launcher(given: str = 'none') -> str:
     if given == 'none' and all(name in os.environ for name in LAUNCHED):
         return 'pytorch'
     return given
-
-
-@contextlib.contextmanager
-def read_by_basicsr(options: dict, path: str, started_by: str, flags: Sequence[str] = ()):
-    """While this lasts BasicSR's pipelines read the resolved options where they parse the command line.
-
-    Args:
-        options: Resolved options.
-        path: The user's option file; BasicSR copies the resolved options into the experiment under its name.
-        started_by: 'none', 'pytorch' or 'slurm'.
-        flags: BasicSR's further flags, `--auto_resume` and `--debug`.
-    """
-    from basicsr import test, train
-    from basicsr.utils import options as parser
-
-    settings = {'use_gpu': options.get('num_gpu') != 0, **(options.get('dist_params') or {})}
-    init_dist = functools.partial(compat.init_dist, **settings)
-
-    def parse_options(root, is_train=True):
-        argv = [sys.argv[0], '-opt', copy, '--launcher', started_by, *flags]
-        with mock.patch.object(sys, 'argv', argv), mock.patch.object(parser, 'init_dist', init_dist):
-            return parser.parse_options(root, is_train)
-
-    with tempfile.TemporaryDirectory() as folder:
-        copy = os.path.join(folder, os.path.basename(path))
-        with open(copy, 'w', encoding='utf-8') as file:
-            file.write(dump(options))
-        with (
-            mock.patch.object(train, 'parse_options', parse_options),
-            mock.patch.object(test, 'parse_options', parse_options),
-        ):
-            yield

@@ -1,10 +1,15 @@
-"""A section of an option file, with the sentences for what can be wrong in it."""
+"""A section of an option file, with the messages for what can be wrong in it."""
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
-from deeprftv2_plugin.config import keys
+from deeprftv2_plugin.config.kinds import Option
+from deeprftv2_plugin.config.signatures import arguments
 from deeprftv2_plugin.utils.errors import UserError, nearest
+
+SUFFIX = '_basicsr'
+"""What BasicSR appends to the names of its own classes where another package has registered the plain name."""
 
 
 class Section:
@@ -17,65 +22,98 @@ class Section:
         own: The same section as the file itself has it, without what it inherits.
     """
 
-    def __init__(self, values: dict, file: str, place: tuple[str, ...] = (), own: Mapping | None = None):
+    def __init__(
+        self, values: Mapping[str, Any], file: str, place: tuple[str, ...] = (), own: Mapping | None = None
+    ) -> None:
         self.values, self.file, self.place, self.own = values, file, place, own or {}
 
-    def fail(self, text: str, key: str = '') -> NoReturn:
-        """Raises the UserError about the section or one of its keys."""
+    def text(self, problem: str, key: str = '') -> str:
+        """Return the message about a problem of the section or of one of its keys."""
         dotted = '.'.join((*self.place, key) if key else self.place)
-        raise UserError(f'{self.file}: {dotted} {text}' if dotted else f'{self.file}: {text}')
+        return f'{self.file}: {dotted} {problem}' if dotted else f'{self.file}: {problem}'
+
+    def fail(self, problem: str, key: str = '') -> NoReturn:
+        """Raise the UserError about the section or one of its keys."""
+        raise UserError(self.text(problem, key))
 
     def child(self, key: str) -> 'Section':
-        """The section under a key; an empty one where the key is absent or has no value."""
+        """Return the section under a key; an empty one where the key is absent or has no value."""
         values = self.values.get(key)
-        if values is not None and not isinstance(values, dict):
+        if values is not None and not isinstance(values, Mapping):
             self.fail(f'is {values!r}, expected a section of keys', key)
         own = self.own.get(key)
-        return Section(values or {}, self.file, (*self.place, key), own if isinstance(own, dict) else None)
+        return Section(values or {}, self.file, (*self.place, key), own if isinstance(own, Mapping) else None)
 
-    def children(self, *skip: str) -> list['Section']:
-        """The sections right below."""
-        return [self.child(key) for key, value in self.values.items() if isinstance(value, dict) and key not in skip]
+    def children(self) -> list['Section']:
+        """Return the sections right below."""
+        return [self.child(key) for key, value in self.values.items() if isinstance(value, Mapping)]
 
-    def demand(self, *keys: str):
-        """Fails for the first of the keys that is missing."""
+    def items(self, key: str) -> list['Section']:
+        """Return the sections in the list under a key."""
+        values = self.values.get(key)
+        numbered = enumerate(values if isinstance(values, list) else [])
+        place = (*self.place, key)
+        return [Section(value, self.file, (*place, str(n))) for n, value in numbered if isinstance(value, Mapping)]
+
+    def demand(self, *keys: str) -> None:
+        """Fail for the first of the keys that is missing."""
         for key in keys:
             if self.values.get(key) is None:
                 self.fail('is missing', key)
 
-    def admit(self, known: Iterable[str], reads: keys.Reads | None = None):
-        """Fails for the first key that is neither known nor perhaps read."""
-        known = set(known)
-        for key in self.values:
-            if key not in known and not (reads and reads.admit(key)):
-                text = f'is unknown. {nearest(key, known)}'
-                if self.own and key not in self.own:
-                    text += ' It is inherited; _delete_: true in the section drops all that is.'
-                self.fail(text, key)
+    def check(self, options: Mapping[str, Option], further: Iterable[str] = (), open_to: str = '') -> None:
+        """Check keys and values.
+
+        Args:
+            options: The keys that the section may have.
+            further: Keys that are checked elsewhere.
+            open_to: The name of a class that may read other keys. They get a warning instead of an error.
+        """
+        known = {*options, *further}
+        for key, value in self.values.items():
+            option = options.get(key)
+            if key not in known:
+                self._reject(key, known, open_to)
+            elif option is not None and not (option.required and value is None) and not option.accepts(value):
+                self.fail(f'is {value!r}, expected {option.expected()}', key)
+        self.demand(*(key for key, option in options.items() if option.required))
+
+    def _reject(self, key: str, known: Iterable[str], open_to: str) -> None:
+        text = f'is unknown. {nearest(key, known)}'
+        if open_to:
+            warnings.warn(self.text(f'{text} Or does {open_to} read it?', key), stacklevel=2)
+            return
+        if self.own and key not in self.own:
+            text += ' It is inherited; _delete_: true in the section drops all that is.'
+        self.fail(text, key)
 
     def look_up(self, key: str, known: Mapping[str, Any]) -> Any:
-        """What the name under a key stands for."""
+        """Return the entry of `known` that a key names."""
         self.demand(key)
         name = self.values[key]
-        if name not in known:
+        if not isinstance(name, str) or name not in known:
             self.fail(f'is {name!r}, which is unknown. {nearest(name, known)}', key)
         return known[name]
 
-    def registered(self, registry, key: str = 'type') -> Callable:
-        """What the name under a key stands for in one of BasicSR's registries."""
-        suffix = '_basicsr'  # BasicSR's own, where a package has taken the plain name
+    def registered(self, registry: Iterable[tuple[str, Callable]], key: str = 'type') -> Callable:
+        """Return the class or function of one of BasicSR's registries that a key names."""
         known = dict(iter(registry))
-        return self.look_up(key, {**{name.removesuffix(suffix): value for name, value in known.items()}, **known})
+        return self.look_up(key, {**{name.removesuffix(SUFFIX): value for name, value in known.items()}, **known})
 
-    def arguments(self, target: Callable, given: Iterable[str] = (), further: Iterable[str] = ()):
-        """Sees that the keys, without `type`, are keyword arguments that a callable takes and needs.
+    def check_arguments(
+        self,
+        target: Callable,
+        given: Iterable[str] = (),
+        further: Iterable[str] = (),
+        bounds: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Check that the keys, besides `type`, are keyword arguments that a callable takes and needs.
 
         Args:
             target: Class or function.
-            given: Arguments that are no options.
-            further: Keys that are no arguments.
+            given: Arguments that are not options.
+            further: Keys that are not arguments.
+            bounds: Kinds of arguments that are narrower than the annotations.
         """
-        arguments = keys.arguments(target, given)
-        if not arguments.any:
-            self.admit({'type', *further, *arguments.known})
-        self.demand(*sorted(arguments.required))
+        found = arguments(target, given, bounds)
+        self.check(found.options, ('type', *further), target.__name__ if found.open else '')

@@ -1,75 +1,92 @@
-"""Finds what is wrong in an option file before BasicSR reads it, which ignores a misspelt key."""
+"""Check the keys and values of an option file before BasicSR reads it, which ignores a misspelt key."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from deeprftv2_plugin.config import reading as files
-from deeprftv2_plugin.config.keys import reads
+from deeprftv2_plugin.config import basicsr_schema, reading, schema
+from deeprftv2_plugin.config.schema import Table
 from deeprftv2_plugin.config.section import Section
+from deeprftv2_plugin.config.signatures import TRANSPARENT
 from deeprftv2_plugin.utils.errors import UserError
 
-# What BasicSR writes into the options itself
-DERIVED = {'dist', 'rank', 'world_size', 'is_train', 'root_path', 'auto_resume'}
-FOLDERS = {'models', 'training_states', 'log', 'visualization'}
-# Keys in BasicSR's own option files that it has ceased to read
-OBSOLETE = {'use_shuffle'}
+DATASETS = {**basicsr_schema.DATASETS, **schema.DATASETS}
+MODELS = {**basicsr_schema.MODELS, **schema.MODELS}
 
 
-def validate(opt: dict, path: str, is_train: bool, overrides: Sequence[str] = ()):
-    """Checks the keys of resolved options, and the names they give, against what is registered.
+def validate(opt: dict, path: str, is_train: bool, overrides: Sequence[str] = ()) -> None:
+    """Check resolved options against the schema and against what is registered.
+
+    A key that no schema declares, but that a class of another package may read, gets a warning.
 
     Args:
         opt: Resolved options.
         path: The option file, for the errors.
         is_train: Whether they are for training or for a test.
-        overrides: Those that are in the options, so that their keys are not taken for inherited ones.
+        overrides: Those that are in the options, so that their keys do not count as inherited.
 
     Raises:
-        UserError: for the first key or name that nothing knows, or that is needed and missing.
+        UserError: The first key that is unknown or missing, or whose value is wrong.
     """
     from basicsr.utils import registry
 
-    own = files.parse_file(path)
+    own = reading.parse_file(path)
     for override in overrides:
-        files.apply_override(own, override)
-    root = Section(opt, path, own=own if files.BASE in own else None)
-    check_head(root)
+        reading.apply_override(own, override)
+    root = Section(opt, path, own=own if reading.BASE in own else None)
+    root.demand('name', 'model_type', 'num_gpu', 'datasets')
     model = root.registered(registry.MODEL_REGISTRY, 'model_type')
-    read = reads(model)
-    sections = {'datasets', 'path', 'train', 'val', 'logger', 'dist_params', 'custom_imports', 'model_type'}
-    root.admit((sections | read.of() | _pipelines().of()) - DERIVED, read)
-    root.demand(*({'network_g'} & read.of()))
+    root.check({**schema.ROOT, **_of_model(model, 'root')}, open_to=_open(model))
+    check_gpus(root)
     for network in [key for key in opt if key.startswith('network_')]:
         section = root.child(network)
-        section.arguments(section.registered(registry.ARCH_REGISTRY))
+        section.check_arguments(section.registered(registry.ARCH_REGISTRY))
     check_datasets(root.child('datasets'), is_train)
-    check_path(root.child('path'), read)
+    check_path(root.child('path'), model)
     if is_train:
         check_train(root.child('train'), model)
         check_stages(root, model)
         check_logger(root.child('logger'))
-    check_val(root.child('val'), read, is_train)
-    root.child('dist_params').admit({'backend', 'port'})
+    check_val(root.child('val'), model, is_train)
+    root.child('dist_params').check(schema.DIST_PARAMS)
 
 
-def check_head(root):
-    """Name and number of GPUs."""
+def _of_model(model: type, part: str) -> Table:
+    """The options of a model class and its parents at the root or in a section."""
+    found: Table = {}
+    for cls in reversed(model.__mro__):
+        if _is_known(cls):
+            found |= MODELS.get(cls.__name__, {}).get(part, {})
+    return found
+
+
+def _of_dataset(kind: type) -> Table:
+    """The options of a data set class and its parents."""
+    found: Table = {}
+    for cls in reversed(kind.__mro__):
+        if _is_known(cls):
+            found |= DATASETS.get(cls.__name__, {})
+    return found
+
+
+def _is_known(cls: Callable) -> bool:
+    """Whether a class is BasicSR's or this package's, so that the schema declares all of its options."""
+    return cls.__module__.partition('.')[0] in TRANSPARENT
+
+
+def _open(cls: Callable) -> str:
+    return '' if _is_known(cls) else cls.__name__
+
+
+def check_gpus(root: Section) -> None:
+    """Check that GPUs that are asked for exist."""
     import torch
 
-    root.demand('name', 'model_type', 'num_gpu', 'datasets')
-    if not isinstance(root.values['name'], str):
-        root.fail(f'is {root.values["name"]!r}, expected text (in quotes, if it looks like a number)', 'name')
     count = root.values['num_gpu']
-    if count != 'auto' and (not isinstance(count, int) or count < 0):
-        root.fail(f'is {count!r}, expected auto or a number', 'num_gpu')
     if count not in ('auto', 0) and not torch.cuda.is_available():
-        root.fail(f'is {count}, but torch sees no GPU. Expected auto (what is there) or 0', 'num_gpu')
+        root.fail(f'is {count}, but torch sees no GPU. Expected auto (all that are visible) or 0', 'num_gpu')
 
 
-def check_datasets(datasets, is_train):
-    """Phases, and in each of them what the dataset class and BasicSR's loader read."""
-    from basicsr import data, train
-
-    loader = reads(data.build_dataset, data.build_dataloader, train.create_train_val_dataloader, root='dataset_opt')
+def check_datasets(datasets: Section, is_train: bool) -> None:
+    """Check the phases, and in each of them the options of the data set class and of the loader."""
     datasets.demand(*(['train'] if is_train else []))
     for phase in datasets.values:
         kind = phase.split('_')[0]
@@ -81,85 +98,71 @@ def check_datasets(datasets, is_train):
         section.demand('name')
         if phase == 'train':
             section.demand('num_worker_per_gpu')
-        check_dataset(section, loader.of() | _pipelines().of('datasets', phase) | OBSOLETE)
+        check_dataset(section, {**schema.LOADER, **(schema.LOADER_TRAIN if phase == 'train' else {})})
 
 
-def check_dataset(section, further):
-    """What a dataset class reads, those of a mixture included; `further` are keys that others read."""
+def check_dataset(section: Section, further: Table) -> None:
+    """Check the options of a data set class, those of a mixture included.
+
+    Args:
+        section: The data set.
+        further: Options that others read.
+    """
     from basicsr.utils.registry import DATASET_REGISTRY
 
     from deeprftv2_plugin.data.datasets.mixed import COMMON, MixedDataset
 
     kind = section.registered(DATASET_REGISTRY)
-    read = reads(kind)
-    section.admit(read.of() | further, read)
-    check_nested(section, read, 'io_backend')
-    check_io_backend(section.child('io_backend'))
+    options = _of_dataset(kind)
+    section.check({**options, **further}, open_to=_open(kind))
+    if 'io_backend' in options:
+        check_io_backend(section.child('io_backend'))
     if kind is MixedDataset:
-        section.demand('parts')
-        for part in parts_of(section):
+        for part in section.items('parts'):
             for key in filter(part.values.__contains__, COMMON):
                 part.fail('is set, but it is one for all parts: set it above them', key)
-            check_dataset(part, {'type', 'name', 'weight'})
+            check_dataset(part, schema.PART)
 
 
-def parts_of(section):
-    """The data sets of which one is mixed, each with a place of its own; none where it is no mixture."""
-    parts = section.values.get('parts')
-    place = (*section.place, 'parts')
-    numbered = enumerate(parts if isinstance(parts, list) else [])
-    return [Section(part, section.file, (*place, str(number))) for number, part in numbered if isinstance(part, dict)]
-
-
-def check_io_backend(section):
-    """BasicSR's ways to read files; what they need to know of the data set they are told by the dataset."""
+def check_io_backend(section: Section) -> None:
+    """Check one of BasicSR's ways to read files; a data set itself adds the places."""
     from basicsr.utils import FileClient
 
     if section.values:
-        section.arguments(section.look_up('type', FileClient._backends), given=('db_paths', 'client_keys'))
+        section.check_arguments(section.look_up('type', FileClient._backends), given=('db_paths', 'client_keys'))
 
 
-def check_nested(section, read, *skip):
-    """Sections below of which it is known what is read from them."""
-    for child in section.children(*skip):
-        if read.of(*child.place[2:]):
-            child.admit(read.of(*child.place[2:]), read)
+def check_path(section: Section, model: type) -> None:
+    """Check the checkpoints. BasicSR makes a folder of any other key."""
+    labels = [key.removeprefix('network_') for key in _of_model(model, 'root') if key.startswith('network_')]
+    networks = {key.format(label): option for label in labels for key, option in schema.PATH_OF_NETWORK.items()}
+    section.check({**schema.PATH, **networks}, open_to=_open(model))
 
 
-def check_path(section, read):
-    """Checkpoints. BasicSR makes a folder of any other key."""
-    from basicsr.utils.options import parse_options
-
-    networks = [key.removeprefix('network_') for key in read.of() if key.startswith('network_')]
-    patterns = ('pretrain_network_{}', 'strict_load_{}', 'param_key_{}')
-    known = {pattern.format(network) for network in networks for pattern in patterns}
-    known |= {'resume_state', 'ignore_resume_networks'} | read.of('path') | reads(parse_options).of('path')
-    section.admit(known - FOLDERS)
-
-
-def check_train(section, model):
-    """Losses, optimisers and the schedule."""
-    read = reads(model)
-    section.demand('total_iter', *({'optim_g'} & read.of('train')))
-    section.admit(read.of('train') | _pipelines().of('train'), read)
+def check_train(section: Section, model: type) -> None:
+    """Check losses, optimizers and the schedule."""
+    section.check({**schema.TRAIN, **_of_model(model, 'train')}, open_to=_open(model))
+    for stage in section.items('stages'):
+        stage.check(schema.STAGE)
     for child in section.children():
         key = child.place[-1]
         if key.startswith('optim_'):
-            check_optimiser(child, model)
+            check_optimizer(child, model)
         elif key == 'scheduler':
             check_schedule(child, model)
-        elif 'type' in child.values:
+        elif child.values and key.endswith('_opt'):
             check_loss(child)
 
 
-def check_stages(root, model):
-    """Sizes of crops and batches, and the number of batches in a step."""
+def check_stages(root: Section, model: type) -> None:
+    """Check the sizes of crops and batches, and the number of batches in a step."""
     from deeprftv2_plugin.models import DeepRFTv2Model
     from deeprftv2_plugin.training.stages import accumulation_of, stages_of
 
+    train = root.child('train')
     for key in ('accumulation', 'recipe_gpus'):
-        if root.values['train'].get(key) not in (None, 1) and not issubclass(model, DeepRFTv2Model):
-            root.child('train').fail(f'is for model_type DeepRFTv2Model; {model.__name__} takes one batch a step', key)
+        if train.values.get(key) not in (None, 1) and not issubclass(model, DeepRFTv2Model):
+            train.fail(f'is for model_type DeepRFTv2Model; {model.__name__} takes one batch a step', key)
     try:
         stages_of(root.values)
         accumulation_of(root.values, gpus=1)
@@ -167,88 +170,78 @@ def check_stages(root, model):
         root.fail(str(error))
 
 
-def check_optimiser(section, model):
-    """A class of torch.optim."""
+def check_optimizer(section: Section, model: type) -> None:
+    """Check a class of torch.optim and its arguments."""
     from basicsr.models.base_model import BaseModel
 
     from deeprftv2_plugin.training.optimizers import OPTIMIZERS
 
-    check_factory(section, OPTIMIZERS, model, BaseModel.get_optimizer, 'params')
+    _check_factory(section, OPTIMIZERS, model, BaseModel.get_optimizer, ('Adam',), 'params')
 
 
-def check_schedule(section, model):
-    """A class of torch.optim.lr_scheduler or BasicSR's."""
+def check_schedule(section: Section, model: type) -> None:
+    """Check a class of torch.optim.lr_scheduler or BasicSR's and its arguments."""
     from basicsr.models.base_model import BaseModel
 
     from deeprftv2_plugin.training.optimizers import SCHEDULES
 
-    check_factory(section, SCHEDULES, model, BaseModel.setup_schedulers, 'optimizer')
+    few = ('MultiStepLR', 'MultiStepRestartLR', 'CosineAnnealingRestartLR')
+    _check_factory(section, SCHEDULES, model, BaseModel.setup_schedulers, few, 'optimizer')
 
 
-def check_factory(section, known, model, of_basicsr, given):
-    """A class by name. A model that has only BasicSR's method to build it takes the few that are named there;
-    one with a method of its own may know more than are known here.
+def _check_factory(
+    section: Section, known: Mapping[str, type], model: type, inherited: Callable, few: Iterable[str], given: str
+) -> None:
+    """Check a class that is named by its `type`.
+
+    Args:
+        section: `type` and the arguments.
+        known: Classes by their names.
+        model: The model class, which builds them. One of another package with its own method may know more classes.
+        inherited: BasicSR's method to build them.
+        few: The names that this method knows.
+        given: The argument that is not an option.
     """
     name = section.values.get('type')
-    if getattr(model, of_basicsr.__name__) is of_basicsr:
-        few = sorted(reads(of_basicsr).words & known.keys())
+    if getattr(model, inherited.__name__, None) is inherited:
         if name in known and name not in few:
-            found = f'is {name}, but {model.__name__} takes only {", ".join(few)}'
-            section.fail(f'{found}. model_type DeepRFTv2Model takes any', 'type')
-    elif name is not None and name not in known and reads(model).admit(name):
+            section.fail(
+                f'is {name}, but {model.__name__} takes only {", ".join(sorted(few))}. '
+                'model_type DeepRFTv2Model takes any',
+                'type',
+            )
+    elif name not in known and name is not None and not _is_known(model):
         return
-    section.arguments(section.look_up('type', known), given=(given,))
+    section.check_arguments(section.look_up('type', known), given=(given,), bounds=schema.BOUNDS)
 
 
-def check_loss(section):
-    """A registered loss, and the losses that it is made of."""
+def check_loss(section: Section) -> None:
+    """Check a registered loss, and the losses that it is made of."""
     from basicsr.utils.registry import LOSS_REGISTRY
 
-    section.arguments(section.registered(LOSS_REGISTRY))
-    for key, values in section.values.items():
-        for number, part in enumerate(values if isinstance(values, list) else []):
-            if isinstance(part, dict) and 'type' in part:
-                check_loss(Section(part, section.file, (*section.place, key, str(number))))
+    section.check_arguments(section.registered(LOSS_REGISTRY))
+    for key in section.values:
+        for part in section.items(key):
+            if 'type' in part.values:
+                check_loss(part)
 
 
-def check_val(section, read, is_train):
-    """Validation and its metrics."""
+def check_val(section: Section, model: type, is_train: bool) -> None:
+    """Check validation and its metrics."""
     from basicsr.utils.registry import METRIC_REGISTRY
 
-    if section.values or not is_train:
-        section.demand('save_img', *(['val_freq'] if is_train else []))
-    section.admit(read.of('val') | _pipelines().of('val'), read)
-    metrics = section.child('metrics')
-    for metric in map(metrics.child, metrics.values):
-        metric.arguments(metric.registered(METRIC_REGISTRY), given=('img', 'img2'), further=('better',))
+    if not section.values and is_train:
+        return
+    if is_train:
+        section.demand('val_freq')
+    section.check({**schema.VAL, **_of_model(model, 'val')}, open_to=_open(model))
+    for metric in section.child('metrics').children():
+        target = metric.registered(METRIC_REGISTRY)
+        metric.check({'better': schema.BETTER}, further=metric.values)
+        metric.check_arguments(target, given=('img', 'img2'), further=('better',))
 
 
-def check_logger(section):
-    """What BasicSR logs, and when."""
-    section.demand('print_freq', 'save_checkpoint_freq', 'use_tb_logger')
-    section.admit(_pipelines().of('logger'))
-    section.child('wandb').admit(_pipelines().of('logger', 'wandb'))
-
-
-def _pipelines():
-    """What BasicSR's pipelines themselves read."""
-    from basicsr import test, train
-    from basicsr.utils.logger import MessageLogger, init_wandb_logger
-    from basicsr.utils.options import parse_options
-
-    from deeprftv2_plugin.basicsr_bridge import training_run as run
-    from deeprftv2_plugin.training import saving, stages
-
-    return reads(
-        run.Run,
-        stages.stages_of,
-        stages.accumulation_of,
-        saving.save_or_log,
-        train.train_pipeline,
-        train.init_tb_loggers,
-        train.create_train_val_dataloader,
-        test.test_pipeline,
-        parse_options,
-        MessageLogger,
-        init_wandb_logger,
-    )
+def check_logger(section: Section) -> None:
+    """Check what BasicSR logs, and when."""
+    section.check(schema.LOGGER)
+    section.child('wandb').check(schema.WANDB)

@@ -1,4 +1,4 @@
-"""Data sets: readers of pairs on disk, synthetic camera shake, and the writing of LMDBs."""
+"""Datasets: image pairs on disk, synthetic blur, mixtures of both, and the preparation of downloaded archives."""
 
 from deeprftv2_plugin.data.datasets.paired import PairedDeblurDataset
 from deeprftv2_plugin.data.datasets.synthetic import SyntheticBlurDataset

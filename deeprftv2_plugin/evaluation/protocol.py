@@ -13,11 +13,11 @@ import numpy
 import torch
 from basicsr.utils.registry import METRIC_REGISTRY
 
-import deeprftv2_plugin
 from deeprftv2_plugin.evaluation.validation import accepts_16_bit
 from deeprftv2_plugin.inference.restoration import OVERLAP
 from deeprftv2_plugin.metrics import aligned_psnr, aligned_ssim
 from deeprftv2_plugin.ops.tiles import pair
+from deeprftv2_plugin.version import __version__
 
 ALIGNED = {function.__name__ for function in (aligned_psnr, aligned_ssim)}
 
@@ -66,11 +66,11 @@ def define(settings: Mapping[str, Any]) -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions of the software that the results depend on."""
-    modules: list[ModuleType] = [deeprftv2_plugin, basicsr, torch, numpy, cv2]
+    modules: list[ModuleType] = [basicsr, torch, numpy, cv2]
     if 'pyiqa' in sys.modules:
         modules.append(sys.modules['pyiqa'])
     known = {module.__name__: str(getattr(module, '__version__', 'unknown')) for module in modules}
-    return {'python': platform.python_version(), **known}
+    return {'python': platform.python_version(), 'deeprftv2_plugin': __version__, **known}
 
 
 def _restoration(val_opt: Mapping[str, Any]) -> str:

@@ -50,6 +50,13 @@ def restore(
 
     Raises:
         UserError: The images, the tile, the overlap or the network are not suitable.
+
+    Example:
+        >>> import torch
+        >>> from deeprftv2_plugin.archs import DeepRFTv2
+        >>> from deeprftv2_plugin.inference import restore
+        >>> restore(DeepRFTv2('T'), torch.rand(1, 3, 45, 70), tile=32, overlap=8).shape
+        torch.Size([1, 3, 45, 70])
     """
     _check_image(x)
     if isinstance(net, (str, os.PathLike)):

@@ -12,41 +12,41 @@ from deeprftv2_plugin.utils.errors import UserError, nearest
 
 @dataclass(frozen=True)
 class BlockKind:
-    """What a block name stands for: its class, which windows it takes, and whether the map is turned before it."""
+    """A block's class, the windows that it takes, and whether the map is rotated before it."""
 
     build: Callable[..., nn.Module]
     pool: bool = False
     window: bool = False
-    turns: bool = False
+    rotates: bool = False
 
 
 BLOCKS = {
     'NAF': BlockKind(NAFBlock),
     'LocalNAF': BlockKind(NAFBlock, pool=True),
-    'NAFScan': BlockKind(NAFScanBlock, turns=True),
-    'LocalNAFScan': BlockKind(NAFScanBlock, pool=True, turns=True),
-    'LocalNAFScanWindow': BlockKind(NAFScanBlock, pool=True, window=True, turns=True),
+    'NAFScan': BlockKind(NAFScanBlock, rotates=True),
+    'LocalNAFScan': BlockKind(NAFScanBlock, pool=True, rotates=True),
+    'LocalNAFScanWindow': BlockKind(NAFScanBlock, pool=True, window=True, rotates=True),
     'LocalNAFScanUpright': BlockKind(NAFScanBlock, pool=True),
     'LocalNAFScanWindowUpright': BlockKind(NAFScanBlock, pool=True, window=True),
 }
 
 
 class Blocks(nn.ModuleList):
-    """A chain of equal blocks; those that scan take four directions in turn.
+    """A chain of identical blocks; blocks that scan cycle through four directions.
 
-    Before its even blocks the chain transposes the map, before its odd ones it turns the map by 180 degrees, and at the
-    end it puts the map upright again. Four blocks therefore scan columns downwards, columns upwards, rows backwards and
-    rows forwards.
+    The chain transposes the map before even blocks, rotates it by 180 degrees before odd ones, and restores the
+    original orientation at the end. Four blocks therefore scan columns downward, columns upward, rows backward and
+    rows forward.
 
     Args:
         name: One of the names in `BLOCKS`.
         depth: Number of blocks.
         channels: Channels of the map.
-        pool_window: Height and width of the local mean, for the names that begin with 'Local'.
-        scan_window: Height and width of the scanned windows, for the names with 'Window'.
+        pool_window: Height and width of the local mean, for names that begin with 'Local'.
+        scan_window: Height and width of the scanned windows, for names with 'Window'.
 
     Raises:
-        UserError: The name is unknown, or the window that it needs is missing.
+        UserError: The name is unknown, or a window that it needs is missing.
     """
 
     def __init__(
@@ -61,22 +61,22 @@ class Blocks(nn.ModuleList):
             raise UserError(f'unknown block {name!r}. {nearest(name, BLOCKS)}')
         kind = BLOCKS[name]
         if kind.pool and pool_window is None:
-            raise UserError(f'block {name!r} takes means over windows: give the network train_size')
+            raise UserError(f'block {name!r} averages over windows; set train_size of the network')
         if kind.window and scan_window is None:
-            raise UserError(f'block {name!r} scans windows: give the network scan_window')
+            raise UserError(f'block {name!r} scans windows; set scan_window of the network')
 
         def build(index):
-            transposed = kind.turns and index % 4 in (0, 1)
+            transposed = kind.rotates and index % 4 in (0, 1)
             windows = {'pool_window': pool_window if kind.pool else None}
             if kind.window:
                 windows['scan_window'] = scan_window
             return kind.build(channels, **{k: v[::-1] if v and transposed else v for k, v in windows.items()})
 
         super().__init__(build(index) for index in range(depth))
-        self.turns = kind.turns
+        self.rotates = kind.rotates
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.turns:
+        if not self.rotates:
             for block in self:
                 x = block(x)
             return x

@@ -18,20 +18,19 @@ class Column(nn.Module):
         state[i] = alpha[i] * previous[i] + F[i](state[i - 1], *sides[i]),        state[-1] = x.
 
     In the paper the backward pass of a reversible column recovers previous[i] from the new states by dividing by alpha,
-    so that only the last column's states are stored. Here all columns' states are stored, which the shortcuts need
-    anyway, and the backward pass recomputes what happens inside each level from them. No division is left, so gradients
-    are exact however small alpha becomes.
+    and stores only the last column's states. This column stores its states, which the shortcuts keep alive anyway, and
+    recomputes the activations inside each level from them. No division remains, so gradients are exact for any alpha.
 
     Where there is no previous state, alpha does not exist and the level's output is its state.
 
     Args:
-        levels: Modules called as `level(x, *sides)`. Their only random numbers may be those of dropout.
+        levels: Modules called as `level(x, *sides)`. Dropout is their only permitted source of randomness.
         channels: Channels of each level's output.
-        previous: For each level whether a previous state will be given.
-        coupled: The side input of a level is the previous state of the level above it, where there is one, instead of
-            being given to `forward`.
-        reversible: Recompute the activations inside levels in the backward pass instead of keeping them. No number
-            depends on it.
+        previous: For each level, whether a previous state will be given.
+        coupled: The side input of a level is the previous state of the next level, if any, instead of an argument of
+            `forward`.
+        reversible: Recompute the activations inside levels in the backward pass instead of storing them. Does not
+            change any number.
 
     References:
         Cai et al., "Reversible Column Networks", ICLR 2023, equations 2 and 3.
@@ -68,10 +67,10 @@ class Column(nn.Module):
             sides: For each level its side inputs; None where the levels take none, or where the column is coupled.
 
         Returns:
-            The states of all levels, at least float32 whatever the autocast.
+            The states of all levels, at least float32 under any autocast.
 
         Raises:
-            ValueError: Previous states are missing, or given where there is no alpha.
+            ValueError: A previous state is missing, or given to a level without alpha.
         """
         count = len(self.levels)
         given = [i for i, old in enumerate(previous) if old is not None]
@@ -89,12 +88,12 @@ class Column(nn.Module):
 
 
 def call(function: Callable[..., Tensor], *args: Tensor, recompute: bool) -> Tensor:
-    """Call a function, if wanted without keeping what happens inside for the backward pass.
+    """Call a function, optionally without storing its activations for the backward pass.
 
     Args:
-        function: Maps the arguments to a tensor; a module may draw the random numbers of dropout, a function none.
-        args: Its arguments, from which the backward pass computes it again.
-        recompute: Whether it does; without gradients it makes no difference.
+        function: Maps the arguments to a tensor; a module may contain dropout, a plain function must not be random.
+        args: Its arguments, from which the backward pass recomputes it.
+        recompute: Recompute instead of storing. Has no effect without gradients.
     """
     if not (recompute and torch.is_grad_enabled()):
         return function(*args)

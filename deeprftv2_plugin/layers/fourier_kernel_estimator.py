@@ -18,40 +18,49 @@ from deeprftv2_plugin.ops.windows import merge_windows, split_windows
 
 
 class Estimate(NamedTuple):
-    """What a Fourier Kernel Estimator makes of a feature map."""
+    """The results of a Fourier Kernel Estimator."""
 
     feature: Tensor
     """The feature after the convolution, of the input's shape."""
     image: Tensor | None
-    """The picture made of it, a residual on the blurry one; None where that was not given."""
+    """The restored image, a residual on the blurry one; None if that was not given."""
     states: list[Tensor]
-    """The states of the kernel column, for the estimator of the next stage."""
+    """The states of the kernel column, for the next stage's estimator."""
 
 
 class FourierKernelEstimator(nn.Module):
-    """Predict a transfer function for every channel of a feature and multiply it with the channel's spectrum.
+    """Predict a transfer function for each channel of a feature and multiply the channel's spectrum by it.
 
     With two pointwise projections a and b of the feature d, the kernel column R and the Fourier transform F,
 
         otf = R(F a),        feature = conv1x1([F^-1(otf * F b), d]),        image = conv3x3(feature) + blurry,
 
-    so that a convolution with a kernel as large as the map costs one multiplication per frequency. Everything from the
-    first projection to the inverse transform is float32 under any autocast. The convolution is circular.
+    A convolution with a kernel as large as the map costs one multiplication per frequency. All steps from the first
+    projection to the inverse transform are float32 under any autocast. The convolution is circular.
 
     Args:
         channels: Channels of the feature.
         width: Channels of the kernel column; `channels` by default.
-        image_channels: Channels of the blurry picture and of the restored one.
+        image_channels: Channels of the blurry image and of the restored one.
         depths: Scan blocks in each of the four levels of the kernel column.
-        has_previous: There is an estimator of an earlier stage, whose states will be given.
+        has_previous: The states of an earlier stage's estimator will be given.
         norm: Normalize the column's output before it becomes a transfer function.
-        window: Height and width of the kernels' reach: larger maps are cut into windows with kernels of their own, side
-            by side in training and overlapping in evaluation. None for one kernel over the whole map.
-        overlap: Pixels by which windows overlap in evaluation.
+        window: Height and width of the kernels. Larger maps are split into windows with kernels of their own, which are
+            adjacent in training and overlap in evaluation. None for one kernel over the whole map.
+        overlap: Overlap of windows in evaluation, in pixels.
         reversible: Recompute the activations inside the estimator in the backward pass.
 
     References:
         DeepRFTv2, arXiv 2511.21132: P = Conv(F^-1(R(r) * r) + d), its kernel-level learning.
+
+    Example:
+        >>> import torch
+        >>> from deeprftv2_plugin.layers import FourierKernelEstimator
+        >>> estimator = FourierKernelEstimator(channels=16)
+        >>> feature, blurry = torch.rand(1, 16, 32, 32), torch.rand(1, 3, 32, 32)
+        >>> estimate = estimator(feature, blurry)
+        >>> estimate.feature.shape, estimate.image.shape
+        (torch.Size([1, 16, 32, 32]), torch.Size([1, 3, 32, 32]))
     """
 
     def __init__(
@@ -89,12 +98,12 @@ class FourierKernelEstimator(nn.Module):
         self.to_image = nn.Conv2d(channels, image_channels, 3, padding=1)
 
     def forward(self, x: Tensor, image: Tensor | None = None, states: Sequence[Tensor] | None = None) -> Estimate:
-        """Estimate and apply.
+        """Estimate the kernels and apply them.
 
         Args:
             x: Feature of shape (N, channels, h, w).
-            image: Blurry picture of shape (N, image_channels, h, w) in [0, 1]; None where only the feature is wanted.
-            states: The states of the estimator before, where there is one.
+            image: Blurry image of shape (N, image_channels, h, w) in [0, 1]; None to compute the feature only.
+            states: The states of the previous stage's estimator, if any.
         """
         previous = [None] * len(self.column.levels) if states is None else states
         with torch.autocast(x.device.type, enabled=False):
@@ -103,11 +112,11 @@ class FourierKernelEstimator(nn.Module):
         return Estimate(feature, None if image is None else self.restore(feature, image), states)
 
     def restore(self, feature: Tensor, image: Tensor) -> Tensor:
-        """Return the picture that a feature of this estimator makes of a blurry one, of its shape."""
+        """Return the restored image (N, image_channels, h, w) for a feature of this estimator and the blurry image."""
         return self.to_image(feature) + image
 
     def transfer(self, kernel_state: Tensor) -> Tensor:
-        """Return the transfer functions that the column's last state stands for.
+        """Return the transfer functions for the last state of the kernel column.
 
         Args:
             kernel_state: Map of shape (N, width, h, w // 2 + 1); with windows, N counts windows.
@@ -125,7 +134,7 @@ class FourierKernelEstimator(nn.Module):
         return self.fuse(torch.cat([filtered, x], 1))
 
     def _cut(self, x):
-        """Cut a map that is larger than the window; return the pieces and what joins results of their size."""
+        """Split a map that is larger than the window; return the pieces and a function that merges such pieces."""
         size = x.shape[-2:]
         if self.window is None or (size[0] <= self.window[0] and size[1] <= self.window[1]):
             return x, lambda pieces: pieces
@@ -136,7 +145,7 @@ class FourierKernelEstimator(nn.Module):
 
 
 class Spectrum(nn.Module):
-    """The half spectrum of a projected feature, real and imaginary parts mixed.
+    """Project a feature, transform it, and mix real and imaginary parts.
 
     Shape:
         (N, channels, h, w) to (N, width, h, w // 2 + 1).

@@ -1,4 +1,4 @@
-"""One level of a column: its inputs brought together, blocks, and a change of resolution."""
+"""One level of a column: merged inputs, blocks, and a change of resolution."""
 
 import torch
 from torch import Tensor, nn
@@ -7,12 +7,12 @@ from deeprftv2_plugin.layers.pointwise import Pointwise
 
 
 class Merge(nn.Module):
-    """Several inputs as one map: `join(cat[first(x, ...), second(last)])`, or `first(x)` where there is one input.
+    """Merge inputs into one map: `join(cat[first(x, ...), second(last)])`, or `first(x)` for a single input.
 
     Args:
-        first: What the inputs but the last go through, perhaps another Merge; nothing by default.
-        second: What the last input goes through; nothing by default.
-        join: Channels before and after the convolution of 1x1 that joins them; None for one input.
+        first: Applied to all inputs but the last, for example another Merge. Identity by default.
+        second: Applied to the last input. Identity by default.
+        join: Input and output channels of the 1x1 convolution that merges them; None for a single input.
     """
 
     def __init__(
@@ -31,12 +31,12 @@ class Merge(nn.Module):
 
 
 class Level(nn.Module):
-    """Blocks behind a Merge and in front of an optional change of resolution.
+    """A Merge, blocks, and an optional change of resolution.
 
     Args:
-        before: Brings the inputs together.
+        before: Merges the inputs.
         blocks: Maps a tensor to one of its shape.
-        after: What comes last, such as an upsampling.
+        after: Applied last, for example an upsampling. Identity by default.
     """
 
     def __init__(self, before: Merge, blocks: nn.Module, after: nn.Module | None = None):

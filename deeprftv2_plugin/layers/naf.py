@@ -13,9 +13,9 @@ EPS = 1e-6
 
 
 class GatedConvolution(nn.Module):
-    """Normalization, an expansion to twice the channels, a depthwise convolution, and the product of its halves.
+    """Normalization, expansion to twice the channels, depthwise convolution, and the product of the two halves.
 
-    The branch owns its parameters and is computed as a whole, see `ops.branches.gated_convolution`.
+    The module owns the parameters of the whole branch, which `ops.branches.gated_convolution` computes.
 
     Shape:
         (N, channels, H, W) to the same.
@@ -35,10 +35,10 @@ class GatedConvolution(nn.Module):
 
 
 class GatedFeedForward(nn.Module):
-    """A residual network of two layers on every pixel, with the product of halves between them.
+    """A residual two-layer network on each pixel, with a product of halves in between.
 
-    The branch owns its parameters and is computed as a whole, see `ops.branches.gated_feed_forward`. It begins as the
-    identity: `scale`, of shape (1, channels, 1, 1), is zero.
+    The module owns the parameters of the whole branch, which `ops.branches.gated_feed_forward` computes. `scale`, of
+    shape (1, channels, 1, 1), is initialized to zero, which makes the module the identity.
 
     Shape:
         (N, channels, H, W) to the same.
@@ -59,11 +59,11 @@ class GatedFeedForward(nn.Module):
 
 
 class NAFBlock(nn.Module):
-    """A gated convolution with channel attention behind a residual, then a gated feed-forward network.
+    """A residual gated convolution with channel attention, then a gated feed-forward network.
 
     Args:
         channels: Channels of input and output.
-        pool_window: Height and width over which the channel attention takes its mean; None for the whole map.
+        pool_window: Height and width of the mean in the channel attention; None for the whole map.
 
     Shape:
         (N, channels, H, W) to the same.
@@ -83,7 +83,7 @@ class NAFBlock(nn.Module):
         self.feed_forward = GatedFeedForward(channels)
 
     def attend(self, x: Tensor, scale: Tensor) -> Tensor:
-        """Weight the channels by their attention and project them, times a scale (1, channels, 1, 1)."""
+        """Weight the channels by their attention, project them, and multiply by a scale (1, channels, 1, 1)."""
         mean = x.mean((2, 3), keepdim=True) if self.pool_window is None else local_mean(x, self.pool_window)
         return self.project(x * self.attention(mean), scale)
 
@@ -92,12 +92,12 @@ class NAFBlock(nn.Module):
 
 
 class NAFScanBlock(NAFBlock):
-    """A NAFBlock whose attention is joined by a selective scan: local and global mixing side by side.
+    """A NAFBlock with a selective scan in parallel to the attention: local and global mixing.
 
     Args:
         channels: Channels of input and output.
         pool_window: As in NAFBlock.
-        scan_window: Height and width of the windows that are scanned one by one; None for one scan over the map.
+        scan_window: Height and width of windows that are scanned separately; None for one scan over the map.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Normalisation over channels."""
+"""Normalization over channels."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from deeprftv2_plugin.ops.normalization import layer_norm
 
 
 class LayerNorm2d(nn.Module):
-    """Layer normalisation of every pixel over its channels, for maps of shape (N, C, H, W).
+    """Layer normalization of each pixel over its channels, for maps of shape (N, C, H, W).
 
     Args:
         channels: Number of channels C.

@@ -1,22 +1,22 @@
-"""Parameters of modules that compute a whole branch in one operator."""
+"""Parameters of modules that compute a whole branch with one operator."""
 
 import torch
 from torch import Tensor, nn
 
 
 def norm_parameters(channels: int) -> tuple[nn.Parameter, nn.Parameter]:
-    """Return weight and bias of a normalization that begins without them."""
+    """Return weight and bias of a normalization, initialized to ones and zeros."""
     return nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
 
 
 def linear_parameters(in_features: int, out_features: int) -> tuple[nn.Parameter, nn.Parameter]:
-    """Return weight and bias as `nn.Linear` draws them."""
+    """Return weight and bias, initialized as in `nn.Linear`."""
     linear = nn.Linear(in_features, out_features)
     return linear.weight, linear.bias
 
 
 def scaled(weight: Tensor, bias: Tensor | None, scale: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Scale a matrix and its bias: a few weights instead of a whole map."""
+    """Scale the rows of a matrix and its bias, which is cheaper than scaling the map that they produce."""
     if scale is None:
         return weight, bias
     scale = scale.flatten()

@@ -1,4 +1,4 @@
-"""A convolution of 1x1 as a matrix product."""
+"""A 1x1 convolution as a matrix product."""
 
 from torch import Tensor, nn
 
@@ -7,7 +7,7 @@ from deeprftv2_plugin.ops.pointwise import pointwise
 
 
 class Pointwise(nn.Linear):
-    """A linear layer over the channels of every pixel, whose result may be scaled at no cost.
+    """A linear layer over the channels of each pixel with an optional scale at no cost.
 
     Args:
         in_features: Channels of the input.
@@ -15,7 +15,7 @@ class Pointwise(nn.Linear):
         bias: Add a learned bias to every channel.
 
     Shape:
-        (N, in_features, H, W) to (N, out_features, H, W) in channels_last; other layouts are copied to it first.
+        (N, in_features, H, W) to (N, out_features, H, W) in channels_last; other layouts are copied first.
     """
 
     def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""A map mixed by one selective scan in raster order."""
+"""Mixing the pixels of a map by a selective scan in raster order."""
 
 import math
 
@@ -12,7 +12,7 @@ from deeprftv2_plugin.ops.scan import selective_scan
 from deeprftv2_plugin.ops.windows import merge_windows, split_windows
 
 EPS, OUT_EPS = 1e-6, 1e-5
-"""Of the normalizations before and after the scan."""
+"""Added to the variances of the normalizations before and after the scan."""
 
 
 class SelectiveScanMixer(nn.Module):
@@ -21,11 +21,11 @@ class SelectiveScanMixer(nn.Module):
         y = residual + project(norm(scan(gelu(conv(value)))) * gelu(gate)),     value, gate = expand(norm(x))
 
     The step sizes and the input and output weights of the scan are projections of its input, smoothed along the
-    sequence by a short convolution. The mixer owns its parameters and is computed in three operators.
+    sequence by a short convolution. The module owns the parameters of its three operators.
 
     Args:
-        channels: Channels of input and output. Inside there are twice as many, and 8 states for each of those.
-        window: Height and width of windows that are scanned one by one where the map is larger; None for one scan.
+        channels: Channels of input and output. The scan has twice as many, with 8 states each.
+        window: Height and width of windows into which larger maps are split for the scan; None for one scan.
 
     Shape:
         (N, channels, H, W) to the same.
@@ -63,7 +63,7 @@ class SelectiveScanMixer(nn.Module):
         Args:
             x: Map of shape (N, channels, H, W).
             residual: Added to the result, of x's shape; x itself by default.
-            scale: Multiplies the result before that, of shape (1, channels, 1, 1).
+            scale: Multiplies the result before the residual is added, of shape (1, channels, 1, 1).
         """
         norm = self.norm_weight, self.norm_bias
         value_weight, gate_weight = self.in_weight.chunk(2)
@@ -93,12 +93,12 @@ class SequenceConvolution(nn.Conv1d):
         super().__init__(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        column = x.transpose(1, 2)[..., None]  # as a map, which PyTorch convolves in channels_last
+        column = x.transpose(1, 2)[..., None]  # a map, which PyTorch convolves in channels_last
         out = F.conv2d(column, self.weight[..., None], self.bias, padding=(*self.padding, 0), groups=self.groups)
         return out.squeeze(3).transpose(1, 2)
 
 
 def _initial_steps(count):
-    """Draw biases that make step sizes spread evenly in the logarithm between 0.001 and 0.1 (Mamba, section 3.6)."""
+    """Draw biases for step sizes that are log-uniform between 0.001 and 0.1 (Mamba, section 3.6)."""
     step = torch.empty(count).uniform_(math.log(1e-3), math.log(1e-1)).exp_().clamp_(min=1e-4)
     return step + torch.log(-torch.expm1(-step))  # the inverse of softplus

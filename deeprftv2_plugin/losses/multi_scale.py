@@ -1,6 +1,6 @@
 """Any loss over networks that put out several pictures at two scales."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,12 +23,29 @@ class MultiScaleLoss(nn.Module):
         losses: Modules called as ``loss(pred, target)`` on pictures (N, C, H, W). One that returns several
             values (or None in place of a value), as BasicSR's ``PerceptualLoss``, counts with their sum.
         scale_weights: The weights of the full and of the half scale.
+        build: Makes a module of each loss that is given as an option dict (``type`` and the arguments).
 
     Raises:
         ValueError: No loss is given, or not two weights.
+        TypeError: A loss is an option dict, and `build` is missing.
+
+    Example:
+        >>> import torch
+        >>> from deeprftv2_plugin.archs import DeepRFTv2
+        >>> from deeprftv2_plugin.losses import FourierLoss, MultiScaleLoss
+        >>> loss = MultiScaleLoss([torch.nn.L1Loss(), FourierLoss(0.01)])
+        >>> blurry, sharp = torch.rand(2, 1, 3, 32, 32)
+        >>> value = loss(DeepRFTv2('T')(blurry), sharp)
+        >>> value.shape
+        torch.Size([])
     """
 
-    def __init__(self, losses: Sequence[nn.Module], scale_weights: Sequence[float] = (1.0, 1.0)):
+    def __init__(
+        self,
+        losses: Sequence[nn.Module | Mapping[str, Any]],
+        scale_weights: Sequence[float] = (1.0, 1.0),
+        build: Callable[[Mapping[str, Any]], nn.Module] | None = None,
+    ):
         super().__init__()
         if not losses:
             raise ValueError('MultiScaleLoss: `losses` is empty; give at least one loss.')
@@ -37,7 +54,7 @@ class MultiScaleLoss(nn.Module):
                 f'MultiScaleLoss: scale_weights={list(scale_weights)}; '
                 'give two numbers, for the full and for the half scale.'
             )
-        self.losses = nn.ModuleList(losses)
+        self.losses = nn.ModuleList(build(loss) if build and isinstance(loss, Mapping) else loss for loss in losses)
         self.scale_weights = dict(zip(('full', 'half'), scale_weights, strict=True))
 
     def forward(self, pred: Any, target: Tensor) -> Tensor:

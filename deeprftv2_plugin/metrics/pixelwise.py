@@ -29,6 +29,13 @@ def psnr(
 
     Raises:
         UserError: The pictures differ in size or type, or cannot be compared as asked.
+
+    Example:
+        >>> import numpy as np
+        >>> from deeprftv2_plugin.metrics import psnr
+        >>> sharp = np.full((32, 32, 3), 100, np.uint8)
+        >>> round(psnr(sharp + 2, sharp), 4)
+        42.1102
     """
     pictures = pair(img, img2, crop_border, input_order)
     result, reference, peak = luma(pictures) if test_y_channel else pictures
@@ -60,6 +67,13 @@ def mae(img: np.ndarray, img2: np.ndarray) -> float:
 
     References:
         Abuolaim and Brown, Defocus Deblurring Using Dual-Pixel Data, ECCV 2020.
+
+    Example:
+        >>> import numpy as np
+        >>> from deeprftv2_plugin.metrics import mae
+        >>> sharp = np.full((32, 32, 3), 100, np.uint8)
+        >>> round(mae(sharp + 2, sharp), 4)
+        0.0078
     """
     result, reference, peak = pair(img, img2)
     return cv2.norm(result, reference, cv2.NORM_L1) / result.size / peak

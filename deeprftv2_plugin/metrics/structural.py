@@ -53,6 +53,13 @@ def ssim(
 
     Raises:
         UserError: The pictures differ in size or type, are too small, or cannot be compared as asked.
+
+    Example:
+        >>> import numpy as np
+        >>> from deeprftv2_plugin.metrics import ssim
+        >>> sharp = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+        >>> ssim(sharp, sharp)
+        1.0
     """
     pictures = pair(img, img2, crop_border, input_order)
     demand_window(pictures.result)
@@ -81,6 +88,13 @@ def ssim_3d(img: np.ndarray, img2: np.ndarray, crop_border: int = 0) -> float:
 
     References:
         Chen et al., Simple Baselines for Image Restoration (NAFNet), ECCV 2022, whose code computes it.
+
+    Example:
+        >>> import numpy as np
+        >>> from deeprftv2_plugin.metrics import ssim_3d
+        >>> sharp = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+        >>> ssim_3d(sharp, sharp)
+        1.0
     """
     result, reference, peak = pair(img, img2, crop_border)
     margins = (RADIUS,) * 4

@@ -1,4 +1,3 @@
-from deeprftv2_plugin.losses.network_outputs import MultiScaleLoss
 from deeprftv2_plugin.models.deeprftv2_model import DeepRFTv2Model
 
-__all__ = ['DeepRFTv2Model', 'MultiScaleLoss']
+__all__ = ['DeepRFTv2Model']

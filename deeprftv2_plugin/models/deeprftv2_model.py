@@ -14,7 +14,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
 from deeprftv2_plugin.data.loading.loader import seed_everything
-from deeprftv2_plugin.losses.network_outputs import MultiScaleLoss
+from deeprftv2_plugin.losses import MultiScaleLoss
 from deeprftv2_plugin.models.restoration_model import RestorationModel
 from deeprftv2_plugin.training import memory_layout as layout
 from deeprftv2_plugin.training import signals

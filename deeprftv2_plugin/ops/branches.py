@@ -1,8 +1,8 @@
 """Whole branches of the network's blocks.
 
-Where the native backend computes in float32 each branch is one operator, which reads and writes a map once, keeps
-nothing but its inputs for the backward pass, and computes the rest again there. Everywhere else it is composed of the
-package's other operators, which compilers and GPUs fuse in their own ways.
+With the native backend in float32 each branch is one operator, which reads and writes a map once, stores only its
+inputs for the backward pass, and recomputes the rest there. Otherwise a branch is composed of the package's other
+operators.
 """
 
 import math
@@ -45,7 +45,7 @@ def gated_feed_forward(
         Chen et al., "Simple Baselines for Image Restoration", ECCV 2022, section 3.2 and equation 5.
     """
     parameters = norm_weight, norm_bias, expand_weight, expand_bias, project_weight, project_bias
-    branch = _gated_feed_forward if backends.fuses(x) else _composed_gated_feed_forward
+    branch = _gated_feed_forward if backends.fuses(x, *parameters) else _composed_gated_feed_forward
     return branch(x, *parameters, eps)
 
 
@@ -59,12 +59,12 @@ def gated_convolution(
     bias: Tensor,
     eps: float,
 ) -> Tensor:
-    """Normalize, expand the channels, convolve each with a kernel of its own, and multiply the halves.
+    """Normalize, expand the channels, convolve each channel with its own kernel, and multiply the two halves.
 
     Args:
         x: Map of shape (N, C, H, W).
         norm_weight: As in `gated_feed_forward`, like the following three.
-        norm_bias: See there.
+        norm_bias: See `gated_feed_forward`.
         expand_weight: Matrix of shape (2 K, C).
         expand_bias: Of shape (2 K,).
         weight: Depthwise kernels of shape (2 K, 1, 3, 3); the border is padded with zeros.
@@ -75,7 +75,7 @@ def gated_convolution(
         Map of shape (N, K, H, W) in channels_last.
     """
     parameters = norm_weight, norm_bias, expand_weight, expand_bias, weight, bias
-    branch = _gated_convolution if backends.fuses(x) else _composed_gated_convolution
+    branch = _gated_convolution if backends.fuses(x, *parameters) else _composed_gated_convolution
     return branch(x, *parameters, eps)
 
 
@@ -86,8 +86,9 @@ def gelu_convolution(
 
     The matrix has the shape (K, C), the kernels (K, 1, 3, 3); the result has K channels.
     """
-    branch = _gelu_convolution if backends.fuses(x) else _composed_gelu_convolution
-    return branch(x, norm_weight, norm_bias, expand_weight, weight, bias, eps)
+    parameters = norm_weight, norm_bias, expand_weight, weight, bias
+    branch = _gelu_convolution if backends.fuses(x, *parameters) else _composed_gelu_convolution
+    return branch(x, *parameters, eps)
 
 
 def normed_gate_projection(
@@ -122,7 +123,8 @@ def normed_gate_projection(
         residual + out_weight (norm(y) * gate), of shape (N, C, H, W) in channels_last.
     """
     parameters = norm_weight, norm_bias, gate_weight, out_norm_weight, out_norm_bias, out_weight
-    branch = _normed_gate_projection if backends.fuses(y) else _composed_normed_gate_projection
+    fuses = backends.fuses(y, x, residual, *parameters)
+    branch = _normed_gate_projection if fuses else _composed_normed_gate_projection
     return branch(y, x, *parameters, residual, eps, out_eps)
 
 

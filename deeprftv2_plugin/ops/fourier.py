@@ -1,8 +1,8 @@
 """Real Fourier transforms of maps, with one convention for half spectra on every device.
 
 A half spectrum holds the columns 0 to w // 2 of a transform. In that of a real map the columns 0 and, where w is even,
-w / 2 are Hermitian: the value at row -k is the conjugate of the value at row k. Its product with a transfer function is
-not, and libraries read such columns differently. Here their Hermitian part counts, as in NumPy.
+w / 2 are Hermitian: the value at row -k is the conjugate of the value at row k. Its product with a transfer
+function is not, and libraries interpret such columns differently. This module uses their Hermitian part, as NumPy does.
 """
 
 import torch
@@ -22,7 +22,14 @@ def irfft2(spectrum: Tensor, size: tuple[int, int]) -> Tensor:
         Real tensor of shape (..., h, w).
 
     Raises:
-        ValueError: Sizes that do not fit.
+        ValueError: The sizes do not fit.
+
+    Example:
+        >>> import torch
+        >>> from deeprftv2_plugin import ops
+        >>> x = torch.rand(3, 6, 8)
+        >>> torch.allclose(ops.irfft2(torch.fft.rfft2(x), (6, 8)), x, atol=1e-6)
+        True
     """
     if spectrum.shape[-2:] != (size[0], size[1] // 2 + 1):
         raise ValueError(
@@ -55,7 +62,7 @@ def spectral_filter(x: Tensor, transfer: Tensor) -> Tensor:
         Map of shape (N, C, h, w) in channels_last.
 
     Raises:
-        ValueError: Shapes that do not fit.
+        ValueError: The shapes do not fit.
     """
     if transfer.shape != (x.shape[0], 2 * x.shape[1], x.shape[2], x.shape[3] // 2 + 1):
         raise ValueError(f'transfer functions of shape {tuple(transfer.shape)} do not fit a map {tuple(x.shape)}')
@@ -74,14 +81,14 @@ def as_parts(numbers: Tensor) -> Tensor:
 
 
 def hermitian_columns(spectrum: Tensor, width: int) -> Tensor:
-    """Replace the columns of half spectra that are their own mirrors by their Hermitian parts.
+    """Replace the columns of half spectra that mirror themselves by their Hermitian parts.
 
     Args:
         spectrum: Complex half spectra of shape (..., h, width // 2 + 1).
         width: Width of the map.
 
     Returns:
-        Tensor of the same shape: the half spectra of the real maps that NumPy makes of them.
+        Tensor of the same shape: the half spectra of NumPy's inverse transforms.
     """
     first, between, last = spectrum.split([1, (width - 1) // 2, 1 - width % 2], dim=-1)
     first, last = ((column + column.flip(-2).roll(1, -2).conj_physical()) / 2 for column in (first, last))

@@ -1,9 +1,9 @@
 """Operators for compilers: registration with `torch.library`.
 
-An operator `deeprftv2::NAME` has a schema, one kernel that runs the backend of `backends.choose`, a fake implementation
-that tells compilers the shapes, autograd, and a FLOP formula for `torch.utils.flop_counter`. The modules of this
-package register theirs beside the functions that call them. `decompositions` maps every operator to plain PyTorch for
-export.
+An operator `deeprftv2::NAME` has a schema, one kernel that runs the backend chosen by `backends.choose`, a fake
+implementation with the shapes for compilers, autograd, and a FLOP formula for `torch.utils.flop_counter`. The modules
+of this package register operators beside the functions that call them. `decompositions` maps every operator to plain
+PyTorch for export.
 """
 
 from collections.abc import Callable
@@ -27,20 +27,20 @@ def operator(
     flops: Callable[..., int] | None = None,
     reference: Callable | None = None,
 ) -> torch._ops.OpOverload:
-    """Register an operator whose implementations are the backends' functions of the same name.
+    """Register an operator, implemented by the backends' functions of the same name.
 
     Args:
-        schema: Name and arguments in the language of `torch.library`; the first argument is a tensor.
-        fake: Computes empty outputs from the arguments; their shapes, types and strides are those of the kernels.
-        backward: `backward(ctx, *grads)`, the gradients by all arguments. An operator without it cannot be
-            differentiated; those that compute gradients are of this kind.
-        save: `save(ctx, inputs, output)` keeps on ctx what `backward` needs.
-        flops: Operations, from the shapes of tensors and the other arguments as they are.
-        reference: What the operator decomposes to, without writing into tensors; by default the function of its name in
-            the backend `pytorch`.
+        schema: Name, arguments and results in the syntax of `torch.library`; the first argument is a tensor.
+        fake: Returns empty outputs with the shapes, types and strides of the kernel's.
+        backward: `backward(ctx, *grads)`, which returns the gradients by all arguments. An operator without it is not
+            differentiable, such as one that computes gradients.
+        save: `save(ctx, inputs, output)`, which stores on ctx what `backward` needs.
+        flops: Number of operations, from the shapes of tensors and the values of other arguments.
+        reference: The decomposition, free of in-place operations; by default the function of the same name in the
+            backend `pytorch`.
 
     Returns:
-        The operator, to be called like a function.
+        The operator, a callable.
     """
     name = schema.partition('(')[0]
     qualified = f'{NAMESPACE}::{name}'
@@ -64,10 +64,9 @@ def operator(
 
 
 def decompositions() -> dict[torch._ops.OpOverload, Callable]:
-    """Return the operators of a network in evaluation with their references in plain PyTorch.
+    """Return the differentiable operators with their references in plain PyTorch.
 
-    The table is made for `torch.export.ExportedProgram.run_decompositions`: what remains is a program that runs without
-    this package.
+    Pass the table to `torch.export.ExportedProgram.run_decompositions` to get a program that runs without this package.
     """
     pytorch = backends.load('pytorch')
     return {each: reference or getattr(pytorch, _name(each)) for each, reference in _references.items()}
@@ -78,13 +77,13 @@ def _name(overload):
 
 
 def empty_map(x: Tensor, channels: int | None = None, dtype: torch.dtype | None = None) -> Tensor:
-    """An empty map like x in channels_last, perhaps with other channels or another type."""
+    """Return an empty map like x in channels_last, optionally with other channels or another type."""
     batch, own, height, width = x.shape
     return x.new_empty((batch, height, width, own if channels is None else channels), dtype=dtype).permute(0, 3, 1, 2)
 
 
 def empty_like_all(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Empty contiguous tensors of the same shapes and types, as gradients of parameters are."""
+    """Return empty contiguous tensors of the same shapes and types, like gradients of parameters."""
     return tuple(t.new_empty(t.shape) for t in tensors)
 
 
@@ -93,4 +92,4 @@ def _save_nothing(ctx, inputs, output):
 
 
 def _not_differentiable(ctx, *grads):
-    raise RuntimeError('the operators of deeprftv2_plugin can be differentiated once, not twice')
+    raise RuntimeError('the operators of deeprftv2_plugin are differentiable once, not twice')

@@ -16,10 +16,10 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         eps: Added to the biased variance.
 
     Returns:
-        Map of x's shape in channels_last, of x's type or of autocast's. Means and variances are at least float32.
+        Map of x's shape in channels_last, of x's type or autocast's. Means and variances are at least float32.
 
     Raises:
-        ValueError: Shapes that do not fit.
+        ValueError: The shapes do not fit.
     """
     _check_shapes(x, weight, bias)
     return _layer_norm(x, weight, bias, eps, result_type(x))

@@ -18,6 +18,13 @@ def psf_from_otf(otf: Tensor, size: tuple[int, int]) -> Tensor:
 
     Raises:
         ValueError: The half spectra do not have this size.
+
+    Example:
+        >>> import torch
+        >>> from deeprftv2_plugin import ops
+        >>> psf = ops.psf_from_otf(torch.ones(4, 3, dtype=torch.complex64), (4, 4))  # keeps every frequency: an impulse
+        >>> psf.shape, psf[2, 2].item()
+        (torch.Size([4, 4]), 1.0)
     """
     return torch.fft.fftshift(irfft2(otf, size), dim=(-2, -1))
 

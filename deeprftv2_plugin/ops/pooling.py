@@ -12,7 +12,7 @@ from deeprftv2_plugin.ops.precision import at_least_float32
 def local_mean(x: Tensor, window: Sequence[int]) -> Tensor:
     """Mean over the window around every pixel, the replacement of a global mean at evaluation.
 
-    A network trained on crops meets the statistics of a crop again in a whole picture (Chu et al., "Improving
+    A network trained on crops meets the statistics of a crop again in a whole image (Chu et al., "Improving
     image restoration by revisiting global information aggregation", ECCV 2022). The mean is taken where the
     window lies inside the map; the pixels nearer to the border repeat the outermost mean.
 

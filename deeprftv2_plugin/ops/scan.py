@@ -9,9 +9,9 @@ from deeprftv2_plugin.ops.library import operator
 from deeprftv2_plugin.ops.precision import at_least_float32
 
 CHUNK = 16
-"""Positions that exported programs combine by doubling before they go on with whole chunks."""
+"""Positions that the decomposition combines by doubling before it continues with whole chunks."""
 FLOPS = 9
-"""Operations for every position, channel and state, in the count that the Mamba line of papers uses."""
+"""Operations per position, channel and state, as counted in papers on Mamba."""
 
 
 def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor) -> Tensor:
@@ -22,7 +22,7 @@ def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D:
         h[l] = exp(step[l] * A) * h[l - 1] + step[l] * B[l] * u[l],        h[-1] = 0
         y[l] = sum over n of C[l] * h[l] + D * u[l].
 
-    States are never kept for the whole sequence: the backward pass computes them again, piece by piece.
+    States are not stored for the whole sequence: the backward pass recomputes them piece by piece.
 
     Args:
         u: Input of shape (batch, L, channels): the pixels of a map in channels_last.
@@ -34,13 +34,21 @@ def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D:
         delta_bias: Bias of the step sizes, of shape (channels,).
 
     Returns:
-        y of u's shape, computed and returned in float32 (float64 for float64 inputs) whatever the autocast.
+        y of u's shape, computed and returned in float32 (float64 for float64 inputs) under any autocast.
 
     Raises:
-        ValueError: Shapes that do not fit.
+        ValueError: The shapes do not fit.
 
     References:
         Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", 2023, Algorithm 2.
+
+    Example:
+        >>> import torch
+        >>> from deeprftv2_plugin import ops
+        >>> u, delta = torch.rand(2, 1, 64, 12)  # one sequence of 64 positions with 12 channels
+        >>> A, (B, C) = -torch.rand(12, 8), torch.rand(2, 1, 64, 8)  # 8 states
+        >>> ops.selective_scan(u, delta, A, B, C, D=torch.ones(12), delta_bias=torch.zeros(12)).shape
+        torch.Size([1, 64, 12])
     """
     if u.ndim != 3 or delta.shape != u.shape:
         raise ValueError(
@@ -71,7 +79,7 @@ def _reference(u, delta, A, B, C, D, delta_bias, keep):
 
 
 def _scan_chunks(decay, inputs):
-    """States (batch, L, ...) of h[l] = decay[l] * h[l - 1] + inputs[l]: in chunks by doubling, then over the chunks."""
+    """Return the states (batch, L, ...) of h[l] = decay[l] * h[l - 1] + inputs[l], by doubling inside chunks."""
     length = inputs.shape[1]
     if length == 1:
         return inputs
@@ -88,7 +96,7 @@ def _scan_chunks(decay, inputs):
 
 
 def _delayed(x, by, value):
-    """Move x along axis 2 by some positions; `value` comes in."""
+    """Shift x along axis 2; `value` fills the first positions."""
     return F.pad(x[:, :, :-by], (0, 0) * (x.ndim - 3) + (by, 0), value=value)
 
 
@@ -130,7 +138,7 @@ _selective_scan = operator(
     flops=_flops,
     reference=_reference,
 )
-"""`keep` asks for what the backward pass needs of the states, the second result."""
+"""`keep` requests the second result, the states that the backward pass starts from."""
 _selective_scan_backward = operator(
     'selective_scan_backward(Tensor dy, Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor D,'
     ' Tensor delta_bias, Tensor entries) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)',

@@ -1,6 +1,6 @@
 """Overlapping tiles: cut a map into a regular grid, and blend it together again with linear cross-fades.
 
-A batch of tiles is ordered by picture, then by tile row, then by tile column: tile t of picture b is number
+A batch of tiles is ordered by image, then by tile row, then by tile column: tile t of image b is number
 b * len(grid) + t. Splitting and merging may differ in the number of channels.
 """
 

@@ -20,7 +20,7 @@ def split_windows(x: Tensor, window: Sequence[int]) -> Tensor:
         window: Height and width; a side longer than the map is cut to it.
 
     Returns:
-        Tensor of shape (N * windows, C, h, w), ordered by picture, window row, window column.
+        Tensor of shape (N * windows, C, h, w), ordered by image, window row, window column.
     """
     return split_tiles(x, TileGrid(x.shape[-2:], window))
 

@@ -5,7 +5,6 @@ import os
 
 from deeprftv2_plugin import checkpoints
 from deeprftv2_plugin.config.section import Section
-from deeprftv2_plugin.config.validation import parts_of
 from deeprftv2_plugin.data.layouts.download_hints import describe_missing
 from deeprftv2_plugin.utils.errors import UserError
 
@@ -33,7 +32,7 @@ def check_roots(datasets: Section):
     """Every folder, database, pattern or list that a data set names has to be there."""
     missing, found = {}, datasets.children()
     for dataset in found:
-        found += parts_of(dataset)
+        found += dataset.items('parts')
         for key in [key for key in dataset.values if key.startswith(('dataroot', 'meta_info_file'))]:
             value = dataset.values[key]
             for root in value if isinstance(value, list) else [value]:

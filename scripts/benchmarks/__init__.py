@@ -1,1 +1,1 @@
-"""The parts of benchmark.py: what it measures, how, and what it makes of the figures."""
+"""The parts of benchmark.py."""

@@ -1,40 +1,14 @@
-"""What is to be reached, and whether the rows of a run reach it."""
+"""The goals, and whether the rows of a run meet them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks.data import GOAL as LOADER
-from benchmarks.metrics import FRAME
-from benchmarks.scan import GOAL as SCAN
-from benchmarks.scan import NETWORK
+from benchmarks.parts import FRAME, NETWORK_SCANS, SCAN, STORAGES
+from deeprftv2_plugin.ops.backends import NAMES
 
 
 class Missing(Exception):
-    """The figures for a goal are not there; the message says why."""
-
-
-class Rows:
-    """The rows of a run on a device."""
-
-    def __init__(self, rows: list[dict], device: str):
-        self.rows, self.device = rows, device
-
-    def find(self, benchmark: str, **key) -> dict:
-        """The row whose case has these values.
-
-        Raises:
-            Missing: It was not run, was skipped or has failed.
-        """
-        for row in self.rows:
-            if row['benchmark'] == benchmark and row['case'] == row['case'] | key:
-                if reason := row.get('error') or row.get('skipped'):
-                    raise Missing(reason)
-                return row
-        raise Missing(f'needs the sub-benchmark {benchmark}')
-
-    def need(self, device: str) -> None:
-        if self.device != device:
-            raise Missing('this is for a CPU' if device == 'cpu' else 'needs a GPU: --device cuda')
+    """The figures of a goal are missing; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -43,163 +17,157 @@ class Goal:
 
     Args:
         what: What is measured.
-        bound: What is to be reached, in words.
-        reached: The figure, in words, and whether the goal is met.
+        bound: The bound in words.
+        reached: Returns the figure in words and whether the goal is met, None if there is no bound.
+        device: The device that the goal is about, None for both.
     """
 
     what: str
     bound: str
-    reached: Callable[[Rows], tuple[str, bool]]
+    reached: Callable[[list[dict]], tuple[str, bool | None]]
+    device: str | None = None
 
-    def line(self, rows: Rows) -> dict:
+    def line(self, rows: list[dict], device: str) -> dict:
         try:
+            if self.device not in (None, device):
+                raise Missing('applies to the CPU' if self.device == 'cpu' else 'needs a GPU: --device cuda')
             reached, met = self.reached(rows)
+            verdict = {True: 'met', False: 'not met', None: 'no bound'}[met]
         except Missing as reason:
-            return {'goal': self.what, 'bound': self.bound, 'reached': str(reason), 'verdict': 'not measured here'}
-        return {'goal': self.what, 'bound': self.bound, 'reached': reached, 'verdict': 'met' if met else 'not met'}
+            reached, verdict = str(reason), 'not measured here'
+        return {'goal': self.what, 'bound': self.bound, 'reached': reached, 'verdict': verdict}
+
+
+def find(rows: list[dict], benchmark: str, **key: object) -> dict:
+    """Return the fastest row of the case with these values; a tuple lists several.
+
+    Raises:
+        Missing: The case was not run, was skipped or failed.
+    """
+
+    def matches(case):
+        return all(name in case and case[name] in (v if isinstance(v, tuple) else (v,)) for name, v in key.items())
+
+    found = [row for row in rows if row['benchmark'] == benchmark and matches(row['case'])]
+    measured = [row for row in found if 'error' not in row and 'skipped' not in row]
+    if measured:
+        return min(measured, key=lambda row: row.get('seconds', 0))
+    reasons = [row.get('error') or row['skipped'] for row in found]
+    raise Missing(reasons[0] if reasons else f'needs the sub-benchmark {benchmark}')
+
+
+def at_most(bound: float, text: str, benchmark: str, figure: str, **key: object) -> Callable:
+    """Return a function that compares one figure of one case with an upper bound."""
+
+    def reached(rows):
+        value = find(rows, benchmark, **key)[figure]
+        return text.format(value), value <= bound
+
+    return reached
 
 
 def scan_speed(rows):
-    rows.need('cpu')
-    other = rows.find('scan', implementation='mambapy', **SCAN)
-    ours = _ours(rows, **SCAN)
+    other, ours = find(rows, 'scan', implementation='mambapy', **SCAN), find(rows, 'scan', implementation=NAMES, **SCAN)
     ratio = other['seconds'] / ours['seconds']
     return f'{ratio:.1f} times ({ours["case"]["implementation"]}, {ours["seconds"] * 1e3:.1f} ms)', ratio >= 30
 
 
-def scan_memory(rows):
-    rows.need('cpu')
-    row = rows.find('scan', memory=True)
-    return f'{row["extra_ratio"]:.2f} times ({row["case"]["implementation"]})', row['extra_ratio'] <= 2
-
-
-def evaluation_ratio(variant, size, bound):
-    def reached(rows):
-        ratio = rows.find('evaluation', variant=variant, size=size)['floor_ratio']
-        return f'{ratio:.2f}', ratio <= bound
-
-    return reached
-
-
-def yards(benchmark, variant, bound, **key):
-    def reached(rows):
-        rows.need('cpu')
-        found = rows.find(benchmark, variant=variant, size=256, **key)['yards']
-        return f'{found:.{1 if found >= 10 else 2}f} yards', found <= bound
-
-    return reached
-
-
 def training_memory(rows):
-    rows.need('cpu')
-    peak = rows.find('training', variant='B', size=256, reversible=True)['peak_bytes']
+    peak = find(rows, 'training', **B, reversible=True)['peak_bytes']
     return f'{peak / 1e9:.2f} GB', peak <= 3.5e9
 
 
 def memory_by_depth(rows):
+    """Compare reversible stages with the second one when it is not reversible."""
+
     def peak(stages, reversible):
-        return rows.find('stages', variant='B', size=256, stages=stages, reversible=reversible)['peak_bytes']
+        return find(rows, 'stages', **B, stages=stages, reversible=reversible)['peak_bytes']
 
     second = peak(2, False) - peak(1, False)
     shares = [(peak(n, True) - peak(n - 1, True)) / second for n in (3, 4)]
     return f'third {shares[0]:.1%}, fourth {shares[1]:.1%} of {second / 1e9:.2f} GB', max(shares) <= 0.15
 
 
-def tile_memory(rows):
-    ratio = rows.find('tiles', width=1280, height=720)['memory_ratio']
-    return f'peak {ratio:.2f} times that of one tile', ratio <= 1.15
-
-
-def tile_time(rows):
-    ratio = rows.find('tiles', width=1280, height=720)['time_ratio']
-    return f'{ratio:.2f} times', ratio <= 1.15
-
-
 def scan_on_gpu(rows):
-    rows.need('cuda')
     ratios = {}
-    for channels, length in NETWORK:
-        row = rows.find('scan', implementation='triton', channels=channels, length=length)
+    for channels, length in NETWORK_SCANS:
+        row = find(rows, 'scan', implementation='triton', channels=channels, length=length)
         ratios[f'{channels}x{length}'] = row['seconds'] * row['bytes_per_second'] / row['moved_bytes']
     slowest = max(ratios, key=ratios.get)
     return f'at most {ratios[slowest]:.2f} times, at {slowest}', ratios[slowest] <= 2
 
 
 def training_on_gpu(rows):
-    rows.need('cuda')
-    eager, ours = (rows.find('precision', variant='B', **key) for key in ({'backend': 'pytorch'}, {'bf16': True}))
-    ratio, waits = ours['images_per_second'] / eager['images_per_second'], ours['host_synchronisations']
-    return f'{ratio:.2f} times, {waits} host synchronisations', ratio >= 2 and not waits
+    eager, ours = (find(rows, 'precision', variant='B', **key) for key in ({'backend': 'pytorch'}, {'bf16': True}))
+    ratio, waits = ours['images_per_second'] / eager['images_per_second'], ours['host_synchronizations']
+    return f'{ratio:.2f} times, {waits} host synchronizations', ratio >= 2 and not waits
 
 
 def held_out(rows):
-    row = rows.find('precision', pictures='quickstart')
-    return f'{row["difference_db"]:+.4f} dB', abs(row['difference_db']) <= 0.05
-
-
-def quickstart(rows):
-    before, ours = rows.find('quickstart', backend='pytorch'), _ours_at_quickstart(rows)
-    ratio = before['seconds'] / ours['seconds']
-    return f'{ratio:.2f} times', ratio >= 2
+    difference = find(rows, 'precision', images='quickstart')['difference_db']
+    return f'{difference:+.4f} dB', abs(difference) <= 0.05
 
 
 def loading(rows):
-    storage, workers = LOADER
-    loader = rows.find('data', storage=storage, workers=workers)
+    loader = find(rows, 'data', storage=STORAGES[-1], workers=2)
     rate, size = loader['images_per_second'], loader['case']['size']
-    ratios = {variant: rate / rows.find('data', variant=variant, size=size)['images_per_second'] for variant in 'BT'}
+    ratios = {variant: rate / find(rows, 'data', variant=variant, size=size)['images_per_second'] for variant in 'BT'}
     text = ', '.join(f'{ratio:.3g} times {variant}' for variant, ratio in ratios.items())
     return f'{rate:.3g} images/s, {text}', ratios['B'] >= 1
 
 
 def similarity(metric):
     def reached(rows):
-        row = rows.find('metrics', metric=metric, **FRAME)
+        row = find(rows, 'metrics', metric=metric, **FRAME)
         text = f"{row['seconds'] * 1e3:.1f} ms, BasicSR's {row['basicsr_seconds'] * 1e3:.0f} ms"
         return text, row['seconds'] <= 0.06
 
     return reached
 
 
+def quickstart(rows):
+    plain, ours = (find(rows, 'quickstart', fused=fused)['seconds'] for fused in (False, True))
+    return f'{plain / ours:.2f} times', plain / ours >= 2
+
+
+def compiled(rows):
+    pair = [find(rows, 'compile', variant='T', training=training)['ratio'] for training in (False, True)]
+    return 'evaluation {:.2f} times, training step {:.2f} times'.format(*pair), None
+
+
+B, T = {'variant': 'B', 'size': 256}, {'variant': 'T', 'size': 256}
+_extra = at_most(2, '{:.2f} times', 'scan', 'extra_ratio', memory=True)
+_T = at_most(1.15, '{:.2f} yards', 'evaluation', 'yards', **T)
+_T_step = at_most(5, '{:.2f} yards', 'training', 'yards', **T, reversible=True)
+_B_128 = at_most(2.5, '{:.2f}', 'evaluation', 'floor_ratio', variant='B', size=128)
+_B_256 = at_most(2.0, '{:.2f}', 'evaluation', 'floor_ratio', **B)
+_B_step = at_most(50, '{:.1f} yards', 'training', 'yards', **B, reversible=True)
+_tile_memory = at_most(1.15, 'peak {:.2f} times that of one tile', 'tiles', 'memory_ratio', **FRAME)
+_tile_time = at_most(1.15, '{:.2f} times', 'tiles', 'time_ratio', **FRAME)
+
 GOALS = (
-    Goal('scan on the CPU against mambapy, L = 16384', 'at least 30 times faster', scan_speed),
-    Goal('scan on the CPU, extra memory', 'at most 2 times its inputs', scan_memory),
-    Goal('T evaluation, 256x256', 'at most 1.15 yards', yards('evaluation', 'T', 1.15)),
-    Goal('T training step, reversible, 256x256', 'at most 5 yards', yards('training', 'T', 5, reversible=True)),
-    Goal('B evaluation, 128x128', 'floor ratio at most 2.5', evaluation_ratio('B', 128, 2.5)),
-    Goal('B evaluation, 256x256', 'floor ratio at most 2.0', evaluation_ratio('B', 256, 2.0)),
-    Goal('B training step, reversible, 256x256', 'at most 50 yards', yards('training', 'B', 50, reversible=True)),
-    Goal('B training step, reversible, 256x256', 'at most 3.5 GB', training_memory),
+    Goal('scan on the CPU against mambapy, L = 16384', 'at least 30 times faster', scan_speed, 'cpu'),
+    Goal('scan on the CPU, extra memory', 'at most 2 times its inputs', _extra, 'cpu'),
+    Goal('T evaluation, 256x256', 'at most 1.15 yards', _T, 'cpu'),
+    Goal('T training step, reversible, 256x256', 'at most 5 yards', _T_step, 'cpu'),
+    Goal('B evaluation, 128x128', 'floor ratio at most 2.5', _B_128),
+    Goal('B evaluation, 256x256', 'floor ratio at most 2.0', _B_256),
+    Goal('B training step, reversible, 256x256', 'at most 50 yards', _B_step, 'cpu'),
+    Goal('B training step, reversible, 256x256', 'at most 3.5 GB', training_memory, 'cpu'),
     Goal('B 256x256, third and fourth stage', 'each adds at most 15 % of the second', memory_by_depth),
-    Goal('1280x720 in tiles, memory', 'that of one tile, within 15 %', tile_memory),
-    Goal('1280x720 in tiles, time', 'tiles x one, within 15 %', tile_time),
-    Goal("scan on the GPU, the network's shapes", 'at most 2 times moving its inputs and outputs once', scan_on_gpu),
-    Goal('training step on the GPU against float32', 'at least twice the images/s', training_on_gpu),
-    Goal("bf16 on the quickstart's held-out pictures", 'within 0.05 dB of float32', held_out),
+    Goal('1280x720 in tiles, memory', 'that of one tile, within 15 %', _tile_memory),
+    Goal('1280x720 in tiles, time', 'tiles x one, within 15 %', _tile_time),
+    Goal("scan on the GPU, the network's shapes", 'at most 2 times moving its data once', scan_on_gpu, 'cuda'),
+    Goal('training step on the GPU against float32', 'at least twice the images/s', training_on_gpu, 'cuda'),
+    Goal("bf16 on the quickstart's held-out images", 'within 0.05 dB of float32', held_out),
     Goal("loader, two workers, against B's step", 'at least its images/s', loading),
     Goal('ssim of 1280x720 on one core', 'at most 60 ms a frame', similarity('ssim')),
     Goal('ssim_3d of 1280x720 on one core', 'at most 60 ms a frame', similarity('ssim_3d')),
     Goal('step of the quickstart against plain PyTorch', 'at least twice as fast', quickstart),
+    Goal('T 256x256, torch.compile against eager mode', 'reported', compiled),
 )
-"""The second stage's memory is taken without reversing, that of the third and fourth with."""
 
 
 def reached(rows: list[dict], device: str) -> list[dict]:
-    """All goals with what a run reached."""
-    return [goal.line(Rows(rows, device)) for goal in GOALS]
-
-
-def _ours(rows, **key):
-    others = ('mambapy', 'sequential')
-    found = [row for row in rows.rows if row['benchmark'] == 'scan' and row['case'] == row['case'] | key]
-    found = [row for row in found if row['case']['implementation'] not in others and 'seconds' in row]
-    if not found:
-        raise Missing('needs the sub-benchmark scan')
-    return min(found, key=lambda row: row['seconds'])
-
-
-def _ours_at_quickstart(rows):
-    for row in rows.rows:
-        if row['benchmark'] == 'quickstart' and 'backend' not in row['case'] and 'seconds' in row:
-            return row
-    raise Missing('needs the sub-benchmark quickstart')
+    """Return all goals with what a run reached."""
+    return [goal.line(rows, device) for goal in GOALS]

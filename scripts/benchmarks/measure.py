@@ -1,38 +1,138 @@
-"""Times, the rates they are compared with, and memory; all of the process that measures."""
+"""Cases, and how they are measured: time, operations and memory."""
 
 import ctypes
+import gc
+import itertools
 import math
+import re
 import resource
-import statistics
 import sys
-import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torch import nn
+from torch._subclasses import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.benchmark import Timer
+from torch.utils.flop_counter import flop_registry
+
+from deeprftv2_plugin.utils.errors import UserError
 
 YARD_FLOP = 8 * 2 * 9 * 64 * 64 * 256 * 256
-SECONDS = 10  # of measured runs for a case whose LEAST runs take less
-LEAST, MOST = 3, 30
+SECONDS = 8
+"""How long a case is repeated."""
+TRAINING = 3
+"""Operations of a training step over those of an evaluation: each product recurs for the gradients of both its factors.
+What a reversible column recomputes is not counted."""
 
 Work = list[tuple[float, float]]
-"""The floating-point operations and the bytes read and written, of every product by itself."""
+"""Floating-point operations and bytes read and written, product by product."""
 
 
-def figures(setting, run: Callable[[], object], work: Work = (), dtype: torch.dtype = torch.float32) -> dict:
-    """Time of a call beside the yard of this process, its floor, and its memory.
+@dataclass(frozen=True)
+class Setting:
+    """What the command line asks for.
+
+    Args:
+        device: 'cpu' or 'cuda'.
+        variants: Variants of the network that replace those of the sub-benchmark.
+        sizes: Image sizes that replace those of the sub-benchmark.
+        architectures: What the sub-benchmark `basicsr` measures.
+        quick: Use tiny cases and run them once.
+    """
+
+    device: str = 'cpu'
+    variants: tuple[str, ...] = ()
+    sizes: tuple[int, ...] = ()
+    architectures: tuple[str, ...] = ()
+    quick: bool = False
+
+    def variants_or(self, *usual: str) -> tuple[str, ...]:
+        return self.variants or (('T',) if self.quick else usual)
+
+    def sizes_or(self, *usual: int) -> tuple[int, ...]:
+        return self.sizes or ((32,) if self.quick else usual)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the table.
+
+    Args:
+        run: A function at the top level of a module; `run(setting, **key)` returns the figures.
+        key: Its arguments, which identify the case in the JSON file.
+        default: Whether the case is measured when no sub-benchmark is named.
+    """
+
+    run: Callable[..., dict]
+    key: dict
+    default: bool = False
+
+    @property
+    def label(self) -> str:
+        words = []
+        for name, value in self.key.items():
+            word = name.replace('_', ' ')
+            words.append(f'{"" if value else "not "}{word}' if isinstance(value, bool) else f'{word} {value}')
+        return ', '.join(words)
+
+    def measure(self, setting: Setting) -> dict:
+        """Return the figures from a new process, or the reason for their absence under 'skipped' or 'error'."""
+        with ProcessPoolExecutor(1, get_context('spawn')) as pool:
+            try:
+                found = pool.submit(self._figures, setting).result()
+            except BrokenProcessPool:
+                found = {'error': 'the process was killed, most likely because memory ran out'}
+        return {'label': self.label, 'case': self.key, **found}
+
+    def _figures(self, setting):
+        torch.manual_seed(0)
+        try:
+            return self.run(setting, **self.key)
+        except Skip as reason:
+            return {'skipped': str(reason)}
+        except UserError as error:
+            return {'error': str(error)}
+        except Exception as error:  # the other cases can still be measured
+            return {'error': f'{type(error).__name__}: {str(error).partition(chr(10))[0]}'}
+
+
+class Skip(Exception):
+    """A case cannot be measured on this machine; the message says why and what would help."""
+
+
+def grid(run: Callable[..., dict], default: Callable[..., bool] | bool = False, **axes: Iterable) -> list[Case]:
+    """Return a case for every combination of arguments, with `default` by value or by combination."""
+    keys = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+    return [Case(run, key, default(**key) if callable(default) else default) for key in keys]
+
+
+def figures(
+    setting: Setting,
+    run: Callable[[], object],
+    work: Work = (),
+    dtype: torch.dtype = torch.float32,
+    seconds: float = SECONDS,
+) -> dict:
+    """Return the time of a call, the yard of this process, the floor, and the memory.
 
     Args:
         setting: The `Setting`.
-        run: What is measured; everything that it needs exists before.
-        work: What it has to compute at least.
-        dtype: Type in which the products of `work` run.
+        run: What is measured. It allocates only what it needs on every call.
+        work: The products it has to compute.
+        dtype: The type they are computed in.
+        seconds: See `time_of`.
     """
-    reference = _rates(dtype) if setting.device == 'cuda' else _yard_rates(setting)
-    memory = Memory(setting.device)
-    found = median_time(run, setting.device, *((0, 1) if setting.quick else (SECONDS, LEAST)))
-    found |= memory.used() | reference
+    reference = _rates(dtype) if setting.device == 'cuda' else _yard(setting.quick)
+    memory = PeakMemory(setting.device)
+    found = time_of(run, 0 if setting.quick else seconds) | memory.used() | reference
     if 'yard_seconds' in found:
         found['yards'] = found['seconds'] / found['yard_seconds']
     if work:
@@ -42,22 +142,87 @@ def figures(setting, run: Callable[[], object], work: Work = (), dtype: torch.dt
     return found
 
 
+def time_of(run: Callable[[], object], seconds: float) -> dict:
+    """Return the median of at least four runs and `seconds`, or of one if `seconds` is 0, after one to warm up."""
+    # timeit disables garbage collection, training does not
+    timer = Timer('run()', 'gc.enable()', globals={'run': run, 'gc': gc}, num_threads=torch.get_num_threads())
+    if seconds:
+        found = timer.adaptive_autorange(math.inf, min_run_time=seconds, max_run_time=math.inf)
+    else:
+        found = timer.blocked_autorange(min_run_time=0)
+    return {'seconds': found.median, 'fastest': min(found.times), 'runs': len(found.times)}
+
+
 def floor(work: Work, flop_per_second: float, bytes_per_second: float = math.inf) -> float:
-    """Seconds that products take one after the other if each runs at the rate of what bounds it."""
+    """Return the seconds that consecutive products take when each is bound by operations or by memory."""
     return sum(max(flop / flop_per_second, size / bytes_per_second) for flop, size in work)
 
 
-def median_time(run: Callable[[], object], device: str, seconds: float = SECONDS, least: int = LEAST) -> dict:
-    """Median over at least `least` runs, more while `seconds` are not over, after one run to warm up."""
-    seconds_of(run, device)
-    times = []
-    while len(times) < least or (sum(times) < seconds and len(times) < MOST):
-        times.append(seconds_of(run, device))
-    return {'seconds': statistics.median(times), 'fastest': min(times), 'runs': len(times)}
+def work_of(
+    build: Callable[[], nn.Module], *shapes: tuple[int, ...], training: bool = False, itemsize: int = 4
+) -> Work:
+    """Count the work of one call of a network without computing anything.
+
+    Args:
+        build: Makes the network.
+        shapes: Shapes of its inputs.
+        training: Count the backward pass as well.
+        itemsize: Bytes of a number.
+    """
+    network, counter = build().eval(), _Products()
+    with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True), counter:
+        network(*map(torch.empty, shapes))
+    times = TRAINING if training else 1
+    return [(times * flop, times * size * itemsize / 4) for flop, size in counter.work]
 
 
-def yard(least: int = 3) -> float:
-    """Median time of eight convolutions of 3x3 from 64 to 64 channels on 1x64x256x256 in float32: 38.7 GFLOP."""
+class _Products(TorchDispatchMode):
+    """FlopCounterMode, which only keeps sums, for single operators: products, convolutions, scans, whole branches."""
+
+    def __init__(self):
+        super().__init__()
+        self.work = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        if count := flop_registry.get(func._overloadpacket):
+            self.work.append((count(*args, **kwargs, out_val=out), size_of(tensors((args, kwargs, out)))))
+        return out
+
+
+class PeakMemory:
+    """Peak memory since its creation: of the process, or on CUDA what PyTorch has allocated."""
+
+    def __init__(self, device: str):
+        self.cuda = device == 'cuda'
+        if self.cuda:
+            torch.cuda.reset_peak_memory_stats()
+            self.before = torch.cuda.memory_allocated()
+            return
+        if hasattr(libc := ctypes.CDLL(None), 'malloc_trim'):
+            libc.malloc_trim(0)
+        if (reset := Path('/proc/self/clear_refs')).exists():
+            reset.write_text('5')
+        self.before = _resident('VmRSS')
+
+    def used(self) -> dict:
+        """Return the peak, and the increase over the memory in use at the beginning."""
+        # ru_maxrss of a process begins with the peak of its parent, VmHWM does not
+        peak = torch.cuda.max_memory_allocated() if self.cuda else _resident('VmHWM') or _largest_resident()
+        return {'peak_bytes': peak, 'increase_bytes': None if self.before is None else peak - self.before}
+
+
+def _resident(name):
+    status = Path('/proc/self/status')
+    return int(re.search(rf'{name}:\s*(\d+)', status.read_text())[1]) * 1024 if status.exists() else None
+
+
+def _largest_resident():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
+
+
+def _yard(quick):
     x, weight = torch.randn(1, 64, 256, 256), torch.randn(64, 64, 3, 3) / 24
 
     def run():
@@ -66,77 +231,24 @@ def yard(least: int = 3) -> float:
             y = F.conv2d(y, weight, padding=1)
 
     with torch.no_grad():
-        return median_time(run, 'cpu', 0, least)['seconds']
-
-
-class Memory:
-    """Peak memory from here on: of the process, or on CUDA of what PyTorch has allocated on the GPU."""
-
-    def __init__(self, device: str):
-        self.cuda = device == 'cuda'
-        if self.cuda:
-            torch.cuda.reset_peak_memory_stats()
-            self.before = torch.cuda.memory_allocated()
-        else:
-            _forget_peak()
-            self.before = _status('VmRSS')
-
-    def used(self) -> dict:
-        """The peak, and by how much it exceeds what was in use at the beginning."""
-        # ru_maxrss of a process begins with the peak of the one that started it, Linux' VmHWM does not
-        peak = torch.cuda.max_memory_allocated() if self.cuda else _status('VmHWM') or _largest_resident_size()
-        return {'peak_bytes': peak, 'increase_bytes': None if self.before is None else peak - self.before}
-
-
-def _forget_peak():
-    """Give freed memory back, and let the kernel count the peak anew, where these are possible."""
-    if hasattr(libc := ctypes.CDLL(None), 'malloc_trim'):
-        libc.malloc_trim(0)
-    try:
-        Path('/proc/self/clear_refs').write_text('5')
-    except OSError:
-        return
-
-
-def _status(name):
-    try:
-        lines = Path('/proc/self/status').read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f'{name}:')), None)
-
-
-def _largest_resident_size():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
-
-
-def seconds_of(run: Callable[[], object], device: str) -> float:
-    """Wall-clock time of one call; on CUDA until the GPU is done."""
-    if device == 'cuda':
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    run()
-    if device == 'cuda':
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-def _yard_rates(setting):
-    seconds = yard(1 if setting.quick else 3)
+        seconds = time_of(run, 0 if quick else 1)['seconds']
     return {'yard_seconds': seconds, 'flop_per_second': YARD_FLOP / seconds}
 
 
 def _rates(dtype):
-    """Operations a second of a large matrix product and bytes a second of a large copy, read and written."""
+    """Operations a second of a large matrix product, and bytes read and written a second by a large copy."""
     n = 8192
     a, b = (torch.randn(n, n, device='cuda', dtype=dtype) for _ in range(2))
-    product = median_time(lambda: a @ b, 'cuda', 1)['seconds']
-    source = torch.empty(2**28, device='cuda', dtype=torch.float32)
-    target = torch.empty_like(source)
-    copy = median_time(lambda: target.copy_(source), 'cuda', 1)['seconds']
+    source, target = (torch.empty(2**28, device='cuda') for _ in range(2))
+    product, copy = time_of(lambda: a @ b, 1)['seconds'], time_of(lambda: target.copy_(source), 1)['seconds']
     return {'flop_per_second': 2 * n**3 / product, 'bytes_per_second': 2 * size_of([source]) / copy}
 
 
+def tensors(tree: object) -> list[torch.Tensor]:
+    """Return the tensors in nested lists, tuples and dictionaries."""
+    return [leaf for leaf in tree_leaves(tree) if torch.is_tensor(leaf)]
+
+
 def size_of(tensors: Iterable[torch.Tensor]) -> int:
-    """Bytes of tensors."""
-    return sum(t.numel() * t.element_size() for t in tensors)
+    """Return the bytes of tensors."""
+    return sum(t.nbytes for t in tensors)

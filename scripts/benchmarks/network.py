@@ -1,87 +1,109 @@
-"""The network: evaluation and training step, by variant, size and number of stages."""
+"""Whole networks: evaluation, training, tiles, precision, torch.compile, architectures of BasicSR."""
 
+import functools
+import os
+import re
 import time
-from contextlib import nullcontext
+import warnings
+from collections.abc import Callable
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.counting import forced, work_of
-from benchmarks.measure import figures
-from benchmarks.plan import Case, Setting
+from benchmarks.measure import Case, Setting, Skip, Work, figures, grid, tensors, work_of
 from deeprftv2_plugin.archs import DeepRFTv2
-from deeprftv2_plugin.ops import half_scale
+from deeprftv2_plugin.checkpoints import load_network
+from deeprftv2_plugin.inference.restoration import restore
+from deeprftv2_plugin.ops import TileGrid
+from deeprftv2_plugin.ops.backends import VARIABLE
+from deeprftv2_plugin.utils.errors import UserError, nearest
 
-STAGES = (1, 2, 3, 4)
-MEASURED = (('B', 128), ('B', 256), ('T', 256))
-"""Variants and sizes that goals are about."""
+ARCHITECTURES = (
+    'DeepRFTv2:variant=B',
+    'RRDBNet:num_in_ch=3,num_out_ch=3,scale=1',
+    'EDSR:num_in_ch=3,num_out_ch=3,upscale=1',
+)
+DATA = Path('datasets/quickstart')
+WEIGHTS = Path('experiments/train_quickstart/models/net_g_latest.pth')
 
 
 def evaluation_cases(setting: Setting) -> list[Case]:
-    return [
-        Case('evaluation', evaluate, {'variant': variant, 'size': size}, default=(variant, size) in MEASURED)
-        for variant in setting.variants_or('B', 'S', 'T')
-        for size in setting.sizes_or(128, 256)
-    ]
+    variants, sizes = setting.variants_or('B', 'S', 'T'), setting.sizes_or(128, 256)
+    goals = (('B', 128), ('B', 256), ('T', 256))
+    return grid(evaluate, lambda variant, size: (variant, size) in goals, variant=variants, size=sizes)
 
 
 def training_cases(setting: Setting) -> list[Case]:
-    return [
-        Case('training', train, key, default=reversible and size == 256 and (variant, size) in MEASURED)
-        for variant in setting.variants_or('B', 'S', 'T')
-        for size in setting.sizes_or(256)
-        for reversible in (True, False)
-        for key in [{'variant': variant, 'size': size, 'reversible': reversible}]
-    ]
+    def default(variant, size, reversible):
+        return variant in ('B', 'T') and size == 256 and reversible
+
+    variants, sizes = setting.variants_or('B', 'S', 'T'), setting.sizes_or(256)
+    return grid(train, default, variant=variants, size=sizes, reversible=(True, False))
 
 
 def size_cases(setting: Setting) -> list[Case]:
-    keys = [
-        {'variant': variant, 'size': size}
-        for variant in setting.variants_or('B')
-        for size in setting.sizes_or(64, 128, 192, 256)
-    ]
-    return [
-        *(Case('sizes', evaluate, key) for key in keys),
-        *(Case('sizes', train, key | {'reversible': reversible}) for key in keys for reversible in (True, False)),
-    ]
+    axes = {'variant': setting.variants_or('B'), 'size': setting.sizes_or(64, 128, 192, 256)}
+    return grid(evaluate, **axes) + grid(train, **axes, reversible=(True, False))
 
 
 def stage_cases(setting: Setting) -> list[Case]:
-    return [
-        Case('stages', train_once, key, default=reversible or stages <= 2)
-        for variant in setting.variants_or('B')
-        for size in setting.sizes_or(256)
-        for reversible in (True, False)
-        for stages in STAGES
-        for key in [{'variant': variant, 'size': size, 'stages': stages, 'reversible': reversible}]
-    ]
+    return grid(
+        functools.partial(train, seconds=0),
+        lambda stages, reversible, **_: reversible or stages <= 2,
+        variant=setting.variants_or('B'),
+        size=setting.sizes_or(256),
+        reversible=(True, False),
+        stages=(1, 2, 3, 4),
+    )
 
 
 def compile_cases(setting: Setting) -> list[Case]:
-    return [
-        Case('compile', compare_compiled, {'variant': variant, 'size': size, 'training': training})
-        for variant in setting.variants_or('T')
-        for size in setting.sizes_or(256)
-        for training in (False, True)
-    ]
+    return grid(compare_compiled, variant=setting.variants_or('T'), size=setting.sizes_or(256), training=(False, True))
 
 
 def quickstart_cases(setting: Setting) -> list[Case]:
+    """Training as in scripts/quickstart.sh: on one thread, since several slow down so small a network."""
     key = {'variant': 'T', 'size': 48, 'batch': 2, 'reversible': False}
+    run = functools.partial(train, threads=1)
+    return [Case(run, key | {'fused': True}, True), Case(run, key | {'backend': 'pytorch', 'fused': False}, True)]
+
+
+def tile_cases(setting: Setting) -> list[Case]:
+    width, height, tile, overlap = (96, 64, 32, 8) if setting.quick else (1280, 720, 256, 48)
+    key = {'width': width, 'height': height, 'tile': tile, 'overlap': overlap}
+    return [Case(in_tiles, {'variant': v} | key, default=v == 'T') for v in setting.variants_or('T')]
+
+
+def precision_cases(setting: Setting) -> list[Case]:
+    gpu = setting.device == 'cuda'
+    axes = {'variant': setting.variants_or('B'), 'size': setting.sizes_or(256)}
+    step = axes | {'batch': [4 if gpu else 1], 'reversible': [True]}
     return [
-        Case('quickstart', train_as_quickstart, key | backend, default=True)
-        for backend in ({}, {'backend': 'pytorch', 'fused': False})
+        *grid(train, gpu, **step, backend=['pytorch']),
+        *grid(train, gpu, **step, bf16=[True], channels_last=[True]),
+        *grid(compare_precisions, gpu, **axes),
+        Case(compare_held_out, {'images': 'quickstart', 'bf16': True}, default=True),
     ]
 
 
+def architecture_cases(setting: Setting) -> list[Case]:
+    names = setting.architectures or (ARCHITECTURES[:1] if setting.quick else ARCHITECTURES)
+    return grid(architecture, arch=names, size=setting.sizes_or(128), training=(False, True))
+
+
 def evaluate(setting: Setting, variant: str, size: int) -> dict:
-    """One picture through the network, without gradients."""
-    network, x = DeepRFTv2(variant).to(setting.device).eval(), torch.rand(1, 3, size, size, device=setting.device)
-    work = work_of(lambda: DeepRFTv2(variant), tuple(x.shape))
+    """Run one image through the network, without gradients."""
+    return forward(setting, lambda: DeepRFTv2(variant), (1, 3, size, size))
+
+
+def forward(setting: Setting, build: Callable[[], nn.Module], *shapes: tuple[int, ...]) -> dict:
+    """Run inputs of these shapes through a module, without gradients."""
+    module = build().to(setting.device).eval()
+    inputs = [torch.rand(shape, device=setting.device) for shape in shapes]
     with torch.no_grad():
-        return figures(setting, lambda: network(x), work)
+        return figures(setting, lambda: module(*inputs), work_of(build, *shapes))
 
 
 def train(
@@ -95,103 +117,189 @@ def train(
     bf16: bool = False,
     channels_last: bool = False,
     fused: bool = True,
-    once: bool = False,
+    seconds: float | None = None,
+    threads: int | None = None,
 ) -> dict:
-    """A step of training: forward pass, absolute error of all pictures at both scales, backward pass, AdamW."""
+    """Run a training step. If `seconds` is 0, run it once and omit the floor, for the memory."""
+    if backend:
+        os.environ[VARIABLE] = backend
+    if threads:
+        torch.set_num_threads(threads)
 
     def build():
         return DeepRFTv2(variant, stages=stages, reversible=reversible)
 
-    shape = (batch, 3, size, size)
-    work = [] if once else work_of(build, shape, training=True, itemsize=2 if bf16 else 4)
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    network = build().to(setting.device, memory_format=layout).train()
-    blurry, sharp = (torch.rand(shape, device=setting.device).to(memory_format=layout) for _ in range(2))
-    step = TrainingStep(network, blurry, {size: sharp, size // 2: half_scale(sharp)}, bf16, fused)
-    with forced(backend) if backend else nullcontext():
-        found = _measured_step(setting, step, work, once)
+    network = build().to(setting.device, memory_format=layout)
+    blurry = torch.rand(batch, 3, size, size, device=setting.device).to(memory_format=layout)
+    step = training_step(network, blurry, bf16, fused)
+    if seconds == 0:
+        found = figures(setting, step, seconds=0)
+    else:
+        dtype = torch.bfloat16 if bf16 else torch.float32
+        found = figures(setting, step, work_of(build, blurry.shape, training=True, itemsize=dtype.itemsize), dtype)
     rate = batch / found['seconds']
-    return found | {'images_per_second': rate, 'note': f'{rate:.3g} images/s' + found.get('note', '')}
-
-
-def compare_compiled(setting: Setting, variant: str, size: int, training: bool) -> dict:
-    """A pass or a reversible training step through torch.compile, with the seconds it takes, against eager mode."""
-    network = DeepRFTv2(variant).to(setting.device).train(training)
-    x, sharp = (torch.rand(1, 3, size, size, device=setting.device) for _ in range(2))
-    step = TrainingStep(network, x, {size: sharp, size // 2: half_scale(sharp)}) if training else lambda: network(x)
-    with torch.set_grad_enabled(training):
-        eager = figures(setting, step)
-        network.compile(fullgraph=True)
-        begin = time.perf_counter()
-        step()
-        preparation = time.perf_counter() - begin
-        compiled = figures(setting, step)
-    ratio = compiled['seconds'] / eager['seconds']
-    note = f'{ratio:.2f} times eager, after {preparation:.0f} s of compiling'
-    return compiled | {'eager_seconds': eager['seconds'], 'compile_seconds': preparation, 'ratio': ratio, 'note': note}
-
-
-def train_as_quickstart(setting: Setting, **key) -> dict:
-    """A step on one thread, as scripts/quickstart.sh trains: more of them wait for each other in so small a network."""
-    torch.set_num_threads(1)
-    return train(setting, **key)
-
-
-def train_once(setting: Setting, **key) -> dict:
-    """One step after another one to warm up, without a floor: for the memory."""
-    return train(setting, **key, once=True)
-
-
-class TrainingStep:
-    """Calling it trains a network for a step.
-
-    Args:
-        network: Makes pictures, or nested lists of pictures.
-        blurry: Its input.
-        sharp: What the pictures are compared with, by their heights.
-        bf16: Under autocast to bfloat16.
-        fused: AdamW in one pass over all parameters.
-    """
-
-    def __init__(
-        self, network: nn.Module, blurry: Tensor, sharp: dict[int, Tensor], bf16: bool = False, fused: bool = True
-    ):
-        self.network, self.blurry, self.sharp = network, blurry, sharp
-        self.autocast = torch.autocast(blurry.device.type, torch.bfloat16, enabled=bf16)
-        self.optimiser = torch.optim.AdamW(network.parameters(), fused=fused)
-
-    def __call__(self) -> None:
-        self.optimiser.zero_grad(set_to_none=True)
-        with self.autocast:
-            pictures = flat(self.network(self.blurry))
-            loss = sum(F.l1_loss(picture.float(), self.sharp[picture.shape[-2]]) for picture in pictures)
-        loss.backward()
-        self.optimiser.step()
-
-
-def flat(pictures) -> list[Tensor]:
-    """The tensors in nested lists and tuples."""
-    return [pictures] if torch.is_tensor(pictures) else [t for part in pictures for t in flat(part)]
-
-
-def _measured_step(setting, step, work, once):
-    quick = Setting(setting.device, quick=True) if once else setting
-    found = figures(quick, step, work)
+    found |= {'images_per_second': rate, 'note': f'{rate:.3g} images/s'}
     if setting.device == 'cuda':
-        found['host_synchronisations'] = _host_synchronisations(step)
-        found['note'] = f', {found["host_synchronisations"]} host synchronisations'
+        found['host_synchronizations'] = host_synchronizations(step)
+        found['note'] += f', {found["host_synchronizations"]} host synchronizations'
     return found
 
 
-def _host_synchronisations(step):
-    """How often a step lets the CPU wait for the GPU."""
-    import warnings
+def training_step(network: nn.Module, blurry: Tensor, bf16: bool = False, fused: bool = True) -> Callable[[], None]:
+    """Return a function that trains for one step: forward pass, L1 loss of all images, backward pass, AdamW."""
+    network.train()
+    optimizer = torch.optim.AdamW(network.parameters(), fused=fused)
+    sharp = functools.cache(lambda shape: torch.rand(shape, device=blurry.device))
 
+    def step():
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(blurry.device.type, torch.bfloat16, enabled=bf16):
+            loss = sum(F.l1_loss(image.float(), sharp(image.shape)) for image in tensors(network(blurry)))
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def host_synchronizations(step: Callable[[], None]) -> int:
+    """Count how often a step makes the CPU wait for the GPU."""
     torch.cuda.set_sync_debug_mode('warn')
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter('always')
-            step()
-    finally:
-        torch.cuda.set_sync_debug_mode('default')
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        step()
+    torch.cuda.set_sync_debug_mode('default')
     return sum('synchroniz' in str(warning.message) for warning in caught)
+
+
+def compare_compiled(setting: Setting, variant: str, size: int, training: bool) -> dict:
+    """Compare torch.compile with eager mode, for an evaluation or a reversible training step."""
+    network = DeepRFTv2(variant).to(setting.device).eval()
+    x = torch.rand(1, 3, size, size, device=setting.device)
+    step = training_step(network, x) if training else lambda: network(x)
+    with torch.set_grad_enabled(training):
+        eager = figures(setting, step)['seconds']
+        network.compile(fullgraph=True)
+        start = time.perf_counter()
+        step()
+        preparation = time.perf_counter() - start
+        compiled = figures(setting, step)
+    ratio = compiled['seconds'] / eager
+    note = f'{ratio:.2f} times eager, after {preparation:.0f} s of compiling'
+    return compiled | {'eager_seconds': eager, 'compile_seconds': preparation, 'ratio': ratio, 'note': note}
+
+
+def in_tiles(setting: Setting, variant: str, width: int, height: int, tile: int, overlap: int) -> dict:
+    """Restore a frame in tiles, and compare time and peak memory with those of single tiles."""
+    network = DeepRFTv2(variant).to(setting.device)
+    frame, count = torch.rand(1, 3, height, width, device=setting.device), len(TileGrid((height, width), tile, overlap))
+    single = frame[..., :tile, :tile].contiguous()
+    one = figures(setting, lambda: restore(network, single))
+    whole = figures(setting, lambda: restore(network, frame, tile, overlap), seconds=0)
+    time_ratio = whole['seconds'] / (count * one['seconds'])
+    memory_ratio = whole['peak_bytes'] / one['peak_bytes']
+    note = f'{count} tiles: {time_ratio:.2f} times {count} single tiles, {memory_ratio:.2f} times the peak of one'
+    ratios = {'time_ratio': time_ratio, 'memory_ratio': memory_ratio, 'note': note}
+    return whole | {'tile_seconds': one['seconds'], 'tiles': count} | ratios
+
+
+def compare_precisions(setting: Setting, variant: str, size: int) -> dict:
+    """Compare the output under bfloat16 autocast with that in float32, for random weights."""
+    network, x = DeepRFTv2(variant).to(setting.device).eval(), torch.rand(1, 3, size, size, device=setting.device)
+
+    def half_precision():
+        with torch.autocast(setting.device, torch.bfloat16):
+            return network(x)
+
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if not parameter.any():  # the scales of residual branches, which are initialized to zero
+                parameter.normal_(0, 0.1)
+        exact, rounded = network(x), half_precision().float()
+        found = figures(setting, half_precision)
+    decibels = -10 * torch.log10(F.mse_loss(rounded, exact) / F.mse_loss(x, exact)).item()
+    note = f'bf16 differs from float32 by {decibels:.1f} dB less than the output from the input'
+    return found | {'difference_db': decibels, 'note': note}
+
+
+def compare_held_out(setting: Setting, images: str, bf16: bool) -> dict:
+    """Compare the PSNR under bfloat16 autocast with that in float32 on the held-out images of the quickstart."""
+    if not (WEIGHTS.exists() and DATA.exists()):
+        raise Skip('needs the results of bash scripts/quickstart.sh')
+    try:
+        from deeprftv2_plugin.data.datasets.paired import PairedDeblurDataset
+    except ImportError as error:
+        raise Skip(f'{error.name} is not installed') from None
+    roots = {'dataroot_lq': str(DATA / 'test_blur.lmdb'), 'dataroot_gt': str(DATA / 'test_sharp.lmdb')}
+    dataset = PairedDeblurDataset({'phase': 'test', **roots})
+    network, differences = load_network(WEIGHTS).to(setting.device), []
+    for index in range(1 if setting.quick else len(dataset)):
+        sample, scores = dataset[index], []
+        for enabled in (False, True):
+            with torch.autocast(setting.device, torch.bfloat16, enabled=enabled):
+                output = restore(network, sample['lq'][None].to(setting.device))[0].float().cpu()
+            pair = (image.clamp(0, 1).mul(255).round() / 255 for image in (output, sample['gt']))
+            scores.append(-10 * F.mse_loss(*pair).log10().item())
+        differences.append(scores[1] - scores[0])
+    mean, worst = sum(differences) / len(differences), max(map(abs, differences))
+    return {'difference_db': mean, 'worst_db': worst, 'note': f'mean {mean:+.4f} dB, worst image {worst:.4f} dB'}
+
+
+def architecture(setting: Setting, arch: str, size: int, training: bool) -> dict:
+    """Run one image through an architecture of BasicSR, or train it for a step."""
+    network = build_architecture(arch).to(setting.device).eval()
+    x = torch.rand(1, 3, size, size, device=setting.device)
+    work = _work_if_countable(lambda: build_architecture(arch), x.shape, training)
+    if training:
+        return figures(setting, training_step(network, x), work)
+    with torch.no_grad():
+        return figures(setting, lambda: network(x), work)
+
+
+def build_architecture(arch: str) -> nn.Module:
+    """Build the network of an argument of --arch.
+
+    Raises:
+        UserError: BasicSR has no such architecture, or it does not take these settings.
+    """
+    from deeprftv2_plugin.basicsr_bridge.registration import register
+
+    register()
+    from basicsr.utils.registry import ARCH_REGISTRY
+
+    name, settings = parse_architecture(arch)
+    known = dict(iter(ARCH_REGISTRY))
+    if name not in known:
+        raise UserError(f'--arch: BasicSR has no architecture {name!r}. {nearest(name, known)}')
+    try:
+        return known[name](**settings)
+    except TypeError as error:
+        raise UserError(f'--arch {name}: {error}') from error
+
+
+def parse_architecture(text: str) -> tuple[str, dict]:
+    """Return name and settings of `Name:key=value,key=value`, with values in YAML.
+
+    Raises:
+        UserError: The text has another form.
+    """
+    import yaml
+
+    name, _, rest = text.partition(':')
+    try:
+        settings = yaml.safe_load('{' + re.sub(r'(^|,)\s*(\w+)=', r'\1\2: ', rest) + '}')
+    except yaml.YAMLError:
+        settings = {rest: None}
+    for key in settings:
+        if f'{key}=' not in rest:
+            raise UserError(
+                f"--arch {text}: found '{key}', expected key=value with a value in YAML: {ARCHITECTURES[0]}"
+            )
+    return name, settings
+
+
+def _work_if_countable(build, shape, training) -> Work:
+    try:
+        return work_of(build, shape, training=training)
+    except Exception:  # some architectures compute with numbers, not with tensors
+        return []

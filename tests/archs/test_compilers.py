@@ -57,7 +57,7 @@ def test_the_exported_network_runs_without_this_package():
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
-def test_half_precision_of_a_large_picture_is_finite(dtype):
+def test_half_precision_of_a_large_image_is_finite(dtype):
     """The spectrum of 512x512 pixels has a first value beyond the range of float16."""
     net = network(full_encoder=[['NAF', 1]] * 3, full_decoder=[['NAF', 1]] * 3).eval()
     with torch.no_grad(), torch.autocast('cpu', dtype):

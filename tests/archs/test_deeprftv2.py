@@ -18,12 +18,12 @@ def test_sizes_of_the_variants(variant, millions):
         assert round(parameters(DeepRFTv2(variant)) / 1e6, 1) == millions
 
 
-def test_training_gives_all_pictures_and_evaluation_the_last():
+def test_training_gives_all_images_and_evaluation_the_last():
     net, x = DeepRFTv2(**TINY), torch.rand(2, 3, 24, 40)
     outputs = net(x)
     assert isinstance(outputs, Outputs)
-    assert [picture.shape for picture in outputs.full] == [x.shape] * 4
-    assert [picture.shape for picture in outputs.half] == [(2, 3, 12, 20)] * 4
+    assert [image.shape for image in outputs.full] == [x.shape] * 4
+    assert [image.shape for image in outputs.half] == [(2, 3, 12, 20)] * 4
     assert torch.equal(net.eval()(x), outputs.full[-1])
 
 
@@ -32,7 +32,7 @@ def test_every_parameter_is_live(stages):
     net = DeepRFTv2(**TINY, stages=stages)
     outputs = net(torch.rand(1, 3, 16, 24))
     assert len(outputs.full) == 2 * stages
-    sum(picture.square().mean() for picture in outputs.full + outputs.half).backward()
+    sum(image.square().mean() for image in outputs.full + outputs.half).backward()
     assert all(p.grad is not None for p in net.parameters())
 
 
@@ -55,11 +55,11 @@ def test_other_shapes_of_network():
         reversible={'encoders': [False, True], 'kernels': False},
     )
     x = torch.rand(1, 1, 24, 40)
-    sum(picture.square().mean() for picture in net(x).full).backward()
+    sum(image.square().mean() for image in net(x).full).backward()
     assert net.eval()(x).shape == x.shape
 
 
-def test_the_half_scale_picture_can_be_given():
+def test_the_half_scale_image_can_be_given():
     net, x, half = DeepRFTv2(**TINY).eval(), torch.rand(1, 3, 16, 16), torch.rand(1, 3, 8, 8)
     assert not torch.equal(net(x, half), net(x))
 
@@ -70,7 +70,7 @@ def test_bfloat16_autocast_trains(device):
     net, x = DeepRFTv2(**TINY).to(device), torch.rand(1, 3, 24, 24, device=device)
     with torch.autocast(device, torch.bfloat16):
         outputs = net(x)
-        loss = sum(picture.float().square().mean() for picture in outputs.full + outputs.half)
+        loss = sum(image.float().square().mean() for image in outputs.full + outputs.half)
     loss.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
     torch.testing.assert_close(outputs.full[-1].float(), net(x).full[-1], rtol=0.05, atol=0.05)
@@ -80,7 +80,7 @@ def test_kernels_of_every_stage_and_scale():
     net, x = DeepRFTv2(**TINY, kernel_window=16, kernel_overlap=4).eval(), torch.rand(2, 3, 24, 40)
     kernels = net.kernels(x)
     assert len(kernels) == 2
-    assert kernels[0].full.psf.shape == (2 * 6, 4, 16, 16)  # two pictures of 2x3 windows
+    assert kernels[0].full.psf.shape == (2 * 6, 4, 16, 16)  # two images of 2x3 windows
     assert kernels[0].half.psf.shape == (2 * 6, 4, 8, 8)
     assert kernels[0].full.otf.shape == (2 * 6, 4, 16, 9)
 
@@ -99,7 +99,7 @@ def test_kernels_of_windows_that_are_odd():
         ({'in_channels': 4}, 'in_channels is 4'),
         ({'kernel_depths': [1, 1]}, 'four levels'),
         ({'kernel_window': 16, 'kernel_overlap': 16}, 'not smaller than the tile'),
-        ({'train_size': 4}, 'nothing is left'),
+        ({'train_size': 4}, 'vanishes at the coarsest level'),
         ({'width': (1, 2, 3)}, 'width is'),
         ({'full_encoder': [['NAFF', 1], ['NAF', 1], ['NAF', 1]]}, 'Did you mean NAF'),
         ({'full_encoder': [['NAF', 1], ['NAF', 1]]}, 'full_encoder takes three pairs'),
@@ -119,6 +119,36 @@ def test_wrong_sizes(shape, message):
         DeepRFTv2(**TINY)(torch.rand(shape))
 
 
-def test_a_half_scale_picture_of_another_size():
+def test_a_half_scale_image_of_another_size():
     with pytest.raises(ValueError, match='must be 8x8'):
         DeepRFTv2(**TINY)(torch.rand(1, 3, 16, 16), torch.rand(1, 3, 8, 12))
+
+
+EXACT = {torch.float64: 1e-12, torch.float32: 1e-6, torch.bfloat16: 2e-2}
+
+
+@pytest.mark.parametrize(
+    ('alpha', 'dtype'),
+    [(alpha, torch.float32) for alpha in (0.5, 0.01, 0.001, -0.001, 0.0)]
+    + [(alpha, dtype) for alpha in (0.001, 0.0) for dtype in (torch.float64, torch.bfloat16)],
+)
+def test_reversible_gradients_are_exact_at_every_alpha(alpha, dtype):
+    gradients = []
+    for reversible in (False, True):
+        torch.manual_seed(0)
+        net = DeepRFTv2('T', width=4, kernel_width=4, reversible=reversible)
+        with torch.no_grad():
+            for name, parameter in net.named_parameters():
+                if '.alphas.' in name:
+                    parameter.fill_(alpha)
+                elif not parameter.any():
+                    parameter.normal_(std=0.2)
+        x = torch.rand(1, 3, 16, 16)
+        if dtype == torch.float64:
+            net, x = net.double(), x.double()
+        with torch.autocast('cpu', torch.bfloat16, enabled=dtype == torch.bfloat16):
+            images = [image for scale in net(x) for image in scale]
+        loss = sum(image.square().sum() for image in images)
+        gradients.append(torch.autograd.grad(loss, list(net.parameters())))
+    for plain, recomputed in zip(*gradients, strict=True):
+        assert (recomputed - plain).norm() <= EXACT[dtype] * plain.norm()

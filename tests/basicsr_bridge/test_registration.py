@@ -1,4 +1,4 @@
-"""What ends up in BasicSR's registries."""
+"""The content of BasicSR's registries."""
 
 import types
 
@@ -19,7 +19,7 @@ def registry():
 
 @pytest.fixture
 def plugins(monkeypatch):
-    """Sets the entry points that other packages declare."""
+    """Set the entry points that other packages declare."""
 
     def declare(*values):
         entries = [types.SimpleNamespace(name='other', value='other:x', load=lambda v=value: v()) for value in values]
@@ -34,10 +34,10 @@ def plugins(monkeypatch):
         ('ARCH_REGISTRY', ['DeepRFTv2', 'FourierKernelEstimator']),
         ('LOSS_REGISTRY', ['FourierLoss', 'FFTL1Loss', 'FocalFrequencyLoss', 'MultiScaleLoss']),
         ('MODEL_REGISTRY', ['DeepRFTv2Model']),
-        ('DATASET_REGISTRY', ['PairedDeblurDataset', 'SyntheticBlurDataset']),
+        ('DATASET_REGISTRY', ['PairedDeblurDataset', 'SyntheticBlurDataset', 'MixedDataset']),
     ],
 )
-def test_everything_here_can_be_named_in_an_option_file(registry, kind, names):
+def test_every_part_is_registered(registry, kind, names):
     assert set(names) <= set(getattr(registry, kind).keys())
 
 
@@ -47,7 +47,7 @@ def test_registering_twice_registers_once(registry):
     assert dict(iter(registry.LOSS_REGISTRY)) == before
 
 
-def test_a_name_that_is_taken_is_told_with_who_took_it(registry):
+def test_the_error_for_a_name_in_use_says_who_registered_it(registry):
     with pytest.raises(UserError, match='L1Loss of .* cannot be registered: basicsr.losses.basic_loss'):
         registration.add(registry.LOSS_REGISTRY, type('L1Loss', (), {}))
 
@@ -71,7 +71,7 @@ def test_a_plugin_that_fails_is_named(plugins):
 
 
 @pytest.mark.parametrize('names', [['loose_module'], 'loose_module', {'imports': ['loose_module']}])
-def test_custom_imports_are_found_in_the_working_directory(tmp_path, monkeypatch, names):
+def test_custom_imports_include_the_working_directory(tmp_path, monkeypatch, names):
     (tmp_path / 'loose_module.py').write_text('import os\nos.environ["LOOSE_MODULE"] = "seen"')
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr('sys.path', ['elsewhere'])
@@ -82,6 +82,6 @@ def test_custom_imports_are_found_in_the_working_directory(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize('names', [['no_such_module'], 7, [7]])
-def test_custom_imports_that_fail_are_told(names):
+def test_wrong_custom_imports_are_refused(names):
     with pytest.raises(UserError, match='custom_imports'):
         registration.import_modules(names)

@@ -45,7 +45,6 @@ def run(folder, *argv, **settings):
 
 
 def _run_command(folder, argv, name, die_at_write, file_size):
-    multiprocessing.set_start_method('fork', force=True)  # the default on Linux
     os.setpgrp()
     os.chdir(folder)
     output = os.open(f'{name}.txt', os.O_WRONLY | os.O_CREAT | os.O_TRUNC)

@@ -54,6 +54,7 @@ def test_all_findings_are_told_and_one_error_decides(folder, capsys):
     ('override', 'words'),
     [
         ('train:total_iters=9', 'Did you mean total_iter?'),
+        ('train:optim_g:lr=-1', 'train.optim_g.lr is -1, expected a number from 0 up'),
         ('datasets:train:dataroot_lq=nowhere', 'nowhere'),
         ('path:pretrain_network_g=nowhere.pth', 'nowhere.pth'),
     ],
@@ -67,10 +68,10 @@ def test_options_that_are_wrong_themselves_end_the_report(folder, capsys, overri
 
 def test_a_model_that_cannot_be_built_is_an_error(folder, capsys):
     opt = options()
-    opt['train']['optim_g']['lr'] = -1
+    opt['train']['optim_g'].update(fused=True, foreach=True)
     status, found, captured = run(capsys, write(folder, opt))
     assert status == 1 and ('model', 'error') in found
-    assert 'Invalid learning rate: -1' in captured.out
+    assert 'cannot be `True` together' in captured.out
 
 
 def test_an_optimiser_of_its_own_kind_leaves_the_estimate_to_the_rest(folder, capsys):

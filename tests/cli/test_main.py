@@ -1,4 +1,4 @@
-"""The program around its commands."""
+"""The command line."""
 
 import argparse
 import runpy
@@ -13,7 +13,7 @@ from deeprftv2_plugin.utils.errors import UserError
 
 
 def parser_of(run):
-    """A stand-in for the command line, whose only command is `run`."""
+    """A parser whose only command is `run`."""
     return lambda: argparse.Namespace(parse_args=lambda argv: argparse.Namespace(run=run))
 
 
@@ -25,14 +25,14 @@ def raising(error):
 
 
 @pytest.mark.parametrize('command', ['train', 'test', 'check', 'prepare', 'convert'])
-def test_every_command_explains_itself_with_an_example(command, capsys):
+def test_the_help_of_every_command_has_an_example(command, capsys):
     with pytest.raises(SystemExit) as end:
         cli.main([command, '--help'])
     assert end.value.code == 0
     assert f'\n  basicsr {command} ' in capsys.readouterr().out
 
 
-def test_version_names_everything_involved(capsys):
+def test_version_prints_the_versions_and_the_device(capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(['--version'])
     assert end.value.code == 0
@@ -41,20 +41,20 @@ def test_version_names_everything_involved(capsys):
     assert {'BasicSR', 'torch', 'Python', 'device'} <= set(lines)
 
 
-def test_python_dash_m_is_the_same_program(monkeypatch, capsys):
+def test_python_m_runs_the_same_program(monkeypatch, capsys):
     monkeypatch.setattr(sys, 'argv', ['deeprftv2_plugin', '--help'])
     with pytest.raises(SystemExit):
         runpy.run_module('deeprftv2_plugin', run_name='__main__')
     assert 'usage: basicsr' in capsys.readouterr().out
 
 
-def test_wrong_input_is_one_sentence_and_status_one(monkeypatch, capsys):
+def test_wrong_input_prints_its_message_and_exits_with_1(monkeypatch, capsys):
     monkeypatch.setattr(cli, 'make_parser', parser_of(raising(UserError('x is 1, expected 2'))))
     assert cli.main([]) == 1
     assert capsys.readouterr().err == 'error: x is 1, expected 2\n'
 
 
-def test_interruption_has_the_status_of_the_shell(monkeypatch):
+def test_ctrl_c_exits_with_130(monkeypatch):
     monkeypatch.setattr(cli, 'make_parser', parser_of(raising(KeyboardInterrupt())))
     assert cli.main([]) == 130
 
@@ -73,8 +73,8 @@ class Damaged(Dataset):
         raise UserError('a.png is damaged: 3 of 9 rows\nget it again')
 
 
-def test_the_sentence_of_a_data_loaders_worker_comes_without_its_traceback():
+def test_an_error_of_a_data_loaders_worker_is_printed_without_its_traceback():
     with pytest.raises(UserError) as caught:
         next(iter(DataLoader(Damaged(), num_workers=1)))
     assert 'Traceback' in str(caught.value)
-    assert cli.sentence(caught.value) == 'a.png is damaged: 3 of 9 rows\nget it again'
+    assert cli.message_of(caught.value) == 'a.png is damaged: 3 of 9 rows\nget it again'

@@ -1,4 +1,4 @@
-"""BasicSR's pipelines through the command."""
+"""BasicSR's pipelines run by the command."""
 
 import sys
 
@@ -7,6 +7,7 @@ import torch
 import yaml
 
 from deeprftv2_plugin import cli
+from deeprftv2_plugin.basicsr_bridge import patches, replacement
 from tests.cli.runs import options, test_options, write
 
 
@@ -14,7 +15,7 @@ def run(*argv):
     return cli.main(list(argv))
 
 
-def test_training_leaves_what_basicsr_leaves(folder):
+def test_training_writes_basicsrs_files(folder):
     before = list(sys.argv)
     assert run('train', '-opt', write(folder, options())) == 0
     assert sys.argv == before
@@ -26,7 +27,7 @@ def test_training_leaves_what_basicsr_leaves(folder):
     assert '# psnr:' in log
 
 
-def test_the_resolved_options_are_logged_and_copied(folder):
+def test_the_resolved_options_are_logged_and_saved(folder):
     (folder / 'bases').mkdir()
     write(folder, options(), 'bases/base.yml')
     (folder / 'mine.yml').write_text('_base_: bases/base.yml\nname: mine\ntrain: {optim_g: {lr: 2e-4}}\n')
@@ -36,17 +37,26 @@ def test_the_resolved_options_are_logged_and_copied(folder):
     assert copy['train']['optim_g'] == {'type': 'Adam', 'lr': 0.0002}
     assert copy['train']['total_iter'] == 1
     assert '_base_' not in copy
+    assert (experiment / 'mine.yml').read_text().startswith('# GENERATE TIME: ')
     assert 'lr: 0.0002' in next(experiment.glob('*.log')).read_text()
 
 
-def test_debug_keeps_basicsrs_meaning(folder):
+def test_a_run_undoes_its_replacements(folder):
+    patches.apply()
+    before = replacement.active()
+    assert run('train', '-opt', write(folder, options()), '--force_yml', 'train:total_iter=1') == 0
+    assert run('train', '-opt', write(folder, options()), '--force_yml', 'network_g:type=Unknown') == 1
+    assert replacement.active() == before
+
+
+def test_debug_means_the_same_as_in_basicsr(folder):
     assert run('train', '-opt', write(folder, options()), '--debug') == 0
     experiment = folder / 'experiments/debug_small'
     assert {path.stem for path in experiment.glob('models/*')} == {'net_g_latest'}
     assert 'save_checkpoint_freq: 8' in next(experiment.glob('*.log')).read_text()
 
 
-def test_auto_resume_goes_on_from_the_newest_state(folder):
+def test_auto_resume_continues_from_the_newest_state(folder):
     file = write(folder, options())
     assert run('train', '-opt', file, '--force_yml', 'train:total_iter=2') == 0
     assert run('train', '-opt', file, '--auto_resume') == 0
@@ -87,7 +97,7 @@ def test_testing_scores_a_checkpoint(folder):
         ),
     ],
 )
-def test_wrong_options_end_before_any_folder_is_made(folder, capsys, monkeypatch, override, words):
+def test_wrong_options_are_refused_before_a_folder_is_created(folder, capsys, monkeypatch, override, words):
     monkeypatch.setitem(sys.modules, 'wandb', None)
     file = write(folder, options())
     before = sorted(folder.iterdir())
@@ -99,7 +109,7 @@ def test_wrong_options_end_before_any_folder_is_made(folder, capsys, monkeypatch
     assert sorted(folder.iterdir()) == before
 
 
-def test_a_module_in_the_working_directory_can_add_a_network(folder):
+def test_a_module_in_the_working_directory_can_register_a_network(folder):
     (folder / 'loose_arch.py').write_text(
         'from basicsr.utils.registry import ARCH_REGISTRY\n'
         'from torch import nn\n\n\n'

@@ -15,7 +15,7 @@ def gopro(tmp_path):
 def test_an_archive_is_prepared_and_verified(gopro, tmp_path, capsys):
     dest = str(tmp_path / 'crops')
     assert cli.main(['prepare', gopro, dest, '--crop', '16', '--step', '8']) == 0
-    assert f'{gopro} is laid out like GoPro: train 4 pairs, test 2 pairs' in capsys.readouterr().out
+    assert f'{gopro} is recognized as GoPro: train 4 pairs, test 2 pairs' in capsys.readouterr().out
     assert cli.main(['prepare', dest, '--verify']) == 0
     assert 'all 34 pairs are sound' in capsys.readouterr().out  # 4 times 2x4 crops, and 2
     assert cli.main(['prepare', gopro, dest, '--crop', '16', '--step', '8']) == 1
@@ -33,7 +33,7 @@ def test_what_is_broken_is_printed_with_status_one(gopro, capsys):
     open(broken, 'w').close()
     assert cli.main(['prepare', gopro, '--verify']) == 1
     said = capsys.readouterr()
-    assert f'the picture {broken} is damaged: the file is empty' in said.out
+    assert f'the image {broken} is damaged: the file is empty' in said.out
     assert f'error: 1 of 6 pairs in {gopro} are broken' in said.err
 
 
@@ -50,7 +50,7 @@ def test_the_layouts_are_listed(capsys):
         (['SOURCE'], 'name the data set and the folder to write into'),
         (['SOURCE', 'new', '--step', '8'], '--step 8 goes from one crop to the next, but --crop is missing'),
         (['SOURCE', 'new', '--crop', '0'], '--crop 0 --step 0: positive numbers of pixels are expected'),
-        (['SOURCE', 'new', '--split', 'val'], "has no split 'val': it has train, test"),
+        (['SOURCE', 'new', '--split', 'val'], "has no split 'val'. It has train, test"),
         (['SOURCE', 'new', '--verify'], '--verify takes one folder and nothing else'),
         (['SOURCE', '--verify', '--folders'], '--verify takes one folder and nothing else'),
         (['--verify'], '--verify takes one folder and nothing else: basicsr prepare DEST --verify'),
@@ -58,7 +58,7 @@ def test_the_layouts_are_listed(capsys):
             ['skimage', 'new', '--crop', '8', '--folders'],
             '--crop, --folders is for data sets on disk, skimage is written',
         ),
-        (['imagenet', 'new'], 'the data set imagenet does not exist'),
+        (['imagenet', 'new'], 'the dataset imagenet does not exist'),
     ],
 )
 def test_requests_that_do_not_fit_get_a_sentence(gopro, tmp_path, monkeypatch, capsys, argv, message):

@@ -109,7 +109,7 @@ def test_restarted_process_has_the_same_losses(whole, place, monkeypatch):
     assert result.returncode == 0, result.stderr
     log = ''.join(path.read_text() for path in (place / 'experiments/killed').glob('*.log'))
     assert 'torchrun has restarted this training: restart 1.' in log
-    assert 'Goes on after iteration 8 with sample 32 ' in log
+    assert 'Resumed after iteration 8 with sample 32 ' in log
     assert_same_curve(curve(place, 'killed'), whole)
 
 

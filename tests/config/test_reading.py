@@ -1,7 +1,5 @@
 """Option files: numbers, inheritance, overrides, and what BasicSR gets to read."""
 
-import sys
-
 import pytest
 import yaml
 
@@ -170,17 +168,3 @@ def test_torchrun_is_recognised_by_its_environment(monkeypatch):
         monkeypatch.setenv(name, '0')
     assert options.launcher() == 'pytorch'
     assert options.launcher('slurm') == 'slurm'
-
-
-def test_basicsr_parses_the_options_and_the_command_line_stays(tmp_path):
-    compat.apply()
-    from basicsr import train
-
-    resolved = {'name': 'x', 'num_gpu': 0, 'datasets': {}, 'path': {}, 'logger': {}, 'lr': 1e-3}
-    before, parse = list(sys.argv), train.parse_options
-    with options.read_by_basicsr(resolved, 'some/folder/mine.yml', 'none', ['--auto_resume']):
-        opt, args = train.parse_options(str(tmp_path))
-    assert (opt['lr'], opt['auto_resume'], opt['dist']) == (0.001, True, False)
-    assert args.opt.endswith('/mine.yml')
-    assert sys.argv == before
-    assert train.parse_options is parse

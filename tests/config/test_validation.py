@@ -1,8 +1,9 @@
-"""Wrong option files, each with its sentence."""
+"""Wrong option files, each with its message."""
 
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 import deeprftv2_plugin
 from deeprftv2_plugin import config as options
@@ -23,7 +24,7 @@ def check(*overrides, path=TRAIN, is_train=True):
 
 
 @pytest.mark.parametrize('path', sorted(map(str, OPTIONS.glob('*.yml'))), ids=lambda path: Path(path).name)
-def test_the_option_files_here_are_right(path):
+def test_shipped_option_files_are_valid(path):
     check(path=path, is_train=Path(path).name.startswith('train'))
 
 
@@ -47,6 +48,7 @@ def test_the_option_files_here_are_right(path):
         ],
         ['train:scheduler={type: MultiStepLR, milestones: [1], gamma: 0.5}', 'find_unused_parameters=true'],
         ['network_g={type: SwinIR, upscale: 1, img_size: 64}', 'path:param_key_g=params_ema'],
+        ['val:val_freq=5e3', 'logger:save_checkpoint_freq=5e3'],  # as BasicSR's own option files write it
         ['val:metrics:ssim:better=higher', 'path:ignore_resume_networks=[network_g]', 'num_gpu=0'],
         ['datasets:val={name: x, type: PairedImageDataset, io_backend: {type: lmdb, readahead: true}}'],
         [
@@ -58,7 +60,7 @@ def test_the_option_files_here_are_right(path):
         ],
     ],
 )
-def test_right_options_are_admitted(overrides):
+def test_valid_options_pass(overrides):
     check(*overrides)
 
 
@@ -92,7 +94,7 @@ def test_right_options_are_admitted(overrides):
         ('dist_params:backends=1', 'dist_params.backends', 'backend'),
     ],
 )
-def test_a_misspelt_name_is_told_with_the_nearest_known(override, key, nearest):
+def test_misspelt_name_is_reported_with_the_nearest_known_one(override, key, nearest):
     with pytest.raises(UserError) as caught:
         check(override)
     message = str(caught.value)
@@ -109,7 +111,7 @@ def test_a_misspelt_name_is_told_with_the_nearest_known(override, key, nearest):
         ('rank=1', 'rank is unknown'),
         ('name=7', 'name is 7, expected text'),
         ('name=~', 'name is missing'),
-        ('num_gpu=some', "num_gpu is 'some', expected auto or a number"),
+        ('num_gpu=some', "num_gpu is 'some', expected auto or a whole number from 0 up"),
         ('network_g=~', 'network_g is missing'),
         ('network_g=7', 'network_g is 7, expected a section'),
         ('train:total_iter=~', 'train.total_iter is missing'),
@@ -124,13 +126,13 @@ def test_a_misspelt_name_is_told_with_the_nearest_known(override, key, nearest):
         ('model_type=SRModel', 'train.clip_grad_norm is unknown'),
     ],
 )
-def test_other_faults_are_told_with_the_key(override, words):
+def test_other_errors_name_the_key(override, words):
     with pytest.raises(UserError) as caught:
         check(override)
     assert words in str(caught.value)
 
 
-def test_a_model_of_basicsr_says_which_optimisers_it_takes():
+def test_basicsr_model_lists_the_optimizers_it_takes():
     with pytest.raises(UserError, match='train.optim_g.type is AdamW, but SRModel takes only Adam'):
         check(
             'model_type=SRModel',
@@ -139,7 +141,7 @@ def test_a_model_of_basicsr_says_which_optimisers_it_takes():
         )
 
 
-def test_keys_that_another_network_inherits_come_with_the_way_to_drop_them(tmp_path):
+def test_inherited_key_is_reported_with_delete_hint(tmp_path):
     file = tmp_path / 'swinir.yml'
     file.write_text(f'_base_: {TRAIN}\nnetwork_g: {{type: SwinIR}}')
     with pytest.raises(UserError, match='network_g.variant is unknown.*_delete_: true'):
@@ -148,12 +150,12 @@ def test_keys_that_another_network_inherits_come_with_the_way_to_drop_them(tmp_p
     check(path=str(file))
 
 
-def test_a_test_takes_no_data_to_train_with():
+def test_training_data_is_refused_in_a_test():
     with pytest.raises(UserError, match='datasets.train is unknown. Expected test'):
         check('datasets:train={name: x, type: PairedDeblurDataset}', path=TEST, is_train=False)
 
 
-def test_without_a_gpu_a_number_of_gpus_is_refused(monkeypatch):
+def test_number_of_gpus_is_refused_without_a_gpu(monkeypatch):
     monkeypatch.setattr('torch.cuda.is_available', lambda: False)
     with pytest.raises(UserError, match='num_gpu is 1, but torch sees no GPU'):
         check('num_gpu=1')
@@ -172,7 +174,110 @@ def test_without_a_gpu_a_number_of_gpus_is_refused(monkeypatch):
         ('{type: MixedDataset}', 'datasets.train.parts.1.parts is missing'),
     ],
 )
-def test_parts_of_a_mixture_are_checked_as_data_sets(part, message):
+def test_parts_of_a_mixture_are_checked_like_data_sets(part, message):
     mixture = 'name: x, type: MixedDataset, num_worker_per_gpu: 1'
     with pytest.raises(UserError, match=message):
         check(f'datasets:train={{{mixture}, parts: [{{type: PairedDeblurDataset, dataroot: x}}, {part}]}}')
+
+
+@pytest.mark.parametrize(
+    ('override', 'words'),
+    [
+        ('train:total_iter=10k', "train.total_iter is '10k', expected a whole number from 1 up"),
+        ('train:total_iter=1e5', 'train.total_iter is 100000.0, expected a whole number'),
+        ('train:total_iter=true', 'train.total_iter is True, expected a whole number'),
+        ('train:ema_decay=1.5', 'train.ema_decay is 1.5, expected a number from 0 to 1'),
+        ('train:ema_decay=~', 'train.ema_decay is None, expected a number'),
+        ('train:clip_grad_norm=-1', 'train.clip_grad_norm is -1, expected a number from 0 up'),
+        ('train:clip_grad_norm=true', 'train.clip_grad_norm is True, expected a number'),
+        ('train:bf16=1', 'train.bf16 is 1, expected true or false'),
+        ('train:pixel_opt=L1Loss', "train.pixel_opt is 'L1Loss', expected a section of keys"),
+        ('train:optim_g:lr=-1', 'train.optim_g.lr is -1, expected a number from 0 up'),
+        ('train:optim_g:lr=fast', "train.optim_g.lr is 'fast', expected a number"),
+        ('train:optim_g:lr=true', 'train.optim_g.lr is True, expected a number'),
+        ('train:optim_g:betas=[0.9]', 'train.optim_g.betas is [0.9], expected a list of 2 numbers from 0 to below 1'),
+        ('train:optim_g:betas=[0.9, 1]', 'train.optim_g.betas is [0.9, 1], expected'),
+        ('train:scheduler:eta_min=low', "train.scheduler.eta_min is 'low', expected a number"),
+        ('train:scheduler={type: StepLR, step_size: 0}', 'train.scheduler.step_size is 0, expected'),
+        ('train:frequency_opt:loss_weight=much', "train.frequency_opt.loss_weight is 'much', expected a number"),
+        ('train:stages=[{gt_size: [64], batch_size_per_gpu: 1}]', 'train.stages.0.gt_size is [64], expected'),
+        (
+            'datasets:train:batch_size_per_gpu=0',
+            'datasets.train.batch_size_per_gpu is 0, expected a whole number',
+        ),
+        ('datasets:train:gt_size=[64, 64, 64]', 'gt_size is [64, 64, 64], expected a whole number from 1 up or a list'),
+        ('datasets:train:num_worker_per_gpu=-1', 'datasets.train.num_worker_per_gpu is -1, expected'),
+        ('datasets:train:prefetch_mode=gpu', "datasets.train.prefetch_mode is 'gpu', expected cpu or cuda"),
+        ('datasets:train:dataroot=7', 'datasets.train.dataroot is 7, expected text'),
+        ('network_g:width=wide', "network_g.width is 'wide', expected a whole number or a list of whole numbers"),
+        ('network_g:full_encoder=[LocalNAF, 1]', 'network_g.full_encoder is'),
+        ('network_g={type: SwinIR, embed_dim: many}', "network_g.embed_dim is 'many', expected a number"),
+        ('val:val_freq=0', 'val.val_freq is 0, expected a number from 1 up'),
+        ('val:save_img=1', 'val.save_img is 1, expected true or false'),
+        ('val:tile=[512]', 'val.tile is [512], expected'),
+        ('val:overlap=-1', 'val.overlap is -1, expected'),
+        ('val:metrics:psnr:better=best', "val.metrics.psnr.better is 'best', expected higher or lower"),
+        ('val:metrics:psnr:crop_border=four', "val.metrics.psnr.crop_border is 'four', expected a whole number"),
+        ('logger:print_freq=0', 'logger.print_freq is 0, expected'),
+        ('logger:keep_checkpoints=few', "logger.keep_checkpoints is 'few', expected"),
+        ('path:strict_load_g=maybe', "path.strict_load_g is 'maybe', expected true or false"),
+        ('path:pretrain_network_g=[a.pth]', "path.pretrain_network_g is ['a.pth'], expected text"),
+        ('dist_params:backend=tcp', "dist_params.backend is 'tcp', expected nccl, gloo or mpi"),
+        ('manual_seed=x', "manual_seed is 'x', expected a whole number from 0 up"),
+        ('scale=0', 'scale is 0, expected a whole number from 1 up'),
+    ],
+)
+def test_wrong_value_is_reported_with_key_and_expectation(override, words):
+    with pytest.raises(UserError) as caught:
+        check(override)
+    assert str(caught.value).startswith(f'{TRAIN}: {words.split()[0]}') or words.startswith('gt_size')
+    assert words in str(caught.value)
+
+
+@pytest.fixture
+def foreign():
+    """A model, a data set and a network of another package."""
+    from basicsr.utils import registry
+
+    from deeprftv2_plugin.data.datasets.paired import PairedDeblurDataset
+    from deeprftv2_plugin.models import DeepRFTv2Model
+
+    class ForeignModel(DeepRFTv2Model):
+        pass
+
+    class ForeignDataset(PairedDeblurDataset):
+        pass
+
+    class ForeignNet(nn.Module):
+        def __init__(self, width: int, **kwargs):
+            super().__init__()
+
+    kinds = {ForeignModel: registry.MODEL_REGISTRY, ForeignDataset: registry.DATASET_REGISTRY}
+    kinds[ForeignNet] = registry.ARCH_REGISTRY
+    for cls, known in kinds.items():
+        known._obj_map[cls.__name__] = cls
+    yield
+    for cls, known in kinds.items():
+        del known._obj_map[cls.__name__]
+
+
+@pytest.mark.parametrize(
+    ('overrides', 'key'),
+    [
+        (['model_type=ForeignModel', 'train:mixup=0.5'], 'train.mixup is unknown'),
+        (['model_type=ForeignModel', 'mode=x'], 'mode is unknown'),
+        (['model_type=ForeignModel', 'val:mode=x'], 'val.mode is unknown'),
+        (['datasets:val:type=ForeignDataset', 'datasets:val:cache=x'], 'datasets.val.cache is unknown'),
+        (['network_g={type: ForeignNet, width: 1, depth: 2}'], 'network_g.depth is unknown'),
+    ],
+)
+def test_undeclared_key_of_another_package_is_a_warning(foreign, overrides, key):
+    with pytest.warns(UserWarning, match=key):
+        check(*overrides)
+
+
+def test_declared_keys_of_another_package_are_still_checked(foreign):
+    with pytest.raises(UserError, match="network_g.width is 'x', expected a whole number"):
+        check('network_g={type: ForeignNet, width: x}')
+    with pytest.raises(UserError, match='train.total_iter is 0'):
+        check('model_type=ForeignModel', 'train:total_iter=0')

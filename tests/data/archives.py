@@ -1,5 +1,6 @@
-"""Small trees with the folders, the names and the lists of data sets as their archives unpack."""
+"""Small folder trees with the structure, file names and lists of the datasets as they are downloaded."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -35,15 +36,15 @@ def _reds():
 def _dpdd():
     for number, split in enumerate(('train', 'val', 'test')):
         for view in 'clr':
-            for picture in range(2):  # blurry and sharp exposures have numbers of their own
-                yield f'{split}_{view}/source/1P0A{917 + 20 * number + 2 * picture:04d}.png'
-                yield f'{split}_{view}/target/1P0A{916 + 20 * number + 2 * picture:04d}.png'
+            for image in range(2):  # blurry and sharp exposures have different numbers
+                yield f'{split}_{view}/source/1P0A{917 + 20 * number + 2 * image:04d}.png'
+                yield f'{split}_{view}/target/1P0A{916 + 20 * number + 2 * image:04d}.png'
 
 
 def _realblur(folder):
     for scene in ('scene001', 'scene050'):
-        for picture in (1, 2):
-            yield from (f'{folder}/{scene}/gt/gt_{picture}.png', f'{folder}/{scene}/blur/blur_{picture}.png')
+        for number in (1, 2):
+            yield from (f'{folder}/{scene}/gt/gt_{number}.png', f'{folder}/{scene}/blur/blur_{number}.png')
 
 
 ARCHIVES = {
@@ -56,19 +57,19 @@ ARCHIVES = {
 
 
 def unpack(archive: str, folder: Path, shape: tuple[int, int, int] = (8, 8, 3)) -> Path:
-    """Makes an archive's tree of random pictures, those of DPDD of 16 bits; returns the folder."""
+    """Fill a folder with an archive of random images, 16 bit for DPDD and 8 bit otherwise, and return the folder."""
     random = np.random.default_rng(0)
     kind = np.uint16 if archive == 'dd_dp_dataset_canon' else np.uint8
     for name in ARCHIVES[archive]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         assert cv2.imwrite(str(folder / name), random.integers(0, np.iinfo(kind).max, shape, kind))
     if archive == 'RealBlur':
-        for letter, pictures in (('J', REALBLUR_J), ('R', REALBLUR_R)):
+        for letter, name in (('J', REALBLUR_J), ('R', REALBLUR_R)):
             for split, scenes in (('train', 'scene001'), ('test', 'scene050')):
-                write_list(folder / f'RealBlur_{letter}_{split}_list.txt', f'{pictures}/{scenes}', (1, 2))
+                write_list(folder / f'RealBlur_{letter}_{split}_list.txt', f'{name}/{scenes}', (1, 2))
     return folder
 
 
-def write_list(path: Path, scene: str, numbers) -> None:
-    """Writes a list of pairs of one scene as RealBlur has them, blank at the end of each line."""
+def write_list(path: Path, scene: str, numbers: Iterable[int]) -> None:
+    """Write a list of pairs of one scene in the format of RealBlur, with trailing spaces."""
     path.write_text(''.join(f'{scene}/gt/gt_{number}.png {scene}/blur/blur_{number}.png \n' for number in numbers))

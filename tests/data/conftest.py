@@ -19,7 +19,7 @@ def closed_databases():
 
 @pytest.fixture
 def write_image(tmp_path, rng):
-    """Writes a random picture under tmp_path and returns its pixels, RGB."""
+    """Return a function that writes a random image below tmp_path and returns its RGB pixels."""
 
     def write(path, shape=(20, 24, 3), dtype=np.uint8):
         image = rng.integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
@@ -32,7 +32,7 @@ def write_image(tmp_path, rng):
 
 @pytest.fixture
 def write_lmdb(tmp_path, rng):
-    """Writes random pictures into a database under tmp_path and returns their pixels, RGB."""
+    """Return a function that writes random images to a database below tmp_path and returns their RGB pixels."""
 
     def write(name, keys, shape=(20, 24, 3)):
         images = {key: rng.integers(0, 256, shape, np.uint8) for key in keys}

@@ -19,26 +19,26 @@ class Constant(nn.Module):
         return self.parts.expand(len(x), -1, -1, -1)
 
 
-def feature_and_picture(size=(16, 24), batch=2):
+def feature_and_image(size=(16, 24), batch=2):
     generator = torch.Generator().manual_seed(0)
     return (torch.rand(batch, 6, *size, generator=generator), torch.rand(batch, 3, *size, generator=generator))
 
 
 def test_stands_alone_and_chains():
-    x, picture = feature_and_picture()
+    x, image = feature_and_image()
     first = FourierKernelEstimator(6, width=4)
     second = FourierKernelEstimator(6, width=4, has_previous=True)
-    estimate = first(x, picture)
+    estimate = first(x, image)
     assert estimate.feature.shape == x.shape
-    assert estimate.image.shape == picture.shape
+    assert estimate.image.shape == image.shape
     assert first.transfer(estimate.states[-1]).shape == (2, 12, 16, 13)
-    second(estimate.feature, picture, estimate.states).image.sum().backward()
+    second(estimate.feature, image, estimate.states).image.sum().backward()
     assert all(p.grad is not None for p in second.parameters())
 
 
 def test_the_transfer_function_convolves_the_feature():
     """With a transfer function of our choice and the projections out of the way, the feature is moved by the kernel."""
-    x, picture = feature_and_picture()
+    x, image = feature_and_image()
     net = FourierKernelEstimator(6)
     psf = torch.zeros(6, 16, 24)
     psf[:, 8 + 2, 12 - 3] = 1
@@ -46,41 +46,41 @@ def test_the_transfer_function_convolves_the_feature():
     with torch.no_grad():
         net.feature_proj.weight.copy_(torch.eye(6))
         net.fuse.weight.copy_(torch.cat([torch.eye(6), torch.zeros(6, 6)], 1))
-    torch.testing.assert_close(net(x, picture).feature, x.roll((2, -3), (2, 3)), rtol=0, atol=1e-5)
+    torch.testing.assert_close(net(x, image).feature, x.roll((2, -3), (2, 3)), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize('training', [True, False])
 @pytest.mark.parametrize('overlap', [(0, 0), (4, 4)])
-def test_windows_treat_every_picture_of_a_batch_alike(training, overlap):
-    x, picture = feature_and_picture((24, 40))
+def test_windows_treat_every_image_of_a_batch_alike(training, overlap):
+    x, image = feature_and_image((24, 40))
     net = FourierKernelEstimator(6, window=(16, 16), overlap=overlap).train(training)
-    whole = net(x, picture)
+    whole = net(x, image)
     for i in range(2):
         torch.testing.assert_close(
-            net(x[i : i + 1], picture[i : i + 1]).image, whole.image[i : i + 1], rtol=1e-5, atol=1e-5
+            net(x[i : i + 1], image[i : i + 1]).image, whole.image[i : i + 1], rtol=1e-5, atol=1e-5
         )
 
 
 def test_a_window_as_large_as_the_map_is_no_window():
-    x, picture = feature_and_picture()
+    x, image = feature_and_image()
     net = FourierKernelEstimator(6, window=(16, 24), overlap=(4, 4)).eval()
-    expected = net(x, picture).image
+    expected = net(x, image).image
     net.window = None
-    assert torch.equal(net(x, picture).image, expected)
+    assert torch.equal(net(x, image).image, expected)
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize('reversible', [False, True])
 def test_the_spectrum_is_float32_under_autocast(dtype, reversible):
     """The states and the filtered feature are those of float32 to its digits; a bright map overflows float16."""
-    x, picture = feature_and_picture((64, 64))
+    x, image = feature_and_image((64, 64))
     x = 100 * x
     net = FourierKernelEstimator(6, reversible=reversible)
     seen = []
     net.fuse.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
-    expected = net(x, picture)
+    expected = net(x, image)
     with torch.autocast('cpu', dtype):
-        estimate = net(x, picture)
+        estimate = net(x, image)
     for ours, reference in zip(estimate.states, expected.states, strict=True):
         assert torch.equal(ours, reference)
     assert seen[1].dtype == torch.float32 and torch.equal(*seen)

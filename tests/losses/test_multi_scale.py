@@ -79,3 +79,13 @@ def test_submodules_move_with_the_loss():
 def test_bad_settings_are_named(arguments, found):
     with pytest.raises(ValueError, match=found):
         MultiScaleLoss(**{'losses': [nn.L1Loss()], **arguments})
+
+
+def test_losses_given_as_options_are_built():
+    pred, target = outputs_and_target()
+    built = MultiScaleLoss(
+        [{'type': 'FourierLoss', 'loss_weight': 0.5}, nn.L1Loss()], build=lambda opt: FourierLoss(opt['loss_weight'])
+    )
+    assert built(pred, target) == MultiScaleLoss([FourierLoss(0.5), nn.L1Loss()])(pred, target)
+    with pytest.raises(TypeError):
+        MultiScaleLoss([{'type': 'L1Loss'}])

@@ -9,7 +9,7 @@ import pytest
 
 import deeprftv2_plugin
 from deeprftv2_plugin import metrics
-from deeprftv2_plugin.config.keys import arguments
+from deeprftv2_plugin.config.signatures import arguments
 from deeprftv2_plugin.utils.errors import UserError
 
 from .pictures import pair_of

@@ -8,6 +8,8 @@ import warnings
 
 import torch
 
+from deeprftv2_plugin.basicsr_bridge.distributed import init_dist
+
 from .toys import SWINIR, batch, make_model, options, train
 
 NETWORKS = {
@@ -54,10 +56,8 @@ def run(network, settings, rank=0, world_size=1):
 
 
 def main():
-    from basicsr.utils import options as parser
-
     torch.set_warn_always(True)  # otherwise one warning hides those of the networks that follow
-    parser.init_dist('pytorch')
+    init_dist('pytorch')
     rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
     found = {name: run(*network, rank, world_size) for name, network in NETWORKS.items()}
     for result in found.values():

@@ -6,8 +6,7 @@ from basicsr.utils import get_root_logger
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from deeprftv2_plugin.losses import FourierLoss
-from deeprftv2_plugin.models import MultiScaleLoss
+from deeprftv2_plugin.losses import FourierLoss, MultiScaleLoss
 from deeprftv2_plugin.ops.pyramid import half_scale
 from deeprftv2_plugin.training.ema import WeightAverage
 from deeprftv2_plugin.utils.errors import UserError

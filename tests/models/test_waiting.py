@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from deeprftv2_plugin.basicsr_bridge.training_run import Run
+from deeprftv2_plugin.basicsr_bridge.training_run import TrainingRun
 from deeprftv2_plugin.training.dist_flags import SharedFlags
 from tests.cli.runs import options as run_options
 from tests.cli.runs import write_pictures
@@ -89,7 +89,7 @@ def with_gpu(tmp_path, monkeypatch):
 def test_batches_are_pinned_if_there_is_a_gpu(with_gpu, mode, num_gpu, pin_memory, expected):
     with_gpu['num_gpu'] = num_gpu
     with_gpu['datasets']['train'].update(prefetch_mode=mode, pin_memory=pin_memory)
-    loader, *_ = Run().create_train_val_dataloader(with_gpu, logging.getLogger())
+    loader, *_ = TrainingRun().create_loaders(with_gpu, logging.getLogger())
     assert loader._loader.pin_memory is expected
     assert with_gpu['datasets']['train']['pin_memory'] is expected  # read by BasicSR's CUDA prefetcher
 

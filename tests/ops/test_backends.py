@@ -53,7 +53,7 @@ def test_native_is_forced_where_it_computes(force):
     assert backends.choose('selective_scan', torch.ones(1)) is native.selective_scan
     assert backends.choose('selective_scan', torch.ones(1).double()) is pytorch.selective_scan
     assert backends.choose('selective_scan', torch.ones(1, device='meta')) is pytorch.selective_scan
-    assert not backends.fuses(torch.ones(1).double()) and backends.fuses(torch.ones(1))
+    assert backends.fuses(torch.ones(1)) and not backends.fuses(torch.ones(1), torch.ones(1).double())
     assert backends.choose('half_spectrum', torch.ones(1)) is pytorch.half_spectrum  # which native lacks
 
 
@@ -126,21 +126,21 @@ def network():
     return net, torch.rand(1, 3, 32, 32)
 
 
-def pictures_and_gradients(net, x):
+def images_and_gradients(net, x):
     x = x.clone().requires_grad_()
-    pictures = [picture for scale in net(x) for picture in scale]
+    images = [image for scale in net(x) for image in scale]
     weights = torch.Generator().manual_seed(1)
-    loss = sum((torch.randn(p.shape, generator=weights).to(p) * p).sum() for p in pictures)
-    return pictures, torch.autograd.grad(loss, [x, *net.parameters()])
+    loss = sum((torch.randn(p.shape, generator=weights).to(p) * p).sum() for p in images)
+    return images, torch.autograd.grad(loss, [x, *net.parameters()])
 
 
 def test_the_network_does_not_depend_on_the_backend(network, force):
     net, x = network
     force('native')
-    pictures, gradients = pictures_and_gradients(net, x)
+    images, gradients = images_and_gradients(net, x)
     force('pytorch')
-    expected_pictures, expected_gradients = pictures_and_gradients(net, x)
-    for ours, expected in zip(pictures, expected_pictures, strict=True):
+    expected_images, expected_gradients = images_and_gradients(net, x)
+    for ours, expected in zip(images, expected_images, strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
     names = ['x', *(name for name, _ in net.named_parameters())]
     for name, ours, expected in zip(names, gradients, expected_gradients, strict=True):

@@ -27,9 +27,9 @@ import torch
 from deeprftv2_plugin.archs import DeepRFTv2
 from deeprftv2_plugin.ops import backends
 torch.manual_seed(0)
-pictures = DeepRFTv2('T', width=4, kernel_width=4)(torch.rand(1, 3, 16, 16)).full
-sum(picture.sum() for picture in pictures).backward()
-assert all(picture.isfinite().all() for picture in pictures)
+images = DeepRFTv2('T', width=4, kernel_width=4)(torch.rand(1, 3, 16, 16)).full
+sum(image.sum() for image in images).backward()
+assert all(image.isfinite().all() for image in images)
 print(backends.describe())
 """
 

@@ -92,7 +92,7 @@ def test_a_second_derivative_is_refused(name):
     y = operator(name)(*flat(CALLS[name]))
     tensors = [t for t in flat(CALLS[name]) if torch.is_tensor(t)]
     (gradient, *_) = torch.autograd.grad(y.square().sum(), tensors, create_graph=True)
-    with pytest.raises(RuntimeError, match='differentiated once, not twice'):
+    with pytest.raises(RuntimeError, match='differentiable once, not twice'):
         gradient.sum().backward()
 
 
@@ -124,3 +124,12 @@ def test_a_branch_counts_what_its_parts_count(name):
     with FlopCounterMode(display=False) as whole, torch.no_grad():
         operator(name)(*flat(CALLS[name]))
     assert whole.get_total_flops() == parts.get_total_flops()
+
+
+@parameters(*BRANCHES)
+def test_a_normalization_in_another_type_is_converted(name):
+    """The native kernels must not read its memory as float32."""
+    arguments = [t.detach() if torch.is_tensor(t) else t for t in flat(CALLS[name])]
+    expected = getattr(ops, name)(*arguments)
+    arguments[2] = arguments[2].double()
+    torch.testing.assert_close(getattr(ops, name)(*arguments), expected, rtol=1e-4, atol=1e-5)

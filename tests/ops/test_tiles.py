@@ -87,7 +87,7 @@ def test_merging_undoes_splitting(size, tile, overlap):
     torch.testing.assert_close(merge_tiles(tiles[:, :1], grid), x[:, :1])
 
 
-def test_order_is_picture_row_column():
+def test_order_is_image_row_column():
     x = torch.randn(2, 1, 6, 10)
     grid = TileGrid((6, 10), 4, 2)
     tiles = split_tiles(x, grid)

@@ -12,7 +12,7 @@ def test_merging_undoes_splitting(size):
     assert torch.equal(merge_windows(windows, (4, 8), size), x)
 
 
-def test_order_is_picture_row_column():
+def test_order_is_image_row_column():
     x = torch.arange(2 * 4 * 6.0).reshape(2, 1, 4, 6)
     windows = split_windows(x, (2, 3))
     assert torch.equal(windows[5], x[1, :, :2, 3:])

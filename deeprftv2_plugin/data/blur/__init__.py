@@ -1,1 +1,1 @@
-"""Synthetic blur: kernels, convolution, and what a camera does to a picture."""
+"""Synthetic blur: kernels, convolution and a camera model."""

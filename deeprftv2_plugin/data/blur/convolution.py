@@ -1,73 +1,74 @@
-"""Convolution of a picture with a kernel, and with kernels that change from place to place."""
+"""Convolution of an image with one kernel, or with kernels that vary across the image."""
 
 import cv2
 import numpy as np
 
 TILE = 11
-"""Side of the largest kernel that OpenCV adds up weight by weight, skipping zeros, before it turns to Fourier."""
+"""Side of the largest kernel that OpenCV convolves directly, skipping zeros, without Fourier transforms."""
 
 DENSE = 500
-"""Weights from which on Fourier transforms are the faster way."""
+"""Number of nonzero weights above which Fourier transforms are faster."""
 
 
 def convolve(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """True convolution of (H, W, C) with (k, k), k odd, where the kernel lies inside the picture.
+    """Convolve an image (H, W, C) with a kernel (k, k), k odd, where the kernel lies inside the image.
 
     Returns:
         Array (H - k + 1, W - k + 1, C).
     """
     side = kernel.shape[0]
     height, width = image.shape[0] - side + 1, image.shape[1] - side + 1
-    # OpenCV correlates; with the kernel turned by 180 degrees that is a convolution.
-    turned = np.ascontiguousarray(kernel[::-1, ::-1])
+    # OpenCV computes a correlation, which is a convolution with the kernel rotated by 180 degrees.
+    rotated = np.ascontiguousarray(kernel[::-1, ::-1])
     step = side if np.count_nonzero(kernel) > DENSE else TILE
     total = np.zeros((height, width, image.shape[2]), np.float32)
     for top in range(0, side, step):
         for left in range(0, side, step):
-            tile = turned[top : top + step, left : left + step]
+            tile = rotated[top : top + step, left : left + step]
             if tile.any():
-                seen = image[top : top + height + tile.shape[0] - 1, left : left + width + tile.shape[1] - 1]
-                part = cv2.filter2D(seen, -1, tile, anchor=(0, 0))
-                total += part.reshape(seen.shape)[:height, :width]
+                source = image[top : top + height + tile.shape[0] - 1, left : left + width + tile.shape[1] - 1]
+                part = cv2.filter2D(source, -1, tile, anchor=(0, 0))
+                total += part.reshape(source.shape)[:height, :width]
     return total
 
 
 def convolve_varying(image: np.ndarray, kernels: np.ndarray) -> np.ndarray:
-    r"""Convolution of (H, W, C) with kernels (rows, columns, k, k) that change from place to place.
+    r"""Convolve an image (H, W, C) with kernels (rows, columns, k, k) that vary across the image.
 
-    The kernels belong to the points of a grid from corner to corner of the result; between them the results
-    of the four around are interpolated:
+    The kernels belong to grid points that span the result from corner to corner. Between grid points, the results of
+    the four surrounding kernels are interpolated:
 
     .. math:: y = \sum_r w_r \cdot (k_r * x), \qquad \sum_r w_r = 1
 
-    with weights w that are bilinear hats. It is linear in the picture and keeps a constant one. With one
-    point, or with equal kernels, it is `convolve`.
-
-    Nagy and O'Leary, "Restoring Images Degraded by Spatially Variant Blur", SIAM Journal on Scientific
-    Computing 19(4), 1998; Hirsch et al., "Efficient Filter Flow for Space-Variant Multiframe Blind
-    Deconvolution", CVPR 2010, where the weights come before the convolutions.
+    with bilinear weights w. The operation is linear in the image and preserves constant images. With one grid point or
+    with equal kernels it equals `convolve`.
 
     Returns:
         Array (H - k + 1, W - k + 1, C).
+
+    References:
+        Nagy and O'Leary, Restoring Images Degraded by Spatially Variant Blur, SIAM J. Sci. Comput. 19(4), 1998.
+        Hirsch et al., Efficient Filter Flow for Space-Variant Multiframe Blind Deconvolution, CVPR 2010, who apply the
+        weights before the convolutions.
     """
-    beyond = kernels.shape[-1] - 1
-    shape = image.shape[0] - beyond, image.shape[1] - beyond
-    down, right = (_hats(length, points) for length, points in zip(shape, kernels.shape, strict=False))
+    border = kernels.shape[-1] - 1
+    shape = image.shape[0] - border, image.shape[1] - border
+    down, right = (_linear_weights(length, points) for length, points in zip(shape, kernels.shape, strict=False))
     total = np.zeros((*shape, image.shape[2]), np.float32)
     for row_kernels, (rows, row_weights) in zip(kernels, down, strict=True):
         for kernel, (columns, column_weights) in zip(row_kernels, right, strict=True):
-            seen = image[rows.start : rows.stop + beyond, columns.start : columns.stop + beyond]
+            source = image[rows.start : rows.stop + border, columns.start : columns.stop + border]
             weights = row_weights[:, None, None] * column_weights[:, None]
-            total[rows, columns] += weights * convolve(seen, kernel)
+            total[rows, columns] += weights * convolve(source, kernel)
     return total
 
 
-def _hats(length: int, points: int) -> list[tuple[slice, np.ndarray]]:
-    """Where each of the points, spread over a length, has a weight in the linear interpolation, and the weights."""
+def _linear_weights(length: int, points: int) -> list[tuple[slice, np.ndarray]]:
+    """Return the range and the values of the nonzero linear interpolation weights of evenly spaced grid points."""
     weights = 1 - np.abs(np.linspace(0, points - 1, length, dtype=np.float32) - np.arange(points)[:, None])
-    hats = []
+    found = []
     for weight in weights.clip(0).astype(np.float32):
-        seen = np.flatnonzero(weight)
-        part = slice(seen[0], seen[-1] + 1) if seen.size else slice(0, 0)
-        hats.append((part, weight[part]))
-    return hats
+        nonzero = np.flatnonzero(weight)
+        part = slice(int(nonzero[0]), int(nonzero[-1]) + 1) if nonzero.size else slice(0, 0)
+        found.append((part, weight[part]))
+    return found

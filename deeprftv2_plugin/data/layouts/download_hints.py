@@ -1,111 +1,111 @@
-"""Where data sets are to be had and how they are to be laid out, for whoever has none on disk yet."""
+"""Download links and expected folder structure for datasets that are missing on disk."""
 
 import re
 from typing import NamedTuple
 
 
-class Source(NamedTuple):
-    """A data set that can be obtained."""
+class DownloadHint(NamedTuple):
+    """A dataset that can be downloaded or generated."""
 
-    marks: tuple[str, ...]
-    """Words of which a root contains one, in small letters."""
+    keywords: tuple[str, ...]
+    """Lowercase words that identify the dataset in a path."""
     text: str
 
 
-SOURCES = (
-    Source(
+HINTS = (
+    DownloadHint(
         ('gopro',),
         """\
 GoPro (Nah et al., CVPR 2017): 2103 pairs for training and 1111 for testing, 1280x720
-  where   https://seungjunnah.github.io/Datasets/gopro (GOPRO_Large, the archive without further name)
-  layout  unpack it and let datasets/GoPro be the unpacked folder, or a link to it:
+  where   https://seungjunnah.github.io/Datasets/gopro (the archive GOPRO_Large)
+  layout  unpack it and rename the folder to datasets/GoPro, or link it:
             ln -s /path/to/GOPRO_Large datasets/GoPro
-          so that there are
+          The expected files are
             datasets/GoPro/train/GOPR0372_07_00/blur/000047.png
             datasets/GoPro/train/GOPR0372_07_00/sharp/000047.png
             datasets/GoPro/test/GOPR0384_11_00/blur/000001.png
             datasets/GoPro/test/GOPR0384_11_00/sharp/000001.png
             ...""",
     ),
-    Source(
+    DownloadHint(
         ('hide',),
         """\
-HIDE (Shen et al., ICCV 2019): people in motion, 2025 pairs for testing
+HIDE (Shen et al., ICCV 2019): moving people, 2025 pairs for testing
   where   https://github.com/joanshen0508/HA_deblur
-  layout  unpack it and let datasets/HIDE be the folder HIDE_dataset, so that there are
+  layout  unpack it and rename the folder HIDE_dataset to datasets/HIDE. The expected files are
             datasets/HIDE/test/test-close-ups/*.png
             datasets/HIDE/test/test-long-shot/*.png
-            datasets/HIDE/GT/*.png                      the sharp frames of all of them""",
+            datasets/HIDE/GT/*.png                      sharp frames of all splits""",
     ),
-    Source(
+    DownloadHint(
         ('reds',),
         """\
 REDS (Nah et al., CVPR Workshops 2019): 24000 pairs for training and 3000 for validation, 1280x720
   where   https://seungjunnah.github.io/Datasets/reds (train_sharp, train_blur_jpeg, val_sharp, val_blur_jpeg;
-          train_blur and val_blur for frames that are not compressed)
-  layout  unpack them all into datasets/REDS, so that there are
+          train_blur and val_blur for uncompressed frames)
+  layout  unpack all of them into datasets/REDS. The expected files are
             datasets/REDS/train/train_sharp/000/00000000.png
             datasets/REDS/train/train_blur_jpeg/000/00000000.jpg
             datasets/REDS/val/val_sharp/000/00000009.png
             datasets/REDS/val/val_blur_jpeg/000/00000009.jpg""",
     ),
-    Source(
+    DownloadHint(
         ('realblur',),
         """\
 RealBlur (Rim et al., ECCV 2020): 3758 pairs for training and 980 for testing, as JPEGs (J) and from raw (R)
   where   https://github.com/rimchang/RealBlur
-  layout  unpack it and let datasets/RealBlur be its folder, lists included, so that there are
+  layout  unpack it into datasets/RealBlur, including the lists. The expected files are
             datasets/RealBlur/RealBlur_J_train_list.txt  (RealBlur_R_..., ..._test_list.txt)
             datasets/RealBlur/RealBlur-J_ECC_IMCORR_centroid_itensity_ref/scene001/blur/blur_1.png
             datasets/RealBlur/RealBlur-J_ECC_IMCORR_centroid_itensity_ref/scene001/gt/gt_1.png
             datasets/RealBlur/RealBlur-R_BM3D_ECC_IMCORR_centroid_itensity_ref/...""",
     ),
-    Source(
+    DownloadHint(
         ('rsblur',),
         """\
 RSBlur (Rim et al., "Realistic Blur Synthesis for Learning Image Deblurring", ECCV 2022)
   where   https://github.com/rimchang/RSBlur
-  layout  unpack it with its lists beside or inside; dataroot is the folder RSBlur""",
+  layout  unpack it, with its lists inside or next to it. dataroot is the folder RSBlur""",
     ),
-    Source(
+    DownloadHint(
         ('dpdd', 'dp'),
         """\
 DPDD (Abuolaim and Brown, ECCV 2020): 350 pairs for training, 74 for validation, 76 for testing, 1680x1120, 16 bit
   where   https://github.com/Abdullah-Abuolaim/defocus-deblurring-dual-pixel (dd_dp_dataset_canon)
-  layout  unpack it and let datasets/DPDD be the folder dd_dp_dataset_canon, so that there are
-            datasets/DPDD/train_c/source/*.png          out of focus
+  layout  unpack it and rename the folder dd_dp_dataset_canon to datasets/DPDD. The expected files are
+            datasets/DPDD/train_c/source/*.png          defocused
             datasets/DPDD/train_c/target/*.png          sharp
             datasets/DPDD/val_c/..., datasets/DPDD/test_c/...""",
     ),
-    Source(
+    DownloadHint(
         ('quickstart', 'skimage'),
         """\
-Photographs of scikit-image under synthetic camera shake: no download
+Photographs of scikit-image with synthetic camera shake: no download needed
   where   basicsr prepare skimage datasets/quickstart""",
     ),
 )
 
 
 def describe_missing(roots: dict[str, str]) -> str:
-    """One screen about roots that are not there.
+    """Describe missing data roots and how to get the data.
 
     Args:
         roots: The missing paths by their dotted option keys.
 
     Returns:
-        str: Which they are, where the data sets among them are to be had and how they are to be laid out.
+        The missing paths, with download links and the folder structure of the known datasets among them.
     """
     width = max(map(len, roots))
-    lines = ['the data is not there. Missing:', *(f'  {key:{width}}  {root}' for key, root in roots.items())]
+    lines = ['the data was not found. Missing:', *(f'  {key:{width}}  {root}' for key, root in roots.items())]
     words = set(re.findall('[a-z]+', ' '.join(roots.values()).lower()))
-    found = [source for source in SOURCES if words.intersection(source.marks)]
-    for source in found:
-        lines += ['', source.text]
+    found = [hint for hint in HINTS if words.intersection(hint.keywords)]
+    for hint in found:
+        lines += ['', hint.text]
     key = next(iter(roots)).replace('.', ':')
     lines += [
         '',
-        f'Data that lies elsewhere is named by the option file, or by --force_yml {key}=/path/to/it',
+        f'If the data is elsewhere, edit the option file or pass --force_yml {key}=/path/to/data',
     ]
-    if not any('skimage' in source.marks for source in found):
-        lines.append('To try things out without a download: bash scripts/quickstart.sh')
+    if not any('skimage' in hint.keywords for hint in found):
+        lines.append('To try the package without a download, run: bash scripts/quickstart.sh')
     return '\n'.join(lines)

@@ -1,4 +1,4 @@
-"""Which blurry picture belongs to which sharp one: in two LMDBs, two folders, two patterns, or by a list."""
+"""Matching blurry with sharp images: in two LMDBs, two folders, two glob patterns, or by a list."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from deeprftv2_plugin.utils.errors import UserError
 
 
 class Pair(NamedTuple):
-    """A blurry picture, the sharp one where there is one, and a name that is unique in the data set."""
+    """A blurry image, its sharp version if there is one, and a name that is unique in the dataset."""
 
     name: str
     lq: StoredImage
@@ -23,55 +23,61 @@ class Pair(NamedTuple):
 
 
 Readers = Mapping[str, Callable[[], list[Pair]]]
-"""The splits of a data set: for each name what reads its pairs."""
+"""The splits of a dataset: functions that find the pairs, by the name of the split."""
 
 
-def require_equal_size(pair: Pair, lq: np.ndarray, gt: np.ndarray) -> None:
-    """UserError where the two pictures of a pair, arrays (H, W, 3), differ in size."""
+def check_equal_size(pair: Pair, lq: np.ndarray, gt: np.ndarray) -> None:
+    """Check that the two images of a pair, arrays (H, W, 3), have the same size.
+
+    Raises:
+        UserError: The sizes differ.
+    """
     if lq.shape != gt.shape:
         sizes = ['{1}x{0}'.format(*image.shape) for image in (lq, gt)]
         raise UserError(
-            f'the pictures of a pair differ in size: {pair.lq} has {sizes[0]} pixels, {pair.gt} has {sizes[1]}'
+            f'the images of a pair differ in size: {pair.lq} has {sizes[0]} pixels, {pair.gt} has {sizes[1]}'
         )
 
 
 def find_pairs(root_lq: str, root_gt: str | None = None, list_file: str | None = None) -> list[Pair]:
-    """The pairs of a data set, in the order of their names.
+    """Return the pairs of a dataset, sorted by name.
 
-    - LMDB: roots that end in '.lmdb'; pairs have equal keys.
-    - Folder: searched with all its subfolders; pairs have equal paths up to the suffix.
-    - Pattern: a path with `*`, such as GoPro/train/*/blur and GoPro/train/*/sharp; pairs have equal texts in
-      the place of the stars, and equal paths below the matched folders.
-    - List: a file whose lines name a sharp and a blurry picture, or one name for both, relative to the roots.
+    - LMDB: roots that end in '.lmdb'. Pairs have equal keys.
+    - Folder: searched recursively. Pairs have equal relative paths without the suffix.
+    - Pattern: a path with `*`, such as GoPro/train/*/blur and GoPro/train/*/sharp. In a pair, each star matches the
+      same text, and the paths below the matched folders are equal.
+    - List: a file whose lines name a sharp and a blurry image, or one name for both, relative to the roots.
 
-    The name joins with underscores what distinguishes a pair, since BasicSR saves results under the last part
-    of a path, and frames of different sequences are called alike.
+    Names join the distinguishing parts of a path with underscores. BasicSR saves results under the last part of a
+    path, and frames of different sequences often share file names.
 
     Args:
-        root_lq: Where the blurry pictures are.
-        root_gt: Where the sharp pictures are, if they are known.
+        root_lq: Where the blurry images are.
+        root_gt: Where the sharp images are, if there are any.
         list_file: Path of the list.
 
     Raises:
-        UserError: A root or picture is missing, or a picture has no partner.
+        UserError: A root or image is missing, or an image has no partner.
     """
     root_lq, root_gt = os.path.expanduser(root_lq), root_gt and os.path.expanduser(root_gt)
     if list_file:
         pairs = _pairs_of_list(root_lq, root_gt, os.path.expanduser(list_file))
     else:
-        blurry, sharp = _find(root_lq), _find(root_gt) if root_gt else None
-        if sharp is not None:
-            _require_partners(blurry, sharp, root_lq, root_gt)
-        pairs = [Pair(_name(key, lq), lq, sharp and sharp[key]) for key, lq in sorted(blurry.items())]
-    require_unique(pairs)
+        blurry = _find(root_lq)
+        sharp: Mapping[tuple[str, ...], StoredImage | None] = dict.fromkeys(blurry)
+        if root_gt:
+            sharp = _find(root_gt)
+            _check_partners(blurry, sharp, root_lq, root_gt)
+        pairs = [Pair(_name(key, lq), lq, sharp[key]) for key, lq in sorted(blurry.items())]
+    check_unique_names(pairs)
     return pairs
 
 
 def find_images(root: str) -> dict[str, StoredImage]:
-    """All pictures of a root as in `find_pairs`, by their names.
+    """Return all images of a root by name. Roots and names are those of `find_pairs`.
 
     Raises:
-        UserError: There is none.
+        UserError: There are no images.
     """
     return {_name(key, image): image for key, image in sorted(_find(os.path.expanduser(root)).items())}
 
@@ -81,17 +87,17 @@ def _name(key: tuple[str, ...], image: StoredImage) -> str:
 
 
 def _find(root: str) -> dict[tuple[str, ...], StoredImage]:
-    """Pictures of a root, by what must be equal in a pair."""
+    """Return the images of a root, by the key that both images of a pair share."""
     if is_lmdb(root):
         return {(key,): StoredImage(key, root) for key in read_keys(root)}
-    found = {}
+    found: dict[tuple[str, ...], StoredImage] = {}
     for key, path in _walk(root):
         image = StoredImage(str(path))
         if key in found:
             raise UserError(f'{found[key]} and {image} differ only in their suffix: keep one of them')
         found[key] = image
     if not found:
-        raise UserError(f'no pictures in {root}')
+        raise UserError(f'no images in {root}')
     return found
 
 
@@ -105,33 +111,38 @@ def _walk(root: str) -> Iterator[tuple[tuple[str, ...], Path]]:
 
 
 def _expand(root: str) -> list[tuple[tuple[str, ...], str]]:
-    """Paths that a root stands for, each with the texts in the place of its stars."""
+    """Return the paths that match a root, each with the texts that its stars match."""
     if '*' not in root:
         if not os.path.isdir(root):
-            raise UserError(f'{root} is no folder' if os.path.exists(root) else f'{root} does not exist')
+            raise UserError(f'{root} is not a folder' if os.path.exists(root) else f'{root} does not exist')
         return [((), root)]
     pieces = os.path.normpath(root).split('*')
     pattern = re.compile('([^/]*)'.join(re.escape(piece) for piece in pieces))
-    paths = glob('*'.join(escape(piece) for piece in pieces))
-    if not paths:
+    matches = [match for path in sorted(glob('*'.join(map(escape, pieces)))) if (match := pattern.fullmatch(path))]
+    if not matches:
         raise UserError(f'nothing matches {root}')
-    return [(pattern.fullmatch(path).groups(), path) for path in sorted(paths)]
+    return [(match.groups(), match.string) for match in matches]
 
 
-def _require_partners(blurry: dict, sharp: dict, root_lq: str, root_gt: str) -> None:
+def _check_partners(
+    blurry: Mapping[tuple[str, ...], StoredImage | None],
+    sharp: Mapping[tuple[str, ...], StoredImage | None],
+    root_lq: str,
+    root_gt: str,
+) -> None:
     for images, partners, root in ((blurry, sharp, root_gt), (sharp, blurry, root_lq)):
-        alone = [str(images[key]) for key in sorted(images.keys() - partners.keys())]
-        if alone:
+        unmatched = [str(images[key]) for key in sorted(images.keys() - partners.keys())]
+        if unmatched:
             raise UserError(
-                f'{len(alone)} of {len(images)} pictures have no partner in {root}: '
-                f'{", ".join(alone[:3])}{", ..." if len(alone) > 3 else ""}'
+                f'{len(unmatched)} of {len(images)} images have no partner in {root}: '
+                f'{", ".join(unmatched[:3])}{", ..." if len(unmatched) > 3 else ""}'
             )
 
 
 def _pairs_of_list(root_lq: str, root_gt: str | None, list_file: str) -> list[Pair]:
     for root in (root_lq, root_gt):
         if root and (is_lmdb(root) or '*' in root):
-            raise UserError(f'meta_info_file {list_file} names files below a plain folder, not below {root}')
+            raise UserError(f'meta_info_file {list_file} needs a plain folder as root, got {root}')
     named = read_list(list_file)
     folders = os.path.commonpath([os.path.dirname(lq) for _, lq in named])
     pairs = []
@@ -140,13 +151,13 @@ def _pairs_of_list(root_lq: str, root_gt: str | None, list_file: str) -> list[Pa
         pair = Pair(
             name, StoredImage(os.path.join(root_lq, lq)), StoredImage(os.path.join(root_gt, gt)) if root_gt else None
         )
-        require_files(filter(None, (pair.lq, pair.gt)), list_file)
+        check_files_exist(filter(None, (pair.lq, pair.gt)), list_file)
         pairs.append(pair)
     return pairs
 
 
 def read_list(list_file: str | os.PathLike) -> list[tuple[str, str]]:
-    """The sharp and the blurry picture that each line of a list names; one name stands for both.
+    """Return the sharp and the blurry image of each line of a list. A line with one name gives it for both.
 
     Raises:
         UserError: The list cannot be read or is empty.
@@ -156,31 +167,31 @@ def read_list(list_file: str | os.PathLike) -> list[tuple[str, str]]:
     except OSError as error:
         raise UserError(f'cannot read the list of pairs {list_file}: {error.strerror}') from error
     except UnicodeDecodeError as error:
-        raise UserError(f'the list of pairs {list_file} is no text') from error
+        raise UserError(f'the list of pairs {list_file} is not a text file') from error
     if not lines:
         raise UserError(f'the list of pairs {list_file} is empty')
-    # In BasicSR's own lists the second field is the shape of the picture, as in '0001.png (480,480,3)'.
+    # In BasicSR's own lists the second field is the shape of the image, as in '0001.png (480,480,3)'.
     return [(line[0], line[1] if len(line) > 1 and line[1][0] != '(' else line[0]) for line in lines]
 
 
-def require_files(images: Iterable[StoredImage], list_file: str | os.PathLike) -> None:
-    """Sees that the pictures that a list names are there.
+def check_files_exist(images: Iterable[StoredImage], list_file: str | os.PathLike) -> None:
+    """Check that the images named in a list exist.
 
     Raises:
-        UserError: One is not.
+        UserError: An image is missing.
     """
     for image in images:
         if not os.path.isfile(image.path):
-            raise UserError(f'{image}, which {list_file} names, does not exist')
+            raise UserError(f'{image}, listed in {list_file}, does not exist')
 
 
-def require_unique(pairs: Iterable[Pair]) -> None:
-    """Sees that no two pairs have a name in common, up to the suffix.
+def check_unique_names(pairs: Iterable[Pair]) -> None:
+    """Check that the names of pairs differ in more than their suffix.
 
     Raises:
-        UserError: Two have.
+        UserError: Two pairs have the same name.
     """
-    seen = {}
+    seen: dict[str, Pair] = {}
     for pair in pairs:
         other = seen.setdefault(os.path.splitext(pair.name)[0], pair)
         if other is not pair:

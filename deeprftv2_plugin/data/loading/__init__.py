@@ -1,1 +1,1 @@
-"""The order of samples, and the loader."""
+"""The order of training samples and the training data loader."""

@@ -1,4 +1,4 @@
-"""Batches by a plan, made by worker processes: the same whatever their number, and not stopped by a damaged picture."""
+"""The training data loader. Batches do not depend on the number of workers, and damaged images are replaced."""
 
 import logging
 import multiprocessing
@@ -6,19 +6,20 @@ import random
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.util import Finalize
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from deeprftv2_plugin.basicsr_bridge import patches as compat
+from deeprftv2_plugin.data.datasets import SizedDataset
 from deeprftv2_plugin.data.datasets.augmentation import crop_size
 from deeprftv2_plugin.data.loading.plan import Draw, Plan
 from deeprftv2_plugin.utils.errors import LEAVE_SIGNALS, UserError
 
 
 def seed_everything(*numbers: int) -> None:
-    """Seed Python's, NumPy's and PyTorch's own generators by whole numbers from 0 up."""
+    """Seed the global generators of Python, NumPy and PyTorch with nonnegative integers."""
     first, second, third = np.random.SeedSequence(numbers).generate_state(3).tolist()
     random.seed(first)
     np.random.seed(second)
@@ -26,118 +27,131 @@ def seed_everything(*numbers: int) -> None:
 
 
 class DrawnDataset(Dataset):
-    """Samples of a data set as a plan draws them, each with randomness of its own.
+    """Samples of a dataset, indexed by the draws of a plan, each with its own random seed.
 
-    In the place of a sample that cannot be made comes another one, which its draw decides.
+    A sample that cannot be loaded is replaced by another one, which depends only on the draw.
 
     Args:
-        dataset: Gives samples by index. Its crop, if any, is ``dataset.opt['gt_size']`` whenever it makes a sample.
-        seed: Seeds, with the number of the draw, the generators from which the data set takes its random numbers.
-        max_damaged: How many may fail in the place of one, for different reasons: these name the pictures.
+        dataset: A map-style dataset. If it crops, it reads ``dataset.opt['gt_size']`` for every sample.
+        seed: Seeds the global generators, together with the position of the draw.
+        max_damaged: Number of different samples that may fail for one draw.
+        setup: A module-level function that a worker process calls before it unpickles the dataset, for example to
+            register its class. Forked workers unpickle nothing and do not call it.
     """
 
-    def __init__(self, dataset: Dataset, seed: int, max_damaged: int):
-        self.dataset, self.seed, self.max_damaged = dataset, seed, max_damaged
+    def __init__(self, dataset: SizedDataset, seed: int, max_damaged: int, setup: Callable[[], None] | None = None):
+        self.dataset, self.seed, self.max_damaged, self.setup = dataset, seed, max_damaged, setup
 
-    def __getstate__(self) -> dict:
-        return {'patches': _PatchedBasicSR(), **self.__dict__}  # unpickled in this order
+    def __getstate__(self) -> dict[str, Any]:
+        first = {'called': _CallWhenUnpickled(self.setup)} if self.setup else {}
+        return {**first, **self.__dict__}  # unpickled in this order
 
-    def __getitem__(self, draw: Draw) -> tuple[dict, list[str]]:
-        """The sample, and the reason for each one that failed in its place.
+    def __getitem__(self, draw: Draw) -> tuple[dict[str, Any], list[str]]:
+        """Return the sample and, if it replaces others, an error message for each sample that failed.
 
         Raises:
-            UserError: More of them failed than are allowed.
+            UserError: More than `max_damaged` samples failed.
         """
         if draw.gt_size is not None:
             self.dataset.opt['gt_size'] = draw.gt_size
-        faults, index = {}, draw.index
+        errors: dict[int, str] = {}
+        index = draw.sample
         while True:
-            seed_everything(self.seed, draw.number, len(faults))
+            seed_everything(self.seed, draw.position, len(errors))
             try:
                 sample = self.dataset[index]
                 break
-            except Exception as error:  # data sets of other packages raise what they like
-                faults[index] = self._describe(index, error)
-            whole = [each for each in range(len(self.dataset)) if each not in faults]
-            damaged = len(set(faults.values()))
-            if damaged > self.max_damaged or not whole:
-                raise too_many_damaged(faults[index], damaged, self.max_damaged)
-            index = random.choice(whole)
+            except Exception as error:  # datasets of other packages may raise any type of error
+                errors[index] = self._describe(index, error)
+            remaining = [each for each in range(len(self.dataset)) if each not in errors]
+            damaged = len(set(errors.values()))
+            if damaged > self.max_damaged or not remaining:
+                raise too_many_damaged(errors[index], damaged, self.max_damaged)
+            index = random.choice(remaining)
         if draw.gt_size is not None:
             self._check_crop(sample, draw.gt_size)
-        return sample, list(faults.values())
+        return sample, list(errors.values())
 
-    def _describe(self, index, error):
+    def _describe(self, index: int, error: Exception) -> str:
         if isinstance(error, UserError):
             return str(error)
-        paths = getattr(self.dataset, 'paths', None)  # BasicSR's data sets keep the names there
+        paths = getattr(self.dataset, 'paths', None)  # where BasicSR's datasets keep file names
         name = paths[index] if isinstance(paths, list) and index < len(paths) else f'sample {index}'
         name = name.get('lq_path', name) if isinstance(name, dict) else name
         return f'{name} cannot be read: {type(error).__name__}: {error}'
 
-    def _check_crop(self, sample, gt_size):
-        wanted = crop_size(gt_size)
-        if 'gt' in sample and tuple(sample['gt'].shape[-2:]) != wanted:
+    def _check_crop(self, sample: dict[str, Any], gt_size: int | list[int]) -> None:
+        expected = crop_size(gt_size)
+        if 'gt' in sample and tuple(sample['gt'].shape[-2:]) != expected:
             raise UserError(
-                f'a stage asks for crops of {wanted[0]}x{wanted[1]} pixels, but {type(self.dataset).__name__} gives '
+                f'a stage needs crops of {expected[0]}x{expected[1]} pixels, but {type(self.dataset).__name__} returns '
                 '{}x{}'.format(*sample['gt'].shape[-2:])
             )
 
 
-class _PatchedBasicSR:
-    """Patch BasicSR where this is unpickled: a worker that is not forked imports BasicSR to unpickle its data sets."""
+class _CallWhenUnpickled:
+    """Call a function in the process that unpickles this object."""
+
+    def __init__(self, function: Callable[[], None]):
+        self.function = function
 
     def __reduce__(self):
-        return compat.apply, ()
+        return self.function, ()
 
 
 class TrainLoader:
-    """Iterates over the batches that a plan has for an epoch.
+    """Iterable over the batches of the current epoch of a plan.
 
     Args:
-        dataset: Gives samples by index.
-        plan: Says what is drawn.
-        seed: Seeds what is random in the samples.
-        max_damaged: How many different samples may fail; one more ends the training.
-        announcements: What is to be said when an iteration begins.
-        log: Takes the announcements, and a sentence for each sample that fails for the first time.
-        loader: Class of the loader.
-        settings: Further arguments of it: `num_workers`, `pin_memory`, ...
+        dataset: A map-style dataset.
+        plan: Determines the samples and crops of each batch.
+        seed: Seed of the augmentation.
+        max_damaged: Number of different samples that may fail in the whole training.
+        announcements: Messages to log at the start of iterations.
+        log: Logs the announcements, and a warning when a sample fails for the first time.
+        loader: The loader class.
+        setup: Prepares a worker process that is not forked, see :class:`DrawnDataset`.
+        settings: Further arguments of the loader: `num_workers`, `pin_memory`, ...
     """
 
     def __init__(
         self,
-        dataset: Dataset,
+        dataset: SizedDataset,
         plan: Plan,
         seed: int,
         max_damaged: int = 0,
         announcements: Mapping[int, str] | None = None,
         log: logging.Logger | None = None,
         loader: Callable[..., DataLoader] = DataLoader,
-        **settings: object,
+        setup: Callable[[], None] | None = None,
+        **settings: Any,
     ):
         self.dataset, self.plan, self.max_damaged = dataset, plan, max_damaged
         self.announcements, self.log = announcements or {}, log or logging.getLogger(__name__)
-        self.damaged = set()
+        self.damaged: set[str] = set()
         Finalize(None, _kill_workers, exitpriority=1)
-        drawn = DrawnDataset(dataset, seed, max_damaged)
+        if settings.get('num_workers') and multiprocessing.get_start_method() == 'forkserver':
+            # Linux' default from Python 3.14 on. Its server dies of the signals that ask a training to leave, and takes
+            # the workers along; it also imports PyTorch anew in each of them.
+            settings.setdefault('multiprocessing_context', 'fork')
+        drawn = DrawnDataset(dataset, seed, max_damaged, setup)
         self._loader = loader(
             dataset=drawn,
             batch_sampler=plan,
             collate_fn=_collate,
-            worker_init_fn=_leave_signals_to_parent,
+            worker_init_fn=_ignore_signals,
             **settings,
         )
 
-    def __iter__(self) -> Iterator[dict]:
-        for iteration, (batch, faults) in zip(self.plan.iterations, self._loader, strict=True):
-            for reason in faults:
-                self._note(reason)
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for iteration, (batch, errors) in zip(self.plan.iterations, self._loader, strict=True):
+            for reason in errors:
+                self._record_damage(reason)
             if iteration in self.announcements:
                 self.log.info(self.announcements[iteration])
             yield batch
 
-    def _note(self, reason):
+    def _record_damage(self, reason: str) -> None:
         if reason in self.damaged:
             return
         self.damaged.add(reason)
@@ -149,25 +163,25 @@ class TrainLoader:
 
 
 def too_many_damaged(reason: str, number: int, allowed: int) -> UserError:
-    """The error about the sample that is one too many."""
+    """Return the error for the sample that exceeds the limit."""
     return UserError(
-        f'{reason}. That is damaged picture number {number}, and datasets.train.max_damaged is {allowed}: mend the '
-        'data, or raise the number of those that may be left out'
+        f'{reason}. That is damaged picture number {number}, and datasets.train.max_damaged is {allowed}: '
+        'repair the data, or raise max_damaged'
     )
 
 
-def _collate(samples):
-    return default_collate([sample for sample, _ in samples]), [fault for _, faults in samples for fault in faults]
+def _collate(samples: list[tuple[dict[str, Any], list[str]]]) -> tuple[dict[str, Any], list[str]]:
+    return default_collate([sample for sample, _ in samples]), [error for _, errors in samples for error in errors]
 
 
-def _kill_workers():
-    """Before multiprocessing waits for its children: the workers do not heed the signal by which it ends them."""
+def _kill_workers() -> None:
+    """Kill the workers at exit. They ignore the SIGTERM by which multiprocessing would end them before it waits."""
     for process in multiprocessing.active_children():
         if process.daemon:
             process.kill()
 
 
-def _leave_signals_to_parent(_):
-    """What ends a run is sent to all its processes; the workers have to live on while the parent saves its state."""
-    for each in LEAVE_SIGNALS:
-        signal.signal(each, signal.SIG_IGN)
+def _ignore_signals(worker: int) -> None:
+    """Ignore signals that are sent to all processes of a run, so that workers survive until the parent has saved."""
+    for number in LEAVE_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

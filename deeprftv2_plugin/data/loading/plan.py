@@ -1,8 +1,8 @@
-"""Which sample goes into which iteration, whatever the number of processes, of workers and of interruptions.
+"""The assignment of samples to iterations, independent of the number of processes, workers and interruptions.
 
-A training is one endless stream of samples: pass after pass over the data set, each in an order of its own. The
-position in this stream decides what is drawn and how it is cropped and turned. So a run that goes on
-from a position, with as many processes as there are now, sees what it would have seen.
+Training uses one endless stream of samples: epoch after epoch over the dataset, each in another random order. The
+position in the stream determines which sample is drawn and how it is augmented. A run that resumes from a position,
+with any number of processes, therefore uses the same samples as an uninterrupted run.
 """
 
 import math
@@ -15,40 +15,40 @@ import torch
 
 
 class Draw(NamedTuple):
-    """One sample to be made."""
+    """A sample to load."""
 
-    index: int
-    """In the data set."""
-    number: int
-    """Position in the stream, which seeds whatever is random in it."""
+    sample: int
+    """Index in the dataset."""
+    position: int
+    """Position in the stream, which seeds the augmentation."""
     gt_size: int | list[int] | None
-    """Crop in pixels, one number or [height, width]; None leaves it to the data set."""
+    """Crop in pixels, a number or [height, width]. None leaves the option of the dataset unchanged."""
 
 
 class Step(NamedTuple):
-    """Iterations from `first` on, of equal size, until the next step."""
+    """A range of iterations with equal batches and crops, from `first` to the start of the next range."""
 
     first: int
     batch: int
-    """Samples that all processes together take in an iteration."""
+    """Samples per iteration over all processes."""
     gt_size: int | list[int] | None
 
 
 class Plan:
-    """The batches of one process, epoch by epoch; a batch sampler for a `DataLoader`, and BasicSR's sampler.
+    """The batches of one process, epoch by epoch: a batch sampler for `DataLoader` that replaces BasicSR's sampler.
 
-    An epoch is one pass over the data set, enlarged by BasicSR's `dataset_enlarge_ratio`. A batch at its end may
-    reach into the next one; it belongs to the epoch in which it begins.
+    An epoch is one pass over the dataset, enlarged by BasicSR's `dataset_enlarge_ratio`. The last batch of an epoch may
+    continue into the next epoch. It belongs to the epoch in which it begins.
 
     Args:
-        length: Number of samples in the data set.
-        steps: From which iteration on batches and crops are of which size, in the order of their beginnings;
-            the first begins at 1. Batches are multiples of `processes`.
-        total: The number of iterations.
-        processes: How many processes share each batch.
-        rank: Which of them this is.
-        seed: Decides the order of the samples.
-        ratio: How often the data set counts in an epoch.
+        length: Number of samples in the dataset.
+        steps: Sizes of batches and crops by iteration, in ascending order, starting at iteration 1. Batch sizes are
+            multiples of `processes`.
+        total: Number of iterations.
+        processes: Number of processes that share each batch.
+        rank: Rank of this process.
+        seed: Seed of the sample order.
+        ratio: Number of passes over the dataset per epoch.
     """
 
     def __init__(
@@ -66,34 +66,34 @@ class Plan:
         self.processes, self.rank, self.seed = processes, rank, seed
         self.done, self.samples_done = 0, 0
         self.iterations = range(1, 1)
-        """Those of the present epoch that are still to be done."""
+        """The remaining iterations of the current epoch."""
         self._order = lru_cache(maxsize=2)(self._shuffled)
 
-    def go_on_from(self, iteration: int, samples: int) -> None:
-        """Begin after an iteration, at the end of which so many samples of the stream had been used."""
+    def resume_after(self, iteration: int, samples: int) -> None:
+        """Continue after an iteration, by the end of which `samples` samples of the stream were used."""
         self.done, self.samples_done = iteration, samples
 
     def samples_until(self, iteration: int) -> int:
-        """How many samples of the stream are used at the end of an iteration, not before the one gone on from."""
+        """Return how many samples are used by the end of an iteration, which must not precede the resumed one."""
         samples, ends = self.samples_done, [step.first - 1 for step in self.steps[1:]] + [self.total]
         for step, end in zip(self.steps, ends, strict=True):
             samples += step.batch * max(0, min(iteration, end) - max(self.done, step.first - 1))
         return samples
 
     def epoch_of(self, iteration: int) -> int:
-        """The epoch in which an iteration begins."""
+        """Return the epoch in which an iteration begins."""
         return self.samples_until(iteration - 1) // self.epoch_length
 
     def step_of(self, iteration: int) -> Step:
-        """Batch and crop of an iteration."""
+        """Return the batch and crop size of an iteration."""
         return max((step for step in self.steps if step.first <= iteration), key=lambda step: step.first)
 
     def set_epoch(self, epoch: int) -> None:
-        """The next iteration over the plan goes through what of this epoch is still to be done."""
+        """Select the remaining iterations of an epoch for the next `iter()`."""
         self.iterations = range(self._first_of(epoch), self._first_of(epoch + 1))
 
-    def _first_of(self, epoch):
-        """The first iteration that begins in an epoch or later, by bisection."""
+    def _first_of(self, epoch: int) -> int:
+        """Return the first remaining iteration that begins in an epoch or later, by bisection."""
         low, high = self.done + 1, self.total + 1
         while low < high:
             middle = (low + high) // 2
@@ -108,13 +108,13 @@ class Plan:
             step, start = self.step_of(iteration), self.samples_until(iteration - 1)
             share = step.batch // self.processes
             first = start + self.rank * share
-            yield [Draw(self.index_of(number), number, step.gt_size) for number in range(first, first + share)]
+            yield [Draw(self.sample_at(position), position, step.gt_size) for position in range(first, first + share)]
 
-    def index_of(self, number: int) -> int:
-        """The sample of the data set at a position of the stream."""
-        epoch, position = divmod(number, self.epoch_length)
-        return int(self._order(epoch)[position]) % self.length
+    def sample_at(self, position: int) -> int:
+        """Return the index in the dataset of the sample at a position of the stream."""
+        epoch, offset = divmod(position, self.epoch_length)
+        return int(self._order(epoch)[offset]) % self.length
 
-    def _shuffled(self, epoch):
+    def _shuffled(self, epoch: int) -> torch.Tensor:
         generator = torch.Generator().manual_seed(int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0]))
         return torch.randperm(self.epoch_length, generator=generator)

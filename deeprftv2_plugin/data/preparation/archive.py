@@ -7,14 +7,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from deeprftv2_plugin.data.layouts.known import Layout, recognise
-from deeprftv2_plugin.data.layouts.paired import UNDIVIDED
+from deeprftv2_plugin.data.layouts.folders import UNDIVIDED
+from deeprftv2_plugin.data.layouts.known import RecognizedDataset, recognize
 from deeprftv2_plugin.data.layouts.pairs import Pair
 from deeprftv2_plugin.data.preparation.journal import Entry, Journal
 from deeprftv2_plugin.data.preparation.pieces import Crops, cut
 from deeprftv2_plugin.data.preparation.stores import SIDES, FolderPair, LmdbPair
 from deeprftv2_plugin.data.preparation.workers import Workers
-from deeprftv2_plugin.data.storage.lmdb_writer import require_key
+from deeprftv2_plugin.data.storage.lmdb_writer import check_key
 from deeprftv2_plugin.utils.atomic_io import sync_folder
 from deeprftv2_plugin.utils.errors import UserError
 
@@ -47,7 +47,7 @@ def prepare_archive(
             set. Others are stored whole.
         folders: Whether to write folders of files, dest/SPLIT_blur and dest/SPLIT_sharp.
         progress: Whether to show progress bars.
-        say: Takes what was recognised and what is written.
+        say: Takes what was recognized and what is written.
 
     Returns:
         What was written: for each split the blurry and the sharp pictures.
@@ -56,15 +56,17 @@ def prepare_archive(
         UserError: The source is laid out like no data set that is known, a picture is damaged, what is to be written is
             there already, or dest/.partial is that of other settings.
     """
-    layout = recognise(source)
+    layout = recognize(source)
     dest = Path(dest).expanduser()
     pairs = {split: layout.pairs(split) for split in splits or layout.splits}
-    say(f'{layout.root} is laid out like {layout.name}: ' + ', '.join(f'{s} {len(p)} pairs' for s, p in pairs.items()))
+    say(
+        f'{layout.root} is recognized as {layout.layout}: ' + ', '.join(f'{s} {len(p)} pairs' for s, p in pairs.items())
+    )
     _check(layout, dest, pairs, crops)
     store = FolderPair if folders else LmdbPair
     settings = {
         'source': str(layout.root.resolve()),
-        'layout': layout.name,
+        'layout': layout.layout,
         'splits': list(pairs),
         'crop': crops and crops.size,
         'step': crops and crops.step,
@@ -94,7 +96,7 @@ def _is_training(split: str) -> bool:
     return split.startswith('train') or split == UNDIVIDED
 
 
-def _check(layout: Layout, dest: Path, pairs: dict[str, list[Pair]], crops: Crops | None) -> None:
+def _check(layout: RecognizedDataset, dest: Path, pairs: dict[str, list[Pair]], crops: Crops | None) -> None:
     if dest.resolve().is_relative_to(layout.root.resolve()):
         raise UserError(f'{dest} is in the data set {layout.root} itself: name a folder elsewhere to write into')
     if dest.exists() and not dest.is_dir():
@@ -103,7 +105,7 @@ def _check(layout: Layout, dest: Path, pairs: dict[str, list[Pair]], crops: Crop
         raise UserError(f'only training splits are cropped, and {", ".join(pairs)} is none: leave the crop out')
     for pair in (pair for content in pairs.values() for pair in content):
         try:
-            require_key(f'{pair.name}_s001')
+            check_key(f'{pair.name}_s001')
         except UserError as error:
             raise UserError(f'{pair.lq} would be stored as {pair.name}, but {error}: rename it') from error
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import cv2
 
-from deeprftv2_plugin.data.layouts.pairs import Pair, require_equal_size
+from deeprftv2_plugin.data.layouts.pairs import Pair, check_equal_size
 from deeprftv2_plugin.data.storage.images import StoredImage, decode
 from deeprftv2_plugin.data.storage.lmdb_writer import encode_png
 from deeprftv2_plugin.utils.errors import UserError
@@ -55,7 +55,7 @@ def cut(pair: Pair, crops: Crops | None) -> list[Piece]:
     """
     stored = [_read_bytes(image) for image in (pair.lq, pair.gt)]
     lq, gt = (decode(data, str(image)) for data, image in zip(stored, (pair.lq, pair.gt), strict=True))
-    require_equal_size(pair, lq, gt)
+    check_equal_size(pair, lq, gt)
     windows = crops.windows(*lq.shape[:2]) if crops else [None]
     if len(windows) == 1:
         key = pair.name + ('_s001' if crops else '')

@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from deeprftv2_plugin.data.layouts.known import recognise
+from deeprftv2_plugin.data.layouts.known import recognize
 from deeprftv2_plugin.data.layouts.pairs import Pair, find_pairs
 from deeprftv2_plugin.data.preparation.archive import JOURNAL
 from deeprftv2_plugin.data.preparation.stores import SIDES, FolderPair, LmdbPair
 from deeprftv2_plugin.data.preparation.workers import Workers
-from deeprftv2_plugin.data.storage.lmdb_reader import is_lmdb, read_shapes, require_whole
+from deeprftv2_plugin.data.storage.lmdb_reader import check_complete, is_lmdb, read_shapes
 from deeprftv2_plugin.utils.errors import UserError
 
 
@@ -23,7 +23,7 @@ class Check(NamedTuple):
 
 
 def verify(root: str | Path, progress: bool = True, say: Callable[[str], None] = lambda text: None) -> int:
-    """Decodes every pair below a folder, prepared or laid out as `layouts.recognise` knows it.
+    """Decodes every pair below a folder, prepared or laid out as `layouts.recognize` knows it.
 
     The pictures of a pair must be undamaged, of one size and depth, and in a database of the size that its
     meta_info.txt says.
@@ -103,17 +103,17 @@ def _prepared(root, say):
 
 def _with_shapes(pairs, roots):
     for database in roots:
-        require_whole(database)
+        check_complete(database)
     lq, gt = map(read_shapes, roots)
     return [Check(pair, (lq[pair.name], gt[pair.name])) for pair in pairs]
 
 
 def _raw(root, say):
     """The pairs of all splits of a data set as it was downloaded; those of several splits once."""
-    layout = recognise(root)
+    layout = recognize(root)
     found = {}
     for split in layout.splits:
         pairs = layout.pairs(split)
-        say(f'{layout.root} is laid out like {layout.name}: {split} {len(pairs)} pairs')
+        say(f'{layout.root} is recognized as {layout.layout}: {split} {len(pairs)} pairs')
         found |= {(pair.lq, pair.gt): pair for pair in pairs if (pair.lq, pair.gt) not in found}
     return [Check(pair) for pair in found.values()]

@@ -1,1 +1,1 @@
-"""Images and LMDBs: reading and writing."""
+"""Image files and LMDB databases: reading and writing."""

@@ -1,6 +1,6 @@
-"""Write pictures into an LMDB as BasicSR reads it: `data.mdb`, `lock.mdb` and `meta_info.txt`."""
+"""Writing images into an LMDB in BasicSR's format: `data.mdb`, `lock.mdb` and `meta_info.txt`."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import cv2
@@ -14,45 +14,45 @@ FIRST_MAP_SIZE = 2**26
 META_INFO = 'meta_info.txt'
 
 
-def require_key(key: str) -> None:
-    """Sees that BasicSR can read a key, which it ends at the first dot and turns into ASCII.
+def check_key(key: str) -> None:
+    """Check that BasicSR can read a key. BasicSR encodes keys as ASCII and cuts them at the first dot.
 
     Raises:
-        UserError: The key is empty, too long, not ASCII, or holds a dot, slash or blank.
+        UserError: The key is empty, too long or not ASCII, or has a dot, slash or whitespace.
     """
     if not 0 < len(key) < 512 or not key.isascii() or any(character in key for character in './\\ \t\n'):
-        raise UserError(f'a key needs at most 511 plain characters without dot, slash or blank, got {key!r}')
+        raise UserError(f'a key is 1 to 511 ASCII characters without dots, slashes or whitespace, got {key!r}')
 
 
 def meta_line(key: str, shape: tuple[int, ...]) -> str:
-    """The line `key.png (height,width,channels) level` of meta_info.txt, in which every picture is called PNG."""
+    """Return the line `key.png (height,width,channels) level` of meta_info.txt. The suffix is always .png."""
     height, width, *channels = shape
     return f'{key}.png ({height},{width},{channels[0] if channels else 1}) {PNG_LEVEL}\n'
 
 
 def encode_png(image: np.ndarray) -> bytes:
-    """PNG of an array (H, W) or (H, W, 3) of uint8 or uint16, BGR as OpenCV has it.
+    """Encode a BGR array (H, W, 3) or grayscale array (H, W) of uint8 or uint16 as PNG.
 
     Raises:
-        ValueError: PNG cannot hold it.
+        ValueError: PNG does not support the shape or type.
     """
     done, png = cv2.imencode('.png', image, [cv2.IMWRITE_PNG_COMPRESSION, PNG_LEVEL])
     if not done:
-        raise ValueError(f'PNG cannot hold a picture {image.shape} of {image.dtype}')
+        raise ValueError(f'PNG does not support an image of shape {image.shape} and type {image.dtype}')
     return png.tobytes()
 
 
 class GrowingLmdb:
-    """A database, new or begun, whose map grows with what is stored.
+    """A database, new or existing, whose map grows with its content.
 
-    Growing by need instead of BasicSR's terabyte: some file systems allocate the map at once.
+    BasicSR reserves a terabyte, which some file systems allocate at once.
 
     Args:
-        folder: Where it is or is to be.
-        durable: Whether the disk has what was stored when `put` returns; otherwise when `close` does.
+        folder: The folder of the database.
+        durable: Whether values are on disk when `put` returns. Otherwise they are when `close` returns.
 
     Raises:
-        UserError: The folder holds something else.
+        UserError: The folder cannot be opened as a database.
     """
 
     def __init__(self, folder: str | Path, durable: bool = True):
@@ -64,14 +64,14 @@ class GrowingLmdb:
             raise UserError(f'cannot open the database {self.folder} for writing: {error}') from error
 
     def put(self, values: Mapping[str, bytes], overwrite: bool = True) -> None:
-        """Stores all values or, where that fails, none.
+        """Store all values in one transaction.
 
         Raises:
-            KeyError: A key is there already and is not to be overwritten.
-            UserError: The disk is full or fails.
+            KeyError: A key exists and `overwrite` is false.
+            UserError: The values cannot be written, for example because the disk is full.
         """
 
-        def store(transaction):
+        def store(transaction: lmdb.Transaction) -> None:
             for key, value in values.items():
                 if not transaction.put(key.encode('ascii'), value, overwrite=overwrite):
                     raise KeyError(key)
@@ -79,20 +79,20 @@ class GrowingLmdb:
         self._change(store)
 
     def remove(self, keys: Iterable[str]) -> None:
-        """Removes what is stored under keys, of which some may be absent.
+        """Remove keys in one transaction. Missing keys are ignored.
 
         Raises:
-            UserError: The disk is full or fails.
+            UserError: The change cannot be written, for example because the disk is full.
         """
         keys = list(keys)
 
-        def remove(transaction):
+        def remove(transaction: lmdb.Transaction) -> None:
             for key in keys:
                 transaction.delete(key.encode('ascii'))
 
         self._change(remove)
 
-    def _change(self, action):
+    def _change(self, action: Callable[[lmdb.Transaction], None]) -> None:
         while True:
             try:
                 with self._environment.begin(write=True) as transaction:
@@ -100,52 +100,52 @@ class GrowingLmdb:
             except lmdb.MapFullError:
                 self._environment.set_mapsize(2 * self._environment.info()['map_size'])
             except lmdb.Error as error:
-                raise UserError(f'cannot write into the database {self.folder}: {error}') from error
+                raise UserError(f'cannot write to the database {self.folder}: {error}') from error
 
     def close(self) -> None:
-        """Lets the disk have everything."""
+        """Write everything to disk and close the database."""
         if not self._durable:
             self._environment.sync(True)
         self._environment.close()
 
 
 class LmdbWriter:
-    """Context manager that writes one database of PNG pictures.
+    """Context manager that writes a new database of PNG images.
 
-    Every picture is a line `key.png (height,width,channels) level` of `meta_info.txt`, in the order written.
-    The database is complete once the context is left; who needs it whole or not at all writes into a
-    temporary folder and renames that.
+    `meta_info.txt` lists the images as `key.png (height,width,channels) level`, in the order of writing. The database
+    is complete when the context exits. For all-or-nothing behavior, write to a temporary folder and rename it.
 
     Args:
-        folder: Folder to create. Its name ends in '.lmdb', by which BasicSR knows a database.
+        folder: The folder to create. The name must end in '.lmdb', which is how BasicSR recognizes a database.
 
     Raises:
-        ValueError: The name ends otherwise.
+        ValueError: The name does not end in '.lmdb'.
+        FileExistsError: The folder exists.
     """
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         if self.folder.suffix != '.lmdb':
-            raise ValueError(f"the name of a database ends in '.lmdb', got {self.folder}")
+            raise ValueError(f"the name of a database must end in '.lmdb', got {self.folder}")
         self.folder.mkdir(parents=True)
         self._database = GrowingLmdb(self.folder, durable=False)
-        self._lines = []
+        self._lines: list[str] = []
 
     def add(self, key: str, image: np.ndarray) -> None:
-        """Stores a picture.
+        """Store an image.
 
         Args:
-            key: Name without dot, since BasicSR ends a key at the first one.
-            image: Array (H, W) or (H, W, 3) of uint8 or uint16, BGR as OpenCV has it.
+            key: A name without dots, since BasicSR cuts keys at the first dot.
+            image: BGR array (H, W, 3) or grayscale array (H, W) of uint8 or uint16.
 
         Raises:
-            ValueError: The key is empty, not ASCII, holds a dot, slash or blank, or is there already.
+            ValueError: The key exists or is not valid, see `check_key`.
         """
-        require_key(key)
+        check_key(key)
         try:
             self._database.put({key: encode_png(image)}, overwrite=False)
         except KeyError:
-            raise ValueError(f'key {key!r} is in {self.folder} already') from None
+            raise ValueError(f'key {key!r} is already in {self.folder}') from None
         self._lines.append(meta_line(key, image.shape))
 
     def __enter__(self) -> 'LmdbWriter':

@@ -1,11 +1,11 @@
-"""The photographs inside the scikit-image wheel: sharp pictures on every disk, without a download."""
+"""The photographs in the scikit-image wheel: sharp images that need no download."""
 
 import importlib.util
 from pathlib import Path
 
 from deeprftv2_plugin.utils.errors import UserError
 
-# Real and sharp. Left out are drawings, renderings, and photographs that are soft (moon, cell, text) or tiny.
+# Real and sharp photographs. Drawings, renderings, and soft (moon, cell, text) or tiny photographs are excluded.
 TRAINING = (
     'brick.png',
     'chelsea.png',
@@ -21,26 +21,26 @@ TRAINING = (
     'rocket.jpg',
 )
 HELD_OUT = ('astronaut.png', 'camera.png')
-# Taken by a moving camera: no sharp version exists, so it is in neither list.
+# Taken by a moving camera. There is no sharp version, so it is in neither list.
 TRULY_BLURRED = 'clock_motion.png'
 
 
 def photograph(name: str) -> Path:
-    """Path of a photograph of scikit-image, such as 'coffee.png'.
+    """Return the path of a scikit-image photograph, such as 'coffee.png'.
 
     Raises:
         UserError: scikit-image or the photograph is missing.
     """
     package = importlib.util.find_spec('skimage')
-    if package is None:
+    if package is None or package.origin is None:
         raise UserError(
-            'the embedded photographs are those of scikit-image, which is not installed: pip install scikit-image'
+            'the sample photographs come with scikit-image, which is not installed: pip install scikit-image'
         )
-    # The functions of skimage.data would download a file that is absent; the folder never does.
+    # The functions of skimage.data would download a missing file.
     path = Path(package.origin).parent / 'data' / name
     if not path.is_file():
         raise UserError(
-            f'the photograph {path} is missing, so this scikit-image is not the usual wheel: '
+            f'the photograph {path} is missing, so scikit-image was not installed from the usual wheel: '
             'pip install --force-reinstall scikit-image'
         )
     return path

@@ -2,7 +2,7 @@
 
 A backend is a module of this package. It has
 
-    why_not() -> str | None     why it cannot be used on this machine, as the end of a sentence; None where it can
+    why_not() -> str | None     why it is unusable on this machine, as the end of a sentence, or None
     takes(x: Tensor) -> bool    whether it computes on x's device and in x's type
 
 and functions named after the operators that `deeprftv2_plugin.ops` registers, without autograd. Maps are computed in
@@ -24,7 +24,7 @@ NAMES = ('triton', 'native', 'pytorch')
 """The backends in the order of preference."""
 
 VARIABLE = 'DEEPRFTV2_BACKEND'
-"""The environment variable that forces one of them; operators that it lacks are computed by `pytorch`."""
+"""The environment variable that forces a backend; `pytorch` computes the operators that it lacks."""
 
 
 def choose(operator: str, x: Tensor) -> Callable:
@@ -39,10 +39,10 @@ def choose(operator: str, x: Tensor) -> Callable:
     raise AssertionError(f'the backend pytorch lacks {operator}')
 
 
-def fuses(x: Tensor) -> bool:
-    """Whether a whole branch of a block runs as one operator on x: in float32 on a CPU with the native backend."""
-    device = x.device.type
-    return device == 'cpu' and x.dtype == torch.float32 and not torch.is_autocast_enabled(device) and _native()
+def fuses(*tensors: Tensor) -> bool:
+    """Return whether a branch of a block runs as one operator: in float32 on a CPU with the native backend."""
+    plain = all(t.device.type == 'cpu' and t.dtype == torch.float32 for t in tensors)
+    return plain and not torch.is_autocast_enabled('cpu') and _native()
 
 
 @torch.compiler.assume_constant_result

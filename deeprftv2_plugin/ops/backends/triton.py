@@ -34,8 +34,9 @@ def why_not() -> str | None:
         return f'its kernels need a GPU of compute capability {oldest} or newer, and this one has {found}'
     try:
         return _try_a_kernel()
-    except Exception as error:  # whatever goes wrong in there, another backend can do the work
-        return f'its kernels do not run here ({type(error).__name__}: {error})'
+    except Exception as error:  # whatever goes wrong there, another backend can do the work
+        first_line = str(error).strip().partition('\n')[0]
+        return f'its kernels do not run here ({type(error).__name__}: {first_line})'
 
 
 def _try_a_kernel():

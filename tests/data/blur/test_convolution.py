@@ -8,18 +8,18 @@ from deeprftv2_plugin.data.blur.convolution import DENSE, TILE, convolve, convol
 @pytest.mark.parametrize('side', [1, 3, TILE, 21, 31])
 @pytest.mark.parametrize('channels', [1, 3])
 @pytest.mark.parametrize('share', [0.1, 1])
-def test_convolution_is_scipys(side, channels, share, rng):
+def test_convolve_matches_scipy(side, channels, share, rng):
     image = rng.random((44, 40, channels), np.float32)
     kernel = rng.random((side, side), np.float32) * (rng.random((side, side)) <= share)
     expected = [convolve2d(image[..., channel], kernel, mode='valid') for channel in range(channels)]
     np.testing.assert_allclose(convolve(image, kernel), np.stack(expected, -1), rtol=1e-4, atol=1e-5)
 
 
-def test_sparse_and_dense_kernels_take_different_ways():
+def test_parameters_cover_sparse_and_dense_kernels():
     assert TILE**2 < DENSE < 31**2
 
 
-def test_impulse_becomes_the_kernel_and_not_its_mirror_image(rng):
+def test_impulse_response_is_the_kernel(rng):
     impulse, kernel = np.zeros((9, 9, 1), np.float32), rng.random((5, 5), np.float32)
     impulse[4, 4] = 1
     np.testing.assert_array_equal(convolve(impulse, kernel)[..., 0], kernel)
@@ -28,32 +28,32 @@ def test_impulse_becomes_the_kernel_and_not_its_mirror_image(rng):
 
 @pytest.fixture
 def kernels(rng):
-    """Kernels on a grid of three by four points, each with sum one."""
+    """Random kernels on a 3x4 grid, each with sum one."""
     weights = rng.random((3, 4, 5, 5), np.float32)
     return weights / weights.sum(axis=(2, 3), keepdims=True)
 
 
 @pytest.mark.parametrize('points', [(1, 1), (1, 3), (3, 5), (20, 30)])
-def test_equal_kernels_are_one(points, kernels, rng):
+def test_equal_kernels_match_a_single_kernel(points, kernels, rng):
     image = rng.random((16, 21, 3), np.float32)
     field = np.broadcast_to(kernels[1, 1], (*points, 5, 5))
     np.testing.assert_allclose(convolve_varying(image, field), convolve(image, kernels[1, 1]), atol=1e-6)
 
 
-def test_constant_picture_stays_constant(kernels):
+def test_constant_image_is_preserved(kernels):
     blurry = convolve_varying(np.full((25, 36, 3), 0.7, np.float32), kernels)
     assert blurry.shape == (21, 32, 3)
     np.testing.assert_allclose(blurry, 0.7, rtol=1e-5)
 
 
-def test_is_linear_in_the_picture(kernels, rng):
+def test_varying_convolution_is_linear_in_the_image(kernels, rng):
     one, two = rng.random((2, 25, 36, 3), np.float32)
     together = convolve_varying(one + 3 * two, kernels)
     apart = convolve_varying(one, kernels) + 3 * convolve_varying(two, kernels)
     np.testing.assert_allclose(together, apart, rtol=1e-5)
 
 
-def test_each_point_of_the_grid_has_its_kernel_and_between_them_is_between(kernels, rng):
+def test_kernels_apply_at_grid_points_and_are_interpolated_between(kernels, rng):
     image = rng.random((25, 35, 1), np.float32)
     blurry = convolve_varying(image, kernels)
     uniform = np.array([[convolve(image, kernel) for kernel in row] for row in kernels])

@@ -10,14 +10,14 @@ from deeprftv2_plugin.data.blur.trajectory import (
     kernel_grid,
     kernel_size,
     random_kernel,
-    rasterise,
+    rasterize,
 )
 
 ANXIETIES = [0, 0.001, 0.005, 0.05]
 
 
 @pytest.mark.parametrize('anxiety', ANXIETIES)
-def test_path_has_the_length_asked_for_and_stays_within_half_of_it(anxiety, rng):
+def test_path_has_the_requested_length_and_stays_within_half_of_it(anxiety, rng):
     path = camera_shake(12, anxiety, rng)
     steps = np.linalg.norm(np.diff(path, axis=0), axis=1)
     assert path.shape == (2000, 2)
@@ -31,7 +31,7 @@ def test_path_without_anxiety_is_straight(rng):
     np.testing.assert_allclose(np.linalg.norm(path[-1] - path[0]), 10)
 
 
-def test_anxious_hand_goes_less_far_than_a_calm_one():
+def test_anxiety_shortens_the_reach_of_a_path():
     def extent(anxiety):
         paths = [camera_shake(10, anxiety, np.random.default_rng(seed), samples=500) for seed in range(20)]
         return np.mean([np.linalg.norm(path, axis=1).max() for path in paths])
@@ -39,7 +39,7 @@ def test_anxious_hand_goes_less_far_than_a_calm_one():
     assert extent(0.03) < extent(0.003) < extent(0)
 
 
-def test_equal_generators_draw_equal_kernels_and_others_do_not():
+def test_kernels_are_reproducible():
     kernels = [random_kernel(np.random.default_rng(seed)) for seed in (1, 1, 2)]
     assert np.array_equal(kernels[0], kernels[1])
     assert not np.array_equal(kernels[0], kernels[2])
@@ -47,7 +47,7 @@ def test_equal_generators_draw_equal_kernels_and_others_do_not():
 
 @pytest.mark.parametrize('anxiety', ANXIETIES)
 @pytest.mark.parametrize('length', [1, 7, 8, 13.5])
-def test_kernel_keeps_light_and_centroid(length, anxiety, rng):
+def test_kernel_preserves_brightness_and_centroid(length, anxiety, rng):
     kernel = random_kernel(rng, (length, length), (anxiety, anxiety))
     side = kernel_size(length)
     offsets = np.arange(side) - side // 2
@@ -58,23 +58,23 @@ def test_kernel_keeps_light_and_centroid(length, anxiety, rng):
     assert kernel.sum(axis=0) @ offsets == pytest.approx(0, abs=1e-5)
 
 
-def test_points_spread_bilinearly():
-    kernel = rasterise(np.array([[0, 0], [-0.25, 0.5]]), 3)
+def test_points_are_spread_bilinearly():
+    kernel = rasterize(np.array([[0, 0], [-0.25, 0.5]]), 3)
     expected = [[0, 0.0625, 0.0625], [0, 0.5 + 0.1875, 0.1875], [0, 0, 0]]
     np.testing.assert_allclose(kernel, expected, atol=1e-7)
 
 
-def test_path_may_touch_the_border_and_not_pass_it():
-    kernel = rasterise(np.array([[-1.0, -1.0], [1.0, 1.0]]), 3)
+def test_path_must_stay_within_the_kernel():
+    kernel = rasterize(np.array([[-1.0, -1.0], [1.0, 1.0]]), 3)
     np.testing.assert_allclose(kernel, np.diag([0.5, 0, 0.5]))
     with pytest.raises(ValueError, match='leaves its kernel of 3 pixels'):
-        rasterise(np.array([[0, 1.5], [0, -1.5]]), 3)
-    with pytest.raises(ValueError, match='odd side'):
-        rasterise(np.zeros((1, 2)), 4)
+        rasterize(np.array([[0, 1.5], [0, -1.5]]), 3)
+    with pytest.raises(ValueError, match='must be odd'):
+        rasterize(np.zeros((1, 2)), 4)
 
 
 @pytest.mark.parametrize('anxiety', ANXIETIES)
-def test_roll_has_the_extent_asked_for(anxiety, rng):
+def test_roll_has_the_requested_extent(anxiety, rng):
     angles = camera_roll(0.02, anxiety, rng)
     assert angles.shape == (2000,)
     assert np.ptp(angles) == pytest.approx(0.02)
@@ -86,7 +86,7 @@ def shaken(rng, extent, shape):
     return path, angles, kernel_grid(path, angles, shape)
 
 
-def test_kernels_of_a_roll_keep_light_and_centroid(rng):
+def test_kernels_of_a_roll_preserve_brightness_and_centroid(rng):
     path, angles, kernels = shaken(rng, 0.1, (61, 80))
     offsets = np.arange(kernels.shape[-1]) - kernels.shape[-1] // 2
     assert all(length % 2 for length in kernels.shape) and kernels.dtype == np.float32
@@ -96,47 +96,49 @@ def test_kernels_of_a_roll_keep_light_and_centroid(rng):
     np.testing.assert_allclose(kernels.sum(axis=3) @ offsets, 0, atol=1e-4)
 
 
-def test_kernel_in_the_middle_is_that_of_the_path(rng):
+def test_center_kernel_is_the_kernel_of_the_path(rng):
     path, angles, kernels = shaken(rng, 0.1, (61, 80))
-    middle = kernels[kernels.shape[0] // 2, kernels.shape[1] // 2]
-    np.testing.assert_allclose(middle, rasterise(path, kernels.shape[-1]), atol=1e-6)
+    center = kernels[kernels.shape[0] // 2, kernels.shape[1] // 2]
+    np.testing.assert_allclose(center, rasterize(path, kernels.shape[-1]), atol=1e-6)
 
 
-def test_without_roll_there_is_one_kernel(rng):
+def test_grid_without_roll_has_one_kernel(rng):
     path, angles, kernels = shaken(rng, 0, (61, 80))
     assert kernels.shape[:2] == (1, 1)
-    np.testing.assert_array_equal(kernels[0, 0], rasterise(path, kernels.shape[-1]))
+    np.testing.assert_array_equal(kernels[0, 0], rasterize(path, kernels.shape[-1]))
 
 
-def test_positive_angle_turns_clockwise():
+def test_positive_angle_is_clockwise():
     turned = kernel_grid(np.zeros((2, 2)), np.array([-0.1, 0.1]), (21, 21))
-    middle, reach = turned.shape[0] // 2, turned.shape[-1] // 2
-    rows, columns = np.nonzero(turned[middle, -1])
-    assert set(rows - reach) == {-1, 1} and set(columns - reach) == {0}  # the right end goes up and down
+    center, reach = turned.shape[0] // 2, turned.shape[-1] // 2
+    rows, columns = np.nonzero(turned[center, -1])
+    assert set(rows - reach) == {-1, 1} and set(columns - reach) == {0}  # the right edge moves up and down
 
     ends = kernel_grid(np.zeros((3, 2)), np.array([-0.1, -0.1, 0.2]), (21, 21))
-    assert ends[ends.shape[0] // 2, -1].argmax() // ends.shape[-1] < ends.shape[-1] // 2  # mostly up,
-    assert ends[-1, ends.shape[1] // 2].argmax() % ends.shape[-1] > ends.shape[-1] // 2  # and below, to the right
+    assert ends[ends.shape[0] // 2, -1].argmax() // ends.shape[-1] < ends.shape[-1] // 2  # mostly up
+    assert (
+        ends[-1, ends.shape[1] // 2].argmax() % ends.shape[-1] > ends.shape[-1] // 2
+    )  # and at the bottom to the right
 
 
 @pytest.mark.parametrize('extent', [0.02, 0.2])
-def test_grid_is_the_mean_of_the_pictures_moved_and_turned(extent, rng):
+def test_grid_matches_the_mean_of_moved_images(extent, rng):
     shape = 51, 71
     path, angles, kernels = shaken(rng, extent, shape)
     margin = kernels.shape[-1] // 2
-    picture = cv2.GaussianBlur(rng.random((shape[0] + 2 * margin, shape[1] + 2 * margin)), (0, 0), 1)
-    picture = ((picture - picture.min()) / np.ptp(picture)).astype(np.float32)
+    image = cv2.GaussianBlur(rng.random((shape[0] + 2 * margin, shape[1] + 2 * margin)), (0, 0), 1)
+    image = ((image - image.min()) / np.ptp(image)).astype(np.float32)
 
     rows, columns = np.mgrid[: shape[0], : shape[1]]
     down, right = rows - shape[0] // 2, columns - shape[1] // 2
     total = np.zeros(shape)
     for (row, column), angle in zip(path, angles, strict=True):
         source = rows + margin - row - angle * right, columns + margin - column + angle * down
-        total += map_coordinates(picture, source, order=1)
+        total += map_coordinates(image, source, order=1)
     expected = total / len(path)
-    blurry = convolve_varying(picture[..., None], kernels)[..., 0]
-    middle = shape[0] // 2, shape[1] // 2
-    assert blurry[middle] == pytest.approx(expected[middle], abs=1e-5)
+    blurry = convolve_varying(image[..., None], kernels)[..., 0]
+    center = shape[0] // 2, shape[1] // 2
+    assert blurry[center] == pytest.approx(expected[center], abs=1e-5)
     assert np.abs(blurry - expected).max() < 0.02
     assert np.abs(blurry - expected).mean() < 0.002
     assert blurry.mean() == pytest.approx(expected.mean(), abs=1e-4)

@@ -4,28 +4,28 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from deeprftv2_plugin.data.datasets.augmentation import Turn, crop_size, pad_to, random_window
+from deeprftv2_plugin.data.datasets.augmentation import FlipAndRotate, crop_size, pad_to, random_window
 from deeprftv2_plugin.utils.errors import UserError
 
 
-def test_crop_size_takes_a_number_or_a_pair():
+def test_crop_size_of_a_number_or_a_pair():
     assert crop_size(48) == (48, 48)
     assert crop_size([776, 680]) == (776, 680)
 
 
 @pytest.mark.parametrize('wrong', [None, 0, -3, 4.5, '48', True, [48], [48, 0], [1, 2, 3]])
-def test_other_crop_sizes_are_named(wrong):
+def test_invalid_crop_sizes_are_rejected(wrong):
     with pytest.raises(UserError, match='gt_size is'):
         crop_size(wrong)
 
 
-def test_windows_reach_every_place_equally_often(rng):
+def test_windows_are_uniformly_distributed(rng):
     starts = Counter(random_window((5, 9), (3, 9), rng)[0].start for _ in range(600))
     assert sorted(starts) == [0, 1, 2]
     assert min(starts.values()) > 150
 
 
-def test_window_of_a_small_picture_is_all_of_it_and_padding_fills_up(rng):
+def test_small_images_are_padded_to_the_crop_size(rng):
     image = rng.integers(1, 256, (5, 20, 3), np.uint8)
     cropped = image[random_window(image.shape, (8, 12))]
     assert cropped.shape == (5, 12, 3)
@@ -34,11 +34,11 @@ def test_window_of_a_small_picture_is_all_of_it_and_padding_fills_up(rng):
     assert np.array_equal(padded[:5], cropped) and not padded[5:].any()
 
 
-def versions(shape, count, **options):
+def orientations(shape, count, **options):
     image = np.arange(np.prod(shape)).reshape(*shape, 1)
     rng = random.Random(0)
-    turned = [Turn(shape[0] == shape[1], rng=rng, **options)(image) for _ in range(count)]
-    return Counter((version.shape, version.tobytes()) for version in turned)
+    turned = [FlipAndRotate(shape[0] == shape[1], rng=rng, **options)(image) for _ in range(count)]
+    return Counter((orientation.shape, orientation.tobytes()) for orientation in turned)
 
 
 @pytest.mark.parametrize(
@@ -53,15 +53,15 @@ def versions(shape, count, **options):
         ((2, 3), True, False, 2),
     ],
 )
-def test_all_versions_are_equally_frequent(shape, flip, rot, expected):
-    found = versions(shape, 400 * expected, use_flip=flip, use_rot=rot)
+def test_all_orientations_are_equally_frequent(shape, flip, rot, expected):
+    found = orientations(shape, 400 * expected, use_flip=flip, use_rot=rot)
     assert len(found) == expected
-    assert all(version_shape[:2] == shape for version_shape, _ in found)
+    assert all(orientation_shape[:2] == shape for orientation_shape, _ in found)
     assert min(found.values()) > 300
 
 
-def test_a_turn_treats_all_pictures_alike(rng):
+def test_augmentation_is_the_same_for_all_images(rng):
     image = rng.random((4, 4, 3))
     for _ in range(10):
-        turn = Turn(True, True, True)
-        assert np.array_equal(turn(2 * image), 2 * turn(image))
+        augment = FlipAndRotate(True, True, True)
+        assert np.array_equal(augment(2 * image), 2 * augment(image))

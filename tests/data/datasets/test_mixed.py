@@ -1,4 +1,4 @@
-"""Which sample a mixture gives for an index, and what becomes of the options of its parts."""
+"""MixedDataset: the sample of each index, and the options of the parts."""
 
 from collections import Counter
 from fractions import Fraction
@@ -13,7 +13,7 @@ from deeprftv2_plugin.utils.errors import UserError
 
 
 class Numbers(Dataset):
-    """As many samples as it is told, each with a number of its own."""
+    """A given number of samples, each filled with its index."""
 
     def __init__(self, opt):
         self.opt, self.length = opt, opt.get('length', 3)
@@ -51,7 +51,7 @@ def mixture(*parts, **others):
         ([{'length': 100, 'weight': 1e-3}, {'length': 1}], 100100),
     ],
 )
-def test_every_part_has_its_share_and_every_sample_is_in_it(parts, length):
+def test_parts_have_their_share_and_include_every_sample(parts, length):
     mixed = mixture(*parts)
     assert len(mixed) == length
     places = Counter(map(mixed.locate, range(length)))
@@ -63,7 +63,7 @@ def test_every_part_has_its_share_and_every_sample_is_in_it(parts, length):
     assert sum(places.values()) == length
 
 
-def test_shares_of_awkward_weights_add_up():
+def test_shares_of_fractional_weights_add_up():
     weights = [Fraction(text) for text in ('0.3', '0.7', '1.1', '1e-2')]
     counts = shares([11, 13, 17, 1], weights)
     length = sum(counts)
@@ -71,20 +71,20 @@ def test_shares_of_awkward_weights_add_up():
     assert all(count >= size for count, size in zip(counts, [11, 13, 17, 1], strict=True))
 
 
-def test_an_index_means_one_sample():
+def test_index_determines_the_sample():
     mixed = mixture({'length': 2}, {'length': 3})
     assert [mixed.locate(index) for index in range(6)] == [(0, 0), (0, 1), (0, 0), (1, 0), (1, 1), (1, 2)]
     assert [mixed[index]['lq_path'] for index in range(6)] == ['0', '1', '0', '0', '1', '2']
     for index in (-1, 6):
-        with pytest.raises(IndexError, match=f'sample {index} of 6'):
+        with pytest.raises(IndexError, match=f'index {index} is out of range for 6 samples'):
             mixed[index]
 
 
-def test_samples_of_all_parts_fit_into_a_batch():
+def test_samples_have_only_common_keys():
     assert set(mixture({})[0]) == {'lq', 'gt', 'lq_path', 'gt_path'}
 
 
-def test_parts_take_their_crop_from_the_mixture_when_a_sample_is_made(monkeypatch):
+def test_parts_use_the_current_crop_of_the_mixture(monkeypatch):
     monkeypatch.setattr('deeprftv2_plugin.data.datasets.mixed.SAMPLE', ('crop',))
     mixed = mixture({}, {}, gt_size=8)
     assert [mixed[index]['crop'] for index in (0, 5)] == [8, 8]
@@ -92,7 +92,7 @@ def test_parts_take_their_crop_from_the_mixture_when_a_sample_is_made(monkeypatc
     assert [mixed[index]['crop'] for index in (0, 5)] == [[4, 6], [4, 6]]
 
 
-def test_parts_know_phase_scale_name_and_home(monkeypatch):
+def test_parts_inherit_common_options_and_expand_the_home_folder(monkeypatch):
     monkeypatch.setenv('HOME', '/home/me')
     mixed = mixture({'dataroot_gt': '~/a', 'weight': 2}, {'name': 'Other', 'length': 1}, scale=1)
     assert [part.opt['name'] for part in mixed.parts] == ['Mix, part 0', 'Other']
@@ -101,7 +101,7 @@ def test_parts_know_phase_scale_name_and_home(monkeypatch):
     assert 'weight' not in first and 'gt_size' not in first
 
 
-def test_a_mixture_can_be_a_part():
+def test_mixtures_can_be_nested():
     inner = {'type': 'MixedDataset', 'parts': [{'type': 'Numbers', 'length': 1}, {'type': 'Numbers', 'length': 1}]}
     mixed = mixture(inner, {'length': 4}, gt_size=8)
     mixed.opt['gt_size'] = 16
@@ -113,27 +113,27 @@ def test_a_mixture_can_be_a_part():
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        ({'parts': None}, 'data set Mix: parts is None, expected a list of options of data sets'),
+        ({'parts': None}, 'dataset Mix: parts is None, expected a list of dataset options'),
         ({'parts': []}, r'parts is \[\], expected a list'),
         ({'parts': {'a': {'type': 'Numbers'}}}, 'parts is .*, expected a list'),
         ({'parts': ['Numbers']}, 'parts is .*, expected a list'),
         ({'parts': [{}]}, 'parts.0.type is None, which is unknown'),
         ({'parts': [{'type': 'PairedDeblurDatset'}]}, 'parts.0.type is .* Did you mean PairedDeblurDataset'),
-        ({'parts': [{'type': 'Numbers', 'weight': 0}]}, 'parts.0.weight is 0, expected a number above 0'),
+        ({'parts': [{'type': 'Numbers', 'weight': 0}]}, 'parts.0.weight is 0, expected a number greater than 0'),
         ({'parts': [{'type': 'Numbers', 'weight': 'much'}]}, "parts.0.weight is 'much', expected"),
         ({'parts': [{'type': 'Numbers', 'weight': float('nan')}]}, 'parts.0.weight is nan, expected'),
-        ({'parts': [{'type': 'Numbers'}, {'type': 'Numbers', 'length': 0}]}, 'there is nothing in parts.1'),
-        ({'parts': [{'type': 'Numbers', 'gt_size': 8}]}, 'parts.0.gt_size is set, but it is one for all parts'),
-        ({'parts': [{'type': 'PairedDeblurDataset'}]}, 'data set Mix, part 0: dataroot'),
-        ({'phase': 'val', 'parts': [{'type': 'Numbers'}]}, 'a mixture is for training.*val_2'),
+        ({'parts': [{'type': 'Numbers'}, {'type': 'Numbers', 'length': 0}]}, 'parts.1 has no samples'),
+        ({'parts': [{'type': 'Numbers', 'gt_size': 8}]}, 'parts.0.gt_size is set, but gt_size applies to all parts'),
+        ({'parts': [{'type': 'PairedDeblurDataset'}]}, 'dataset Mix, part 0: dataroot'),
+        ({'phase': 'val', 'parts': [{'type': 'Numbers'}]}, 'mixed datasets are for training only.*val_2'),
     ],
 )
-def test_wrong_options_are_told(options, message):
+def test_errors_name_invalid_options(options, message):
     with pytest.raises(UserError, match=message):
         mixture(**options)
 
 
-def test_real_parts_of_all_kinds_give_one_kind_of_sample(tmp_path, write_image, write_lmdb):
+def test_samples_of_all_dataset_types_can_be_batched(tmp_path, write_image, write_lmdb):
     write_image('a/blur/1.png'), write_image('a/sharp/1.png')
     write_lmdb('lq.lmdb', ['a', 'b']), write_lmdb('gt.lmdb', ['a', 'b'])
     roots = {'dataroot_lq': f'{tmp_path}/lq.lmdb', 'dataroot_gt': f'{tmp_path}/gt.lmdb'}

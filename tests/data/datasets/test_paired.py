@@ -15,7 +15,7 @@ from tests.data.archives import unpack
 
 @pytest.fixture
 def options(tmp_path):
-    """Options of a data set under tmp_path."""
+    """Return a function that makes the options of a dataset below tmp_path."""
 
     def options(phase, lq='lq', gt='gt', **others):
         roots = {'dataroot_lq': f'{tmp_path}/{lq}', 'dataroot_gt': gt and f'{tmp_path}/{gt}'}
@@ -29,7 +29,7 @@ def pixels(tensor):
 
 
 @pytest.mark.parametrize('phase', ['val', 'test'])
-def test_validation_sees_whole_pictures(options, write_image, tmp_path, phase):
+def test_validation_uses_whole_images(options, write_image, tmp_path, phase):
     lq, gt = write_image('lq/s/1.png'), write_image('gt/s/1.png')
     sample = PairedDeblurDataset(options(phase))[0]
     assert sample['lq'].dtype == torch.float32 and sample['lq'].shape == (3, 20, 24)
@@ -37,15 +37,15 @@ def test_validation_sees_whole_pictures(options, write_image, tmp_path, phase):
     assert (sample['lq_path'], sample['gt_path']) == ('s_1.png', f'{tmp_path}/gt/s/1.png')
 
 
-def test_sharp_pictures_may_be_absent_outside_training(options, write_image):
+def test_sharp_images_are_optional_outside_training(options, write_image):
     write_image('lq/1.png')
     assert sorted(PairedDeblurDataset(options('test', gt=None))[0]) == ['lq', 'lq_path']
-    with pytest.raises(UserError, match='data set Toy: dataroot_gt'):
+    with pytest.raises(UserError, match='dataset Toy: dataroot_gt'):
         PairedDeblurDataset(options('train', gt=None, gt_size=8))
 
 
 @pytest.mark.parametrize('gt_size', [8, [12, 16], [32, 10], 40])
-def test_training_crops_both_alike(options, write_image, gt_size):
+def test_training_crops_both_images_alike(options, write_image, gt_size):
     image = write_image('lq/1.png')
     dataset = PairedDeblurDataset(options('train', gt='lq', gt_size=gt_size))
     height, width = (gt_size, gt_size) if isinstance(gt_size, int) else gt_size
@@ -57,7 +57,7 @@ def test_training_crops_both_alike(options, write_image, gt_size):
     assert np.array_equal(pixels(plain['lq'])[:20], image) and not plain['gt'][:, 20:].any()
 
 
-def test_crop_is_the_one_that_the_options_have_when_a_sample_is_made(options, write_image):
+def test_crop_size_can_change_between_samples(options, write_image):
     write_image('lq/1.png')
     dataset = PairedDeblurDataset(options('train', gt='lq'))
     for size in (8, [4, 12]):
@@ -70,7 +70,7 @@ def test_crop_is_the_one_that_the_options_have_when_a_sample_is_made(options, wr
         PairedDeblurDataset(options('train', gt='lq', gt_size=0))
 
 
-def test_data_set_as_it_was_unpacked(tmp_path):
+def test_unpacked_dataset(tmp_path):
     root = str(unpack('GOPRO_Large', tmp_path / 'GOPRO_Large').parent)
     opt = {'name': 'Toy', 'dataroot': root}
     train, test = (PairedDeblurDataset({**opt, 'phase': phase, 'gt_size': 8}) for phase in ('train', 'test'))
@@ -78,11 +78,11 @@ def test_data_set_as_it_was_unpacked(tmp_path):
     assert test[1]['lq_path'] == 'GOPR0384_11_00_000048'
     assert test[1]['gt_path'] == f'{root}/GOPRO_Large/test/GOPR0384_11_00/sharp/000048.png'
     assert len(PairedDeblurDataset({**opt, 'phase': 'val', 'split': 'train'})) == 4
-    with pytest.raises(UserError, match="GoPro, has no split 'val': it has train, test"):
+    with pytest.raises(UserError, match="GoPro, has no split 'val'. It has train, test"):
         PairedDeblurDataset({**opt, 'phase': 'val'})
 
 
-def test_every_phase_of_an_undivided_set_is_all_of_it(tmp_path, write_image):
+def test_every_phase_uses_all_of_an_undivided_dataset(tmp_path, write_image):
     write_image('mine/blur/1.png'), write_image('mine/sharp/1.png')
     opt = {'name': 'Toy', 'dataroot': str(tmp_path / 'mine')}
     assert [len(PairedDeblurDataset({**opt, 'phase': phase})) for phase in ('train', 'val', 'test')] == [1, 1, 1]
@@ -91,19 +91,19 @@ def test_every_phase_of_an_undivided_set_is_all_of_it(tmp_path, write_image):
 @pytest.mark.parametrize(
     ('given', 'message'),
     [
-        ({}, 'data set Toy: dataroot, .* is missing, and so is dataroot_lq'),
-        ({'dataroot': 'x', 'dataroot_lq': 'y'}, 'dataroot names a whole data set, .* either the first or the others'),
-        ({'dataroot': 'x', 'dataroot_gt': 'y'}, 'either the first or the others'),
-        ({'dataroot': 'x', 'meta_info_file': 'y'}, 'either the first or the others'),
-        ({'dataroot_lq': 'x', 'split': 'test'}, "split is 'test', a part of what dataroot names"),
+        ({}, 'dataset Toy: dataroot and dataroot_lq are missing'),
+        ({'dataroot': 'x', 'dataroot_lq': 'y'}, 'dataroot cannot be combined with dataroot_lq, .* Give either'),
+        ({'dataroot': 'x', 'dataroot_gt': 'y'}, 'dataroot cannot be combined'),
+        ({'dataroot': 'x', 'meta_info_file': 'y'}, 'dataroot cannot be combined'),
+        ({'dataroot_lq': 'x', 'split': 'test'}, "split is 'test', which needs dataroot"),
     ],
 )
-def test_a_data_set_is_named_in_one_way(given, message):
+def test_conflicting_roots_are_rejected(given, message):
     with pytest.raises(UserError, match=message):
         PairedDeblurDataset({'name': 'Toy', 'phase': 'test', **given})
 
 
-def test_crops_follow_pythons_seed(options, write_image):
+def test_crops_depend_on_pythons_seed(options, write_image):
     write_image('lq/1.png')
     dataset = PairedDeblurDataset(options('train', gt='lq', gt_size=8))
     samples = []
@@ -113,26 +113,26 @@ def test_crops_follow_pythons_seed(options, write_image):
     assert torch.equal(samples[0], samples[1]) and not torch.equal(samples[0], samples[2])
 
 
-def test_sixteen_bits_become_fine_floats(options, write_image):
+def test_16_bit_images_keep_their_precision(options, write_image):
     image = write_image('lq/1.png', dtype=np.uint16)
     sample = PairedDeblurDataset(options('test', gt='lq'))[0]
     np.testing.assert_array_equal(sample['lq'], image.transpose(2, 0, 1).astype(np.float32) / 65535)
 
 
-def test_pictures_of_different_size_are_named(options, write_image):
+def test_error_names_images_of_different_size(options, write_image):
     write_image('lq/1.png', (20, 24, 3))
     write_image('gt/1.png', (20, 25, 3))
     with pytest.raises(UserError, match=r'lq/1\.png has 24x20 pixels, .*gt/1\.png has 25x20'):
         PairedDeblurDataset(options('val'))[0]
 
 
-def test_truncated_picture_is_named_by_a_worker_too(options, write_image, tmp_path):
+def test_error_names_a_truncated_image_in_workers_too(options, write_image, tmp_path):
     write_image('lq/1.png')
     path = tmp_path / 'lq/1.png'
     path.write_bytes(path.read_bytes()[:-20])
     dataset = PairedDeblurDataset(options('val', gt='lq'))
     for workers in (0, 1):
-        with pytest.raises(UserError, match=r'the picture .*lq/1\.png is damaged: the PNG ends after'):
+        with pytest.raises(UserError, match=r'the image .*lq/1\.png is damaged: the PNG ends after'):
             next(iter(DataLoader(dataset, num_workers=workers)))
 
 
@@ -142,7 +142,7 @@ def database(options, write_lmdb):
     return options('val', 'blur.lmdb', 'sharp.lmdb', scale=1, io_backend={'type': 'lmdb'}), images
 
 
-def test_database_is_read_as_basicsr_reads_it(database):
+def test_database_samples_match_basicsr(database):
     opt, images = database
     ours = [PairedDeblurDataset(opt)[index] for index in range(3)]
     close_all()
@@ -159,7 +159,7 @@ def test_database_is_read_as_basicsr_reads_it(database):
         environment.close()
 
 
-def test_opened_data_set_can_be_pickled_and_opened_twice(database):
+def test_opened_dataset_can_be_pickled(database):
     dataset = PairedDeblurDataset(database[0])
     first = dataset[0]['lq']
     assert torch.equal(pickle.loads(pickle.dumps(dataset))[0]['lq'], first)
@@ -167,7 +167,7 @@ def test_opened_data_set_can_be_pickled_and_opened_twice(database):
 
 
 @pytest.mark.parametrize('start', [pytest.param('fork', marks=pytest.mark.posix), 'spawn'])
-def test_opened_data_set_goes_to_workers(database, start):
+def test_opened_dataset_can_be_sent_to_workers(database, start):
     dataset = PairedDeblurDataset(database[0])
     expected = [dataset[index]['lq'] for index in range(3)]
     loader = DataLoader(dataset, num_workers=1, multiprocessing_context=start)

@@ -11,7 +11,7 @@ from deeprftv2_plugin.utils.errors import UserError
 
 @pytest.fixture
 def options(tmp_path, write_image):
-    """Options of a data set of one smooth picture, 40 rows and 50 columns."""
+    """Options of a dataset with one smooth 40x50 image."""
     image = cv2.GaussianBlur(np.ascontiguousarray(write_image('sharp/a.png', (40, 50, 3))), (0, 0), 2)
     cv2.imwrite(str(tmp_path / 'sharp/a.png'), image)
     blurs = [{'type': 'CameraShake', 'length': [4, 8]}]
@@ -22,7 +22,7 @@ def equal(sample, other):
     return all(torch.equal(sample[key], other[key]) for key in ('lq', 'gt', 'kernel'))
 
 
-def test_sample_is_a_blurry_crop_and_its_kernel(options, tmp_path):
+def test_sample_has_a_blurry_crop_and_its_kernel(options, tmp_path):
     dataset = SyntheticBlurDataset(options)
     sample = dataset[3]
     assert len(dataset) == 100
@@ -41,22 +41,22 @@ KINDS = [
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_kernel_explains_the_blur(kind, options):
-    quiet = {'shot_noise': 0, 'read_noise': 0, 'saturation': [1, 2]}
-    sample = SyntheticBlurDataset({**options, 'phase': 'test', 'blurs': [kind], **quiet})[0]
+def test_kernel_reproduces_the_blur(kind, options):
+    noiseless = {'shot_noise': 0, 'read_noise': 0, 'saturation': [1, 2]}
+    sample = SyntheticBlurDataset({**options, 'phase': 'test', 'blurs': [kind], **noiseless})[0]
     linear = ((sample['gt'] + 0.055) / 1.055) ** 2.4
     weight = sample['kernel'].flip(1, 2)[None].repeat(3, 1, 1, 1)
     blurry = 1.055 * torch.conv2d(linear, weight, groups=3) ** (1 / 2.4) - 0.055
     margin = weight.shape[-1] // 2
     assert sample['lq'].shape == (3, 40, 50)
     inner = sample['lq'][:, margin:-margin, margin:-margin]
-    if 'roll' in kind:  # the kernel is that of the middle
-        middle = (slice(None), inner.shape[1] // 2, inner.shape[2] // 2)
-        inner, blurry = inner[middle], blurry[middle]
+    if 'roll' in kind:  # the kernel is the one at the center
+        center = (slice(None), inner.shape[1] // 2, inner.shape[2] // 2)
+        inner, blurry = inner[center], blurry[center]
     torch.testing.assert_close(inner, blurry, atol=0.004, rtol=0)
 
 
-def test_kernels_of_a_mixture_fit_into_a_batch(options):
+def test_kernels_of_a_mixture_can_be_batched(options):
     dataset = SyntheticBlurDataset({**options, 'blurs': KINDS, 'samples_per_image': 12})
     (batch,) = DataLoader(dataset, batch_size=12)
     assert batch['kernel'].shape == (12, 1, 19, 19)
@@ -64,13 +64,13 @@ def test_kernels_of_a_mixture_fit_into_a_batch(options):
     assert batch['lq'].shape == batch['gt'].shape == (12, 3, 16, 16)
 
 
-def test_kernels_come_from_files(options, tmp_path):
+def test_kernels_from_files(options, tmp_path):
     np.save(tmp_path / 'shift.npy', [[0, 0, 0.5], [0, 0, 0], [0.5, 0, 0]])
     sample = SyntheticBlurDataset({**options, 'blurs': [{'type': 'KernelFiles', 'path': f'{tmp_path}/shift.npy'}]})[0]
     assert sample['kernel'].tolist() == [[[0, 0, 0.5], [0, 0, 0], [0.5, 0, 0]]]
 
 
-def test_sixteen_bits_stay(options, tmp_path, write_image):
+def test_16_bit_images_keep_their_depth(options, tmp_path, write_image):
     image = write_image('deep/a.png', (20, 30, 3), np.uint16)
     sample = SyntheticBlurDataset({**options, 'dataroot_gt': f'{tmp_path}/deep', 'phase': 'test'})[0]
     expected = torch.from_numpy(image.astype(np.float32) / 65535).permute(2, 0, 1)
@@ -80,18 +80,18 @@ def test_sixteen_bits_stay(options, tmp_path, write_image):
     assert (levels.round() % 257 != 0).any()
 
 
-def test_lights_are_over_exposed(options, tmp_path):
+def test_highlights_are_overexposed(options, tmp_path):
     night = np.full((40, 50, 3), 20, np.uint8)
     night[20, 10:40:10] = 255
     cv2.imwrite(str(tmp_path / 'sharp/a.png'), night)
-    quiet = {**options, 'phase': 'test', 'read_noise': 0, 'blurs': [{'type': 'Defocus', 'radius': [1.5, 1.5]}]}
-    dim, bright = (SyntheticBlurDataset({**quiet, 'saturation': [gain, gain]})[0] for gain in (1, 20))
+    noiseless = {**options, 'phase': 'test', 'read_noise': 0, 'blurs': [{'type': 'Defocus', 'radius': [1.5, 1.5]}]}
+    dim, bright = (SyntheticBlurDataset({**noiseless, 'saturation': [gain, gain]})[0] for gain in (1, 20))
     assert dim['lq'].max() < 0.7
     assert bright['lq'].max() == 1
     assert torch.equal(bright['gt'], dim['gt'])
 
 
-def test_crop_may_change_and_be_given_late(options):
+def test_crop_size_can_change_between_samples(options):
     late = {key: value for key, value in options.items() if key != 'gt_size'}
     dataset = SyntheticBlurDataset(late)
     with pytest.raises(UserError, match='gt_size is None'):
@@ -102,7 +102,7 @@ def test_crop_may_change_and_be_given_late(options):
         assert equal(dataset[0], SyntheticBlurDataset({**options, 'gt_size': size})[0])
 
 
-def test_seed_and_index_decide_everything(options):
+def test_samples_depend_only_on_seed_and_index(options):
     options |= {'blurs': KINDS, 'saturation': [1, 3]}
     dataset, same = SyntheticBlurDataset(options), SyntheticBlurDataset(options)
     assert equal(dataset[5], same[5])
@@ -113,13 +113,13 @@ def test_seed_and_index_decide_everything(options):
         assert torch.equal(batch['lq'][0], dataset[index]['lq'])
 
 
-def test_rectangular_crops_and_small_pictures(options):
+def test_rectangular_crop_of_a_small_image(options):
     sample = SyntheticBlurDataset({**options, 'gt_size': [48, 24]})[0]
     assert sample['lq'].shape == (3, 48, 24)
     assert sample['gt'][:, :40].all() and not sample['gt'][:, 40:].any() and not sample['lq'][:, 40:].any()
 
 
-def test_photographs_are_the_default_and_the_held_out_ones_stay_out():
+def test_default_photographs_are_split_for_training_and_test():
     train = SyntheticBlurDataset({'phase': 'train', 'gt_size': 8})
     test = SyntheticBlurDataset({'phase': 'test'})
     assert [name for name, _ in train.images] == list(TRAINING)
@@ -131,8 +131,8 @@ def test_photographs_are_the_default_and_the_held_out_ones_stay_out():
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        ({'blurs': [{'type': 'CameraShake', 'length': 9}]}, r'blurs\[0\]: CameraShake .*length is 9: give'),
-        ({'saturation': [0.5, 2]}, 'saturation is .* from 1 up'),
+        ({'blurs': [{'type': 'CameraShake', 'length': 9}]}, r'blurs\[0\]: CameraShake .*length is 9, expected'),
+        ({'saturation': [0.5, 2]}, 'saturation is .* at least 1'),
         ({'saturation': 2}, 'saturation is 2'),
         ({'shot_noise': -1}, 'shot_noise is -1'),
         ({'read_noise': 'some'}, "read_noise is 'some'"),
@@ -140,11 +140,11 @@ def test_photographs_are_the_default_and_the_held_out_ones_stay_out():
         ({'dataroot_gt': 'gone'}, 'gone does not exist'),
     ],
 )
-def test_wrong_options_are_named(options, change, message):
+def test_errors_name_invalid_options(options, change, message):
     with pytest.raises(UserError, match=message):
         SyntheticBlurDataset({**options, **change})
 
 
-def test_there_is_an_end(options):
+def test_iteration_ends(options):
     dataset = SyntheticBlurDataset({**options, 'samples_per_image': 2})
     assert len(list(dataset)) == 2

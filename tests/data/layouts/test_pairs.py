@@ -6,7 +6,7 @@ from deeprftv2_plugin.utils.errors import UserError
 
 @pytest.fixture
 def touch(tmp_path):
-    """Makes empty files and returns the path of a root as text."""
+    """Return a function that creates empty files and returns the path of their root."""
 
     def touch(root, *names):
         for name in names:
@@ -24,7 +24,7 @@ def summary(pairs, tmp_path):
     return [(pair.name, short(pair.lq), short(pair.gt)) for pair in pairs]
 
 
-def test_folders_pair_by_path_up_to_the_suffix(touch, tmp_path):
+def test_folders_are_paired_by_path_without_suffix(touch, tmp_path):
     lq = touch('val_blur_jpeg', '001/0.jpg', '000/0.jpg', '000/1.jpg')
     gt = touch('val_sharp', '000/0.png', '000/1.png', '001/0.png')
     assert summary(find_pairs(lq, gt), tmp_path) == [
@@ -34,7 +34,7 @@ def test_folders_pair_by_path_up_to_the_suffix(touch, tmp_path):
     ]
 
 
-def test_pattern_keeps_frames_of_sequences_apart(touch, tmp_path):
+def test_pattern_separates_frames_of_different_sequences(touch, tmp_path):
     kinds = ('blur', 'blur_gamma', 'sharp')
     root = touch('train', *(f'GOPR0{i}_11_00/{kind}/000047.png' for i in (1, 2) for kind in kinds))
     pairs = find_pairs(f'{root}/*/blur', f'{root}/*/sharp/')
@@ -48,7 +48,7 @@ def test_pattern_keeps_frames_of_sequences_apart(touch, tmp_path):
     ]
 
 
-def test_pattern_may_match_files(touch, tmp_path):
+def test_pattern_matches_files(touch, tmp_path):
     root = touch('set [1]', 'a_blur.png', 'a_sharp.png', 'b_blur.png', 'b_sharp.png', 'c_blur.txt')
     pairs = find_pairs(f'{root}/*_blur.*', f'{root}/*_sharp.*')
     assert summary(pairs, tmp_path) == [
@@ -56,7 +56,7 @@ def test_pattern_may_match_files(touch, tmp_path):
     ]
 
 
-def test_list_names_sharp_and_blurry(touch, tmp_path):
+def test_list_of_sharp_and_blurry_images(touch, tmp_path):
     folders = 'RealBlur/scene050', 'RealBlur/scene007'
     lines = [f'{folder}/gt/gt_1.png {folder}/blur/blur_1.png' for folder in folders]
     root = touch('.', *' '.join(lines).split())
@@ -72,7 +72,7 @@ def test_list_names_sharp_and_blurry(touch, tmp_path):
     ]
 
 
-def test_list_of_basicsr_names_one_file_and_its_shape(touch, tmp_path):
+def test_basicsr_list_with_shapes(touch, tmp_path):
     lq, gt = touch('lq', '0001.png'), touch('gt', '0001.png')
     (tmp_path / 'list.txt').write_text('0001.png (480,480,3)\n')
     assert summary(find_pairs(lq, gt, str(tmp_path / 'list.txt')), tmp_path) == [
@@ -80,7 +80,7 @@ def test_list_of_basicsr_names_one_file_and_its_shape(touch, tmp_path):
     ]
 
 
-def test_databases_pair_by_key(write_lmdb, tmp_path):
+def test_databases_are_paired_by_key(write_lmdb, tmp_path):
     for name in ('blur.lmdb', 'sharp.lmdb'):
         write_lmdb(name, ['b_2', 'a_1'])
     pairs = find_pairs(f'{tmp_path}/blur.lmdb', f'{tmp_path}/sharp.lmdb')
@@ -88,7 +88,7 @@ def test_databases_pair_by_key(write_lmdb, tmp_path):
     assert pairs[0].lq.database == f'{tmp_path}/blur.lmdb'
 
 
-def test_sharp_pictures_may_be_unknown(touch, tmp_path):
+def test_sharp_images_are_optional(touch, tmp_path):
     root = touch('lq', 'a.png', 'b/c.png')
     expected = [('a.png', 'lq/a.png', None), ('b_c.png', 'lq/b/c.png', None)]
     assert summary(find_pairs(root), tmp_path) == expected
@@ -97,7 +97,7 @@ def test_sharp_pictures_may_be_unknown(touch, tmp_path):
     assert summary(find_pairs(root, None, f'{tmp_path}/list.txt'), tmp_path) == expected[:1]
 
 
-def test_home_folder_is_meant_by_a_tilde(touch, tmp_path, monkeypatch):
+def test_tilde_is_the_home_folder(touch, tmp_path, monkeypatch):
     monkeypatch.setenv('HOME', str(tmp_path))
     touch('lq', 'a.png')
     assert len(find_pairs('~/lq', '~/lq')) == 1
@@ -106,29 +106,29 @@ def test_home_folder_is_meant_by_a_tilde(touch, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ('lq', 'gt', 'message'),
     [
-        (['a.png', 'b.png'], ['a.png'], r'1 of 2 pictures have no partner in .*/gt: .*/lq/b\.png$'),
+        (['a.png', 'b.png'], ['a.png'], r'1 of 2 images have no partner in .*/gt: .*/lq/b\.png$'),
         (['a.png'], [f'{name}.png' for name in 'abcde'], r'4 of 5 .*/lq: .*b\.png, .*c\.png, .*d\.png, \.\.\.'),
-        (['a.png'], ['a.txt'], r'no pictures in .*/gt'),
+        (['a.png'], ['a.txt'], r'no images in .*/gt'),
         (['a.png', 'a.jpg'], ['a.png'], r'lq/a\.jpg and .*lq/a\.png differ only in their suffix'),
         (['a_b/c.png', 'a/b_c.png'], ['a_b/c.png', 'a/b_c.png'], r'would both be saved as a_b_c\.png'),
     ],
 )
-def test_folders_that_do_not_pair(touch, lq, gt, message):
+def test_unmatched_folders(touch, lq, gt, message):
     lq, gt = touch('lq', *lq), touch('gt', *gt)
     with pytest.raises(UserError, match=message):
         find_pairs(lq, gt)
 
 
-def test_roots_that_are_not_there(touch, tmp_path):
+def test_missing_roots(touch, tmp_path):
     with pytest.raises(UserError, match=r'gone does not exist'):
         find_pairs(f'{tmp_path}/gone')
-    with pytest.raises(UserError, match=r'1\.png is no folder'):
+    with pytest.raises(UserError, match=r'1\.png is not a folder'):
         find_pairs(touch('.', '1.png') + '/1.png')
     with pytest.raises(UserError, match=r'nothing matches .*\*/blur'):
         find_pairs(f'{tmp_path}/*/blur')
 
 
-def test_databases_that_do_not_pair(write_lmdb, tmp_path):
+def test_unmatched_databases(write_lmdb, tmp_path):
     write_lmdb('blur.lmdb', ['a', 'b'])
     write_lmdb('sharp.lmdb', ['a'])
     with pytest.raises(UserError, match=r'1 of 2 .* in .*sharp\.lmdb: b in .*blur\.lmdb'):
@@ -138,14 +138,14 @@ def test_databases_that_do_not_pair(write_lmdb, tmp_path):
 @pytest.mark.parametrize(
     ('root', 'text', 'message'),
     [
-        ('lq', 'gone.png', r'lq/gone\.png, which .*list\.txt names, does not exist'),
+        ('lq', 'gone.png', r'lq/gone\.png, listed in .*list\.txt, does not exist'),
         ('lq', '\n', r'list\.txt is empty'),
         ('lq', None, r'cannot read the list of pairs .*list\.txt: No such file'),
-        ('blur.lmdb', 'a.png', r'a plain folder, not below .*blur\.lmdb'),
-        ('*/lq', 'a.png', r'a plain folder, not below .*\*/lq'),
+        ('blur.lmdb', 'a.png', r'needs a plain folder as root, got .*blur\.lmdb'),
+        ('*/lq', 'a.png', r'needs a plain folder as root, got .*\*/lq'),
     ],
 )
-def test_lists_that_do_not_fit(touch, tmp_path, root, text, message):
+def test_invalid_lists(touch, tmp_path, root, text, message):
     touch('lq', 'a.png')
     if text is not None:
         (tmp_path / 'list.txt').write_text(text)
@@ -153,7 +153,7 @@ def test_lists_that_do_not_fit(touch, tmp_path, root, text, message):
         find_pairs(f'{tmp_path}/{root}', f'{tmp_path}/{root}', f'{tmp_path}/list.txt')
 
 
-def test_a_list_that_is_no_text(touch, tmp_path):
+def test_binary_list_is_rejected(touch, tmp_path):
     (tmp_path / 'list.txt').write_bytes(b'\xff\xfe\x00')
-    with pytest.raises(UserError, match=r'list\.txt is no text'):
+    with pytest.raises(UserError, match=r'list\.txt is not a text file'):
         find_pairs(touch('lq', 'a.png'), None, f'{tmp_path}/list.txt')

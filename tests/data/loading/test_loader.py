@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
+import deeprftv2_plugin
 from deeprftv2_plugin.basicsr_bridge import patches as compat
 from deeprftv2_plugin.data.datasets.mixed import MixedDataset
 from deeprftv2_plugin.data.loading.loader import TrainLoader
@@ -15,8 +16,8 @@ from deeprftv2_plugin.data.loading.plan import Plan, Step
 from deeprftv2_plugin.utils.errors import UserError
 
 
-class Chances(Dataset):
-    """Samples of random numbers from all generators; some cannot be made."""
+class RandomSamples(Dataset):
+    """Samples with random numbers from all global generators. Some samples fail."""
 
     def __init__(self, damaged=(), length=6):
         self.opt, self.damaged, self.length = {'gt_size': 4}, damaged, length
@@ -34,10 +35,25 @@ class Chances(Dataset):
         return {'gt': torch.full((1, height, width), index), 'numbers': torch.tensor(numbers)}
 
 
+def mark_process():
+    """Preparation of a worker process."""
+    os.environ['PREPARED'] = 'yes'
+
+
+class Prepared(RandomSamples):
+    """Samples that report whether the process was prepared before the dataset was unpickled."""
+
+    def __setstate__(self, state):
+        vars(self).update(state, prepared='PREPARED' in os.environ)
+
+    def __getitem__(self, index):
+        return {'prepared': self.prepared}
+
+
 def loader(dataset=None, steps=None, done=0, **settings):
-    dataset = dataset or Chances()
+    dataset = dataset or RandomSamples()
     plan = Plan(len(dataset), steps or [Step(1, 2, None)], total=6, seed=1)
-    plan.go_on_from(done, 2 * done)
+    plan.resume_after(done, 2 * done)
     return TrainLoader(dataset, plan, seed=1, **settings)
 
 
@@ -55,20 +71,26 @@ def numbers(batches):
 
 @pytest.mark.parametrize('workers', [1, 2])
 @pytest.mark.parametrize('start', [pytest.param('fork', marks=pytest.mark.posix), 'spawn'])
-def test_samples_do_not_depend_on_the_workers(workers, start):
+def test_samples_do_not_depend_on_the_number_of_workers(workers, start):
     expected = numbers(batches(loader()))
     assert len(expected.unique()) == expected.numel()
     found = loader(num_workers=workers, persistent_workers=True, multiprocessing_context=start)
     torch.testing.assert_close(numbers(batches(found)), expected, rtol=0, atol=0)
 
 
-def test_what_is_gone_on_with_is_what_would_have_come():
+def test_a_worker_that_is_not_forked_is_prepared_first():
+    assert 'PREPARED' not in os.environ
+    made = loader(Prepared(), num_workers=1, multiprocessing_context='spawn', setup=mark_process)
+    assert all(batch['prepared'].all() for batch in batches(made))
+
+
+def test_resumed_loader_matches_an_uninterrupted_one():
     torch.testing.assert_close(numbers(batches(loader(done=2))), numbers(batches(loader()))[4:], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize('workers', [0, 1])
-def test_a_prefetching_loader_gives_the_same_batches(workers):
-    """BasicSR's, for ``prefetch_mode: cpu``."""
+def test_prefetching_loader_returns_the_same_batches(workers):
+    """The loader that BasicSR uses for ``prefetch_mode: cpu``."""
     compat.apply()
     from basicsr.data.prefetch_dataloader import PrefetchDataLoader
 
@@ -83,32 +105,36 @@ def test_crops_follow_the_plan(workers):
     assert [tuple(batch['gt'].shape[-2:]) for batch in found] == [(4, 4)] * 2 + [(6, 8)] * 3 + [(2, 2)]
 
 
-def test_a_data_set_with_crops_of_its_own_is_refused():
-    dataset = Chances()
+def test_dataset_that_ignores_the_crop_size_is_rejected():
+    dataset = RandomSamples()
     dataset.opt = {'gt_size': 4}.copy()
-    dataset.__class__ = type('Stubborn', (Chances,), {'__getitem__': lambda self, index: {'gt': torch.zeros(1, 5, 5)}})
-    with pytest.raises(UserError, match='crops of 4x4 pixels, but Stubborn gives 5x5'):
+    dataset.__class__ = type(
+        'Stubborn', (RandomSamples,), {'__getitem__': lambda self, index: {'gt': torch.zeros(1, 5, 5)}}
+    )
+    with pytest.raises(UserError, match='crops of 4x4 pixels, but Stubborn returns 5x5'):
         batches(loader(dataset, steps=[Step(1, 2, 4)]))
 
 
 @pytest.mark.parametrize('workers', [0, 1])
-def test_damaged_samples_are_replaced_alike(caplog, workers):
-    made = loader(Chances(damaged=[2, 5]), max_damaged=2, num_workers=workers)
+def test_damaged_samples_are_replaced_deterministically(caplog, workers):
+    made = loader(RandomSamples(damaged=[2, 5]), max_damaged=2, num_workers=workers)
     found = batches(made)
     assert len(made.damaged) == 2
     assert not torch.isin(torch.cat([batch['gt'] for batch in found]), torch.tensor([2, 5])).any()
     assert caplog.text.count('2.png') == 1 and 'AttributeError' in caplog.text
-    torch.testing.assert_close(numbers(found), numbers(batches(loader(Chances([2, 5]), max_damaged=2))), rtol=0, atol=0)
+    torch.testing.assert_close(
+        numbers(found), numbers(batches(loader(RandomSamples([2, 5]), max_damaged=2))), rtol=0, atol=0
+    )
 
 
 @pytest.mark.parametrize('workers', [0, 1])
 @pytest.mark.parametrize('damaged, allowed', [([2, 5], 1), ([3], 0), (range(6), 99)])
-def test_too_many_damaged_samples_end_the_training(workers, damaged, allowed):
+def test_too_many_damaged_samples_stop_the_training(workers, damaged, allowed):
     with pytest.raises(UserError, match=r'\d.png.*cannot be read.*max_damaged is'):
-        batches(loader(Chances(damaged), max_damaged=allowed, num_workers=workers))
+        batches(loader(RandomSamples(damaged), max_damaged=allowed, num_workers=workers))
 
 
-def test_announcements_come_with_their_iteration(caplog):
+def test_announcements_are_logged_at_their_iteration(caplog):
     caplog.set_level('INFO')
     made = loader(announcements={4: 'larger crops'})
     made.plan.set_epoch(1)
@@ -118,7 +144,7 @@ def test_announcements_come_with_their_iteration(caplog):
 
 
 class Watched(Dataset):
-    """Samples of a data set, with the process that has made them and how often it has opened each database."""
+    """Samples of a dataset, with the ID of the loading process and how often it has opened each database."""
 
     def __init__(self, dataset):
         self.dataset, self.opt = dataset, dataset.opt
@@ -135,20 +161,21 @@ class Watched(Dataset):
 
 @pytest.fixture
 def from_databases(tmp_path, write_lmdb):
-    """Pairs, synthetic blur and a mixture of these, twelve crops that are read from two databases."""
+    """A mixture of pairs, synthetic blur and a nested mixture of both: twelve samples from two databases."""
     for name in ('blur', 'sharp'):
         write_lmdb(f'{name}.lmdb', 'ab')
     roots = {'dataroot_lq': f'{tmp_path}/blur.lmdb', 'dataroot_gt': f'{tmp_path}/sharp.lmdb'}
     pairs = {'type': 'PairedDeblurDataset', **roots}
     shaken = {'type': 'SyntheticBlurDataset', 'dataroot_gt': roots['dataroot_gt'], 'samples_per_image': 1}
+    deeprftv2_plugin.register()
     parts = [pairs, shaken, {'type': 'MixedDataset', 'parts': [pairs, shaken]}]
     return MixedDataset({'name': 'Toy', 'phase': 'train', 'gt_size': 8, 'parts': parts})
 
 
-@pytest.mark.skipif(not os.path.exists('/proc/self/maps'), reason='tells from /proc what is open')
+@pytest.mark.skipif(not os.path.exists('/proc/self/maps'), reason='reads open files from /proc')
 @pytest.mark.parametrize('start', [pytest.param('fork', marks=pytest.mark.posix), 'spawn'])
-def test_each_process_opens_a_database_once(from_databases, start):
-    """Also after the parent has read from it; and the crops are the same as without workers."""
+def test_process_opens_each_database_once(from_databases, start):
+    """This includes workers of a parent that has read from it. The samples are the same as without workers."""
     dataset = Watched(from_databases)
     steps = [Step(1, 2, 8), Step(4, 2, [6, 10])]
     expected = batches(loader(dataset, steps))

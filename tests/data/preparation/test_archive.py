@@ -5,7 +5,7 @@ import pytest
 
 from deeprftv2_plugin.basicsr_bridge import patches as compat
 from deeprftv2_plugin.data import PairedDeblurDataset
-from deeprftv2_plugin.data.layouts.known import recognise
+from deeprftv2_plugin.data.layouts.known import recognize
 from deeprftv2_plugin.data.preparation import archive
 from deeprftv2_plugin.data.preparation.pieces import Crops
 from deeprftv2_plugin.data.storage.images import StoredImage
@@ -68,8 +68,8 @@ def test_the_right_pairs_come_out_byte_for_byte(unpacked, prepare, layout, count
     source = unpacked(layout)
     written = content_of(prepare(source, folders=folders))
     expected = {}
-    for split in recognise(source).splits:
-        pairs = recognise(source).pairs(split)
+    for split in recognize(source).splits:
+        pairs = recognize(source).pairs(split)
         for side, images in (('blur', [p.lq for p in pairs]), ('sharp', [p.gt for p in pairs])):
             stored = {p.name: Path(image.path).read_bytes() for p, image in zip(pairs, images, strict=True)}
             if folders:
@@ -81,7 +81,7 @@ def test_the_right_pairs_come_out_byte_for_byte(unpacked, prepare, layout, count
                 expected[f'{place}/data.mdb'] = {name.encode(): data for name, data in stored.items()}
                 expected[f'{place}/meta_info.txt'] = ''.join(lines).encode()
     assert written == expected
-    assert count == len({(p.lq, p.gt, s) for s in recognise(source).splits for p in recognise(source).pairs(s)})
+    assert count == len({(p.lq, p.gt, s) for s in recognize(source).splits for p in recognize(source).pairs(s)})
 
 
 @pytest.mark.parametrize('crops', [None, Crops(16, 12)], ids=['whole', 'crops'])
@@ -102,7 +102,7 @@ def test_basicsr_and_this_package_read_the_same_pixels(tmp_path, prepare, layout
     for environment in getattr(theirs.file_client.client, '_client', {}).values():
         environment.close()
     ours = PairedDeblurDataset({'phase': 'val', **roots})
-    assert len(ours) == len(theirs) == len(recognise(tmp_path / layout).pairs(split)) * (6 if crops else 1)
+    assert len(ours) == len(theirs) == len(recognize(tmp_path / layout).pairs(split)) * (6 if crops else 1)
     for index in range(len(ours)):
         sample = ours[index]
         for side in ('lq', 'gt'):
@@ -112,14 +112,14 @@ def test_basicsr_and_this_package_read_the_same_pixels(tmp_path, prepare, layout
 @pytest.mark.parametrize('folders', [False, True], ids=['LMDB', 'folders'])
 def test_crops_are_windows_of_the_pictures(gopro, prepare, folders):
     folder = prepare(gopro, crops=Crops(16, 12), folders=folders)
-    for pair in recognise(gopro).pairs('train'):
+    for pair in recognize(gopro).pairs('train'):
         for side, whole in (('blur', pair.lq.read()), ('sharp', pair.gt.read())):
             windows = [(top, left) for top in (0, 8) for left in (0, 12, 24)]
             for number, (top, left) in enumerate(windows, start=1):
                 key, place = f'{pair.name}_s{number:03d}', str(folder / f'train_{side}')
                 crop = StoredImage(f'{place}/{key}.png') if folders else StoredImage(key, f'{place}.lmdb')
                 assert np.array_equal(crop.read(), whole[top : top + 16, left : left + 16])
-    test = recognise(gopro).pairs('test')[0]
+    test = recognize(gopro).pairs('test')[0]
     key, place = test.name, str(folder / 'test_blur')
     stored = StoredImage(f'{place}/{key}.png') if folders else StoredImage(key, f'{place}.lmdb')
     assert np.array_equal(stored.read(), test.lq.read())
@@ -138,15 +138,15 @@ def test_both_forms_hold_the_same(gopro, prepare):
 def test_sixteen_bits_stay(tmp_path, prepare):
     source = unpack('dd_dp_dataset_canon', tmp_path / 'DPDD', (20, 30, 3))
     folder = prepare(source, ['train'], Crops(16, 16))
-    pair = recognise(source).pairs('train')[0]
+    pair = recognize(source).pairs('train')[0]
     crop = StoredImage(f'{pair.name}_s004', f'{folder}/train_sharp.lmdb').read()
     assert crop.dtype == np.uint16 and np.array_equal(crop, pair.gt.read()[4:20, 14:30])
 
 
-def test_what_it_recognised_and_wrote_is_said(gopro, prepare):
+def test_what_it_recognized_and_wrote_is_said(gopro, prepare):
     said = []
     folder = prepare(gopro, say=said.append)
-    assert said[0] == f'{gopro} is laid out like GoPro: train 4 pairs, test 2 pairs'
+    assert said[0] == f'{gopro} is recognized as GoPro: train 4 pairs, test 2 pairs'
     assert said[1] == f'train: {folder}/train_blur.lmdb, {folder}/train_sharp.lmdb'
 
 
@@ -238,7 +238,7 @@ def test_pairs_of_two_sizes_are_refused(gopro, prepare, write_image, tmp_path):
         ('GOPRO_Large/train/GOPR0372_07_00/blur/000047.png', {}, 'is in the data set'),
         ('file', {}, 'file is no folder'),
         ('file/below', {}, 'cannot write into .*: Not a directory'),
-        ('new', {'splits': ['val']}, "has no split 'val': it has train, test"),
+        ('new', {'splits': ['val']}, "has no split 'val'. It has train, test"),
         ('new', {'splits': ['test'], 'crops': Crops(8, 8)}, 'only training splits are cropped, and test is none'),
     ],
 )
@@ -252,13 +252,13 @@ def test_wrong_requests_get_a_sentence(gopro, tmp_path, dest, settings, message)
 def test_names_that_basicsr_cannot_read_are_told_before_anything_is_done(prepare, write_image, tmp_path):
     for kind in ('blur', 'sharp'):
         write_image(f'mine/{kind}/straße.png')
-    with pytest.raises(UserError, match=r'blur/straße\.png would be stored as straße, but a key needs .*: rename it'):
+    with pytest.raises(UserError, match=r'blur/straße\.png would be stored as straße, but a key is .*: rename it'):
         prepare(tmp_path / 'mine')
 
 
 def test_trees_that_are_none_get_a_sentence(prepare, tmp_path):
     (tmp_path / 'photos').mkdir()
-    with pytest.raises(UserError, match='photos is laid out like no data set that is known here'):
+    with pytest.raises(UserError, match='photos has no known dataset layout'):
         prepare(tmp_path / 'photos')
 
 
@@ -269,7 +269,7 @@ def test_a_full_disk_is_told_and_with_room_again_it_goes_on(gopro, prepare, tmp_
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     try:
-        with pytest.raises(UserError, match=r'(cannot write into|could not be finished).* What was done is kept'):
+        with pytest.raises(UserError, match=r'(cannot write to|could not be finished).* What was done is kept'):
             prepare(gopro, crops=Crops(16, 12), folders=folders)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

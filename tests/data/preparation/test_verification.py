@@ -50,7 +50,7 @@ def test_every_broken_pair_of_an_archive_is_named(gopro):
     cv2.imwrite(str(gopro / 'test/GOPR0384_11_00/sharp/000048.png'), np.zeros((24, 40, 3), np.uint16))
     faults, end = report(gopro)
     assert end == f'4 of 6 pairs in {gopro} are broken' and len(faults) == 4
-    assert faults[0].startswith('GOPR0372_07_00_000047: the picture') and f'{FRAME} is damaged' in faults[0]
+    assert faults[0].startswith('GOPR0372_07_00_000047: the image') and f'{FRAME} is damaged' in faults[0]
     assert 'GOPR0372_07_00_000048: ' in faults[1] and 'the file is empty' in faults[1]
     assert faults[2].endswith('000047: the blurry picture has 40x24 pixels, the sharp one 40x20')
     assert faults[3].endswith('000048: the blurry picture holds uint8, the sharp one uint16')
@@ -79,7 +79,7 @@ def test_a_database_that_was_copied_in_part_is_no_crash(database):
     data = (database / 'data.mdb').read_bytes()
     (database / 'data.mdb').write_bytes(data[: len(data) // 2])
     faults, end = report(database.parent)
-    assert not faults and 'data.mdb has ' in end and 'it was copied in part' in end
+    assert not faults and 'data.mdb has ' in end and 'the copy is incomplete' in end
 
 
 def test_half_a_pair_of_databases_is_told(database):
@@ -98,4 +98,4 @@ def test_what_is_not_finished_is_told(gopro, tmp_path):
 
 def test_folders_that_are_none(tmp_path):
     assert 'gone does not exist' in report(tmp_path / 'gone')[1]
-    assert 'is laid out like no data set' in report(tmp_path)[1]
+    assert 'has no known dataset layout' in report(tmp_path)[1]

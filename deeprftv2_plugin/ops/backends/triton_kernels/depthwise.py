@@ -9,12 +9,13 @@ from torch import Tensor
 
 from deeprftv2_plugin.ops.backends.triton_kernels.maps import channels_last, gelu, gelu_slope, new_map, power_of_two
 
-# A program computes a patch of the map at a time: all nine reads of a pixel but the first then hit the cache.
+# The most elements, channels and columns of a patch of the map that a program computes at a time. Of the nine reads of
+# an element, all but the first then hit the cache.
 PATCH = 2048
 CHANNELS = 64
 WIDTH = 8
 
-# The sums for the weights run over so many patches, one below the other, before they are written.
+# Patches, one below the other, over which a program sums the gradients with respect to weights before it writes them.
 PATCHES = 4
 
 
@@ -148,14 +149,15 @@ def _convolved(x, weight, bias, image, row, column, c, last, channels, height, w
     """Return the convolution for some pixels and for the channels c below `last`."""
     shift = tl.load(bias + c, mask=c < last, other=0.0).to(tl.float32)
     total = tl.zeros((row.shape[0], c.shape[0]), tl.float32) + shift[None, :]
-    for k in tl.static_range(9):
-        tap = tl.load(weight + k * channels + c, mask=c < last, other=0.0).to(tl.float32)
-        value = _load(x, image, row + (k // 3 - 1), column + (k % 3 - 1), c, last, channels, height, width)
-        total += value * tap[None, :]
+    for i in tl.range(3):  # not unrolled: reads of all rows at once take too many registers
+        for j in tl.static_range(3):
+            tap = tl.load(weight + (3 * i + j) * channels + c, mask=c < last, other=0.0).to(tl.float32)
+            value = _load(x, image, row + (i - 1), column + (j - 1), c, last, channels, height, width)
+            total += value * tap[None, :]
     return total
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['height', 'width', 'rows', 'columns'])
 def _forward(
     x,
     weight,
@@ -183,7 +185,7 @@ def _forward(
     _store(y, result, image, row, column, c, channels, channels, height, width)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['height', 'width', 'rows', 'columns'])
 def _by_convolution(
     x,
     weight,
@@ -215,7 +217,7 @@ def _by_convolution(
         _store(dz, g * gelu_slope(z), image, row, column, c, channels, channels, height, width)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['patches', 'height', 'width', 'rows', 'columns'])
 def _by_input(
     dz,
     x,
@@ -246,13 +248,15 @@ def _by_input(
         row, column = _pixels(patch, patch_column, BLOCK_H, BLOCK_W)
         pixels = _load(x, image, row, column, c, channels, channels, height, width)
         total = tl.zeros((BLOCK_H * BLOCK_W, BLOCK_C), tl.float32)
-        for k in tl.static_range(9):
-            tap = tl.load(weight + k * channels + c, mask=c < channels, other=0.0).to(tl.float32)
-            g = _load(dz, image, row + (1 - k // 3), column + (1 - k % 3), c, channels, channels, height, width)
-            total += g * tap[None, :]
-            sums += tl.where(index == k, tl.sum(g * pixels, 0)[None, :], 0.0)
-            if k == 4:
-                sums += tl.where(index == 9, tl.sum(g, 0)[None, :], 0.0)
+        for i in tl.range(3):
+            for j in tl.static_range(3):
+                tap = tl.load(weight + (3 * i + j) * channels + c, mask=c < channels, other=0.0).to(tl.float32)
+                g = _load(dz, image, row + (1 - i), column + (1 - j), c, channels, channels, height, width)
+                total += g * tap[None, :]
+                sums += tl.where(index == 3 * i + j, tl.sum(g * pixels, 0)[None, :], 0.0)
+        # not named g: Triton 3.2 crashes over a name that is assigned in a loop and again behind it
+        center = _load(dz, image, row, column, c, channels, channels, height, width)
+        sums += tl.where(index == 9, tl.sum(center, 0)[None, :], 0.0)
         _store(dx, total, image, row, column, c, channels, channels, height, width)
         patch += 1
     at = (tl.program_id(0).to(tl.int64) * 10 + index) * channels + c[None, :]

@@ -45,7 +45,7 @@ def _tile(pixels, channels, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):
     return p * channels + c, p * (2 * channels) + c, (p < pixels) & (c < channels)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['pixels'])
 def _forward(x, y, pixels, channels, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):
     at, at_first, inside = _tile(pixels, channels, BLOCK_P, BLOCK_C)
     first = tl.load(x + at_first, mask=inside).to(tl.float32)
@@ -53,7 +53,7 @@ def _forward(x, y, pixels, channels, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexp
     tl.store(y + at, (first * second).to(y.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['pixels'])
 def _backward(x, dy, dx, pixels, channels, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):
     at, at_first, inside = _tile(pixels, channels, BLOCK_P, BLOCK_C)
     first = tl.load(x + at_first, mask=inside).to(tl.float32)

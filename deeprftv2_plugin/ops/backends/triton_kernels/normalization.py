@@ -114,7 +114,7 @@ def _normalized(x, inside, channels, eps):
     return centered * scale[:, None], scale
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['pixels'])
 def _forward(
     x, gate, weight, bias, y, eps, pixels, channels, GATED: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr
 ):
@@ -130,7 +130,7 @@ def _forward(
     tl.store(y + at, result.to(y.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['pixels', 'tiles', 'programs'])
 def _backward(
     x,
     gate,

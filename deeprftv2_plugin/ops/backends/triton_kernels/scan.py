@@ -9,32 +9,33 @@ from torch import Tensor
 from deeprftv2_plugin.ops.backends import pytorch
 from deeprftv2_plugin.ops.backends.triton_kernels import scan_backward, scan_forward
 
-# Registers hold so many states of a channel; with more, they spill.
-MOST_STATES = 32
-
-# The most states and channels that a program holds.
+# A program, which is one warp, holds all states of up to 32 channels, but no more than 256 numbers: the backward pass
+# needs eight matrices of this size, and more registers than 255 per lane spill.
 CHANNELS = 32
 STATES = 256
 
-# The longest segment of the sequence that a program takes. Segments are halved down to the shortest while the programs
-# are fewer than a large GPU keeps busy.
+# With more states than this a program has too few channels left: rows of 8 are the least that memory moves at once.
+MOST_STATES = 32
+
+# Positions that a program takes: the most, halved down to the least while there are fewer programs than keep a large
+# GPU busy. Both are multiples of CHUNK.
 LONGEST = 128
 SHORTEST = 32
 PROGRAMS = 4096
 
-# The backward pass keeps the state before every chunk and computes those in between again.
+# The state before every chunk is kept for the backward pass, which computes those in between again. A multiple of 4.
 CHUNK = 16
 
-# Segments and states that one program takes at a time in the step that carries states from segment to segment.
+# Segments and states that a program of the kernel `carry` takes at a time.
 CARRIED = 128
 CARRIED_STATES = 16
 
 
 def scan_entries_shape(batch: int, length: int, channels: int, states: int) -> tuple[int, ...]:
-    """Return the shape of what `selective_scan` keeps of the states for the backward pass."""
+    """Return the shape of what `selective_scan` keeps for the backward pass: the state before every chunk."""
     if states > MOST_STATES:
         return pytorch.scan_entries_shape(batch, length, channels, states)
-    return batch, triton.cdiv(length, CHUNK), states, channels
+    return batch, -(-length // CHUNK), states, channels
 
 
 def selective_scan(
@@ -47,10 +48,12 @@ def selective_scan(
     delta_bias: Tensor,
     keep: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Return y and the states before every chunk.
+    """Return y and, with `keep`, the states before every chunk.
 
-    Programs run in parallel along the sequence too, in three steps: what every segment makes of nothing; from that the
-    state before every segment; every segment from its state.
+    A long sequence of few channels would leave a GPU idle, so programs run in parallel along the sequence too. The
+    first kernel computes the state at the end of every segment as if it started from zero, the second from these the
+    state before every segment, and the third the output of every segment. Sequences are read in the order they have in
+    memory: the lanes of a program are channels.
     """
     if A.shape[1] > MOST_STATES:
         return pytorch.selective_scan(u, delta, A, B, C, D, delta_bias, keep)
@@ -77,7 +80,7 @@ def selective_scan_backward(
 ) -> tuple[Tensor, ...]:
     """Return the gradients with respect to u, delta, A, B, C, D and delta_bias.
 
-    Gradients by states go back from segment to segment as states go forward, in the same three steps.
+    Gradients with respect to states go from segment to segment in the same three steps, backwards.
     """
     if A.shape[1] > MOST_STATES:
         return pytorch.selective_scan_backward(dy, u, delta, A, B, C, D, delta_bias, entries)
@@ -87,7 +90,8 @@ def selective_scan_backward(
     plan = _Plan.of(u, B.shape[2])
     wanted = plan.carry(dy, delta, C, A, delta_bias, reverse=True)
     du, ddelta = torch.empty_like(u), torch.empty_like(delta)
-    # Sums that cross programs are completed here, without atomics, so that results do not depend on the order.
+    # Every program writes its part of these, and the parts are summed here. With atomic additions instead, results
+    # would depend on the order in which programs finish.
     dB, dC = (A.new_empty(plan.groups, *B.shape) for _ in range(2))
     dA, dD, dbias = plan.new_states(), plan.new_sums(), plan.new_sums()
     inputs = (u, delta, B, C, dy, A, D, delta_bias, entries, wanted)
@@ -112,7 +116,8 @@ class _Plan(NamedTuple):
     @classmethod
     def of(cls, u, states):
         batch, length, channels = u.shape
-        block_n = triton.next_power_of_2(states)
+        # at least 2, as the interpreter of Triton 3.2 ignores masks of one element
+        block_n = max(2, triton.next_power_of_2(states))
         block_d = min(CHANNELS, STATES // block_n)
         size = LONGEST
         while size > SHORTEST and batch * triton.cdiv(channels, block_d) * triton.cdiv(length, size) < PROGRAMS:
@@ -153,7 +158,7 @@ class _Plan(NamedTuple):
         )
 
     def carry(self, x, delta, weights, A, delta_bias, reverse):
-        """Return the states before the segments or, in reverse, the gradients by the states after them."""
+        """Return the state before every segment or, in reverse, the gradient with respect to the state after it."""
         if self.segments == 1:
             return self.new_states().zero_()
         ends, sums, starts = self.new_states(), self.new_sums(), self.new_states()

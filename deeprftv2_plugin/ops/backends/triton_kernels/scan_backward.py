@@ -16,6 +16,7 @@ from deeprftv2_plugin.ops.backends.triton_kernels.scan_forward import (
     retreat,
     step_size,
     store_states,
+    store_two,
     two_rows,
 )
 
@@ -50,13 +51,6 @@ def _derive(before, after, adjoint, step, x, g, b, c, rate):
     by_b = tl.sum(by_after * x[None, :], 1)
     by_c = tl.sum(after * g[None, :], 1)
     return by_before, by_exponent, by_x, by_step, by_b, by_c
-
-
-@triton.jit
-def _store_two(x, t, first, second, lanes, width, length):
-    at = x + t.to(tl.int64) * width + lanes
-    tl.store(at, first.to(x.dtype.element_ty), mask=(lanes < width) & (t < length))
-    tl.store(at + width, second.to(x.dtype.element_ty), mask=(lanes < width) & (t + 1 < length))
 
 
 @triton.jit(do_not_specialize=['batches', 'length', 'segments', 'size'])
@@ -146,10 +140,10 @@ def gradients(
             )
             draw0 = (by_step0 + by_x0 * u0) * tl.sigmoid(raw0)
             draw1 = (by_step1 + by_x1 * u1) * tl.sigmoid(raw1)
-            _store_two(du, s, by_x0 * step0 + g0 * direct, by_x1 * step1 + g1 * direct, d, channels, length)
-            _store_two(ddelta, s, draw0, draw1, d, channels, length)
-            _store_two(dB, s, db0, db1, n, N, length)
-            _store_two(dC, s, dc0, dc1, n, N, length)
+            store_two(du, s, by_x0 * step0 + g0 * direct, by_x1 * step1 + g1 * direct, d, channels, length)
+            store_two(ddelta, s, draw0, draw1, d, channels, length)
+            store_two(dB, s, db0, db1, n, N, length)
+            store_two(dC, s, dc0, dc1, n, N, length)
             sum_A += by_exponent0 * step0[None, :] + by_exponent1 * step1[None, :]
             sum_D += g0 * u0 + g1 * u1
             sum_bias += draw0 + draw1

@@ -32,26 +32,34 @@ def store_states(x, value, index, n, d, channels, N: tl.constexpr):
 
 
 @triton.jit
-def _row(x, lanes, width, exists):
-    return tl.load(x + lanes, mask=(lanes < width) & exists, other=0.0).to(tl.float32)
+def exists(t, lanes, width, length):
+    """Return which lanes of position t of a sequence exist: none past its end."""
+    return lanes < tl.where(t < length, width, 0)
 
 
 @triton.jit
 def two_rows(x, t, lanes, width, length):
-    """Return positions t and t + 1 of a sequence as float32; zeros past its end and in lanes past its width."""
-    x += t.to(tl.int64) * width
-    return _row(x, lanes, width, t < length), _row(x + width, lanes, width, t + 1 < length)
+    """Return positions t and t + 1 of a sequence as float32; zeros where there are none."""
+    x += t.to(tl.int64) * width + lanes
+    return (
+        tl.load(x, mask=exists(t, lanes, width, length), other=0.0).to(tl.float32),
+        tl.load(x + width, mask=exists(t + 1, lanes, width, length), other=0.0).to(tl.float32),
+    )
 
 
 @triton.jit
 def _four_rows(x, t, lanes, width, length):
-    x += t.to(tl.int64) * width
-    return (
-        _row(x, lanes, width, t < length),
-        _row(x + width, lanes, width, t + 1 < length),
-        _row(x + 2 * width, lanes, width, t + 2 < length),
-        _row(x + 3 * width, lanes, width, t + 3 < length),
-    )
+    x0, x1 = two_rows(x, t, lanes, width, length)
+    x2, x3 = two_rows(x + 2 * width, t, lanes, width, length - 2)
+    return x0, x1, x2, x3
+
+
+@triton.jit
+def store_two(x, t, first, second, lanes, width, length):
+    """Store positions t and t + 1 of a sequence where they exist."""
+    at = x + t.to(tl.int64) * width + lanes
+    tl.store(at, first.to(x.dtype.element_ty), mask=exists(t, lanes, width, length))
+    tl.store(at + width, second.to(x.dtype.element_ty), mask=exists(t + 1, lanes, width, length))
 
 
 @triton.jit
@@ -246,9 +254,6 @@ def outputs(
         y2 = tl.sum(state * c2[:, None], 0) + direct * u2
         state = advance(state, step3, step3 * u3, b3, rate)
         y3 = tl.sum(state * c3[:, None], 0) + direct * u3
-        at = y + t.to(tl.int64) * channels + d
-        tl.store(at, y0, mask=d < channels)
-        tl.store(at + channels, y1, mask=(d < channels) & (t + 1 < length))
-        tl.store(at + 2 * channels, y2, mask=(d < channels) & (t + 2 < length))
-        tl.store(at + 3 * channels, y3, mask=(d < channels) & (t + 3 < length))
+        store_two(y, t, y0, y1, d, channels, length)
+        store_two(y, t + 2, y2, y3, d, channels, length)
         t += 4

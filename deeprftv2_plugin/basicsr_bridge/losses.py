@@ -1,4 +1,4 @@
-"""The multi-scale loss as an option file writes it."""
+"""The losses that need BasicSR's registry."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,9 +10,9 @@ from deeprftv2_plugin import losses as _losses
 
 
 class MultiScaleLoss(_losses.MultiScaleLoss):
-    """:class:`deeprftv2_plugin.losses.MultiScaleLoss` whose losses may be given as options.
+    """:class:`deeprftv2_plugin.losses.MultiScaleLoss` for option files: its losses are registered ones.
 
-    With it BasicSR's plain ``SRModel``, which knows one pixel loss, trains a network of two scales::
+    With it BasicSR's plain ``SRModel``, which has one pixel loss, trains a network of two scales::
 
         pixel_opt:
           type: MultiScaleLoss
@@ -23,6 +23,5 @@ class MultiScaleLoss(_losses.MultiScaleLoss):
         scale_weights: The weights of the full and of the half scale.
     """
 
-    def __init__(self, losses: Sequence[Mapping[str, Any] | nn.Module], scale_weights: Sequence[float] = (1.0, 1.0)):
-        modules = [loss if isinstance(loss, nn.Module) else build_loss(loss) for loss in losses]
-        super().__init__(modules, scale_weights)
+    def __init__(self, losses: Sequence[nn.Module | Mapping[str, Any]], scale_weights: Sequence[float] = (1.0, 1.0)):
+        super().__init__(losses, scale_weights, build_loss)

@@ -1,0 +1,110 @@
+"""Start and end torch.distributed.
+
+BasicSR's ``init_dist`` selects the GPU by ``rank % number of GPUs``, which is wrong on several nodes with different
+numbers of GPUs, and always requests NCCL, which needs a GPU.
+"""
+
+import datetime
+import os
+import subprocess
+from typing import Any
+
+import torch
+from torch import distributed
+
+from deeprftv2_plugin.utils.errors import UserError
+
+TIMEOUT = datetime.timedelta(hours=1)
+"""Limit for waiting for other processes. It is long because images in a validation may differ a lot in size."""
+
+
+def init_dist(launcher: str, backend: str = 'nccl', port: int | None = None, use_gpu: bool = True) -> None:
+    """Initialize torch.distributed in one of several processes.
+
+    Args:
+        launcher: 'pytorch' (torchrun sets the environment) or 'slurm' (srun, as in BasicSR).
+        backend: Backend on GPUs. Without a GPU it is gloo.
+        port: Port of the first node if the launcher sets none. BasicSR's default is 29500.
+        use_gpu: Whether to use the GPUs of the machine.
+
+    Raises:
+        ValueError: The launcher is unknown.
+        UserError: The launcher's environment variables are missing, or a node has more processes than GPUs.
+    """
+    if launcher == 'slurm':
+        _set_environment_from_slurm(port)
+    elif launcher != 'pytorch':
+        raise ValueError(f'launcher: found {launcher!r}, expected pytorch or slurm')
+    missing = [name for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR') if name not in os.environ]
+    if missing:
+        raise UserError(
+            f'--launcher {launcher}: {", ".join(missing)} not set in the environment. Start with '
+            'torchrun --nproc_per_node=N -m deeprftv2_plugin train -opt FILE, or omit --launcher.'
+        )
+    os.environ.setdefault('MASTER_PORT', str(port or 29500))
+    local_rank = int(os.environ.get('LOCAL_RANK', 0))
+    count = torch.cuda.device_count() if use_gpu else 0
+    if count == 0:
+        distributed.init_process_group('gloo', timeout=TIMEOUT, **_store_of_attempt())
+        return
+    if local_rank >= count:
+        raise UserError(
+            f'process {local_rank} of this node has no GPU: {count} visible. Start at most {count} processes '
+            'per node, or set num_gpu: 0 to train on the CPU.'
+        )
+    torch.cuda.set_device(local_rank)
+    device = torch.device('cuda', local_rank)
+    distributed.init_process_group(backend, timeout=TIMEOUT, device_id=device, **_store_of_attempt())
+
+
+def end_processes() -> None:
+    """Destroy the process group, if there is one."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def any_process(value: bool, opt: dict) -> bool:
+    """Return whether the value is true in any process."""
+    if not opt['dist']:
+        return value
+    values: list[Any] = [None] * opt['world_size']
+    distributed.all_gather_object(values, value)
+    return any(values)
+
+
+def from_first_process(value: Any, opt: dict) -> Any:
+    """Return the first process's value in all processes."""
+    box = [value]
+    if opt['dist']:
+        distributed.broadcast_object_list(box)
+    return box[0]
+
+
+def _store_of_attempt() -> dict[str, Any]:
+    """Return arguments for a store without entries of earlier attempts, after a restart by torchrun.
+
+    torchrun keeps one store for all attempts, in which a process may find the address of a dead process. Each node
+    counts its own attempts, so this works for one node only. On several nodes, set
+    TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1: torchrun then creates a store per attempt.
+    """
+    attempt = os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')
+    if attempt == '0' or os.environ.get('GROUP_WORLD_SIZE') != '1':
+        return {}
+    store, rank, size = next(distributed.rendezvous('env://', timeout=TIMEOUT))
+    return {'store': distributed.PrefixStore(f'attempt {attempt}', store), 'rank': rank, 'world_size': size}
+
+
+def _set_environment_from_slurm(port: int | None) -> None:
+    """Set torchrun's environment variables from those of srun."""
+    try:
+        rank, size, nodes = (os.environ[name] for name in ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'))
+    except KeyError as error:
+        raise UserError(f'--launcher slurm: {error.args[0]} is not set in the environment. Start with srun.') from None
+    if 'MASTER_ADDR' not in os.environ:
+        hosts = subprocess.run(['scontrol', 'show', 'hostname', nodes], capture_output=True, text=True, check=True)
+        os.environ['MASTER_ADDR'] = hosts.stdout.split()[0]
+    if port is not None:
+        os.environ['MASTER_PORT'] = str(port)
+    # modulo, because srun may show each of its processes a single GPU
+    local_rank = int(os.environ.get('SLURM_LOCALID', rank)) % max(1, torch.cuda.device_count())
+    os.environ.update(RANK=rank, WORLD_SIZE=size, LOCAL_RANK=str(local_rank))

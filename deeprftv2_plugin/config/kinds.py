@@ -1,0 +1,181 @@
+"""What values an option takes, written as Python annotations: checked against a value and described in words."""
+
+import functools
+import inspect
+import math
+import operator
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+
+REQUIRED = object()
+"""Default of an option that has none."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One key of an option file."""
+
+    kind: Any
+    """An annotation such as `int`, `str | None`, `tuple[int, int]` or `Annotated[int, Range(1)]`."""
+    help: str = ''
+    default: Any = REQUIRED
+
+    @property
+    def required(self) -> bool:
+        return self.default is REQUIRED
+
+    def accepts(self, value: object) -> bool:
+        """Whether the option takes a value; `~` (None) is always taken where it is the default."""
+        return (value is None and self.default is None) or matches(value, self.kind)
+
+    def expected(self) -> str:
+        """What the option takes, in words."""
+        return describe(self.kind)
+
+
+class Range(NamedTuple):
+    """Bounds of a number, for `Annotated`."""
+
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    below: float | None = None
+
+    def holds(self, value: float) -> bool:
+        """Whether a number is within the bounds."""
+        return (
+            (self.least is None or value >= self.least)
+            and (self.most is None or value <= self.most)
+            and (self.above is None or value > self.above)
+            and (self.below is None or value < self.below)
+        )
+
+    def __str__(self) -> str:
+        if self.most is None and self.below is None:
+            return f'from {self.least:g} up' if self.above is None else f'above {self.above:g}'
+        low = f'from {self.least:g}' if self.above is None else f'above {self.above:g}'
+        return f'{low} to {self.most:g}' if self.below is None else f'{low} to below {self.below:g}'
+
+
+Count = Annotated[int, Range(1)]
+Natural = Annotated[int, Range(0)]
+Fraction = Annotated[float, Range(0, 1)]
+NotNegative = Annotated[float, Range(0)]
+Positive = Annotated[float, Range(above=0)]
+Crop = Count | tuple[Count, Count]
+Settings = dict[str, Any]
+"""`type` and the arguments of a class."""
+
+
+def matches(value: object, kind: Any) -> bool:
+    """Whether a value of an option file is of a kind. YAML's lists count as tuples, whole numbers as floats."""
+    kind = plain(kind)
+    origin, parts = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return True
+    if origin is Annotated:
+        return matches(value, parts[0]) and all(bounds.holds(value) for bounds in parts[1:])
+    if origin in (Union, types.UnionType):
+        return any(matches(value, part) for part in parts)
+    if origin is Literal:
+        return any(type(value) is type(choice) and value == choice for choice in parts)
+    if kind is types.NoneType:
+        return value is None
+    if kind is float:
+        return type(value) in (int, float) and not math.isnan(value)
+    if kind in (bool, int, str):
+        return type(value) is kind
+    if is_list(kind):
+        return isinstance(value, list | tuple) and _items_match(value, origin, parts)
+    return isinstance(value, Mapping) and (len(parts) < 2 or all(matches(item, parts[1]) for item in value.values()))
+
+
+def describe(kind: Any, plural: bool = False) -> str:
+    """A kind in words, such as 'a whole number from 1 up'."""
+    kind = plain(kind)
+    origin, parts = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return 'anything'
+    if origin is Annotated:
+        return ' '.join([describe(parts[0], plural), *map(str, parts[1:])])
+    if origin in (Union, types.UnionType):
+        return ' or '.join(dict.fromkeys(describe(part, plural) for part in parts))
+    if origin is Literal:
+        return ' or '.join(', '.join(map(str, parts)).rsplit(', ', 1))
+    if is_list(kind):
+        return ('lists' if plural else 'a list') + _items_described(origin, parts)
+    names = {
+        bool: ('true or false', 'true or false'),
+        int: ('a whole number', 'whole numbers'),
+        float: ('a number', 'numbers'),
+        str: ('text', 'texts'),
+        types.NoneType: ('~', '~'),
+    }
+    return names.get(kind, ('a section of keys', 'sections of keys'))[plural]
+
+
+def plain(kind: Any) -> Any:
+    """The part of an annotation that an option file can express; `Any` where nothing is left.
+
+    Arguments of networks and optimizers may also be tensors, modules or functions, which YAML cannot hold.
+    """
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return kind
+    if origin in (Union, types.UnionType):
+        left = [part for part in map(plain, parts) if part is not Any]
+        return functools.reduce(operator.or_, left) if left and left != [types.NoneType] else Any
+    if kind is None:
+        return types.NoneType
+    known = (bool, int, float, str, types.NoneType, dict)
+    if origin is Literal or kind in known or is_list(kind) or is_mapping(kind):
+        return kind
+    return Any
+
+
+def is_list(kind: Any) -> bool:
+    """Whether a kind is a list or tuple."""
+    return (get_origin(kind) or kind) in (list, tuple, Sequence, typing.Sequence)
+
+
+def is_mapping(kind: Any) -> bool:
+    """Whether a kind is a section of keys."""
+    return (get_origin(kind) or kind) in (dict, Mapping, typing.Mapping)
+
+
+def kind_of(parameter: inspect.Parameter, hint: Any) -> Any:
+    """The kind of an argument by its annotation or, where there is none, by its default.
+
+    Args:
+        parameter: The argument.
+        hint: Its resolved annotation; `inspect.Parameter.empty` where there is none.
+    """
+    default = parameter.default
+    if hint is not parameter.empty:
+        return hint | None if default is None else hint
+    if isinstance(default, bool):
+        return bool
+    if isinstance(default, int | float):
+        return float | Sequence[float]  # such as BasicSR's img_size, one number or (height, width)
+    if isinstance(default, str):
+        return str | None
+    return Sequence if isinstance(default, list | tuple) else Any
+
+
+def _items_match(values, origin, parts):
+    if origin is tuple and parts[-1] is not ...:
+        return len(values) == len(parts) and all(map(matches, values, parts))
+    return all(matches(value, parts[0]) for value in values) if parts else True
+
+
+def _items_described(origin, parts):
+    if not parts:
+        return ''
+    if origin is not tuple or parts[-1] is ...:
+        return f' of {describe(parts[0], plural=True)}' if plain(parts[0]) is not Any else ''
+    if len({describe(part) for part in parts}) == 1:
+        return f' of {len(parts)} {describe(parts[0], plural=True)}'
+    return f' [{", ".join(map(describe, parts))}]'

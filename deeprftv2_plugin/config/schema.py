@@ -1,0 +1,220 @@
+"""The options that this package reads, and those that BasicSR's pipelines and all its models share.
+
+`basicsr_schema` has those of BasicSR's other classes. The options of networks, losses, metrics, optimizers and
+schedules are their keyword arguments, see `signatures`.
+"""
+
+from typing import Annotated, Any, Literal
+
+from deeprftv2_plugin.config.kinds import (
+    Count,
+    Crop,
+    Fraction,
+    Natural,
+    NotNegative,
+    Option,
+    Positive,
+    Range,
+    Settings,
+)
+
+Table = dict[str, Option]
+Interval = Annotated[float, Range(1)]
+"""Iterations; BasicSR's own option files write them as 5e3."""
+
+ROOT: Table = {
+    'name': Option(str, 'Name of the run; its files go to experiments/NAME or results/NAME.'),
+    'model_type': Option(str, 'A registered model, such as DeepRFTv2Model or SRModel.'),
+    'num_gpu': Option(Literal['auto'] | Natural, 'Number of GPUs; 0 for the CPU, auto for all that are visible.'),
+    'scale': Option(Count, 'Factor by which the network enlarges an image.', 1),
+    'manual_seed': Option(Natural, 'Seed of all random numbers; drawn at random if absent.', None),
+    'find_unused_parameters': Option(bool, 'Passed to DistributedDataParallel.', False),
+    'custom_imports': Option(
+        str | list[str] | Settings, 'Modules to import first, which register classes of your own.', None
+    ),
+    'datasets': Option(Settings, 'Data sets: train, val, val_2, ... for training; test, test_2, ... for a test.'),
+    'path': Option(Settings, 'Checkpoints.', None),
+    'train': Option(Settings, 'Losses, optimizer and schedule of a training.', None),
+    'val': Option(Settings, 'Validation and metrics.', None),
+    'logger': Option(Settings, 'Logs and checkpoints of a training.', None),
+    'dist_params': Option(Settings, 'Communication between processes.', None),
+}
+
+DIST_PARAMS: Table = {
+    'backend': Option(
+        Literal['nccl', 'gloo', 'mpi'], 'Backend of torch.distributed; gloo where there is no GPU.', 'nccl'
+    ),
+    'port': Option(Annotated[int, Range(1, 65535)], 'Port of the first process under SLURM.', None),
+}
+
+PATH: Table = {
+    'resume_state': Option(str, 'Training state to resume from.', None),
+    'ignore_resume_networks': Option(list[str], 'Networks that do not get the weights of the resumed state.', None),
+}
+
+PATH_OF_NETWORK: Table = {
+    'pretrain_network_{}': Option(str, 'Initial weights of network_{}.', None),
+    'strict_load_{}': Option(bool, 'Whether all of its weights must fit.', True),
+    'param_key_{}': Option(str, 'Set of weights in the file; params_ema is the average.', 'params'),
+}
+
+LOGGER: Table = {
+    'print_freq': Option(Interval, 'Iterations between two lines of the log.'),
+    'save_checkpoint_freq': Option(Interval, 'Iterations between two checkpoints.'),
+    'keep_checkpoints': Option(Natural, 'How many numbered checkpoints to keep; all if absent or 0.', None),
+    'use_tb_logger': Option(bool, 'Whether to log to TensorBoard.'),
+    'wandb': Option(Settings, 'Weights & Biases.', None),
+}
+
+WANDB: Table = {
+    'project': Option(str, 'Project to log to; none if absent.', None),
+    'resume_id': Option(str, 'Run to continue.', None),
+}
+
+TRAIN: Table = {
+    'total_iter': Option(Count, 'Number of iterations.'),
+    'warmup_iter': Option(
+        Annotated[int, Range(-1)], 'Iterations over which the learning rate rises to the scheduled one.', -1
+    ),
+    'stages': Option(
+        list[Settings], 'Sections with iterations, gt_size and batch_size_per_gpu; the last lasts to total_iter.', None
+    ),
+    'accumulation': Option(Count, 'Batches in a step; by recipe_gpus if absent.', None),
+    'recipe_gpus': Option(Count, 'GPUs for which the batch size is chosen; on fewer, a step takes more batches.', None),
+}
+
+STAGE: Table = {
+    'iterations': Option(Count, 'Its length; the last stage has none.', None),
+    'gt_size': Option(Crop, 'Crop, one number or [height, width]; as in datasets.train if absent.', None),
+    'batch_size_per_gpu': Option(Count, 'Batch size of one GPU; as in datasets.train if absent.', None),
+}
+
+VAL: Table = {
+    'val_freq': Option(Interval, 'Iterations between two validations. Required for training.', None),
+    'save_img': Option(bool, 'Whether to save restored images.'),
+}
+
+BETTER = Option(Literal['higher', 'lower'], 'Which value of a metric is better.', 'higher')
+
+# The options of every phase in `datasets`, besides those of the data set's class.
+LOADER: Table = {
+    'name': Option(str, 'Name of the data set in logs and results.'),
+    'type': Option(str, 'A registered data set.'),
+    'phase': Option(str, 'Set by BasicSR.', None),
+    'num_worker_per_gpu': Option(Natural, 'Worker processes for each GPU. Required for training.', None),
+    'batch_size_per_gpu': Option(Count, 'Batch size of one GPU, unless every stage has its own.', None),
+    'dataset_enlarge_ratio': Option(Count, 'How often an epoch goes through the data set.', 1),
+    'prefetch_mode': Option(Literal['cpu', 'cuda'], 'How batches are loaded ahead.', None),
+    'num_prefetch_queue': Option(Count, 'Batches in the queue of prefetch_mode cpu.', 1),
+    'pin_memory': Option(bool, 'Whether batches are in pinned memory; with a GPU if absent.', None),
+    'persistent_workers': Option(bool, 'Whether workers survive an epoch; in training they do if absent.', None),
+    'use_shuffle': Option(bool, 'Without effect; in option files of older versions of BasicSR.', None),
+}
+
+# Further options of the phase train.
+LOADER_TRAIN: Table = {
+    'gt_size': Option(Crop, 'Crop in pixels, one number or [height, width].', None),
+    'max_damaged': Option(Natural, 'How many unreadable images are skipped; one more ends the run. 0 if absent.', None),
+}
+
+PART: Table = {
+    'name': Option(str, 'Name of the part.', None),
+    'type': Option(str, 'A registered data set.'),
+    'weight': Option(Positive, 'Its share of the samples, relative to the other parts.', 1),
+}
+
+Roots = str | list[str]
+_CROPS: Table = {
+    'gt_size': LOADER_TRAIN['gt_size'],
+    'use_flip': Option(bool, 'Whether crops are flipped at random.', True),
+    'use_rot': Option(bool, 'Whether crops are turned by quarters at random.', True),
+}
+
+DATASETS: dict[str, Table] = {
+    'PairedDeblurDataset': {
+        'dataroot': Option(str, 'Folder of a known data set, such as GoPro, as it was unpacked.', None),
+        'split': Option(str, 'Part of it; the one of the phase if absent.', None),
+        'dataroot_lq': Option(str, 'Blurry images: folder, pattern with *, or LMDB.', None),
+        'dataroot_gt': Option(str, 'Sharp images; may be absent for a test.', None),
+        'meta_info_file': Option(str, 'List of the pairs.', None),
+        **_CROPS,
+    },
+    'SyntheticBlurDataset': {
+        'dataroot_gt': Option(str, 'Sharp images; the photographs of scikit-image if absent.', None),
+        'samples_per_image': Option(Count, 'Samples of each image; 100 for training, else 1, if absent.', None),
+        'seed': Option(Natural, 'Seed of crops, blur and noise.', 0),
+        'blurs': Option(
+            list[Settings], 'Kinds of blur, each with type, arguments and weight.', [{'type': 'CameraShake'}]
+        ),
+        'saturation': Option(
+            Annotated[float, Range(1)] | tuple[Annotated[float, Range(1)], Annotated[float, Range(1)]],
+            'Least and greatest intensity of lights that are shown as white.',
+            [1, 1],
+        ),
+        'shot_noise': Option(Annotated[float, Range(0, below=1)], 'Variance of photon noise at full intensity.', 1e-4),
+        'read_noise': Option(Annotated[float, Range(0, below=1)], 'Standard deviation of read noise.', 5e-4),
+        **_CROPS,
+    },
+    'MixedDataset': {
+        'parts': Option(list[Settings], 'Data sets, each with type, its options and weight.'),
+        'gt_size': LOADER_TRAIN['gt_size'],
+    },
+}
+
+# By model class: options at the root ('root'), and in the sections train and val. A class has those of its parents.
+MODELS: dict[str, dict[str, Table]] = {
+    'DeepRFTv2Model': {
+        'train': {
+            'frequency_opt': Option(Settings, 'A second loss, on all outputs and both scales.', None),
+            'clip_grad_norm': Option(NotNegative, 'Bound of the norm of all gradients; none if absent or 0.', None),
+            'bf16': Option(bool, 'Whether the network computes in bfloat16 where autocast allows it.', None),
+            'channels_last': Option(bool, 'Whether weights and inputs are stored in channels_last.', None),
+            'compile': Option(bool, 'Whether to compile the network with torch.compile.', None),
+        },
+    },
+    'RestorationModel': {
+        'val': {
+            'tile': Option(
+                Count | tuple[Count, Count], 'Tile, one number or [height, width]; whole images if absent.', None
+            ),
+            'overlap': Option(Natural | tuple[Natural, Natural], 'Pixels by which tiles overlap.', None),
+            'pad': Option(
+                tuple[Natural, Natural], 'Least [height, width]; smaller images are padded with zeros.', None
+            ),
+            'ensemble': Option(bool, 'Whether to average over the eight flips and turns.', None),
+        },
+    },
+    'SRModel': {
+        'root': {'network_g': Option(Settings, 'The network: type and its arguments.')},
+        'train': {
+            'optim_g': Option(Settings, 'The optimizer: type and its arguments.'),
+            'pixel_opt': Option(Settings, 'A loss: type and its arguments.', None),
+            'perceptual_opt': Option(Settings, 'A perceptual loss: type and its arguments.', None),
+            'ema_decay': Option(Fraction, 'Decay of the average of the weights; 0 for none.', 0),
+        },
+        'val': {
+            'metrics': Option(
+                dict[str, Settings], 'Metrics by name: type, better (higher or lower) and arguments.', None
+            ),
+            'pbar': Option(bool, 'Whether to show a progress bar.', None),
+            'suffix': Option(str, 'Suffix of saved images; the name of the run if absent.', None),
+        },
+    },
+    'BaseModel': {
+        'train': {'scheduler': Option(Settings, 'The schedule of the learning rate; constant if absent.', None)},
+    },
+}
+
+# What the arguments of optimizers and schedules are bounded by, beyond their annotations.
+BOUNDS: dict[str, Any] = {
+    'lr': NotNegative,
+    'betas': tuple[Annotated[float, Range(0, below=1)], Annotated[float, Range(0, below=1)]],
+    'weight_decay': NotNegative,
+    'momentum': NotNegative,
+    'T_max': Count,
+    'T_0': Count,
+    'step_size': Count,
+    'eta_min': NotNegative,
+    'milestones': list[Natural],
+    'gamma': NotNegative,
+}

@@ -1,0 +1,73 @@
+"""Options that are keyword arguments of a class or function."""
+
+import inspect
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from deeprftv2_plugin.config.kinds import REQUIRED, Option, kind_of
+
+TRANSPARENT = ('basicsr', 'deeprftv2_plugin')
+"""Packages whose `**kwargs` only swallow names, so that an unknown one is an error."""
+
+
+class Arguments(NamedTuple):
+    """Keyword arguments of a callable."""
+
+    options: dict[str, Option]
+    open: bool
+    """Whether it also takes `**kwargs`, which may reach any other function."""
+
+    @property
+    def known(self) -> set[str]:
+        return set(self.options)
+
+    @property
+    def required(self) -> set[str]:
+        return {name for name, option in self.options.items() if option.required}
+
+
+def arguments(target: Callable, given: Iterable[str] = (), bounds: Mapping[str, Any] | None = None) -> Arguments:
+    """Return the keyword arguments of a class or function.
+
+    Where a constructor takes `**kwargs`, those of the parent class count as well.
+
+    Args:
+        target: Class or function.
+        given: Arguments that are not options.
+        bounds: Kinds that are narrower than the annotations, by the names of the arguments.
+    """
+    chain = [target]
+    if inspect.isclass(target):
+        chain = [vars(cls)['__init__'] for cls in target.__mro__ if '__init__' in vars(cls)]
+    options: dict[str, Option] = {}
+    for depth, function in enumerate(chain):
+        if function is object.__init__:
+            break
+        parameters = list(inspect.signature(function).parameters.values())[inspect.isclass(target) :]
+        hints = _hints(function)
+        for each in parameters:
+            if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY) and each.name not in options:
+                options[each.name] = _option(each, hints.get(each.name, each.empty), bounds or {}, depth == 0)
+        if not any(each.kind is each.VAR_KEYWORD for each in parameters):
+            break
+    first = inspect.signature(chain[0]).parameters.values()
+    swallows = any(each.kind is each.VAR_KEYWORD for each in first)
+    foreign = target.__module__.partition('.')[0] not in TRANSPARENT
+    return Arguments({name: option for name, option in options.items() if name not in given}, swallows and foreign)
+
+
+def _option(parameter, hint, bounds, required):
+    kind = bounds.get(parameter.name, kind_of(parameter, hint))
+    default = parameter.default
+    if default is parameter.empty:
+        default = REQUIRED if required else None
+    return Option(kind, default=default)
+
+
+def _hints(function) -> dict[str, Any]:
+    """The resolved annotations; none where one of them cannot be resolved."""
+    try:
+        return typing.get_type_hints(function, include_extras=True)
+    except (NameError, TypeError, AttributeError):
+        return {}
