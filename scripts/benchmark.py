@@ -12,34 +12,18 @@ os.environ.setdefault('GLIBC_TUNABLES', 'glibc.malloc.tcache_count=0:glibc.mallo
 sys.path.insert(1, str(Path(__file__).resolve().parent.parent))  # the package of this clone, installed or not
 
 import torch  # noqa: E402
-from benchmarks import goals, network, parts, report  # noqa: E402
+from benchmarks import goals, network, report  # noqa: E402
+from benchmarks.cases import BENCHMARKS  # noqa: E402
 from benchmarks.measure import Setting  # noqa: E402
 
 from deeprftv2_plugin.archs.variants import VARIANTS  # noqa: E402
 from deeprftv2_plugin.utils.errors import UserError, nearest  # noqa: E402
 
-BENCHMARKS = {
-    'scan': (parts.scan_cases, 'selective scan, forward and backward, against mambapy and a loop'),
-    'evaluation': (network.evaluation_cases, 'the variants on one image'),
-    'training': (network.training_cases, 'training step of the variants, reversible and not'),
-    'stages': (network.stage_cases, 'memory of training by number of stages, reversible and not; one step each'),
-    'tiles': (network.tile_cases, 'a 1280x720 frame in tiles against one tile'),
-    'quickstart': (network.quickstart_cases, 'training step of the quickstart, against the backend pytorch'),
-    'precision': (network.precision_cases, 'bf16, channels_last and our backends against float32 in plain PyTorch'),
-    'compile': (network.compile_cases, 'torch.compile against eager mode, and the time to compile'),
-    'sizes': (network.size_cases, 'evaluation and training by image size'),
-    'fke': (parts.estimator_cases, 'the Fourier Kernel Estimator'),
-    'blocks': (parts.block_cases, 'each kind of block at the shapes of its levels'),
-    'data': (parts.data_cases, 'images/s of the data loader and of a training step'),
-    'metrics': (parts.metric_cases, "PSNR and SSIM of a 1280x720 frame on one core, against BasicSR's"),
-    'basicsr': (network.architecture_cases, 'architectures registered in BasicSR, see --arch'),
-}
-
 
 def main() -> int:
     options = arguments().parse_args()
     if options.list:
-        print('\n'.join(f'{name:12}{about}' for name, (_, about) in BENCHMARKS.items()))
+        print('\n'.join(f'{name:12}{about}' for name, (about, _) in BENCHMARKS.items()))
         return 0
     try:
         return run(options)
@@ -75,9 +59,8 @@ def arguments() -> argparse.ArgumentParser:
 def run(options: argparse.Namespace) -> int:
     """Measure, print and write. Return the exit status."""
     check(options)
-    names, failed = [name for name in options.names if name != 'plot'], False
-    if names or not options.names:
-        failed = measure(options, names)
+    names = [name for name in options.names if name != 'plot']
+    failed = measure(options, names) if names or not options.names else False
     if 'plot' in options.names:
         print(f'wrote {report.plot(options.out)}')
     return int(failed)
@@ -85,9 +68,9 @@ def run(options: argparse.Namespace) -> int:
 
 def check(options: argparse.Namespace) -> None:
     """Raise UserError if options contradict each other or the machine."""
-    for name in options.names:
-        if name not in (*BENCHMARKS, 'plot'):
-            raise UserError(f'there is no sub-benchmark {name!r}. {nearest(name, [*BENCHMARKS, "plot"])}')
+    known = [*BENCHMARKS, 'plot']
+    for name in set(options.names) - set(known):
+        raise UserError(f'there is no sub-benchmark {name!r}. {nearest(name, known)}')
     if options.device == 'cuda' and not torch.cuda.is_available():
         raise UserError('--device cuda: PyTorch finds no GPU; use --device cpu')
     if (options.variants or options.sizes) and not options.names:
@@ -108,8 +91,9 @@ def measure(options: argparse.Namespace, names: list[str]) -> bool:
     if options.threads:
         os.environ['OMP_NUM_THREADS'] = str(options.threads)  # for the processes of the cases
         torch.set_num_threads(options.threads)
-    setting = Setting(options.device, tuple(options.variants), tuple(options.sizes), tuple(options.arch), options.quick)
-    cases = [(name, case) for name in names or BENCHMARKS for case in BENCHMARKS[name][0](setting)]
+    chosen = {'variant': options.variants, 'size': options.sizes, 'arch': options.arch}
+    setting = Setting(options.device, options.quick, {name: values for name, values in chosen.items() if values})
+    cases = [(name, case) for name in names or BENCHMARKS for case in BENCHMARKS[name][1](setting)]
     about = report.machine(options.device)
     print(report.heading(about), report.COLUMNS, sep='\n\n', flush=True)
     start, rows = time.perf_counter(), []

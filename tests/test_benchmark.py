@@ -18,7 +18,7 @@ pytest.importorskip('resource', reason='the benchmark measures memory with getru
 SCRIPTS = Path(__file__).resolve().parents[1] / 'scripts'
 sys.path.append(str(SCRIPTS))
 
-from benchmarks import goals, measure, network, parts, report  # noqa: E402
+from benchmarks import cases, goals, measure, network, parts, report  # noqa: E402
 from benchmarks.measure import Case, Setting  # noqa: E402
 
 from deeprftv2_plugin.archs import DeepRFTv2  # noqa: E402
@@ -149,17 +149,17 @@ def test_goals_state_what_was_reached_and_what_was_not_measured():
 
 @pytest.mark.parametrize(('rate', 'verdict'), [(40.0, 'met'), (3.0, 'not met')])
 def test_the_loader_is_compared_with_the_training_steps(rate, verdict):
-    cases = [{'storage': parts.STORAGES[-1], 'workers': 2}, {'variant': 'B'}, {'variant': 'T'}]
+    keys = [{'storage': cases.STORAGES[-1], 'workers': 2}, {'variant': 'B'}, {'variant': 'T'}]
     rows = [
         {'benchmark': 'data', 'case': {**case, 'size': 256}, 'images_per_second': each}
-        for case, each in zip(cases, (rate, 4.0, 20.0), strict=True)
+        for case, each in zip(keys, (rate, 4.0, 20.0), strict=True)
     ]
     (line,) = [line for line in goals.reached(rows, 'cpu') if line['goal'].startswith('loader')]
     assert line['verdict'] == verdict
     assert line['reached'] == f'{rate:.3g} images/s, {rate / 4:.3g} times B, {rate / 20:.3g} times T'
 
 
-@pytest.mark.parametrize('storage', parts.STORAGES)
+@pytest.mark.parametrize('storage', cases.STORAGES)
 def test_every_storage_can_be_loaded(storage):
     assert parts.load(Setting(quick=True), storage, size=32, workers=0)['images_per_second'] > 0
 
@@ -175,10 +175,26 @@ def test_a_label_describes_the_case():
     assert case.label == 'variant B, size 8, not reversible, channels last'
 
 
-def test_quick_cases_are_tiny_unless_a_size_is_given():
-    assert Setting(quick=True).sizes_or(256) == (32,)
-    assert Setting(quick=True, sizes=(64,)).sizes_or(256) == (64,)
-    assert Setting().variants_or('B', 'S') == ('B', 'S')
+def test_the_command_line_chooses_arguments_of_cases():
+    def keys(**options):
+        return [case.key for case in measure.grid(Setting(**options), fail, variant='BS', size=(256,))]
+
+    assert keys() == [{'variant': 'B', 'size': 256}, {'variant': 'S', 'size': 256}]
+    assert keys(quick=True) == [{'variant': 'T', 'size': 32}]
+    assert keys(quick=True, chosen={'size': [64, 128]}) == [{'variant': 'T', 'size': 64}, {'variant': 'T', 'size': 128}]
+
+
+def test_default_cases_decide_every_goal_but_two():
+    rows = [
+        {'benchmark': name, 'case': case.key, 'skipped': 'is a default case'}
+        for name, (_, make) in cases.BENCHMARKS.items()
+        for case in make(Setting())
+        if case.default
+    ]
+    undecided = {line['reached'] for line in goals.reached(rows, 'cpu')} - {'is a default case'}
+    assert undecided == {
+        f'needs {what}' for what in ('the sub-benchmark data', 'the sub-benchmark compile', 'a GPU: --device cuda')
+    }
 
 
 def test_the_ratio_of_torch_compile_has_no_bound():
@@ -193,7 +209,7 @@ def test_the_ratio_of_torch_compile_has_no_bound():
 
 def test_a_goal_takes_the_fastest_backend():
     rows = [
-        {'benchmark': 'scan', 'case': {'implementation': name, **parts.SCAN}, 'seconds': seconds}
+        {'benchmark': 'scan', 'case': {'implementation': name, **cases.SCAN}, 'seconds': seconds}
         for name, seconds in (('pytorch', 0.2), ('native', 0.02), ('mambapy', 0.7), ('sequential', 0.001))
     ]
     assert goals.reached(rows, 'cpu')[0]['reached'] == '35.0 times (native, 20.0 ms)'
@@ -219,3 +235,33 @@ def test_the_plot_needs_figures_of_both_kinds_of_training(tmp_path):
     report.write(folder, about, rows, [])
     assert report.plot(folder) == tmp_path / 'performance.png'
     assert (tmp_path / 'performance.png').stat().st_size > 0
+
+
+@pytest.mark.parametrize(('waits', 'verdict'), [(0, 'met'), (1, 'not met')])
+def test_goals_on_the_gpu_allow_no_host_synchronization(waits, verdict):
+    rows = [
+        {'benchmark': 'precision', 'case': {'variant': 'B', **key}, 'images_per_second': rate, **figures}
+        for key, rate, figures in (
+            ({'backend': 'pytorch'}, 4.0, {}),
+            ({'bf16': True}, 10.0, {'host_synchronizations': waits}),
+        )
+    ]
+    lines = {line['goal']: line for line in goals.reached(rows, 'cuda')}
+    line = lines['training step on the GPU against float32']
+    assert (line['verdict'], line['reached']) == (verdict, f'2.50 times, {waits} host synchronizations')
+    assert lines['T evaluation, 256x256']['reached'] == 'applies to the CPU'
+
+
+def test_the_slowest_scan_on_the_gpu_decides():
+    rows = [
+        {
+            'benchmark': 'scan',
+            'case': {'implementation': 'triton', 'channels': channels, 'length': length},
+            'seconds': seconds,
+            'bytes_per_second': 100.0,
+            'moved_bytes': 50.0,
+        }
+        for (channels, length), seconds in zip(cases.NETWORK_SCANS, (0.5, 1.5, 0.75), strict=True)
+    ]
+    (line,) = [line for line in goals.reached(rows, 'cuda') if line['goal'].startswith('scan on the GPU')]
+    assert (line['verdict'], line['reached']) == ('not met', 'at most 3.00 times, at 192x16384')

@@ -1,48 +1,59 @@
-"""`basicsr prepare`: a data set in the form that the option files expect."""
+"""`basicsr prepare`: prepare a dataset for training."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
 
 from deeprftv2_plugin.utils.errors import UserError
 
+if TYPE_CHECKING:
+    from deeprftv2_plugin.data.preparation.crops import CropGrid
+
 PHOTOGRAPHS = 'skimage'
 
-HELP = 'make a data set ready for training'
+HELP = 'prepare a dataset for training'
 EXAMPLES = """examples:
   basicsr prepare downloads/GOPRO_Large datasets/GoPro-crops --crop 512 --step 256
   basicsr prepare downloads/REDS datasets/REDS-lmdb --split train_jpeg val_300_jpeg
   basicsr prepare datasets/GoPro-crops --verify
   basicsr prepare skimage datasets/quickstart
 
-SOURCE is the folder that an archive unpacks to, or the one around it; --list shows what is recognised. For every split
-DEST/SPLIT_blur.lmdb and DEST/SPLIT_sharp.lmdb are written, with the bytes of the files where nothing is cropped.
-BasicSR's PairedImageDataset (which makes 8 bits of 16) and PairedDeblurDataset read them.
+SOURCE is the unpacked folder of an archive, or its parent. --list shows the known layouts. For every split the command
+writes DEST/SPLIT_blur.lmdb and DEST/SPLIT_sharp.lmdb. Images that are not cropped keep the bytes of their files.
+PairedDeblurDataset and BasicSR's PairedImageDataset (which reduces 16 bits to 8) can read the databases.
 
-A run that was interrupted goes on where it was when its command is repeated. Until then its work is in DEST/.partial;
-with other settings it is refused until that folder is removed. What is finished is never overwritten.
+To resume an interrupted run, rerun the command. Unfinished work is kept in DEST/.partial. Remove that folder to start
+over with other settings. Finished splits are never overwritten.
 
-Crops lie at multiples of the step, the last ones flush with the border; smaller pictures stay whole. They are the
-pairs NAME_s001, NAME_s002, ..., PNGs of as many bits as the pictures have.
+Crops start at multiples of the step, and the last ones are aligned with the border. Smaller images stay whole. The
+crops of a pair are named NAME_s001, NAME_s002, ... and stored as PNGs with the bit depth of the image.
 
-SOURCE skimage needs no download: the photographs that the scikit-image wheel ships, blurred by random camera
-shake, in DEST/{train,test}_{blur,sharp}.lmdb, with the kernels in DEST/{train,test}_kernels.npz."""
+SOURCE skimage needs no download. It writes the photographs of the scikit-image wheel with random camera shake to
+DEST/{train,test}_{blur,sharp}.lmdb, and the kernels to DEST/{train,test}_kernels.npz."""
 
 
-def add_arguments(parser):
-    parser.add_argument('source', metavar='SOURCE', nargs='?', help='the folder of a data set, or skimage')
-    parser.add_argument('destination', metavar='DEST', nargs='?', help='folder to write into')
-    parser.add_argument('--split', nargs='+', metavar='SPLIT', help='which parts of the data set; all by default')
-    parser.add_argument('--crop', type=int, metavar='N', help='cut training splits into windows of N x N pixels')
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument('source', metavar='SOURCE', nargs='?', help='folder of a dataset, or skimage')
+    parser.add_argument('destination', metavar='DEST', nargs='?', help='folder to write to')
+    parser.add_argument('--split', nargs='+', metavar='SPLIT', help='splits to prepare (default: all)')
+    parser.add_argument('--crop', type=int, metavar='N', help='crop training splits to windows of N x N pixels')
     parser.add_argument(
-        '--step', type=int, metavar='N', help='pixels from one window to the next; N of --crop by default'
+        '--step', type=int, metavar='N', help='distance between windows in pixels (default: size of --crop)'
     )
-    parser.add_argument('--folders', action='store_true', help='write folders of files in the place of LMDBs')
-    parser.add_argument('--verify', action='store_true', help='decode every pair in SOURCE, prepared or not; no DEST')
-    parser.add_argument('--list', action='store_true', help='show the layouts that are recognised')
+    parser.add_argument('--folders', action='store_true', help='write folders of files instead of LMDBs')
+    parser.add_argument(
+        '--verify', action='store_true', help='decode every pair in SOURCE, prepared or downloaded, without DEST'
+    )
+    parser.add_argument('--list', action='store_true', help='list the known dataset layouts')
 
 
-def run(args):
-    """Does what the flags ask for.
+def run(args: argparse.Namespace) -> None:
+    """Run the command.
 
     Raises:
-        UserError: They do not fit together, or the data set is at fault.
+        UserError: The arguments conflict, or the dataset is invalid.
     """
     from tqdm import tqdm
 
@@ -51,41 +62,41 @@ def run(args):
     settings = {'--split': args.split, '--crop': args.crop, '--step': args.step, '--folders': args.folders}
     given = [flag for flag, value in settings.items() if value not in (None, False)]
     if args.list:
-        _list()
+        _list_layouts()
     elif args.verify:
         if not args.source or args.destination or given:
-            raise UserError(
-                f'--verify takes one folder and nothing else: basicsr prepare {args.source or "DEST"} --verify'
-            )
+            raise UserError(f'--verify accepts only a folder: basicsr prepare {args.source or "DEST"} --verify')
         verify(args.source, say=tqdm.write)
     elif not args.source or not args.destination:
-        raise UserError('name the data set and the folder to write into: basicsr prepare SOURCE DEST')
+        raise UserError('give a dataset and a folder to write to: basicsr prepare SOURCE DEST')
     elif args.source == PHOTOGRAPHS:
         if given:
-            raise UserError(f'{", ".join(given)} is for data sets on disk, {PHOTOGRAPHS} is written in one way only')
+            raise UserError(
+                f'{PHOTOGRAPHS} does not support {", ".join(given)}, which apply to datasets on disk: remove them'
+            )
         print(f'wrote {prepare_photographs(args.destination)}')
     else:
         prepare_archive(
-            args.source, args.destination, args.split, _crops(args.crop, args.step), args.folders, say=tqdm.write
+            args.source, args.destination, args.split, _crop_grid(args.crop, args.step), args.folders, say=tqdm.write
         )
 
 
-def _list():
+def _list_layouts() -> None:
     from deeprftv2_plugin.data.layouts.known import LAYOUTS
 
     for known in LAYOUTS:
         print(f'{known.name:10}  {known.description}')
-    print(f'{PHOTOGRAPHS:10}  no folder: photographs that scikit-image ships, under synthetic camera shake')
+    print(f'{PHOTOGRAPHS:10}  photographs of scikit-image with synthetic camera shake, no folder needed')
 
 
-def _crops(size, step):
-    from deeprftv2_plugin.data.preparation.pieces import Crops
+def _crop_grid(size: int | None, step: int | None) -> CropGrid | None:
+    from deeprftv2_plugin.data.preparation.crops import CropGrid
 
     if size is None:
         if step is not None:
-            raise UserError(f'--step {step} goes from one crop to the next, but --crop is missing: give both or none')
+            raise UserError(f'--step {step} needs --crop: give both or neither')
         return None
     step = size if step is None else step
     if size < 1 or step < 1:
-        raise UserError(f'--crop {size} --step {step}: positive numbers of pixels are expected')
-    return Crops(size, step)
+        raise UserError(f'--crop {size} --step {step}: expected positive numbers of pixels')
+    return CropGrid(size, step)

@@ -1,8 +1,8 @@
-"""Losses between the spectra of a restored and of a sharp picture.
+"""Losses between the spectra of a restored and a sharp image.
 
-Blur is a product in the frequency domain: what it took away shows there more clearly than pixel by pixel.
-The transform is linear, so each loss transforms the difference of the two pictures once, instead of both,
-and in float32 at least: the CPU has no transform for fewer bits, the GPU only for powers of two.
+Blur is a product in the frequency domain, where its effect is more visible than in single pixels. Since the transform
+is linear, each loss transforms the difference of the images once instead of both images. The transform uses at least
+float32, since lower precision is not supported on the CPU, and on the GPU only for powers of two.
 """
 
 import torch
@@ -12,21 +12,22 @@ from deeprftv2_plugin.ops.precision import at_least_float32
 
 
 class _SpectralLoss(nn.Module):
-    """``loss_weight`` times the mean of :meth:`distance` over one prediction or a list of them."""
+    """``loss_weight`` times the mean of :meth:`distance` over one or several predictions."""
 
     def __init__(self, loss_weight: float = 1.0):
         super().__init__()
         self.loss_weight = loss_weight
 
     def distance(self, difference: Tensor) -> Tensor:
+        """Return the distance, a scalar tensor, for a difference (N, C, H, W) of images."""
         raise NotImplementedError
 
     def forward(self, pred: Tensor | list[Tensor], target: Tensor) -> Tensor:
-        """The weighted loss, a tensor without dimensions.
+        """Return the weighted loss, a scalar tensor.
 
         Args:
-            pred: Restored pictures (N, C, H, W), or a list of such outputs, over which the mean is taken.
-            target: Sharp pictures (N, C, H, W).
+            pred: Restored images (N, C, H, W), or a list of such outputs to average over.
+            target: Sharp images (N, C, H, W).
         """
         outputs = [pred] if isinstance(pred, Tensor) else list(pred)
         distances = [self.distance(at_least_float32(output) - target) for output in outputs]
@@ -34,15 +35,15 @@ class _SpectralLoss(nn.Module):
 
 
 class FourierLoss(_SpectralLoss):
-    r"""Mean modulus of the difference of two spectra, the frequency loss of DeepRFTv2.
+    r"""Mean magnitude of the difference of two spectra, the frequency loss of DeepRFTv2.
 
     .. math:: L = w \; \operatorname{mean}_{n,c,u,v} \left| \mathcal F(\hat x) - \mathcal F(x) \right|
 
-    :math:`\mathcal F` is the unnormalised half spectrum (``torch.fft.rfft2``), so that a frequency and its
-    conjugate count once; over a list of outputs the mean is taken.
+    :math:`\mathcal F` is the unnormalized half spectrum (``torch.fft.rfft2``), so conjugate frequencies count once. The
+    loss of a list of outputs is their mean.
 
     Args:
-        loss_weight: The factor :math:`w`. The network's recipe takes 0.01 next to an L1 loss of weight 1.
+        loss_weight: The factor :math:`w`. The training recipe of the network uses 0.01 with an L1 loss of weight 1.
 
     Example:
         >>> import torch
@@ -58,16 +59,16 @@ class FourierLoss(_SpectralLoss):
 
 
 class FFTL1Loss(_SpectralLoss):
-    r"""L1 distance of the real and the imaginary parts of two spectra, the frequency loss of MIMO-UNet.
+    r"""L1 distance of the real and imaginary parts of two spectra, the frequency loss of MIMO-UNet.
 
     .. math:: L = \frac w2 \operatorname{mean}_{n,c,u,v}
               \left( |\Re \Delta| + |\Im \Delta| \right), \qquad \Delta = \mathcal F(\hat x) - \mathcal F(x)
 
-    :math:`\mathcal F` is the unnormalised spectrum of all frequencies (``torch.fft.fft2``); the mean runs
-    over real and imaginary parts alike, hence the half.
+    :math:`\mathcal F` is the unnormalized spectrum of all frequencies (``torch.fft.fft2``). The factor 1/2 averages
+    over real and imaginary parts.
 
     Args:
-        loss_weight: The factor :math:`w`. The paper takes 0.1 next to an L1 loss of weight 1.
+        loss_weight: The factor :math:`w`. The paper uses 0.1 with an L1 loss of weight 1.
 
     References:
         Cho et al., Rethinking Coarse-to-Fine Approach in Single Image Deblurring, ICCV 2021.
@@ -85,22 +86,22 @@ class FFTL1Loss(_SpectralLoss):
 
 
 class FocalFrequencyLoss(_SpectralLoss):
-    r"""Squared distance of two spectra that dwells on the frequencies that are still far off.
+    r"""Squared distance of two spectra, weighted towards the frequencies with large errors.
 
     .. math:: L = \lambda \operatorname{mean}_{n,c,u,v} w \, |\Delta|^2, \qquad
               w = \frac{|\Delta|^\alpha}{\max_{u,v} |\Delta|^\alpha}, \qquad
               \Delta = \mathcal F(\hat x) - \mathcal F(x)
 
-    :math:`\mathcal F` is the orthonormal transform (``norm='ortho'``). The weights :math:`w` lie in [0, 1],
-    are normalised for each picture, channel and patch by themselves, and pass on no gradient.
+    :math:`\mathcal F` is the orthonormal transform (``norm='ortho'``). The weights :math:`w` are in
+    [0, 1], normalized separately for each image, channel and patch, and have no gradient.
 
     Args:
         loss_weight: The factor :math:`\lambda`.
-        alpha: The exponent :math:`\alpha`; 0 weighs all frequencies alike.
-        patch_factor: Pictures are cut into this many rows and columns of patches, each transformed by itself.
+        alpha: The exponent :math:`\alpha`. 0 gives all frequencies equal weight.
+        patch_factor: Number of rows and columns of patches. Each patch is transformed separately.
 
     Raises:
-        ValueError: The height or the width cannot be divided by ``patch_factor``.
+        ValueError: The height or width is not divisible by ``patch_factor``.
 
     References:
         Jiang et al., Focal Frequency Loss for Image Reconstruction and Synthesis, ICCV 2021.
@@ -122,14 +123,14 @@ class FocalFrequencyLoss(_SpectralLoss):
         height, width = difference.shape[-2:]
         if height % self.patch_factor or width % self.patch_factor:
             raise ValueError(
-                f'FocalFrequencyLoss: a picture of {height}x{width} cannot be cut into patch_factor='
-                f'{self.patch_factor} equal parts; choose a patch_factor or a crop size that divide.'
+                f'FocalFrequencyLoss: an image of {height}x{width} is not divisible by patch_factor='
+                f'{self.patch_factor}; change patch_factor or the crop size.'
             )
         patches = difference.unflatten(-1, (self.patch_factor, -1)).unflatten(-3, (self.patch_factor, -1))
         delta = torch.fft.fft2(patches.transpose(-3, -2), norm='ortho')
         squared = delta.real.square() + delta.imag.square()
         weights = squared.detach().pow(self.alpha / 2)
         peak = weights.amax(dim=(-2, -1), keepdim=True)
-        # where prediction and target agree everywhere, the peak is zero and so is the loss
+        # if prediction and target are equal, the peak and the loss are zero
         weights = weights / peak.clamp_min(torch.finfo(peak.dtype).tiny)
         return (weights * squared).mean()

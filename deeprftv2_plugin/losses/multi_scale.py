@@ -1,4 +1,4 @@
-"""Any loss over networks that put out several pictures at two scales."""
+"""Losses for networks with several outputs at two scales."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,23 +10,23 @@ from deeprftv2_plugin.ops.pyramid import half_scale
 
 
 class MultiScaleLoss(nn.Module):
-    r"""The sum of some losses, over every output of a network and over both of its scales.
+    r"""The sum of several losses over all outputs of a network at both scales.
 
     .. math:: L = \sum_{s} w_s \sum_k \operatorname{mean}_i \ell_k(x_{s,i}, y_s),
               \qquad s \in \{\text{full}, \text{half}\}
 
-    with the outputs :math:`x_{s,i}` of scale :math:`s`. The target :math:`y` of the half scale is the next
-    level of the Gaussian pyramid of the sharp picture. With an L1 loss and a Fourier loss of weight 0.01 this
-    is the training loss of DeepRFTv2.
+    with the outputs :math:`x_{s,i}` of scale :math:`s`. The target of the half scale is the next level of the Gaussian
+    pyramid of the sharp image. With an L1 loss and a Fourier loss of weight 0.01, this is the training loss of
+    DeepRFTv2.
 
     Args:
-        losses: Modules called as ``loss(pred, target)`` on pictures (N, C, H, W). One that returns several
-            values (or None in place of a value), as BasicSR's ``PerceptualLoss``, counts with their sum.
-        scale_weights: The weights of the full and of the half scale.
-        build: Makes a module of each loss that is given as an option dict (``type`` and the arguments).
+        losses: Modules called as ``loss(pred, target)`` on images (N, C, H, W). If one returns a tuple of values and
+            None, like BasicSR's ``PerceptualLoss``, the values are added.
+        scale_weights: The weights of the full and the half scale.
+        build: Builds a module from a loss given as option dict (``type`` and the arguments).
 
     Raises:
-        ValueError: No loss is given, or not two weights.
+        ValueError: There is no loss, or the number of weights is not two.
         TypeError: A loss is an option dict, and `build` is missing.
 
     Example:
@@ -52,25 +52,32 @@ class MultiScaleLoss(nn.Module):
         if len(scale_weights) != 2:
             raise ValueError(
                 f'MultiScaleLoss: scale_weights={list(scale_weights)}; '
-                'give two numbers, for the full and for the half scale.'
+                'give two numbers, for the full and the half scale.'
             )
-        self.losses = nn.ModuleList(build(loss) if build and isinstance(loss, Mapping) else loss for loss in losses)
+        modules = nn.ModuleList()
+        for loss in losses:
+            if isinstance(loss, Mapping):
+                if build is None:
+                    raise TypeError(f'MultiScaleLoss: {dict(loss)} is an option dict; give a module or `build`.')
+                loss = build(loss)
+            modules.append(loss)
+        self.losses = modules
         self.scale_weights = dict(zip(('full', 'half'), scale_weights, strict=True))
 
     def forward(self, pred: Any, target: Tensor) -> Tensor:
-        """The sum over both scales, a tensor without dimensions; arguments as for :meth:`per_scale`."""
+        """Return the sum over both scales, a scalar tensor. For the arguments see :meth:`per_scale`."""
         return torch.stack(list(self.per_scale(pred, target).values())).sum()
 
     def per_scale(self, pred: Any, target: Tensor) -> dict[str, Tensor]:
-        """The weighted loss of each scale by its name.
+        """Return the weighted loss of each scale.
 
         Args:
-            pred: What the network put out: an object with the lists ``full`` and ``half`` of pictures
-                (N, C, H, W) and (N, C, H/2, W/2); or a list, or one tensor, of the full scale only.
-            target: Sharp pictures (N, C, H, W).
+            pred: Output of the network: an object with the lists ``full`` and ``half`` of images (N, C, H, W) and
+                (N, C, H/2, W/2), or a tensor or list of tensors of the full scale.
+            target: Sharp images (N, C, H, W).
 
         Returns:
-            ``{'full': ..., 'half': ...}``, or only ``'full'`` for a network of one scale.
+            ``{'full': ..., 'half': ...}``, or only ``'full'`` for networks with one scale.
         """
         if not hasattr(pred, 'full'):
             return {'full': self._over_outputs(pred, target) * self.scale_weights['full']}
@@ -87,4 +94,4 @@ class MultiScaleLoss(nn.Module):
 
 
 def _total(value: Tensor | tuple[Tensor | None, ...]) -> Tensor:
-    return value if isinstance(value, Tensor) else sum(part for part in value if part is not None)
+    return value if isinstance(value, Tensor) else torch.stack([part for part in value if part is not None]).sum()

@@ -1,34 +1,33 @@
-"""Metrics that look at one pixel at a time."""
+"""PSNR and MAE."""
 
 import cv2
 import numpy as np
 
-from deeprftv2_plugin.metrics.calls import metric
-from deeprftv2_plugin.metrics.pictures import luma, pair
+from deeprftv2_plugin.metrics.inputs import check_inputs, metric, to_luma
 
 
 @metric
 def psnr(
     img: np.ndarray, img2: np.ndarray, crop_border: int = 0, input_order: str = 'HWC', test_y_channel: bool = False
 ) -> float:
-    r"""Peak signal-to-noise ratio in dB, as BasicSR's `calculate_psnr` defines it; also for 16 bit.
+    r"""Return the peak signal-to-noise ratio in dB, as BasicSR's `calculate_psnr`, with support for 16 bit.
 
     .. math:: \mathrm{PSNR} = 10 \log_{10} \frac{L^2}{\operatorname{mean}_{h,w,c} (\hat x - x)^2}
 
-    :math:`L` is 255, or 65535 for 16 bit. One mean runs over all pixels and channels.
+    :math:`L` is 255, or 65535 for 16 bit. The mean is taken over all pixels and channels.
 
     Args:
-        img: The result, array (H, W, 3), BGR, or (H, W) of uint8 or uint16.
-        img2: The ground truth, likewise.
-        crop_border: Pixels that are cut off at every edge.
+        img: The result, array (H, W, 3), BGR, or (H, W), grayscale, of uint8 or uint16.
+        img2: The ground truth, of the same shape and type.
+        crop_border: Number of pixels to crop at each edge.
         input_order: 'HWC', or 'CHW' for arrays (3, H, W).
-        test_y_channel: Whether the luma (ITU-R BT.601, [16, 235] of 255) is compared instead of all channels.
+        test_y_channel: Whether to compare the luma (ITU-R BT.601, [16, 235] of 255) instead of all channels.
 
     Returns:
-        dB; infinite for equal pictures.
+        PSNR in dB, infinite for equal images.
 
     Raises:
-        UserError: The pictures differ in size or type, or cannot be compared as asked.
+        UserError: The images differ in size or type, or an argument is invalid.
 
     Example:
         >>> import numpy as np
@@ -37,19 +36,19 @@ def psnr(
         >>> round(psnr(sharp + 2, sharp), 4)
         42.1102
     """
-    pictures = pair(img, img2, crop_border, input_order)
-    result, reference, peak = luma(pictures) if test_y_channel else pictures
-    return decibel(cv2.norm(result, reference, cv2.NORM_L2SQR) / result.size, peak)
+    images = check_inputs(img, img2, crop_border, input_order)
+    result, reference, peak = to_luma(images) if test_y_channel else images
+    return to_decibel(cv2.norm(result, reference, cv2.NORM_L2SQR) / result.size, peak)
 
 
-def decibel(mean_squared_error: float, peak: float) -> float:
-    """PSNR of a mean squared error, infinite where that is zero."""
+def to_decibel(mean_squared_error: float, peak: float) -> float:
+    """Return the PSNR of a mean squared error, infinite if the error is zero."""
     return float(10 * np.log10(peak**2 / mean_squared_error)) if mean_squared_error else float('inf')
 
 
 @metric
 def mae(img: np.ndarray, img2: np.ndarray) -> float:
-    r"""Mean absolute error of pictures in [0, 1], as the papers on DPDD report it.
+    r"""Return the mean absolute error of images scaled to [0, 1], as papers on DPDD report it.
 
     .. math:: \mathrm{MAE} = \operatorname{mean}_{h,w,c} \frac{|\hat x - x|}{L}
 
@@ -57,13 +56,13 @@ def mae(img: np.ndarray, img2: np.ndarray) -> float:
 
     Args:
         img: The result, array (H, W, 3) or (H, W) of uint8 or uint16.
-        img2: The ground truth, likewise.
+        img2: The ground truth, of the same shape and type.
 
     Returns:
-        A value in [0, 1], the smaller the better.
+        A value in [0, 1], lower is better.
 
     Raises:
-        UserError: The pictures differ in size or type.
+        UserError: The images differ in size or type.
 
     References:
         Abuolaim and Brown, Defocus Deblurring Using Dual-Pixel Data, ECCV 2020.
@@ -75,5 +74,5 @@ def mae(img: np.ndarray, img2: np.ndarray) -> float:
         >>> round(mae(sharp + 2, sharp), 4)
         0.0078
     """
-    result, reference, peak = pair(img, img2)
+    result, reference, peak = check_inputs(img, img2)
     return cv2.norm(result, reference, cv2.NORM_L1) / result.size / peak

@@ -3,16 +3,17 @@ r"""Structural similarity (SSIM) in a Gaussian window.
 .. math:: \mathrm{SSIM} = \frac{(2 \mu_x \mu_y + c_1)(2 \sigma_{xy} + c_2)}
           {(\mu_x^2 + \mu_y^2 + c_1)(\sigma_x^2 + \sigma_y^2 + c_2)}, \qquad c_1 = (0.01 L)^2, \; c_2 = (0.03 L)^2
 
-Means, variances and the covariance are those of the window around a pixel, weighted by a Gaussian of standard
-deviation 1.5 cut off at 11 pixels; the score is the mean over pixels. What differs between implementations is the
-window: in the plane, for each channel, or in space, across the channels. Hence two functions.
+Means, variances and the covariance are computed in a window around each pixel, weighted by a Gaussian of standard
+deviation 1.5 truncated to 11 pixels. The score is the mean over pixels. Implementations differ in the window: 2-D for
+each channel (`ssim`), or 3-D across the channels (`ssim_3d`).
 
-With the sum :math:`a = x + y` and the difference :math:`b = x - y` of the pictures the same reads
+With the sum :math:`a = x + y` and the difference :math:`b = x - y` of the images, the formula becomes
 
 .. math:: \mathrm{SSIM} = \left(1 - \frac{2 \mu_b^2}{\mu_a^2 + \mu_b^2 + 2 c_1}\right)
           \left(1 - \frac{2 \sigma_b^2}{\sigma_a^2 + \sigma_b^2 + 2 c_2}\right),
 
-which takes four averages instead of five, and float32: rounding errors shrink with the difference of the pictures.
+which needs four averages instead of five. It is accurate in float32, since rounding errors shrink with the difference
+of the images.
 
 References:
     Wang et al., Image Quality Assessment: From Error Visibility to Structural Similarity, TIP 2004.
@@ -21,38 +22,37 @@ References:
 import cv2
 import numpy as np
 
-from deeprftv2_plugin.metrics.calls import metric
-from deeprftv2_plugin.metrics.pictures import Pair, describe, luma, pair
+from deeprftv2_plugin.metrics.inputs import MetricInputs, check_inputs, describe, metric, to_luma
 from deeprftv2_plugin.utils.errors import UserError
 
 WINDOW = cv2.getGaussianKernel(11, 1.5)
 RADIUS = len(WINDOW) // 2
 STRIP = 64
-"""Rows that are worked on at a time, so that all intermediate values of a 720p frame stay in the cache."""
+"""Number of rows to process at a time, so that the intermediate values of a 720p frame fit into the cache."""
 
 
 @metric
 def ssim(
     img: np.ndarray, img2: np.ndarray, crop_border: int = 0, input_order: str = 'HWC', test_y_channel: bool = False
 ) -> float:
-    """SSIM in a window of 11x11 pixels, the mean over the channels, as BasicSR's `calculate_ssim` defines it.
+    """Return the SSIM with a window of 11x11 pixels, averaged over channels, as BasicSR's `calculate_ssim`.
 
-    The mean runs over the channels and over the pixels whose window lies inside the picture. That is also what
-    MATLAB's first implementation gives for a gray picture, and scikit-image with `gaussian_weights=True` and
-    `use_sample_covariance=False`; 16 bit are taken too.
+    The mean is taken over channels and over pixels whose window lies inside the image. For grayscale images this equals
+    the original MATLAB implementation. It also equals scikit-image with `gaussian_weights=True` and
+    `use_sample_covariance=False`. 16-bit images are supported.
 
     Args:
-        img: The result, array (H, W, 3), BGR, or (H, W) of uint8 or uint16, of at least 11x11 pixels.
-        img2: The ground truth, likewise.
-        crop_border: Pixels that are cut off at every edge.
+        img: The result, array (H, W, 3), BGR, or (H, W), grayscale, of uint8 or uint16, at least 11x11 pixels.
+        img2: The ground truth, of the same shape and type.
+        crop_border: Number of pixels to crop at each edge.
         input_order: 'HWC', or 'CHW' for arrays (3, H, W).
-        test_y_channel: Whether the luma (ITU-R BT.601, [16, 235] of 255) is compared instead of all channels.
+        test_y_channel: Whether to compare the luma (ITU-R BT.601, [16, 235] of 255) instead of all channels.
 
     Returns:
-        A value in [-1, 1]; 1 for equal pictures.
+        A value in [-1, 1], 1 for equal images.
 
     Raises:
-        UserError: The pictures differ in size or type, are too small, or cannot be compared as asked.
+        UserError: The images differ in size or type or are too small, or an argument is invalid.
 
     Example:
         >>> import numpy as np
@@ -61,30 +61,30 @@ def ssim(
         >>> ssim(sharp, sharp)
         1.0
     """
-    pictures = pair(img, img2, crop_border, input_order)
-    demand_window(pictures.result)
-    return mean_ssim(luma(pictures) if test_y_channel else pictures)
+    images = check_inputs(img, img2, crop_border, input_order)
+    check_window_fits(images.result)
+    return mean_ssim(to_luma(images) if test_y_channel else images)
 
 
 @metric
 def ssim_3d(img: np.ndarray, img2: np.ndarray, crop_border: int = 0) -> float:
-    """SSIM in a window of 11x11x11 over rows, columns and channels: what the NAFNet line of repositories reports.
+    """Return the SSIM with a window of 11x11x11 over rows, columns and channels, as in NAFNet and its successors.
 
-    The picture is taken for a volume (H, W, 3). Beyond its faces, those of the first and the last channel included,
-    the nearest value is repeated, and the mean runs over all H x W x 3 positions. As the window is far wider than
-    three channels, each position sees all of them, the nearest ones with more weight: the number is not comparable
-    with that of `ssim`. It is that of the definition; the repositories' own sums in float32 can move its fourth digit.
+    The image is treated as a volume (H, W, 3) that is padded by replication in all three directions. The mean is taken
+    over all H x W x 3 positions. Since the window is much wider than three channels, each position depends on all of
+    them. The score is therefore not comparable with `ssim`. It follows the definition exactly, while the float32
+    sums of those repositories can change its fourth digit.
 
     Args:
         img: The result, array (H, W, 3) or (H, W) of uint8 or uint16.
-        img2: The ground truth, likewise.
-        crop_border: Pixels that are cut off at every edge.
+        img2: The ground truth, of the same shape and type.
+        crop_border: Number of pixels to crop at each edge.
 
     Returns:
-        A value in [-1, 1]; 1 for equal pictures.
+        A value in [-1, 1], 1 for equal images.
 
     Raises:
-        UserError: The pictures differ in size or type, or cannot be compared as asked.
+        UserError: The images differ in size or type, or an argument is invalid.
 
     References:
         Chen et al., Simple Baselines for Image Restoration (NAFNet), ECCV 2022, whose code computes it.
@@ -96,14 +96,15 @@ def ssim_3d(img: np.ndarray, img2: np.ndarray, crop_border: int = 0) -> float:
         >>> ssim_3d(sharp, sharp)
         1.0
     """
-    result, reference, peak = pair(img, img2, crop_border)
+    images = check_inputs(img, img2, crop_border)
     margins = (RADIUS,) * 4
-    framed = (cv2.copyMakeBorder(picture, *margins, cv2.BORDER_REPLICATE) for picture in (result, reference))
-    return mean_ssim(Pair(*framed, peak), None if result.ndim == 2 else across_channels(result.shape[2]))
+    result, reference = (np.asarray(cv2.copyMakeBorder(x, *margins, cv2.BORDER_REPLICATE)) for x in images[:2])
+    channels = None if result.ndim == 2 else channel_window(result.shape[2])
+    return mean_ssim(MetricInputs(result, reference, images.peak), channels)
 
 
-def across_channels(count: int) -> np.ndarray:
-    """Matrix (count, count) of the window along the channels, the first and the last of them repeated."""
+def channel_window(count: int) -> np.ndarray:
+    """Return the matrix (count, count) that applies the window along the channels, padded by replication."""
     matrix = np.zeros((count, count))
     for channel in range(count):
         for offset, weight in zip(range(-RADIUS, RADIUS + 1), WINDOW[:, 0], strict=True):
@@ -111,55 +112,59 @@ def across_channels(count: int) -> np.ndarray:
     return matrix
 
 
-def demand_window(picture: np.ndarray):
-    """UserError where no window fits into a picture."""
-    if min(picture.shape[:2]) < len(WINDOW):
+def check_window_fits(image: np.ndarray) -> None:
+    """Check that an image is at least as large as the window.
+
+    Raises:
+        UserError: The image is smaller.
+    """
+    if min(image.shape[:2]) < len(WINDOW):
         raise UserError(
-            f'SSIM needs at least {len(WINDOW)}x{len(WINDOW)} pixels, but {describe(picture)} is left to compare: '
-            'leave the metric out, or lower its crop_border'
+            f'SSIM needs at least {len(WINDOW)}x{len(WINDOW)} pixels, got {describe(image)} after cropping: '
+            'remove the metric, or lower its crop_border'
         )
 
 
-def mean_ssim(pictures: Pair, channels: np.ndarray | None = None) -> float:
-    """Mean SSIM over the pixels whose window lies inside the pictures; `channels` as in `distance_to_one`."""
-    result, reference, peak = pictures
+def mean_ssim(images: MetricInputs, channels: np.ndarray | None = None) -> float:
+    """Return the mean SSIM over pixels whose window lies inside the images. For `channels` see `ssim_distance`."""
+    result, reference, peak = images
     rows = len(result) - 2 * RADIUS
     total, count = 0.0, 0
     for top in range(0, rows, STRIP):
         strip = np.s_[top : min(top + STRIP, rows) + 2 * RADIUS]
-        distance = distance_to_one(Pair(result[strip], reference[strip], peak), channels)
+        distance = ssim_distance(MetricInputs(result[strip], reference[strip], peak), channels)
         total += distance.sum(dtype=np.float64)
         count += distance.size
     return float(1 - total / count)
 
 
-def distance_to_one(pictures: Pair, channels: np.ndarray | None = None) -> np.ndarray:
-    """1 - SSIM of every pixel whose window lies inside the pictures.
+def ssim_distance(images: MetricInputs, channels: np.ndarray | None = None) -> np.ndarray:
+    """Return 1 - SSIM for every pixel whose window lies inside the images.
 
     Args:
-        pictures: Two pictures (H, W, 3) or (H, W) of uint8, uint16 or float32.
-        channels: Matrix of the window along the channels; None for a window in the plane.
+        images: Two images (H, W, 3) or (H, W) of uint8, uint16 or float32.
+        channels: Matrix that applies the window along the channels, or None for a 2-D window.
 
     Returns:
         Array (H - 10, W - 10, 3) or (H - 10, W - 10) of float32.
     """
 
-    def average(values):
-        values = cv2.sepFilter2D(values, -1, WINDOW, WINDOW)[RADIUS:-RADIUS, RADIUS:-RADIUS]
-        return values if channels is None else cv2.transform(values, channels)
+    def average(values: np.ndarray) -> np.ndarray:
+        values = np.asarray(cv2.sepFilter2D(values, -1, WINDOW, WINDOW))[RADIUS:-RADIUS, RADIUS:-RADIUS]
+        return values if channels is None else np.asarray(cv2.transform(values, channels))
 
-    # Values around zero leave small rounding errors in the variances.
+    # Zero-mean values have small rounding errors in the variances.
     mixed = channels is not None
-    (result, level), (reference, reference_level) = (centred(picture, mixed) for picture in pictures[:2])
+    (result, level), (reference, reference_level) = (center(image, mixed) for image in images[:2])
     mixture, difference = result + reference, result - reference
     mixture_mean, difference_mean = average(mixture), average(difference)
-    # in place from here on: an array less to pass through the cache
+    # in place from here on, for fewer arrays in the cache
     structure = average(difference * difference)
     structure -= difference_mean * difference_mean
     variance = average(mixture * mixture)
     variance -= mixture_mean * mixture_mean
     variance += structure
-    variance += 2 * (0.03 * pictures.peak) ** 2
+    variance += 2 * (0.03 * images.peak) ** 2
     structure *= 2
     structure /= variance
     mixture_mean = add(mixture_mean, level + reference_level)
@@ -167,22 +172,22 @@ def distance_to_one(pictures: Pair, channels: np.ndarray | None = None) -> np.nd
     luminance = np.square(difference_mean, out=difference_mean)
     power = np.square(mixture_mean, out=mixture_mean)
     power += luminance
-    power += 2 * (0.01 * pictures.peak) ** 2
+    power += 2 * (0.01 * images.peak) ** 2
     luminance *= 2
     luminance /= power
     return luminance + structure - luminance * structure
 
 
-def centred(picture: np.ndarray, mixed: bool) -> tuple[np.ndarray, np.ndarray]:
-    """A picture as float32 without the mean of each channel, or of all if their values will be mixed; and the means."""
-    level = np.array(cv2.mean(picture)[: picture.shape[2] if picture.ndim == 3 else 1])
+def center(image: np.ndarray, mixed: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Subtract the mean of each channel, or the mean over all channels if `mixed`, and return float32 and the means."""
+    level = np.array(cv2.mean(image)[: image.shape[2] if image.ndim == 3 else 1])
     if mixed:
         level[:] = level.mean()
-    return add(picture, -level), level
+    return add(image, -level), level
 
 
-def add(picture: np.ndarray, level: np.ndarray) -> np.ndarray:
-    """A picture as float32, with a number added to each channel."""
-    if picture.ndim == 2:  # OpenCV takes one column of four values for a number
-        return np.add(picture, level, dtype=np.float32)
-    return cv2.add(picture, level, dtype=cv2.CV_32F)  # numpy is slow to repeat three numbers
+def add(image: np.ndarray, level: np.ndarray) -> np.ndarray:
+    """Add a number to each channel and return float32."""
+    if image.ndim == 2:  # OpenCV would treat a column of four values as a scalar
+        return np.add(image, level, dtype=np.float32)
+    return np.asarray(cv2.add(image, level, dtype=cv2.CV_32F))  # NumPy is slow at broadcasting three numbers

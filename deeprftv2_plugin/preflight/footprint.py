@@ -1,60 +1,55 @@
-"""The memory that a training step takes, from passes over crops so small that they cost seconds on a CPU."""
+"""Estimate the memory of a training step from passes over two small crops, which take seconds on a CPU."""
 
-from collections.abc import Iterable, Sequence
-from functools import partial
-from weakref import ref
+from collections.abc import Iterable
+from weakref import finalize
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
 
 SIDE = 32
-"""Height and width in pixels of the smaller of the two crops, rounded up to what the network takes."""
+"""Height and width in pixels of the smaller crop, before rounding up to the size multiple of the network."""
 
 
 class LiveBytes(TorchDispatchMode):
-    """Follows the bytes of all tensors that are alive, while it is entered.
+    """Records the bytes of all live tensors that are created while the mode is active.
 
     Args:
-        known: Tensors that do not count.
+        known: Tensors that do not count even if an operator returns them.
     """
 
     def __init__(self, known: Iterable[Tensor]):
         super().__init__()
         self.history = [0]
-        """Bytes alive after every tensor that comes or goes."""
-        self._alive = {tensor.untyped_storage().data_ptr(): None for tensor in known}
+        """Live bytes after each allocation and each release."""
+        self._alive = WeakIdKeyDictionary({tensor.untyped_storage(): None for tensor in known})
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(out):
-            if isinstance(tensor, Tensor):
-                self._note(tensor.untyped_storage())
+            if isinstance(tensor, Tensor) and (storage := tensor.untyped_storage()) not in self._alive:
+                self._alive[storage] = None
+                self._add(storage.nbytes())
+                finalize(storage, self._add, -storage.nbytes())
         return out
 
-    def _note(self, storage):
-        address, size = storage.data_ptr(), storage.nbytes()
-        if size and address not in self._alive:
-            self._alive[address] = ref(storage, partial(self._forget, address, size))
-            self.history.append(self.history[-1] + size)
-
-    def _forget(self, address, size, _):
-        del self._alive[address]
-        self.history.append(self.history[-1] - size)
+    def _add(self, size: int) -> None:
+        self.history.append(self.history[-1] + size)
 
 
 class Activations:
-    """What a forward and backward pass of a network keeps in memory, besides weights and gradients.
+    """Memory of a forward and backward pass besides weights and gradients, extrapolated from two small crops.
 
-    The bytes alive at a moment of the pass are taken to be linear in the number of pixels. They are followed through
-    a pass over each of two small crops, moment by moment, since the peak of a larger crop may lie elsewhere than
-    theirs: with them tensors of the weights' sizes, such as gradients on their way, count for more. A network that
-    does otherwise on larger crops, so that the moments do not correspond, is estimated by the two peaks.
+    The live bytes at each moment of the pass are assumed to be linear in the number of pixels. The moments of two
+    crops are matched because the peak of a larger crop may be at another moment: in small crops, temporary tensors of
+    the size of the weights dominate. If the passes have different numbers of moments, only their peaks are used.
+
+    The passes compute real numbers: under `FakeTensorMode`, a pass over such crops takes several times as long.
 
     Args:
-        net: The network, which takes pictures (N, 3, H, W). It is left in training mode with gradients.
+        net: A network that takes images of shape (N, 3, H, W). It is left in training mode with gradients.
     """
 
     def __init__(self, net: nn.Module):
@@ -64,20 +59,20 @@ class Activations:
         histories = [history_of(net, side) for side in self.sides]
         if len({len(history) for history in histories}) > 1:
             histories = [[max(history)] for history in histories]
-        self._small, self._large = (np.array(history, dtype=np.float64) for history in histories)
+        self._small, self._large = (torch.tensor(history, dtype=torch.float64) for history in histories)
 
     def peak(self, pixels: int) -> float:
-        """Bytes at the peak of a pass over so many pixels in all pictures of the batch."""
+        """Return the peak in bytes for the number of pixels in all images of a batch."""
         small, large = (side**2 for side in self.sides)
-        return max(0.0, (self._small + (self._large - self._small) * (pixels - small) / (large - small)).max())
+        return torch.lerp(self._small, self._large, (pixels - small) / (large - small)).max().clamp(min=0).item()
 
 
-def history_of(net: nn.Module, side: int) -> Sequence[int]:
-    """The bytes alive all through a pass over one square crop."""
+def history_of(net: nn.Module, side: int) -> list[int]:
+    """Return the live bytes throughout a forward and backward pass over a square crop."""
     net.train()
     weights = [weight for weight in net.parameters() if weight.requires_grad]
     for weight in weights:
-        weight.grad = torch.zeros_like(weight)  # there from the beginning, as when gradients are accumulated
+        weight.grad = torch.zeros_like(weight)  # exists before the pass, as in gradient accumulation
     x = torch.rand(1, 3, side, side)
     with LiveBytes([x, *net.parameters(), *net.buffers(), *(weight.grad for weight in weights)]) as live:
         output = net(x)

@@ -7,10 +7,11 @@ import math
 import re
 import resource
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from deeprftv2_plugin.utils.errors import UserError
 YARD_FLOP = 8 * 2 * 9 * 64 * 64 * 256 * 256
 SECONDS = 8
 """How long a case is repeated."""
+QUICK = {'variant': ['T'], 'size': [32], 'arch': ['DeepRFTv2:variant=T']}
 TRAINING = 3
 """Operations of a training step over those of an evaluation: each product recurs for the gradients of both its factors.
 What a reversible column recomputes is not counted."""
@@ -38,38 +40,16 @@ Work = list[tuple[float, float]]
 
 @dataclass(frozen=True)
 class Setting:
-    """What the command line asks for.
-
-    Args:
-        device: 'cpu' or 'cuda'.
-        variants: Variants of the network that replace those of the sub-benchmark.
-        sizes: Image sizes that replace those of the sub-benchmark.
-        architectures: What the sub-benchmark `basicsr` measures.
-        quick: Use tiny cases and run them once.
-    """
+    """The options of the command line that change cases; `chosen` are values of their arguments."""
 
     device: str = 'cpu'
-    variants: tuple[str, ...] = ()
-    sizes: tuple[int, ...] = ()
-    architectures: tuple[str, ...] = ()
     quick: bool = False
-
-    def variants_or(self, *usual: str) -> tuple[str, ...]:
-        return self.variants or (('T',) if self.quick else usual)
-
-    def sizes_or(self, *usual: int) -> tuple[int, ...]:
-        return self.sizes or ((32,) if self.quick else usual)
+    chosen: Mapping[str, Sequence] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Case:
-    """One row of the table.
-
-    Args:
-        run: A function at the top level of a module; `run(setting, **key)` returns the figures.
-        key: Its arguments, which identify the case in the JSON file.
-        default: Whether the case is measured when no sub-benchmark is named.
-    """
+    """One row of the table: `run(setting, **key)` returns its figures. Without names, `default` cases are measured."""
 
     run: Callable[..., dict]
     key: dict
@@ -98,6 +78,9 @@ class Case:
             return self.run(setting, **self.key)
         except Skip as reason:
             return {'skipped': str(reason)}
+        except ModuleNotFoundError as error:
+            kind = 'error' if error.name.startswith('deeprftv2_plugin') else 'skipped'
+            return {kind: f'{error.name} is not installed: pip install -e .[bench]'}
         except UserError as error:
             return {'error': str(error)}
         except Exception as error:  # the other cases can still be measured
@@ -108,8 +91,12 @@ class Skip(Exception):
     """A case cannot be measured on this machine; the message says why and what would help."""
 
 
-def grid(run: Callable[..., dict], default: Callable[..., bool] | bool = False, **axes: Iterable) -> list[Case]:
-    """Return a case for every combination of arguments, with `default` by value or by combination."""
+def grid(
+    setting: Setting, run: Callable[..., dict], default: Callable[..., bool] | bool = False, **axes: Sequence
+) -> list[Case]:
+    """Return a case for every combination of arguments, of which the command line may choose other values."""
+    chosen = (QUICK if setting.quick else {}) | setting.chosen
+    axes = {name: chosen.get(name, values) for name, values in axes.items()}
     keys = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
     return [Case(run, key, default(**key) if callable(default) else default) for key in keys]
 
@@ -121,15 +108,7 @@ def figures(
     dtype: torch.dtype = torch.float32,
     seconds: float = SECONDS,
 ) -> dict:
-    """Return the time of a call, the yard of this process, the floor, and the memory.
-
-    Args:
-        setting: The `Setting`.
-        run: What is measured. It allocates only what it needs on every call.
-        work: The products it has to compute.
-        dtype: The type they are computed in.
-        seconds: See `time_of`.
-    """
+    """Return the time and memory of a call, the yard of this process, and the floor of `work` computed in `dtype`."""
     reference = _rates(dtype) if setting.device == 'cuda' else _yard(setting.quick)
     memory = PeakMemory(setting.device)
     found = time_of(run, 0 if setting.quick else seconds) | memory.used() | reference
@@ -161,14 +140,7 @@ def floor(work: Work, flop_per_second: float, bytes_per_second: float = math.inf
 def work_of(
     build: Callable[[], nn.Module], *shapes: tuple[int, ...], training: bool = False, itemsize: int = 4
 ) -> Work:
-    """Count the work of one call of a network without computing anything.
-
-    Args:
-        build: Makes the network.
-        shapes: Shapes of its inputs.
-        training: Count the backward pass as well.
-        itemsize: Bytes of a number.
-    """
+    """Count the work of one call of a network on inputs of these shapes, without computing anything."""
     network, counter = build().eval(), _Products()
     with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True), counter:
         network(*map(torch.empty, shapes))
@@ -202,24 +174,31 @@ class PeakMemory:
             return
         if hasattr(libc := ctypes.CDLL(None), 'malloc_trim'):
             libc.malloc_trim(0)
-        if (reset := Path('/proc/self/clear_refs')).exists():
-            reset.write_text('5')
+        with suppress(OSError):
+            Path('/proc/self/clear_refs').write_text('5')
         self.before = _resident('VmRSS')
 
     def used(self) -> dict:
         """Return the peak, and the increase over the memory in use at the beginning."""
         # ru_maxrss of a process begins with the peak of its parent, VmHWM does not
-        peak = torch.cuda.max_memory_allocated() if self.cuda else _resident('VmHWM') or _largest_resident()
+        peak = torch.cuda.max_memory_allocated() if self.cuda else _resident('VmHWM')
         return {'peak_bytes': peak, 'increase_bytes': None if self.before is None else peak - self.before}
 
 
 def _resident(name):
     status = Path('/proc/self/status')
-    return int(re.search(rf'{name}:\s*(\d+)', status.read_text())[1]) * 1024 if status.exists() else None
+    if status.exists() and (found := re.search(rf'{name}:\s*(\d+)', status.read_text())):
+        return int(found[1]) * 1024
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
+    return largest if name == 'VmHWM' else None
 
 
-def _largest_resident():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
+def forward(setting: Setting, build: Callable[[], nn.Module], *shapes: tuple[int, ...]) -> dict:
+    """Return the figures of a module on inputs of these shapes, without gradients."""
+    module = build().to(setting.device).eval()
+    inputs = [torch.rand(shape, device=setting.device) for shape in shapes]
+    with torch.no_grad():
+        return figures(setting, lambda: module(*inputs), work_of(build, *shapes))
 
 
 def _yard(quick):

@@ -7,76 +7,16 @@ from tempfile import TemporaryDirectory
 
 import torch
 import torch.nn.functional as F
+from torch.utils.data import DataLoader, RandomSampler
 
-from benchmarks.measure import (
-    TRAINING,
-    Case,
-    PeakMemory,
-    Setting,
-    Skip,
-    figures,
-    grid,
-    size_of,
-    tensors,
-    time_of,
-    work_of,
-)
-from benchmarks.network import forward, train
-from deeprftv2_plugin.layers import BLOCKS, Blocks, FourierKernelEstimator, SelectiveScanMixer
+from benchmarks.measure import TRAINING, PeakMemory, Setting, Skip, figures, forward, size_of, tensors, time_of, work_of
+from deeprftv2_plugin.layers import Blocks, FourierKernelEstimator, SelectiveScanMixer
 from deeprftv2_plugin.ops import backends, selective_scan
 
-SCAN = {'channels': 96, 'states': 8, 'length': 16384}
-"""The scan that the goals on the CPU are about."""
-NETWORK_SCANS = ((96, 33024), (192, 16384), (384, 4096))
-"""Channels and lengths in DeepRFTv2-B at 256x256: the kernel columns at full scale, and the encoder's two levels."""
-LONGEST_LOOP = 4096  # a loop in Python takes minutes for longer sequences
 CHANNELS = 48
 """Of the finest level of DeepRFTv2-B."""
-STORAGES = ('frames in files', 'frames in LMDB', 'crops in LMDB')
 BASICSR_METRICS = {'psnr': 'calculate_psnr', 'ssim': 'calculate_ssim', 'ssim_3d': 'calculate_ssim'}
 """What ours are compared with. BasicSR has no three-dimensional SSIM on the CPU."""
-FRAME = {'width': 1280, 'height': 720}
-
-
-def scan_cases(setting: Setting) -> list[Case]:
-    ours = scan_backends(setting.device)
-    longer = (65536, 131072) if setting.device == 'cuda' else ()
-    shapes = [(96, length) for length in (1024, 4096, 16384, *longer)] + list(NETWORK_SCANS)
-    cases = []
-    for channels, length in [(96, 64)] if setting.quick else shapes:
-        key = {'channels': channels, 'states': 8, 'length': length}
-        for name in [*ours, 'mambapy', 'sequential'][: -1 if length > LONGEST_LOOP else None]:
-            default = key == SCAN or (setting.device == 'cuda' and name in ours)
-            cases.append(Case(time_scan, {'implementation': name} | key, default))
-    # so long that what an allocator keeps or rounds does not count
-    key = SCAN | {'length': 256 if setting.quick else 65536, 'memory': True}
-    return cases + [Case(scan_memory, {'implementation': name} | key, name == ours[0]) for name in ours]
-
-
-def estimator_cases(setting: Setting) -> list[Case]:
-    return grid(estimator, channels=[CHANNELS], size=setting.sizes_or(128, 256), training=(False, True))
-
-
-def block_cases(setting: Setting) -> list[Case]:
-    shapes = [('SelectiveScanMixer', 0), ('SelectiveScanMixer', 1)]
-    shapes += [(name, level) for name, kind in BLOCKS.items() for level in range(3) if level or not kind.turns]
-    return [
-        case
-        for name, level in shapes
-        for case in grid(block, kind=[name], level=[level], size=setting.sizes_or(256), training=(False, True))
-    ]
-
-
-def data_cases(setting: Setting) -> list[Case]:
-    size = [32 if setting.quick else 256]
-    return grid(load, storage=STORAGES, size=size, workers=(0, 2)) + grid(
-        train, variant=setting.variants_or('T', 'B'), size=size
-    )
-
-
-def metric_cases(setting: Setting) -> list[Case]:
-    frame = {'width': 32, 'height': 24} if setting.quick else FRAME
-    return [Case(metric, {'metric': name, **frame}, default=name != 'psnr') for name in BASICSR_METRICS]
 
 
 def scan_backends(device: str) -> list[str]:
@@ -87,25 +27,18 @@ def scan_backends(device: str) -> list[str]:
     return [backend.__name__.rpartition('.')[2] for backend in able]
 
 
-def time_scan(setting: Setting, implementation: str, channels: int, states: int, length: int) -> dict:
-    """Run a scan and its backward pass."""
-    scan = {'mambapy': mambapy_scan, 'sequential': sequential_scan}.get(implementation, selective_scan)
-    if scan is selective_scan:
+def scan(setting: Setting, implementation: str, channels: int, states: int, length: int, memory: bool = False) -> dict:
+    """Run a scan and its backward pass, or return their memory besides the inputs and the incoming gradient."""
+    function = {'mambapy': mambapy_scan, 'sequential': sequential_scan}.get(implementation, selective_scan)
+    if function is selective_scan:
         os.environ[backends.VARIABLE] = implementation
-    flop, size = 9 * channels * states * length, 4 * length * (3 * channels + 2 * states)
-    run = _with_gradients(scan, scan_inputs(setting.device, channels, states, length))
-    found = figures(setting, run, [(TRAINING * flop, TRAINING * size)])
-    return found | {'moved_bytes': 4 * length * (8 * channels + 6 * states)}
-
-
-def scan_memory(
-    setting: Setting, implementation: str, channels: int, states: int, length: int, memory: bool = True
-) -> dict:
-    """Return the memory of a scan, its result and all gradients besides the inputs and the incoming gradient."""
-    os.environ[backends.VARIABLE] = implementation
-    _with_gradients(selective_scan, scan_inputs(setting.device, channels, states, 100))()  # load the libraries
     inputs = scan_inputs(setting.device, channels, states, length)
-    run = _with_gradients(selective_scan, inputs)
+    run = with_gradients(function, inputs)
+    if not memory:
+        flop, size = 9 * channels * states * length, 4 * length * (3 * channels + 2 * states)
+        moved = 4 * length * (8 * channels + 6 * states)
+        return figures(setting, run, [(TRAINING * flop, TRAINING * size)]) | {'moved_bytes': moved}
+    with_gradients(function, scan_inputs(setting.device, channels, states, 100))()  # load the libraries
     peak = PeakMemory(setting.device)
     run()
     used = peak.used()
@@ -123,11 +56,12 @@ def scan_inputs(device: str, channels: int, states: int, length: int) -> list[to
     return [t.requires_grad_() for t in (u, delta, A, B, C, D, bias - 4)]
 
 
-def _with_gradients(scan: Callable, inputs: list[torch.Tensor]) -> Callable:
+def with_gradients(function: Callable, inputs: list[torch.Tensor]) -> Callable[[], object]:
+    """Return a function that computes a scan and the gradients of its inputs."""
     weight = torch.randn_like(inputs[0])
 
     def run():
-        y = scan(*inputs)
+        y = function(*inputs)
         return y, torch.autograd.grad(y, inputs, weight)
 
     return run
@@ -135,10 +69,8 @@ def _with_gradients(scan: Callable, inputs: list[torch.Tensor]) -> Callable:
 
 def mambapy_scan(u, delta, A, B, C, D, delta_bias):
     """Compute the scan as mambapy's Mamba block does, with its parallel scan."""
-    try:
-        from mambapy.pscan import pscan
-    except ImportError:
-        raise Skip('mambapy is not installed: pip install mambapy') from None
+    from mambapy.pscan import pscan
+
     step = F.softplus(delta + delta_bias)[..., None]
     states = pscan(torch.exp(step * A), step * B.unsqueeze(2) * u[..., None])
     return (states @ C[..., None]).squeeze(3) + D * u
@@ -187,12 +119,8 @@ def _module(setting, build, channels, space, training):
 
 def load(setting: Setting, storage: str, size: int, workers: int) -> dict:
     """Load random crops in batches of one from pairs of PNG images, frames of 1280x720 or crops of 512x512."""
-    try:
-        from torch.utils.data import DataLoader, RandomSampler
+    from deeprftv2_plugin.data.datasets.paired import PairedDeblurDataset
 
-        from deeprftv2_plugin.data.datasets.paired import PairedDeblurDataset
-    except ImportError as error:
-        raise Skip(f'{error.name} is not installed: pip install lmdb opencv-python') from None
     samples = 2 if setting.quick else 24 * (1 + workers)
     with TemporaryDirectory() as folder:
         roots = [_store(Path(folder, kind), storage, seed) for seed, kind in enumerate(('blur', 'sharp'))]
@@ -238,12 +166,10 @@ def _images(count: int, height: int, width: int, seed: int) -> Iterator:
 
 def metric(setting: Setting, metric: str, width: int, height: int) -> dict:
     """Compute a metric of two 8-bit frames on one core of the CPU, whatever the setting, and BasicSR's."""
-    try:
-        import cv2
+    import cv2
 
-        from deeprftv2_plugin.basicsr_bridge.registration import register
-    except ImportError as error:
-        raise Skip(f'{error.name} is not installed: pip install opencv-python') from None
+    from deeprftv2_plugin.basicsr_bridge.registration import register
+
     register()
     from basicsr.utils.registry import METRIC_REGISTRY
 

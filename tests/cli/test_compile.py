@@ -25,7 +25,7 @@ def test_a_compiled_training_takes_the_steps_of_an_eager_one(folder):
         torch._dynamo.utils.counters.clear()
         assert cli.main(['train', '-opt', write(folder, opt)]) == 0
         lines = Path('experiments', opt['name'], 'metrics.jsonl').read_text().splitlines()
-        losses[compiled] = [record['l_pix'] for record in map(json.loads, lines) if 'l_pix' in record]
+        losses[compiled] = [record['l_total'] for record in map(json.loads, lines) if 'l_total' in record]
         assert bool(torch._dynamo.utils.counters['frames']['ok']) == compiled
         assert not torch._dynamo.utils.counters['graph_break']
     assert len(losses[True]) == 2

@@ -62,4 +62,4 @@ def test_training_with_worker_processes(folder, command):
 def test_preparation_with_worker_processes(folder, command):
     unpack('GOPRO_Large', folder / 'GoPro', (24, 40, 3))
     command('prepare', 'GoPro', 'crops', '--crop', '16')
-    assert 'are sound' in command('prepare', '--verify', 'crops')
+    assert 'are valid' in command('prepare', '--verify', 'crops')

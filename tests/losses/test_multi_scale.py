@@ -25,14 +25,14 @@ def fourier(x, y):
     return (torch.fft.rfft2(x) - torch.fft.rfft2(y)).abs().mean()
 
 
-class NamedParts(nn.Module):
-    """A loss that returns two parts, of which one may be missing."""
+class TupleLoss(nn.Module):
+    """A loss that returns a tuple with a missing value, like BasicSR's PerceptualLoss."""
 
     def forward(self, pred, target):
         return 2 * l1(pred, target), None
 
 
-def test_recipe_is_the_sum_over_scales_of_the_means_over_outputs():
+def test_loss_sums_over_scales_the_means_over_outputs():
     pred, target = outputs_and_target()
     half = half_scale(target)
     expected = sum(l1(x, target) + 0.01 * fourier(x, target) for x in pred.full) / 4
@@ -41,7 +41,7 @@ def test_recipe_is_the_sum_over_scales_of_the_means_over_outputs():
     torch.testing.assert_close(loss(pred, target), expected)
 
 
-def test_scales_are_weighted_and_named():
+def test_per_scale_returns_weighted_losses():
     pred, target = outputs_and_target(count=1)
     scales = MultiScaleLoss([nn.L1Loss()], scale_weights=(0.5, 3)).per_scale(pred, target)
     assert list(scales) == ['full', 'half']
@@ -49,13 +49,13 @@ def test_scales_are_weighted_and_named():
     torch.testing.assert_close(scales['half'], 3 * l1(pred.half[0], half_scale(target)))
 
 
-def test_one_scale_as_tensor_or_list():
+def test_networks_with_one_scale():
     pred, target = outputs_and_target(count=3)
     loss = MultiScaleLoss([nn.L1Loss(), FourierLoss()])
     assert list(loss.per_scale(pred.full[0], target)) == ['full']
-    alone = [loss(output, target) for output in pred.full]
-    torch.testing.assert_close(alone[0], l1(pred.full[0], target) + fourier(pred.full[0], target))
-    torch.testing.assert_close(loss(pred.full, target), torch.stack(alone).mean())
+    single = [loss(output, target) for output in pred.full]
+    torch.testing.assert_close(single[0], l1(pred.full[0], target) + fourier(pred.full[0], target))
+    torch.testing.assert_close(loss(pred.full, target), torch.stack(single).mean())
 
 
 def test_every_output_receives_a_gradient():
@@ -66,9 +66,9 @@ def test_every_output_receives_a_gradient():
     assert all(output.grad.abs().sum() > 0 for output in pred.full + pred.half)
 
 
-def test_loss_of_several_parts_counts_with_their_sum():
+def test_tuple_losses_are_summed():
     pred, target = outputs_and_target()
-    torch.testing.assert_close(MultiScaleLoss([NamedParts()])(pred.full[0], target), 2 * l1(pred.full[0], target))
+    torch.testing.assert_close(MultiScaleLoss([TupleLoss()])(pred.full[0], target), 2 * l1(pred.full[0], target))
 
 
 def test_submodules_move_with_the_loss():
@@ -76,7 +76,7 @@ def test_submodules_move_with_the_loss():
 
 
 @pytest.mark.parametrize('arguments, found', [({'losses': []}, 'empty'), ({'scale_weights': [1]}, r'\[1\]')])
-def test_bad_settings_are_named(arguments, found):
+def test_errors_name_invalid_settings(arguments, found):
     with pytest.raises(ValueError, match=found):
         MultiScaleLoss(**{'losses': [nn.L1Loss()], **arguments})
 

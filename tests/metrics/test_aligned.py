@@ -1,4 +1,4 @@
-"""The alignment of RealBlur, against known movements and against the published procedure step by step."""
+"""The alignment of RealBlur, compared with known motion and with the published procedure."""
 
 import cv2
 import numpy as np
@@ -9,7 +9,7 @@ from skimage.metrics import structural_similarity
 from deeprftv2_plugin.metrics import aligned, aligned_psnr, aligned_ssim, psnr, ssim
 from deeprftv2_plugin.utils.errors import UserError
 
-from .pictures import load, restored, sixteen_bit
+from .photographs import load, restored, sixteen_bit
 
 MOVES = [
     dict(angle=0.4, shift=(3.3, -2.4), dim=0.85),
@@ -18,15 +18,15 @@ MOVES = [
 ]
 
 
-def sharp_picture(name='astronaut.png'):
-    """A photograph, enlarged so that drawing it in another place costs little."""
+def sharp_image(name='astronaut.png'):
+    """Return an enlarged photograph, for which interpolation errors are small."""
     return cv2.resize(load(name)[40:120, 60:165], None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC)
 
 
 def moved(sharp, angle, shift, dim):
-    """A picture turned by `angle` degrees around its centre, shifted by (dx, dy) pixels, times `dim`.
+    """Rotate an image by `angle` degrees about its center, shift it by (dx, dy) pixels and scale its brightness.
 
-    Drawn with splines of order five, an interpolation that has nothing in common with that of the alignment.
+    The interpolation, splines of order five, is independent of the one that the alignment uses.
     """
     height, width = sharp.shape[:2]
     y, x = np.mgrid[:height, :width] - np.array([height - 1, width - 1]).reshape(2, 1, 1) / 2
@@ -41,7 +41,7 @@ def moved(sharp, angle, shift, dim):
 
 
 def published(img, img2):
-    """PSNR and SSIM as the published script for RealBlur computes them, on RGB in [0, 1]."""
+    """Return PSNR and SSIM as computed by the published script for RealBlur, on RGB in [0, 1]."""
     z, x = (cv2.cvtColor(p, cv2.COLOR_BGR2RGB).astype(np.float32) / np.iinfo(p.dtype).max for p in (img, img2))
     zs = (np.sum(x * z) / np.sum(z * z)) * z
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 100, 0)
@@ -56,7 +56,7 @@ def published(img, img2):
     zr, xr = zr * cr, x * cr
     error = np.sum((xr - zr) ** 2, dtype=np.float64) / np.sum(cr)
     settings = {'channel_axis': -1, 'gaussian_weights': True, 'use_sample_covariance': False, 'data_range': 1.0}
-    # in float64, as scikit-image computed when the script was written
+    # in float64, which scikit-image used when the script was written
     _, values = structural_similarity(xr.astype(np.float64), zr.astype(np.float64), full=True, **settings)
     inner = np.s_[5:-5, 5:-5]
     similarity = (values * cr)[inner].sum(axis=(0, 1)) / cr[inner].sum(axis=(0, 1))
@@ -65,8 +65,8 @@ def published(img, img2):
 
 @pytest.mark.parametrize('name', ['astronaut.png', 'coffee.png', 'motorcycle_left.png'])
 @pytest.mark.parametrize('move', MOVES)
-def test_known_movement_is_undone(name, move):
-    sharp = sharp_picture(name)
+def test_known_motion_is_undone(name, move):
+    sharp = sharp_image(name)
     result = moved(sharp, **move)
     assert aligned_psnr(result, sharp) > 45
     assert aligned_ssim(result, sharp) > 0.99
@@ -75,69 +75,69 @@ def test_known_movement_is_undone(name, move):
 
 @pytest.mark.parametrize('convert', [np.asarray, sixteen_bit])
 @pytest.mark.parametrize('move', MOVES)
-def test_scores_are_those_of_the_published_procedure(move, convert):
-    sharp = sharp_picture('coffee.png')
+def test_metrics_match_the_published_procedure(move, convert):
+    sharp = sharp_image('coffee.png')
     for result in (moved(sharp, **move), restored(moved(sharp, **move))):
         expected = published(convert(result), convert(sharp))
         assert aligned_psnr(convert(result), convert(sharp)) == pytest.approx(expected[0], abs=1e-3)
         assert aligned_ssim(convert(result), convert(sharp)) == pytest.approx(expected[1], abs=1e-6)
 
 
-def test_brightness_does_not_count():
-    sharp = sharp_picture()
+def test_brightness_does_not_matter():
+    sharp = sharp_image()
     blurry = restored(sharp, dim=0.9)
     assert aligned_psnr(blurry // 2, sharp) == pytest.approx(aligned_psnr(blurry, sharp), abs=0.3)
 
 
-def test_gray_pictures_are_aligned_too():
-    sharp = sharp_picture()
+def test_grayscale_images_are_aligned():
+    sharp = sharp_image()
     result = moved(sharp, **MOVES[0])
-    gray = [cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY) for picture in (result, sharp)]
+    gray = [cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) for image in (result, sharp)]
     assert aligned_psnr(*gray) > 45
-    repeated = [np.repeat(picture[..., None], 3, axis=2) for picture in gray]
+    repeated = [np.repeat(image[..., None], 3, axis=2) for image in gray]
     for metric in (aligned_psnr, aligned_ssim):
         assert metric(*gray) == pytest.approx(metric(*repeated), abs=1e-2)
 
 
-def test_equal_pictures_are_left_where_they_are():
-    sharp = sharp_picture()
+def test_equal_images_have_a_perfect_score():
+    sharp = sharp_image()
     assert aligned_psnr(sharp, sharp.copy()) == float('inf')
     assert aligned_ssim(sharp, sharp.copy()) == 1
 
 
 @pytest.mark.parametrize('fill', [0, 90])
-def test_where_nothing_can_be_aligned_pictures_are_compared_as_they_are(fill):
-    sharp = sharp_picture()
+def test_failed_alignment_falls_back_to_the_original_images(fill):
+    sharp = sharp_image()
     plain = np.full_like(sharp, fill)
     with pytest.warns(UserWarning, match='could not be aligned'):
         assert aligned_psnr(plain, sharp) == pytest.approx(psnr(plain, sharp), abs=1e-5)
     assert aligned_ssim(plain, sharp) == pytest.approx(ssim(plain, sharp), abs=1e-6)
 
 
-def test_result_that_is_moved_out_of_sight_is_not_aligned(monkeypatch):
+def test_result_moved_out_of_the_frame_is_not_aligned(monkeypatch):
     away = np.array([[1, 0, 9999], [0, 1, 0], [0, 0, 1]], np.float32)
     monkeypatch.setattr(cv2, 'findTransformECC', lambda *arguments: (1.0, away))
-    sharp = sharp_picture()
+    sharp = sharp_image()
     result = restored(sharp, seed=5)
-    with pytest.warns(UserWarning, match='nothing of it is left'):
+    with pytest.warns(UserWarning, match='moved out of the frame'):
         assert aligned_psnr(result, sharp) == pytest.approx(psnr(result, sharp), abs=1e-5)
     aligned._align.cache_clear()
 
 
-def test_alignment_is_found_once_for_both_scores(monkeypatch):
+def test_alignment_is_cached_for_both_metrics(monkeypatch):
     found = []
 
     def count(result, reference):
         found.append(result)
         return aligned.Alignment(result, reference, np.ones(result.shape[:2], np.float32))
 
-    monkeypatch.setattr(aligned, 'move', count)
-    sharp = sharp_picture()
+    monkeypatch.setattr(aligned, 'warp', count)
+    sharp = sharp_image()
     result = restored(sharp)
     aligned._align.cache_clear()
     score = aligned_psnr(result, sharp), aligned_ssim(result.copy(), sharp.copy())
     assert len(found) == 1
-    result[:8] //= 2  # the same array with another content
+    result[:8] //= 2  # the same array with different content
     assert aligned_psnr(result, sharp) != score[0]
     aligned_psnr(result.astype(np.uint16), sharp.astype(np.uint16))
     aligned_psnr(sharp, result.copy())
@@ -145,7 +145,7 @@ def test_alignment_is_found_once_for_both_scores(monkeypatch):
     aligned._align.cache_clear()
 
 
-def test_too_small_for_ssim():
+def test_image_smaller_than_the_ssim_window():
     with pytest.raises(UserError, match='at least 11x11'):
         aligned_ssim(np.zeros((8, 40, 3), np.uint8), np.zeros((8, 40, 3), np.uint8))
     with pytest.warns(UserWarning, match='could not be aligned'):

@@ -1,4 +1,4 @@
-"""pyiqa's metrics, with a stand-in for the package."""
+"""Metrics of pyiqa, with a fake package."""
 
 import sys
 import types
@@ -10,13 +10,13 @@ import torch
 from deeprftv2_plugin.metrics import pyiqa_full_reference, pyiqa_no_reference
 from deeprftv2_plugin.utils.errors import UserError
 
-from .pictures import load, restored, sixteen_bit
+from .photographs import load, restored, sixteen_bit
 
 MODES = {'distance': 'FR', 'redness': 'NR', 'broken': 'NR'}
 
 
 class Network(torch.nn.Module):
-    """What `pyiqa.create_metric` returns, with metrics that need no weights."""
+    """A fake of what `pyiqa.create_metric` returns, without weights."""
 
     def __init__(self, name, device):
         super().__init__()
@@ -26,21 +26,21 @@ class Network(torch.nn.Module):
 
     def forward(self, target, ref=None):
         assert not torch.is_grad_enabled()
-        for picture in (target,) if self.name == 'redness' else (target, ref):
-            assert picture.shape[:2] == (1, 3) and picture.dtype == torch.float32 and picture.is_contiguous()
-            assert picture.min() >= 0 and picture.max() <= 1
-            assert picture.device == self.device
+        for image in (target,) if self.name == 'redness' else (target, ref):
+            assert image.shape[:2] == (1, 3) and image.dtype == torch.float32 and image.is_contiguous()
+            assert image.min() >= 0 and image.max() <= 1
+            assert image.device == self.device
         value = target[:, 0].mean() if self.name == 'redness' else (target - ref).abs().mean()
         return value[None, None]
 
 
 @pytest.fixture(autouse=True)
-def made(monkeypatch):
-    """Puts the stand-in where pyiqa would be; returns the list of what it was asked to make."""
-    made = []
+def created(monkeypatch):
+    """Replace pyiqa by the fake package, and return the list of the metrics that it creates."""
+    created = []
 
     def create_metric(name, device=None):
-        made.append(name)
+        created.append(name)
         return Network(name, device)
 
     def list_models(metric_mode):
@@ -49,18 +49,18 @@ def made(monkeypatch):
     package = types.ModuleType('pyiqa')
     vars(package).update(create_metric=create_metric, list_models=list_models)
     monkeypatch.setitem(sys.modules, 'pyiqa', package)
-    return made
+    return created
 
 
-def pictures():
+def images():
     sharp = load('coffee.png')[:40, :50]
     return restored(sharp), sharp
 
 
-@pytest.mark.parametrize('convert', [np.asarray, sixteen_bit, lambda picture: picture[..., 1]])
+@pytest.mark.parametrize('convert', [np.asarray, sixteen_bit, lambda image: image[..., 1]])
 @pytest.mark.parametrize('device', [None, 'cpu', pytest.param('cuda', marks=pytest.mark.gpu)])
-def test_pictures_arrive_as_rgb_in_unit_range(convert, device):
-    img, img2 = map(convert, pictures())
+def test_pyiqa_gets_rgb_in_unit_range(convert, device):
+    img, img2 = map(convert, images())
     peak = np.iinfo(img.dtype).max
     difference = np.abs(img / peak - img2 / peak).mean()
     assert pyiqa_full_reference(img, img2, name='distance', device=device) == pytest.approx(difference, abs=1e-6)
@@ -68,11 +68,11 @@ def test_pictures_arrive_as_rgb_in_unit_range(convert, device):
     assert pyiqa_no_reference(img, name='redness', device=device) == pytest.approx(red.mean() / peak, abs=1e-6)
 
 
-def test_a_network_is_made_once(made):
+def test_network_is_created_once(created):
     for _ in range(3):
-        pyiqa_full_reference(*pictures(), name='distance')
-    pyiqa_no_reference(pictures()[0], name='redness')
-    assert made == ['distance', 'redness']
+        pyiqa_full_reference(*images(), name='distance')
+    pyiqa_no_reference(images()[0], name='redness')
+    assert created == ['distance', 'redness']
 
 
 @pytest.mark.parametrize(
@@ -83,18 +83,18 @@ def test_a_network_is_made_once(made):
             'distanse',
             "no metric 'distanse' for type: pyiqa_full_reference. Did you mean distance",
         ),
-        (pyiqa_full_reference, 'redness', 'redness .* Write type: pyiqa_no_reference'),
-        (pyiqa_no_reference, 'distance', 'distance .* Write type: pyiqa_full_reference'),
+        (pyiqa_full_reference, 'redness', 'redness .* Use type: pyiqa_no_reference'),
+        (pyiqa_no_reference, 'distance', 'distance .* Use type: pyiqa_full_reference'),
         (pyiqa_no_reference, 'broken', 'broken of pyiqa failed on .* 40x50x3 uint8: OSError: no route to host'),
     ],
 )
-def test_names_that_do_not_work(metric, name, message):
-    img, img2 = pictures()
+def test_errors_name_the_metric(metric, name, message):
+    img, img2 = images()
     with pytest.raises(UserError, match=message):
         metric(img, img2=img2, name=name)
 
 
-def test_without_pyiqa(monkeypatch):
+def test_error_explains_that_pyiqa_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, 'pyiqa', None)
-    with pytest.raises(UserError, match='distance is computed by pyiqa.*pip install pyiqa'):
-        pyiqa_full_reference(*pictures(), name='distance')
+    with pytest.raises(UserError, match='distance needs pyiqa.*pip install pyiqa'):
+        pyiqa_full_reference(*images(), name='distance')

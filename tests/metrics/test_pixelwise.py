@@ -1,4 +1,4 @@
-"""PSNR and MAE against BasicSR, scikit-image and sums written out."""
+"""PSNR and MAE compared with BasicSR, scikit-image and direct computation."""
 
 import numpy as np
 import pytest
@@ -7,12 +7,12 @@ from skimage.metrics import peak_signal_noise_ratio
 from deeprftv2_plugin.basicsr_bridge import patches as compat
 from deeprftv2_plugin.metrics import mae, psnr
 
-from .pictures import NAMES, load, pair_of, sixteen_bit
+from .photographs import NAMES, load, load_pair, sixteen_bit
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_psnr_is_that_of_scikit_image(name):
-    img, img2 = pair_of(name)
+def test_psnr_matches_scikit_image(name):
+    img, img2 = load_pair(name)
     assert psnr(img, img2) == pytest.approx(peak_signal_noise_ratio(img2, img), abs=1e-10)
     expected = peak_signal_noise_ratio(sixteen_bit(img2), sixteen_bit(img))
     assert psnr(sixteen_bit(img), sixteen_bit(img2)) == pytest.approx(expected, abs=1e-10)
@@ -20,15 +20,15 @@ def test_psnr_is_that_of_scikit_image(name):
 
 @pytest.mark.parametrize('options', [{}, {'crop_border': 7}, {'test_y_channel': True}])
 @pytest.mark.parametrize('name', NAMES[:2])
-def test_psnr_is_that_of_basicsr(name, options):
+def test_psnr_matches_basicsr(name, options):
     compat.apply()
     from basicsr.metrics import calculate_psnr
 
-    img, img2 = pair_of(name)
+    img, img2 = load_pair(name)
     expected = calculate_psnr(img, img2, **{'crop_border': 0, **options})
     assert psnr(img, img2, **options) == pytest.approx(expected, abs=1e-6)
-    turned = (np.moveaxis(picture, 2, 0) for picture in (img, img2))
-    assert psnr(*turned, input_order='CHW', **options) == pytest.approx(expected, abs=1e-6)
+    transposed = (np.moveaxis(image, 2, 0) for image in (img, img2))
+    assert psnr(*transposed, input_order='CHW', **options) == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize('dtype, peak', [(np.uint8, 255), (np.uint16, 65535)])
@@ -43,20 +43,20 @@ def test_known_values(dtype, peak):
 
 
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
-def test_mae_is_the_mean_of_the_differences(dtype):
-    pictures = (picture.astype(dtype) for picture in pair_of('coffee.png'))
+def test_mae_is_the_mean_absolute_difference(dtype):
+    images = (image.astype(dtype) for image in load_pair('coffee.png'))
     peak = np.iinfo(dtype).max
-    img, img2 = pictures
+    img, img2 = images
     assert mae(img, img2) == pytest.approx(np.abs(img / peak - img2 / peak).mean(), abs=1e-12)
 
 
 @pytest.mark.parametrize('options', [{}, {'test_y_channel': True}, {'crop_border': 3}])
-def test_psnr_of_equal_pictures_is_infinite(options):
-    picture = load('coffee.png')
-    assert psnr(picture, picture.copy(), **options) == float('inf')
-    assert mae(picture, picture.copy()) == 0
+def test_psnr_of_equal_images_is_infinite(options):
+    image = load('coffee.png')
+    assert psnr(image, image.copy(), **options) == float('inf')
+    assert mae(image, image.copy()) == 0
 
 
-def test_luma_of_a_gray_picture_is_itself():
-    img, img2 = (picture[..., 1] for picture in pair_of('coffee.png'))
+def test_luma_of_a_grayscale_image_is_itself():
+    img, img2 = (image[..., 1] for image in load_pair('coffee.png'))
     assert psnr(img, img2, test_y_channel=True) == psnr(img[..., None], img2[..., None])

@@ -1,4 +1,4 @@
-"""Both kinds of SSIM against BasicSR, scikit-image and their definitions."""
+"""Both types of SSIM compared with BasicSR, scikit-image and their definitions."""
 
 import numpy as np
 import pytest
@@ -10,13 +10,13 @@ from deeprftv2_plugin.metrics import ssim, ssim_3d
 from deeprftv2_plugin.metrics.structural import STRIP
 from deeprftv2_plugin.utils.errors import UserError
 
-from .pictures import NAMES, load, pair_of, sixteen_bit
+from .photographs import NAMES, load, load_pair, sixteen_bit
 
 CROP = np.s_[100:171, 120:180]
 
 
 def extremes():
-    """Pairs where variances are small differences of large numbers."""
+    """Return pairs whose variances are small differences of large numbers."""
     rng = np.random.default_rng(3)
     noise = rng.integers(0, 256, (80, 70, 3), dtype=np.uint8)
     faint = [np.rint(np.abs(rng.normal(0, 6, noise.shape))).astype(np.uint8) for _ in range(2)]
@@ -39,7 +39,7 @@ EXTREMES = extremes()
 
 
 def definition_3d(img, img2, peak=255):
-    """The formula of SSIM with each of its window's 1331 weights written out, in float64."""
+    """Compute 3-D SSIM by its definition in float64, with all 1331 weights of the window."""
     x, y = img.astype(np.float64), img2.astype(np.float64)
     steps = np.arange(-5, 6)
     squares = sum(axis**2 for axis in np.meshgrid(steps, steps, steps, indexing='ij'))
@@ -57,35 +57,35 @@ def definition_3d(img, img2, peak=255):
     return (above / ((mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2))).mean()
 
 
-def of_scikit_image(img, img2):
+def scikit_image_ssim(img, img2):
     settings = {'gaussian_weights': True, 'use_sample_covariance': False, 'data_range': np.iinfo(img.dtype).max}
     return structural_similarity(img2, img, channel_axis=-1, **settings)
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_ssim_is_that_of_scikit_image(name):
-    img, img2 = pair_of(name)
-    assert ssim(img, img2) == pytest.approx(of_scikit_image(img, img2), abs=5e-7)
+def test_ssim_matches_scikit_image(name):
+    img, img2 = load_pair(name)
+    assert ssim(img, img2) == pytest.approx(scikit_image_ssim(img, img2), abs=5e-7)
 
 
-def test_ssim_of_16_bit_is_that_of_scikit_image():
-    img, img2 = (sixteen_bit(picture) for picture in pair_of('coffee.png'))
-    img[::2] += 77  # values that 8 bit do not have
+def test_ssim_of_16_bit_matches_scikit_image():
+    img, img2 = (sixteen_bit(image) for image in load_pair('coffee.png'))
+    img[::2] += 77  # values that do not occur in 8-bit images
     img2[:, ::3] -= img2[:, ::3] // 99
-    assert ssim(img, img2) == pytest.approx(of_scikit_image(img, img2), abs=5e-7)
+    assert ssim(img, img2) == pytest.approx(scikit_image_ssim(img, img2), abs=5e-7)
 
 
 @pytest.mark.parametrize('options', [{}, {'crop_border': 7}, {'test_y_channel': True}])
 @pytest.mark.parametrize('name', NAMES[:2])
-def test_ssim_is_that_of_basicsr(name, options):
-    img, img2 = (picture[:220, :300] for picture in pair_of(name))
-    expected = of_basicsr(img, img2, **options)
+def test_ssim_matches_basicsr(name, options):
+    img, img2 = (image[:220, :300] for image in load_pair(name))
+    expected = basicsr_ssim(img, img2, **options)
     assert ssim(img, img2, **options) == pytest.approx(expected, abs=5e-7)
-    turned = (np.moveaxis(picture, 2, 0) for picture in (img, img2))
-    assert ssim(*turned, input_order='CHW', **options) == pytest.approx(expected, abs=5e-7)
+    flipped = (np.moveaxis(image, 2, 0) for image in (img, img2))
+    assert ssim(*flipped, input_order='CHW', **options) == pytest.approx(expected, abs=5e-7)
 
 
-def of_basicsr(img, img2, **options):
+def basicsr_ssim(img, img2, **options):
     compat.apply()
     from basicsr.metrics import calculate_ssim
 
@@ -93,15 +93,15 @@ def of_basicsr(img, img2, **options):
 
 
 @pytest.mark.parametrize('kind', EXTREMES)
-def test_float32_is_enough_at_the_extremes(kind):
+def test_float32_is_accurate_for_extreme_images(kind):
     img, img2 = EXTREMES[kind]
-    assert ssim(img, img2) == pytest.approx(of_basicsr(img, img2), abs=2e-6)
+    assert ssim(img, img2) == pytest.approx(basicsr_ssim(img, img2), abs=2e-6)
     assert ssim_3d(img, img2) == pytest.approx(definition_3d(img, img2), abs=2e-6)
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_ssim_3d_is_its_definition(name):
-    img, img2 = (picture[CROP] for picture in pair_of(name))
+def test_ssim_3d_matches_its_definition(name):
+    img, img2 = (image[CROP] for image in load_pair(name))
     expected = definition_3d(img, img2)
     assert ssim_3d(img, img2) == pytest.approx(expected, abs=5e-7)
     assert ssim_3d(sixteen_bit(img), sixteen_bit(img2)) == pytest.approx(expected, abs=5e-7)
@@ -111,40 +111,40 @@ def test_ssim_3d_is_its_definition(name):
 
 
 @pytest.mark.parametrize('height', [1, 10, 11, STRIP, STRIP + 10, STRIP + 11, 2 * STRIP + 10])
-def test_strips_do_not_show(height):
-    img, img2 = (picture[:height, :40] for picture in pair_of('coffee.png'))
+def test_processing_in_strips_does_not_change_the_result(height):
+    img, img2 = (image[:height, :40] for image in load_pair('coffee.png'))
     assert ssim_3d(img, img2) == pytest.approx(definition_3d(img, img2), abs=5e-7)
     if height >= 11:
-        assert ssim(img, img2) == pytest.approx(of_basicsr(img, img2), abs=5e-7)
+        assert ssim(img, img2) == pytest.approx(basicsr_ssim(img, img2), abs=5e-7)
 
 
 @pytest.mark.parametrize('channels', [1, 3])
 @pytest.mark.parametrize('width', range(11, 16))
 @pytest.mark.parametrize('height', range(11, 16))
-def test_small_pictures(height, width, channels):
-    """Whose means are so few that OpenCV may take them for something else."""
-    img, img2 = (picture[:height, :width, :channels] for picture in pair_of('coffee.png'))
-    assert ssim(img, img2) == pytest.approx(of_basicsr(img, img2), abs=5e-7)
-    img, img2 = (picture[10:, 10:] for picture in (img, img2))
+def test_small_images(height, width, channels):
+    """OpenCV could mistake the few means of small images for a scalar."""
+    img, img2 = (image[:height, :width, :channels] for image in load_pair('coffee.png'))
+    assert ssim(img, img2) == pytest.approx(basicsr_ssim(img, img2), abs=5e-7)
+    img, img2 = (image[10:, 10:] for image in (img, img2))
     assert ssim_3d(img, img2) == pytest.approx(definition_3d(img, img2), abs=5e-7)
 
 
 @pytest.mark.parametrize('metric', [ssim, ssim_3d])
-def test_truths_about_both(metric):
-    img, img2 = (picture[CROP] for picture in pair_of('astronaut.png'))
+def test_symmetries_and_bounds(metric):
+    img, img2 = (image[CROP] for image in load_pair('astronaut.png'))
     value = metric(img, img2)
     assert 0 < value < 1
     assert metric(img2, img2.copy()) == 1
     assert metric(img2, img) == pytest.approx(value, abs=5e-7)
-    for turned in (np.s_[::-1], np.s_[:, ::-1], np.s_[..., ::-1]):
-        assert metric(img[turned], img2[turned]) == pytest.approx(value, abs=5e-7)
+    for flipped in (np.s_[::-1], np.s_[:, ::-1], np.s_[..., ::-1]):
+        assert metric(img[flipped], img2[flipped]) == pytest.approx(value, abs=5e-7)
     assert metric(img2, 255 - img2) < 0.1
 
 
 @pytest.mark.parametrize('options', [{}, {'crop_border': 5}])
-def test_no_window_fits(options):
+def test_image_smaller_than_the_window(options):
     border = 2 * options.get('crop_border', 0)
-    picture = np.zeros((10 + border, 40, 3), np.uint8)
-    with pytest.raises(UserError, match='at least 11x11 pixels, but 10x'):
-        ssim(picture, picture, **options)
-    assert ssim_3d(picture, picture, **options) == 1
+    image = np.zeros((10 + border, 40, 3), np.uint8)
+    with pytest.raises(UserError, match='at least 11x11 pixels, got 10x'):
+        ssim(image, image, **options)
+    assert ssim_3d(image, image, **options) == 1

@@ -139,13 +139,15 @@ def draw(*shape, device='cpu', seed=0):
     return torch.randn(*shape, generator=generator).to(device)
 
 
-def check_scan(device, length, batch=2, channels=3, states=3, decay=1.0, shift=0.0, dtype=torch.float32, **options):
+def check_scan(
+    device, length, batch=2, channels=3, states=3, decay=1.0, shift=0.0, dtype=torch.float32, tolerance=None
+):
     """`dtype` is that of the sequences; rates, the direct path, and y stay in float32."""
     u, delta = (draw(batch, length, channels, device=device, seed=seed).to(dtype) for seed in (1, 2))
     B, C = (draw(batch, length, states, device=device, seed=seed).to(dtype) for seed in (3, 4))
     A = -decay * draw(channels, states, device=device, seed=5).abs().clamp(0.05, 1)
     D, bias = (draw(channels, device=device, seed=seed) for seed in (6, 7))
-    tolerance = options.get('tolerance', HALF_TYPES.get(dtype, 1e-5))
+    tolerance = tolerance or HALF_TYPES.get(dtype, 1e-5)
     check('selective_scan', (u, delta, A, B, C, D, bias + shift), torch.float32, tolerance)
 
 
@@ -358,8 +360,10 @@ def test_on_a_gpu(name):
 
 @pytest.mark.gpu
 def test_captures_in_a_cuda_graph():
-    inputs = [t.cuda() for t in (*draw(2, 2, 500, 96), -draw(96, 8).abs(), *draw(2, 2, 500, 8), *draw(2, 96))]
-    dy = draw(2, 500, 96, seed=1).cuda()
+    u, delta, dy = draw(3, 2, 500, 96, device='cuda')
+    B, C = draw(2, 2, 500, 8, device='cuda')
+    A, (D, bias) = -draw(96, 8, device='cuda').abs(), draw(2, 96, device='cuda')
+    inputs = (u, delta, A, B, C, D, bias)
     expected = forward('selective_scan', inputs, None), *backward('selective_scan', dy, inputs)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):

@@ -16,9 +16,9 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def opt(folder):
-    return as_parsed(options(), 'small.yml', is_train=True)
+    return as_parsed(options(), is_train=True)
 
 
 @pytest.fixture
 def test_opt(folder):
-    return as_parsed(test_options(), 'small.yml', is_train=False)
+    return as_parsed(test_options(), is_train=False)

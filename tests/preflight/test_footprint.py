@@ -1,4 +1,4 @@
-"""Estimates against counts."""
+"""Estimated against counted memory."""
 
 import pytest
 import torch
@@ -10,11 +10,11 @@ from deeprftv2_plugin.preflight.footprint import Activations, LiveBytes, history
 KILOBYTE = 256 * 4
 
 
-def test_bytes_come_and_go_with_their_tensors():
+def test_live_bytes_follow_allocations_and_releases():
     known = torch.zeros(256)
     with LiveBytes([known]) as live:
         a = known + 1
-        b = a.view(16, 16)[2:]  # the same memory
+        b = a.view(16, 16)[2:]  # shares the memory of a
         c = torch.zeros(256)
         known.add_(a)
         del a, b
@@ -24,7 +24,7 @@ def test_bytes_come_and_go_with_their_tensors():
 
 
 class HeavyWeights(nn.Module):
-    """Its peak is a weight's gradient on small crops, and a chain of maps on large ones."""
+    """The gradient of the weight sets the peak for small crops, the feature maps for large ones."""
 
     def __init__(self):
         super().__init__()
@@ -36,7 +36,7 @@ class HeavyWeights(nn.Module):
 
 
 class ByRows(nn.Module):
-    """It computes more operations on larger pictures."""
+    """The number of operations grows with the height of the image."""
 
     def __init__(self):
         super().__init__()
@@ -50,18 +50,18 @@ class ByRows(nn.Module):
     'net', [HeavyWeights(), ByRows(), DeepRFTv2('T', reversible=True)], ids=lambda n: type(n).__name__
 )
 @pytest.mark.parametrize('side', [16, 96])
-def test_the_estimate_is_what_a_pass_over_that_crop_takes(net, side):
+def test_the_estimate_matches_a_pass_over_a_crop_of_that_size(net, side):
     counted = max(history_of(net, side))
     assert Activations(net).peak(side**2) == pytest.approx(counted, rel=0.05)
 
 
-def test_gradients_are_there_before_the_pass_and_count_elsewhere():
+def test_gradients_exist_before_the_pass_and_do_not_count():
     net = nn.Conv2d(3, 3, 1)
     assert max(history_of(net, 32)) < 20 * 32**2 * 3 * 4
     assert all(weight.grad is not None for weight in net.parameters())
 
 
-def test_crops_are_of_a_size_that_the_network_takes():
+def test_crops_are_multiples_of_the_size_multiple():
     net = nn.Conv2d(3, 3, 1)
     net.size_multiple = 48
     assert Activations(net).sides == (48, 96)

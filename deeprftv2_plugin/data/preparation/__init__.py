@@ -1,4 +1,4 @@
-"""Data sets brought from their archives into the form that training reads best: LMDBs or folders, whole or in crops."""
+"""Preparation of downloaded datasets for training: LMDB databases or folders, of whole images or crops."""
 
 from deeprftv2_plugin.data.preparation.archive import prepare_archive
 from deeprftv2_plugin.data.preparation.quickstart import prepare_photographs

@@ -1,193 +1,207 @@
-"""From the folder of a downloaded archive to databases or folders of pairs."""
+"""Conversion of an unpacked dataset to databases or folders of pairs."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from deeprftv2_plugin.data.layouts.folders import UNDIVIDED
 from deeprftv2_plugin.data.layouts.known import RecognizedDataset, recognize
 from deeprftv2_plugin.data.layouts.pairs import Pair
-from deeprftv2_plugin.data.preparation.journal import Entry, Journal
-from deeprftv2_plugin.data.preparation.pieces import Crops, cut
-from deeprftv2_plugin.data.preparation.stores import SIDES, FolderPair, LmdbPair
+from deeprftv2_plugin.data.preparation.crops import CropGrid, EncodedPair, encode_pair
+from deeprftv2_plugin.data.preparation.journal import Journal
+from deeprftv2_plugin.data.preparation.stores import SIDES, FolderPair, LmdbPair, PairStore
 from deeprftv2_plugin.data.preparation.workers import Workers
 from deeprftv2_plugin.data.storage.lmdb_writer import check_key
 from deeprftv2_plugin.utils.atomic_io import sync_folder
 from deeprftv2_plugin.utils.errors import UserError
 
 JOURNAL = '.partial/journal'
-"""Beside it is what is not finished; both in the destination."""
+"""Path of the journal in the destination. Unfinished splits are stored next to it."""
 BATCH = 2**25
-"""Bytes that are stored at a time; a kill loses no more of the work, and what is being worked on."""
+"""Number of bytes to store at a time. A kill loses at most this much work, and what is being encoded."""
 
 
 def prepare_archive(
     source: str | Path,
     dest: str | Path,
     splits: list[str] | None = None,
-    crops: Crops | None = None,
+    crops: CropGrid | None = None,
     folders: bool = False,
     progress: bool = True,
     say: Callable[[str], None] = lambda text: None,
 ) -> list[Path]:
-    """Writes dest/SPLIT_blur.lmdb and dest/SPLIT_sharp.lmdb for the splits of a data set.
+    """Write the splits of a dataset to dest/SPLIT_blur.lmdb and dest/SPLIT_sharp.lmdb.
 
-    Every pair is stored under its name, with the bytes of its files; crops are stored as PNGs (see `cut`). All are
-    decoded on the way, so that nothing damaged is stored. A split appears under its name when it is finished. What is
-    not is in dest/.partial, where the next run with the same settings goes on.
+    Pairs are stored under their names with the bytes of their files. Crops are stored as PNGs, see `encode_pair`. Every
+    image is decoded, so that damaged images are not stored. A split appears in `dest` when it is complete. Unfinished
+    work is kept in dest/.partial, and the next run with the same settings resumes from there.
 
     Args:
-        source: The folder that the archive unpacks to, or the one around it.
-        dest: Folder to write into; created where it is absent.
-        splits: Which ones; all that are there when None.
-        crops: Windows that training splits are cut into: those whose name begins with 'train', and all of an undivided
-            set. Others are stored whole.
-        folders: Whether to write folders of files, dest/SPLIT_blur and dest/SPLIT_sharp.
+        source: The unpacked folder of an archive, or its parent.
+        dest: Folder to write to, created if missing.
+        splits: Names of the splits. Default: all.
+        crops: Windows to cut training splits into. Training splits have names that start with 'train', or are
+            undivided. Other splits are stored whole.
+        folders: Whether to write folders of files, dest/SPLIT_blur and dest/SPLIT_sharp, instead of LMDBs.
         progress: Whether to show progress bars.
-        say: Takes what was recognized and what is written.
+        say: Receives messages about the recognized dataset and the written paths.
 
     Returns:
-        What was written: for each split the blurry and the sharp pictures.
+        The paths of the blurry and the sharp images of each split.
 
     Raises:
-        UserError: The source is laid out like no data set that is known, a picture is damaged, what is to be written is
-            there already, or dest/.partial is that of other settings.
+        UserError: The source is not a known dataset, an image is damaged, an output path exists, or dest/.partial
+            belongs to other settings.
     """
-    layout = recognize(source)
+    dataset = recognize(source)
     dest = Path(dest).expanduser()
-    pairs = {split: layout.pairs(split) for split in splits or layout.splits}
-    say(
-        f'{layout.root} is recognized as {layout.layout}: ' + ', '.join(f'{s} {len(p)} pairs' for s, p in pairs.items())
-    )
-    _check(layout, dest, pairs, crops)
-    store = FolderPair if folders else LmdbPair
+    pairs = {split: dataset.pairs(split) for split in splits or dataset.splits}
+    counts = ', '.join(f'{split} {len(found)} pairs' for split, found in pairs.items())
+    say(f'{dataset.root} is recognized as {dataset.layout}: {counts}')
+    _check(dataset, dest, pairs, crops)
+    store: type[PairStore] = FolderPair if folders else LmdbPair
     settings = {
-        'source': str(layout.root.resolve()),
-        'layout': layout.layout,
+        'source': str(dataset.root.resolve()),
+        'layout': dataset.layout,
         'splits': list(pairs),
         'crop': crops and crops.size,
         'step': crops and crops.step,
-        'form': 'folders' if folders else 'LMDB',
+        'format': 'folders' if folders else 'LMDB',
     }
-    places = {split: [dest / f'{split}_{side}{store.suffix}' for side in SIDES] for split in pairs}
-    journal = _open_journal(dest, settings, [path for paths in places.values() for path in paths])
+    outputs = {split: [dest / f'{split}_{side}{store.suffix}' for side in SIDES] for split in pairs}
+    written = [path for paths in outputs.values() for path in paths]
+    journal = _open_journal(dest, settings, written)
     try:
         with Workers() as workers:
-            for split, content in pairs.items():
-                parts = [journal.path.parent / path.name for path in places[split]]
+            for split, paths in outputs.items():
+                partial_paths = [journal.path.parent / path.name for path in paths]
                 if split not in journal.finished:
-                    _require_absent(places[split])
-                    cutting = partial(cut, crops=crops if _is_training(split) else None)
-                    _store(store, parts, split, content, journal, partial(workers.map, cutting), progress)
-                _publish(parts, places[split])
-                say(f'{split}: ' + ', '.join(map(str, places[split])))
+                    _check_absent(paths)
+                    encode = partial(encode_pair, crops=crops if _is_training(split) else None)
+                    _store_split(
+                        store, partial_paths, split, pairs[split], journal, partial(workers.map, encode), progress
+                    )
+                _publish(partial_paths, paths)
+                say(f'{split}: ' + ', '.join(map(str, paths)))
         journal.remove()
     except OSError as error:
-        raise UserError(f'{dest} could not be finished: {error}. What was done is kept: repeat the command') from error
+        raise UserError(
+            f'cannot complete {dest}: {error}. Completed work is kept: rerun the command to resume'
+        ) from error
     finally:
         journal.close()
-    return [path for paths in places.values() for path in paths]
+    return written
 
 
 def _is_training(split: str) -> bool:
     return split.startswith('train') or split == UNDIVIDED
 
 
-def _check(layout: RecognizedDataset, dest: Path, pairs: dict[str, list[Pair]], crops: Crops | None) -> None:
-    if dest.resolve().is_relative_to(layout.root.resolve()):
-        raise UserError(f'{dest} is in the data set {layout.root} itself: name a folder elsewhere to write into')
+def _check(dataset: RecognizedDataset, dest: Path, pairs: dict[str, list[Pair]], crops: CropGrid | None) -> None:
+    if dest.resolve().is_relative_to(dataset.root.resolve()):
+        raise UserError(f'{dest} is inside the dataset {dataset.root}: choose another folder to write to')
     if dest.exists() and not dest.is_dir():
-        raise UserError(f'{dest} is no folder: name one to write into')
+        raise UserError(f'{dest} is not a folder: choose a folder to write to')
     if crops and not any(map(_is_training, pairs)):
-        raise UserError(f'only training splits are cropped, and {", ".join(pairs)} is none: leave the crop out')
-    for pair in (pair for content in pairs.values() for pair in content):
+        raise UserError(f'crops apply only to training splits, got {", ".join(pairs)}: remove the crop size')
+    for pair in (pair for found in pairs.values() for pair in found):
         try:
             check_key(f'{pair.name}_s001')
         except UserError as error:
             raise UserError(f'{pair.lq} would be stored as {pair.name}, but {error}: rename it') from error
 
 
-def _open_journal(dest: Path, settings: dict[str, object], finals: list[Path]) -> Journal:
-    """The journal of an interrupted run, or that of a new one where nothing would be overwritten."""
+def _open_journal(dest: Path, settings: dict[str, Any], outputs: list[Path]) -> Journal:
+    """Open the journal of an interrupted run or, if no output exists, start a new one."""
     path = dest / JOURNAL
     if not path.exists():
-        _require_absent(finals)
+        _check_absent(outputs)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return Journal(path, settings)
     except OSError as error:
-        raise UserError(f'cannot write into {path.parent}: {error.strerror}') from error
+        raise UserError(f'cannot write to {path.parent}: {error.strerror}') from error
 
 
-def _require_absent(paths: list[Path]) -> None:
+def _check_absent(paths: list[Path]) -> None:
     for path in paths:
         if path.exists():
-            raise UserError(f'{path} is there already and is not overwritten: remove it or name another folder')
+            raise UserError(f'{path} exists and is not overwritten: remove it or choose another folder')
 
 
-def _store(
-    store: type, parts: list[Path], split: str, pairs: list[Pair], journal: Journal, cut_all: Callable, progress: bool
+def _store_split(
+    store: type[PairStore],
+    folders: list[Path],
+    split: str,
+    pairs: list[Pair],
+    journal: Journal,
+    encode_all: Callable[[list[Pair]], Iterable[list[EncodedPair]]],
+    progress: bool,
 ) -> None:
-    """Stores what is not stored yet of a split."""
-    stored = journal.stored.get(split, {})
-    if gone := stored.keys() - {pair.name for pair in pairs}:
+    """Store the pairs of a split that are not in the journal yet."""
+    stored = journal.stored.setdefault(split, {})
+    if missing := stored.keys() - {pair.name for pair in pairs}:
         raise UserError(
-            f'{parts[0].parent} has {min(gone)} from the interrupted run, which is in the source no more: put it back, '
-            'or remove the folder to start over'
+            f'{folders[0].parent} has {min(missing)} from the interrupted run, which is no longer in the source: put '
+            'it back, or remove the folder to start over'
         )
-    pictures = store(parts)
+    images = store(folders)
     try:
-        # What was being stored when a run was killed may be in the source no more, or have changed there.
-        pictures.remove(entry for entries in journal.begun.get(split, {}).values() for entry in entries)
-        todo = [pair for pair in pairs if pair.name not in stored]
+        remaining = [pair for pair in pairs if pair.name not in stored]
         with tqdm(total=len(pairs), initial=len(stored), desc=split, unit='pair', disable=not progress) as bar:
             try:
-                _store_all(pictures, split, todo, journal, cut_all, bar)
+                _store_pairs(images, split, remaining, journal, encode_all, bar)
             except UserError as error:
                 raise UserError(
-                    f'{error}. What was done is kept: mend this and repeat the command to go on. With --verify the '
-                    'source is searched for whatever else is damaged'
+                    f'{error}. Completed work is kept: repair this and rerun the command to resume. Use --verify to '
+                    'check the source for further damage'
                 ) from error
-        stored = journal.stored.get(split, {})
-        pictures.finish(entry for pair in pairs for entry in stored[pair.name])
+        images.finish([entry for pair in pairs for entry in stored[pair.name]])
     finally:
-        pictures.close()
+        images.close()
     journal.finish(split)
 
 
-def _store_all(pictures, split, pairs, journal, cut_all, bar):
-    batch = {}
+def _store_pairs(
+    images: PairStore,
+    split: str,
+    pairs: list[Pair],
+    journal: Journal,
+    encode_all: Callable[[list[Pair]], Iterable[list[EncodedPair]]],
+    bar: tqdm,
+) -> None:
+    batch: dict[str, list[EncodedPair]] = {}
 
-    def flush():
+    def flush() -> None:
         done = batch.copy()
         batch.clear()
-        journal.begin(split, ((name, [Entry(*piece[:3]) for piece in pieces]) for name, pieces in done.items()))
-        pictures.put([piece for pieces in done.values() for piece in pieces])
-        journal.add(split, done)
+        images.put([encoded for parts in done.values() for encoded in parts])
+        journal.add(split, {name: [encoded.entry for encoded in parts] for name, parts in done.items()})
 
     size = 0
     try:
-        for pair, pieces in zip(pairs, cut_all(pairs), strict=True):
-            batch[pair.name] = pieces
-            size += sum(len(piece.lq) + len(piece.gt) for piece in pieces)
+        for pair, parts in zip(pairs, encode_all(pairs), strict=True):
+            batch[pair.name] = parts
+            size += sum(len(encoded.lq) + len(encoded.gt) for encoded in parts)
             bar.update()
             if size >= BATCH:
                 flush()
                 size = 0
-    finally:  # also when a picture is damaged, or at Ctrl-C
+    finally:  # also after a damaged image or Ctrl-C
         if batch:
             flush()
 
 
-def _publish(parts: list[Path], finals: list[Path]) -> None:
-    """Renames what is finished; after a kill between the two, the one that is left."""
-    for part, final in zip(parts, finals, strict=True):
-        if part.exists():
-            _require_absent([final])
-            os.replace(part, final)
-        elif not final.exists():
-            raise UserError(f'{final} was finished and is gone: remove {part.parent} to start over')
-    sync_folder(finals[0].parent)
+def _publish(partial_paths: list[Path], paths: list[Path]) -> None:
+    """Move a finished split to its final place. After a kill between the two renames, move the remaining one."""
+    for partial_path, path in zip(partial_paths, paths, strict=True):
+        if partial_path.exists():
+            _check_absent([path])
+            os.replace(partial_path, path)
+        elif not path.exists():
+            raise UserError(f'{path} was finished but no longer exists: remove {partial_path.parent} to start over')
+    sync_folder(paths[0].parent)

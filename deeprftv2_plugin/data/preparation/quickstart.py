@@ -1,10 +1,11 @@
-"""The data set that needs no download: photographs of scikit-image under random camera shake, as LMDB pairs."""
+"""A dataset without download: photographs of scikit-image with random camera shake, as pairs of LMDBs."""
 
 import shutil
 import tempfile
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,30 +19,30 @@ from deeprftv2_plugin.utils.errors import UserError
 
 
 def prepare_photographs(dest: str | Path, seed: int = 0, progress: bool = True) -> Path:
-    """Writes dest/{train,test}_{blur,sharp}.lmdb and, with a kernel per key, dest/{train,test}_kernels.npz.
+    """Write dest/{train,test}_{blur,sharp}.lmdb and dest/{train,test}_kernels.npz with a kernel for every key.
 
-    All is written beside `dest` under a temporary name and renamed at the end: `dest` is whole or absent.
+    The data is written to a temporary folder next to `dest`, which is renamed at the end. `dest` is never incomplete.
 
     Args:
         dest: Folder to create.
-        seed: Decides crops, kernels and noise; equal seeds write equal pictures.
+        seed: Seed of crops, kernels and noise. Equal seeds give equal images.
         progress: Whether to show progress bars.
 
     Returns:
-        The folder.
+        The path `dest`.
 
     Raises:
-        UserError: `dest` is there already.
+        UserError: `dest` exists.
     """
     dest = Path(dest)
     if dest.exists():
-        raise UserError(f'{dest} is there already and is not overwritten: remove it or name another folder')
+        raise UserError(f'{dest} exists and is not overwritten: remove it or choose another folder')
     dest.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f'.{dest.name}-', dir=dest.parent))
     try:
         for number, (split, photographs) in enumerate((('train', TRAINING), ('test', HELD_OUT))):
             _write_split(partial, split, photographs, np.random.default_rng([seed, number]), progress)
-        # A temporary folder is closed to others; a data set is not.
+        # Temporary folders are private, but a dataset should be readable by others.
         partial.chmod(0o755)
         partial.rename(dest)
     except BaseException:
@@ -51,39 +52,39 @@ def prepare_photographs(dest: str | Path, seed: int = 0, progress: bool = True) 
 
 
 def _write_split(folder: Path, split: str, names: tuple[str, ...], rng: np.random.Generator, progress: bool) -> None:
-    kernels = {}
-    names = tqdm(names, desc=f'{split} photographs', unit='photograph', disable=not progress)
+    kernels: dict[str, Any] = {}
+    bar = tqdm(names, desc=f'{split} photographs', unit='photograph', disable=not progress)
     with (
         LmdbWriter(folder / f'{split}_blur.lmdb') as blurry,
         LmdbWriter(folder / f'{split}_sharp.lmdb') as sharp,
     ):
-        for name in names:
-            picture = cv2.imread(str(photograph(name)))
-            windows = quarters(picture) if split == 'test' else detailed_windows(picture, rng)
+        for name in bar:
+            image = np.asarray(cv2.imread(str(photograph(name))))
+            windows = quarters(image) if split == 'test' else detailed_windows(image, rng)
             for number, window in enumerate(windows):
                 key = f'{Path(name).stem}_{number:02d}'
                 kernels[key] = random_kernel(rng)
-                blurry_window, sharp_window = blur_window(picture, window, kernels[key], rng)
+                blurry_window, sharp_window = blur_window(image, window, kernels[key], rng)
                 blurry.add(key, blurry_window)
                 sharp.add(key, sharp_window)
     np.savez_compressed(folder / f'{split}_kernels.npz', **kernels)
 
 
-def quarters(picture: np.ndarray) -> Iterator[tuple[slice, slice]]:
-    """The four quarters of a picture, row by row."""
-    height, width = picture.shape[0] // 2, picture.shape[1] // 2
+def quarters(image: np.ndarray) -> Iterator[tuple[slice, slice]]:
+    """Yield the four quarters of an image, row by row."""
+    height, width = image.shape[0] // 2, image.shape[1] // 2
     for top, left in product((0, height), (0, width)):
         yield slice(top, top + height), slice(left, left + width)
 
 
 def detailed_windows(
-    picture: np.ndarray, rng: np.random.Generator, count: int = 24, size: int = 160
+    image: np.ndarray, rng: np.random.Generator, count: int = 24, size: int = 160
 ) -> Iterator[tuple[slice, slice]]:
-    """Random windows with something in them: each is the most detailed of four that are drawn.
+    """Yield random windows, each the most detailed of four candidates.
 
-    From the night sky of a photograph there is nothing to learn about blur.
+    Uniform regions, such as a night sky, show no blur to learn from.
     """
-    gray = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY).astype(np.float32)
+    gray = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(np.float32)
     detail = cv2.Sobel(gray, -1, 1, 0) ** 2 + cv2.Sobel(gray, -1, 0, 1) ** 2
     height, width = min(size, gray.shape[0]), min(size, gray.shape[1])
     for _ in range(count):

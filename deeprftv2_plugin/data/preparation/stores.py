@@ -1,45 +1,55 @@
-"""Where pieces are stored until a split is finished: two databases or two folders."""
+"""Storage of the pairs of a split: two databases or two folders."""
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol
 
-from deeprftv2_plugin.data.preparation.journal import Entry
-from deeprftv2_plugin.data.preparation.pieces import Piece
+from deeprftv2_plugin.data.preparation.crops import EncodedPair, Entry
 from deeprftv2_plugin.data.storage.lmdb_writer import META_INFO, GrowingLmdb, meta_line
 from deeprftv2_plugin.utils.atomic_io import sync_folder, write_whole
 
 SIDES = ('blur', 'sharp')
 
 
-class LmdbPair:
-    """Two databases with equal keys, as BasicSR reads them.
+class PairStore(Protocol):
+    """Storage of blurry and sharp images under equal names, as BasicSR reads them.
 
     Args:
-        folders: Those of the blurry and of the sharp pictures.
+        folders: The folder of the blurry and that of the sharp images, created if missing.
     """
+
+    suffix: str
+    """Suffix of the folder names."""
+
+    def __init__(self, folders: list[Path]): ...
+
+    def put(self, pairs: list[EncodedPair]) -> None:
+        """Store pairs, replacing earlier ones with the same keys. They are on disk when this returns."""
+
+    def finish(self, entries: list[Entry]) -> None:
+        """Remove everything except these entries, and write what is needed to read them in this order."""
+
+    def close(self) -> None:
+        """Close the storage."""
+
+
+class LmdbPair(PairStore):
+    """Two databases with equal keys."""
 
     suffix = '.lmdb'
 
     def __init__(self, folders: list[Path]):
         self._databases = [GrowingLmdb(folder) for folder in folders]
 
-    def remove(self, entries: Iterable[Entry]) -> None:
-        """Removes pictures that may be there."""
-        keys = [entry.key for entry in entries]
-        for database in self._databases:
-            database.remove(keys)
+    def put(self, pairs: list[EncodedPair]) -> None:
+        blur, sharp = self._databases
+        blur.put({pair.entry.key: pair.lq for pair in pairs})
+        sharp.put({pair.entry.key: pair.gt for pair in pairs})
 
-    def put(self, pieces: list[Piece]) -> None:
-        """Stores pieces; the disk has them when this returns."""
-        lq, gt = self._databases
-        lq.put({piece.key: piece.lq for piece in pieces})
-        gt.put({piece.key: piece.gt for piece in pieces})
-
-    def finish(self, entries: Iterable[Entry]) -> None:
-        """Writes what else belongs to a database, given all that are stored in their order."""
+    def finish(self, entries: list[Entry]) -> None:
         lines = ''.join(meta_line(entry.key, entry.shape) for entry in entries)
         for database in self._databases:
+            database.keep_only(entry.key for entry in entries)
             write_whole(database.folder / META_INFO, lines.encode())
 
     def close(self) -> None:
@@ -47,12 +57,8 @@ class LmdbPair:
             database.close()
 
 
-class FolderPair:
-    """Two folders of files with equal names, as BasicSR reads them.
-
-    Args:
-        folders: Those of the blurry and of the sharp pictures.
-    """
+class FolderPair(PairStore):
+    """Two folders of files with equal names."""
 
     suffix = ''
 
@@ -61,27 +67,27 @@ class FolderPair:
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
 
-    def remove(self, entries: Iterable[Entry]) -> None:
-        """Removes pictures that may be there."""
-        for entry in entries:
-            for folder in self._folders:
-                (folder / (entry.key + entry.suffix)).unlink(missing_ok=True)
-
-    def put(self, pieces: list[Piece]) -> None:
-        """Stores pieces; the disk has them when this returns."""
-        for folder, side in zip(self._folders, ('lq', 'gt'), strict=True):
-            for piece in pieces:
-                _write(folder / (piece.key + piece.suffix), getattr(piece, side))
+    def put(self, pairs: list[EncodedPair]) -> None:
+        blur, sharp = self._folders
+        for pair in pairs:
+            name = pair.entry.key + pair.entry.suffix
+            _write(blur / name, pair.lq)
+            _write(sharp / name, pair.gt)
+        for folder in self._folders:
             sync_folder(folder)
 
-    def finish(self, entries: Iterable[Entry]) -> None:
-        """Nothing else belongs to a folder: BasicSR takes every file in it for a picture."""
+    def finish(self, entries: list[Entry]) -> None:
+        names = {entry.key + entry.suffix for entry in entries}
+        for folder in self._folders:
+            for path in list(folder.iterdir()):
+                if path.name not in names:
+                    path.unlink()
 
     def close(self) -> None:
         pass
 
 
-def _write(path, data):
+def _write(path: Path, data: bytes) -> None:
     with open(path, 'wb') as file:
         file.write(data)
         file.flush()

@@ -1,4 +1,4 @@
-"""Work on pictures by as many processes as there are cores."""
+"""A process pool for work on images."""
 
 import os
 import signal
@@ -6,7 +6,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection, parent_process
 from typing import TypeVar
@@ -20,17 +20,17 @@ Result = TypeVar('Result')
 
 
 class Workers:
-    """A process for every core that this one may use; they end with this process, however it does.
+    """Context manager for one process per available core. The processes also end if this process is killed.
 
-    They are there when the context is entered, before any database is open: LMDB forbids to take one across a fork.
+    Entering the context starts the processes, so that no database is open yet: LMDB must not be used across a fork.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         available = getattr(os, 'sched_getaffinity', None)
         self.count = len(available(0)) if available else os.cpu_count() or 1
         if sys.platform == 'win32':
             self.count = min(self.count, 61)  # Windows cannot wait for more processes
-        self._executor = ProcessPoolExecutor(self.count, initializer=_begin)
+        self._executor = ProcessPoolExecutor(self.count, initializer=_initialize)
 
     def __enter__(self) -> 'Workers':
         self._executor.submit(os.getpid).result()
@@ -40,36 +40,37 @@ class Workers:
         self._executor.shutdown(cancel_futures=True)
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Results in the order of the items, of which at most two for every process are under way or waiting.
+        """Yield the results in the order of the items, with at most two items per process in flight.
 
         Raises:
             UserError: A process was killed.
         """
-        waiting = deque()
+        pending: deque[Future[Result]] = deque()
         try:
             for item in items:
-                waiting.append(self._executor.submit(function, item))
-                if len(waiting) == 2 * self.count:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+                pending.append(self._executor.submit(function, item))
+                if len(pending) == 2 * self.count:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
         except BrokenProcessPool as error:
             raise UserError(
-                'a process that worked on the pictures was killed, as happens where memory is short: see the log of '
-                'the system, and start again'
+                'a worker process was killed, possibly because memory ran out: check the system log and try again'
             ) from error
         finally:
-            for future in waiting:
+            for future in pending:
                 future.cancel()
 
 
-def _begin():
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends the workers
-    cv2.setNumThreads(0)  # the processes are the parallelism
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+def _initialize() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends the workers
+    cv2.setNumThreads(0)  # there is already one process per core
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _end_with_parent():
-    """An executor's processes would wait for work for ever after their parent was killed."""
-    connection.wait([parent_process().sentinel])
+def _exit_with_parent() -> None:
+    """Exit when the parent dies. The processes of an executor would otherwise wait for work forever."""
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
     os._exit(1)

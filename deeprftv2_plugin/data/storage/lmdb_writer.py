@@ -78,17 +78,18 @@ class GrowingLmdb:
 
         self._change(store)
 
-    def remove(self, keys: Iterable[str]) -> None:
-        """Remove keys in one transaction. Missing keys are ignored.
+    def keep_only(self, keys: Iterable[str]) -> None:
+        """Remove all other keys in one transaction.
 
         Raises:
             UserError: The change cannot be written, for example because the disk is full.
         """
-        keys = list(keys)
+        kept = {key.encode('ascii') for key in keys}
 
         def remove(transaction: lmdb.Transaction) -> None:
-            for key in keys:
-                transaction.delete(key.encode('ascii'))
+            stored = transaction.cursor().iternext(keys=True, values=False)
+            for key in [bytes(key) for key in stored if key not in kept]:
+                transaction.delete(key)
 
         self._change(remove)
 

@@ -8,7 +8,7 @@ from deeprftv2_plugin.data.preparation import prepare_archive
 
 
 def content_of(folder: Path) -> dict[str, object]:
-    """All that a prepared folder holds: the files by their paths, and in the place of databases their values."""
+    """Return the content of a prepared folder: the bytes of files, and the keys and values of databases, by path."""
     content = {}
     for path in sorted(folder.rglob('*')):
         name = str(path.relative_to(folder))
@@ -22,7 +22,7 @@ def content_of(folder: Path) -> dict[str, object]:
 
 @pytest.fixture
 def prepare(tmp_path):
-    """Prepares a data set into tmp_path / 'prepared' and returns that; arguments as of `prepare_archive`."""
+    """Return a function that calls `prepare_archive` with tmp_path / 'prepared' and returns that path."""
 
     def prepare(source, *args, **settings):
         prepare_archive(source, tmp_path / 'prepared', *args, progress=False, **settings)
@@ -33,6 +33,6 @@ def prepare(tmp_path):
 
 @pytest.fixture(autouse=True)
 def two_cores(monkeypatch):
-    """As many processes everywhere, and not more than the tests need."""
+    """Limit the number of processes, independent of the machine."""
     if hasattr(os, 'sched_getaffinity'):
         monkeypatch.setattr(os, 'sched_getaffinity', lambda process: {0, 1})

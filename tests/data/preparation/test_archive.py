@@ -7,7 +7,7 @@ from deeprftv2_plugin.basicsr_bridge import patches as compat
 from deeprftv2_plugin.data import PairedDeblurDataset
 from deeprftv2_plugin.data.layouts.known import recognize
 from deeprftv2_plugin.data.preparation import archive
-from deeprftv2_plugin.data.preparation.pieces import Crops
+from deeprftv2_plugin.data.preparation.crops import CropGrid
 from deeprftv2_plugin.data.storage.images import StoredImage
 from deeprftv2_plugin.utils.errors import UserError
 from tests.data.archives import REALBLUR_J, REALBLUR_R, unpack
@@ -19,7 +19,7 @@ FLAT = {kinds: [f'{split}/{kind}/GOPR0384_11_00-{frame}.png' for split in ('trai
 
 @pytest.fixture
 def unpacked(tmp_path, write_image):
-    """Makes a small tree of any layout under tmp_path / 'download' and returns the folder to prepare."""
+    """Return a function that makes a small dataset of a layout and returns the folder to prepare."""
 
     def make(layout):
         root = tmp_path / 'download'
@@ -35,8 +35,8 @@ def unpacked(tmp_path, write_image):
             for name in ('lq/a b.1.png', 'gt/a b.1.png', 'lq/c.png', 'gt/c.png'):
                 write_image(f'download/{name}')
         else:
-            place = {REALBLUR_J: 'RealBlur', REALBLUR_R: 'RealBlur'}.get(layout)
-            return unpack(place or layout, root) / (layout if place else '.')
+            parent = {REALBLUR_J: 'RealBlur', REALBLUR_R: 'RealBlur'}.get(layout)
+            return unpack(parent or layout, root) / (layout if parent else '.')
         return root
 
     return make
@@ -44,7 +44,7 @@ def unpacked(tmp_path, write_image):
 
 @pytest.fixture
 def gopro(tmp_path):
-    """An archive of GoPro with frames of 40x24 pixels."""
+    """A GoPro archive with frames of 40x24 pixels."""
     return unpack('GOPRO_Large', tmp_path / 'GOPRO_Large', (24, 40, 3))
 
 
@@ -64,7 +64,7 @@ def gopro(tmp_path):
         ('pairs', 2),
     ],
 )
-def test_the_right_pairs_come_out_byte_for_byte(unpacked, prepare, layout, count, folders):
+def test_pairs_are_stored_byte_for_byte(unpacked, prepare, layout, count, folders):
     source = unpacked(layout)
     written = content_of(prepare(source, folders=folders))
     expected = {}
@@ -75,19 +75,19 @@ def test_the_right_pairs_come_out_byte_for_byte(unpacked, prepare, layout, count
             if folders:
                 expected |= {f'{split}_{side}/{name}.png': data for name, data in stored.items()}
             else:
-                place = f'{split}_{side}.lmdb'
+                database = f'{split}_{side}.lmdb'
                 height, width = StoredImage(images[0].path).read().shape[:2]
                 lines = [f'{name}.png ({height},{width},3) 1\n' for name in stored]
-                expected[f'{place}/data.mdb'] = {name.encode(): data for name, data in stored.items()}
-                expected[f'{place}/meta_info.txt'] = ''.join(lines).encode()
+                expected[f'{database}/data.mdb'] = {name.encode(): data for name, data in stored.items()}
+                expected[f'{database}/meta_info.txt'] = ''.join(lines).encode()
     assert written == expected
     assert count == len({(p.lq, p.gt, s) for s in recognize(source).splits for p in recognize(source).pairs(s)})
 
 
-@pytest.mark.parametrize('crops', [None, Crops(16, 12)], ids=['whole', 'crops'])
+@pytest.mark.parametrize('crops', [None, CropGrid(16, 12)], ids=['whole', 'crops'])
 @pytest.mark.parametrize('folders', [False, True], ids=['LMDB', 'folders'])
 @pytest.mark.parametrize('layout', ['GOPRO_Large', 'REDS'])
-def test_basicsr_and_this_package_read_the_same_pixels(tmp_path, prepare, layout, folders, crops):
+def test_basicsr_reads_the_same_pixels(tmp_path, prepare, layout, folders, crops):
     compat.apply()
     from basicsr.data.paired_image_dataset import PairedImageDataset
 
@@ -110,24 +110,24 @@ def test_basicsr_and_this_package_read_the_same_pixels(tmp_path, prepare, layout
 
 
 @pytest.mark.parametrize('folders', [False, True], ids=['LMDB', 'folders'])
-def test_crops_are_windows_of_the_pictures(gopro, prepare, folders):
-    folder = prepare(gopro, crops=Crops(16, 12), folders=folders)
+def test_crops_are_windows_of_the_images(gopro, prepare, folders):
+    folder = prepare(gopro, crops=CropGrid(16, 12), folders=folders)
     for pair in recognize(gopro).pairs('train'):
         for side, whole in (('blur', pair.lq.read()), ('sharp', pair.gt.read())):
             windows = [(top, left) for top in (0, 8) for left in (0, 12, 24)]
             for number, (top, left) in enumerate(windows, start=1):
-                key, place = f'{pair.name}_s{number:03d}', str(folder / f'train_{side}')
-                crop = StoredImage(f'{place}/{key}.png') if folders else StoredImage(key, f'{place}.lmdb')
+                key, root = f'{pair.name}_s{number:03d}', str(folder / f'train_{side}')
+                crop = StoredImage(f'{root}/{key}.png') if folders else StoredImage(key, f'{root}.lmdb')
                 assert np.array_equal(crop.read(), whole[top : top + 16, left : left + 16])
     test = recognize(gopro).pairs('test')[0]
-    key, place = test.name, str(folder / 'test_blur')
-    stored = StoredImage(f'{place}/{key}.png') if folders else StoredImage(key, f'{place}.lmdb')
+    key, root = test.name, str(folder / 'test_blur')
+    stored = StoredImage(f'{root}/{key}.png') if folders else StoredImage(key, f'{root}.lmdb')
     assert np.array_equal(stored.read(), test.lq.read())
 
 
-def test_both_forms_hold_the_same(gopro, prepare):
-    prepare(gopro, crops=Crops(16, 12))
-    written = content_of(prepare(gopro, crops=Crops(16, 12), folders=True))
+def test_databases_and_folders_have_the_same_content(gopro, prepare):
+    prepare(gopro, crops=CropGrid(16, 12))
+    written = content_of(prepare(gopro, crops=CropGrid(16, 12), folders=True))
     for split in ('train_blur', 'train_sharp', 'test_blur', 'test_sharp'):
         database = written[f'{split}.lmdb/data.mdb']
         assert {key.decode(): data for key, data in database.items()} == {
@@ -135,97 +135,97 @@ def test_both_forms_hold_the_same(gopro, prepare):
         }
 
 
-def test_sixteen_bits_stay(tmp_path, prepare):
+def test_16_bit_images_keep_their_depth(tmp_path, prepare):
     source = unpack('dd_dp_dataset_canon', tmp_path / 'DPDD', (20, 30, 3))
-    folder = prepare(source, ['train'], Crops(16, 16))
+    folder = prepare(source, ['train'], CropGrid(16, 16))
     pair = recognize(source).pairs('train')[0]
     crop = StoredImage(f'{pair.name}_s004', f'{folder}/train_sharp.lmdb').read()
     assert crop.dtype == np.uint16 and np.array_equal(crop, pair.gt.read()[4:20, 14:30])
 
 
-def test_what_it_recognized_and_wrote_is_said(gopro, prepare):
-    said = []
-    folder = prepare(gopro, say=said.append)
-    assert said[0] == f'{gopro} is recognized as GoPro: train 4 pairs, test 2 pairs'
-    assert said[1] == f'train: {folder}/train_blur.lmdb, {folder}/train_sharp.lmdb'
+def test_recognized_dataset_and_written_paths_are_reported(gopro, prepare):
+    messages = []
+    folder = prepare(gopro, say=messages.append)
+    assert messages[0] == f'{gopro} is recognized as GoPro: train 4 pairs, test 2 pairs'
+    assert messages[1] == f'train: {folder}/train_blur.lmdb, {folder}/train_sharp.lmdb'
 
 
-def test_a_split_can_be_added_but_none_overwritten(gopro, prepare):
+def test_splits_can_be_added_but_not_overwritten(gopro, prepare):
     prepare(gopro, ['test'])
-    folder = prepare(gopro, ['train'], Crops(16, 16))
+    folder = prepare(gopro, ['train'], CropGrid(16, 16))
     before = content_of(folder)
     for splits in (['test'], ['train'], None):
-        with pytest.raises(UserError, match=r't[a-z]+_blur\.lmdb is there already and is not overwritten: remove'):
+        with pytest.raises(UserError, match=r't[a-z]+_blur\.lmdb exists and is not overwritten: remove'):
             prepare(gopro, splits)
     assert content_of(folder) == before and not (folder / '.partial').exists()
 
 
 @pytest.fixture
 def interrupted(gopro, prepare, monkeypatch):
-    """A preparation that stops at a damaged picture, the third of training: GOPR0374_11_00_000047."""
+    """Interrupt a preparation at a damaged image, GOPR0374_11_00_000047, and return a function that repairs it."""
     damaged = gopro / 'train/GOPR0374_11_00/sharp/000047.png'
-    whole = damaged.read_bytes()
-    damaged.write_bytes(whole[:-20])
+    data = damaged.read_bytes()
+    damaged.write_bytes(data[:-20])
     monkeypatch.setattr(archive, 'BATCH', 1)
-    with pytest.raises(UserError, match=r'sharp/000047\.png is damaged: .* What was done is kept: mend this'):
-        prepare(gopro, crops=Crops(16, 12))
-    return lambda: damaged.write_bytes(whole)
+    with pytest.raises(UserError, match=r'sharp/000047\.png is damaged: .* Completed work is kept: repair this'):
+        prepare(gopro, crops=CropGrid(16, 12))
+    return lambda: damaged.write_bytes(data)
 
 
-def test_a_damaged_picture_stops_it_and_once_mended_it_goes_on(interrupted, gopro, prepare, monkeypatch, tmp_path):
+def test_preparation_resumes_after_a_damaged_image_is_repaired(interrupted, gopro, prepare, monkeypatch, tmp_path):
     assert [path.name for path in (tmp_path / 'prepared').iterdir()] == ['.partial']
     interrupted()
     done = []
     original = archive.LmdbPair.put
-    monkeypatch.setattr(archive.LmdbPair, 'put', lambda store, pieces: (done.extend(pieces), original(store, pieces)))
-    folder = prepare(gopro, crops=Crops(16, 12))
-    assert {piece.key[:21] for piece in done if 'GOPR037' in piece.key} == {
+    monkeypatch.setattr(archive.LmdbPair, 'put', lambda store, pairs: (done.extend(pairs), original(store, pairs)))
+    folder = prepare(gopro, crops=CropGrid(16, 12))
+    assert {pair.entry.key[:21] for pair in done if 'GOPR037' in pair.entry.key} == {
         'GOPR0374_11_00_000047',
         'GOPR0374_11_00_000048',
     }
     assert not (folder / '.partial').exists()
     resumed = content_of(folder)
-    archive.prepare_archive(gopro, tmp_path / 'undisturbed', crops=Crops(16, 12), progress=False)
-    assert resumed == content_of(tmp_path / 'undisturbed')
+    archive.prepare_archive(gopro, tmp_path / 'uninterrupted', crops=CropGrid(16, 12), progress=False)
+    assert resumed == content_of(tmp_path / 'uninterrupted')
 
 
 @pytest.mark.parametrize(
     ('settings', 'change'),
     [
-        ({'crops': Crops(16, 8)}, 'step was 12, is 8'),
+        ({'crops': CropGrid(16, 8)}, 'step was 12, is 8'),
         ({'crops': None}, 'crop was 16, is None; step was 12, is None'),
-        ({'crops': Crops(16, 12), 'folders': True}, 'form was LMDB, is folders'),
-        ({'crops': Crops(16, 12), 'splits': ['train']}, r"splits was \['train', 'test'\], is \['train'\]"),
+        ({'crops': CropGrid(16, 12), 'folders': True}, 'format was LMDB, is folders'),
+        ({'crops': CropGrid(16, 12), 'splits': ['train']}, r"splits was \['train', 'test'\], is \['train'\]"),
     ],
 )
-def test_other_settings_do_not_go_on(interrupted, gopro, prepare, settings, change):
-    with pytest.raises(UserError, match=rf'\.partial is what an interrupted run .* \({change}\): repeat that command'):
+def test_resuming_with_other_settings_is_rejected(interrupted, gopro, prepare, settings, change):
+    with pytest.raises(
+        UserError, match=rf'\.partial has the work of an interrupted run .* \({change}\): rerun that command'
+    ):
         prepare(gopro, **settings)
 
 
-def test_another_source_does_not_go_on(interrupted, gopro, prepare, tmp_path):
+def test_resuming_from_another_source_is_rejected(interrupted, gopro, prepare, tmp_path):
     other = unpack('GOPRO_Large', tmp_path / 'other')
     with pytest.raises(UserError, match=r'source was .*GOPRO_Large, is .*other'):
-        prepare(other, crops=Crops(16, 12))
+        prepare(other, crops=CropGrid(16, 12))
 
 
-def test_what_was_done_must_still_be_in_the_source(interrupted, gopro, prepare):
+def test_stored_pairs_must_remain_in_the_source(interrupted, gopro, prepare):
     for kind in ('blur', 'sharp'):
         (gopro / f'train/GOPR0372_07_00/{kind}/000048.png').unlink()
-    with pytest.raises(
-        UserError, match='has GOPR0372_07_00_000048 from the interrupted run, which is in the source no'
-    ):
-        prepare(gopro, crops=Crops(16, 12))
+    with pytest.raises(UserError, match='has GOPR0372_07_00_000048 from the interrupted run, which is no longer'):
+        prepare(gopro, crops=CropGrid(16, 12))
 
 
-def test_a_damaged_pair_may_leave_the_source(interrupted, gopro, prepare):
+def test_damaged_pair_can_be_removed_from_the_source(interrupted, gopro, prepare):
     for kind in ('blur', 'sharp'):
         (gopro / f'train/GOPR0374_11_00/{kind}/000047.png').unlink()
-    lines = (prepare(gopro, crops=Crops(16, 12)) / 'train_sharp.lmdb/meta_info.txt').read_text().splitlines()
+    lines = (prepare(gopro, crops=CropGrid(16, 12)) / 'train_sharp.lmdb/meta_info.txt').read_text().splitlines()
     assert len(lines) == 3 * 6 and not any('GOPR0374_11_00_000047' in line for line in lines)
 
 
-def test_pairs_of_two_sizes_are_refused(gopro, prepare, write_image, tmp_path):
+def test_pairs_of_different_size_are_rejected(gopro, prepare, write_image, tmp_path):
     write_image(gopro.relative_to(tmp_path) / 'train/GOPR0372_07_00/blur/000048.png', (24, 20, 3))
     with pytest.raises(UserError, match=r'blur/000048\.png has 20x24 pixels, .*sharp/000048\.png has 40x24'):
         prepare(gopro)
@@ -234,54 +234,52 @@ def test_pairs_of_two_sizes_are_refused(gopro, prepare, write_image, tmp_path):
 @pytest.mark.parametrize(
     ('dest', 'settings', 'message'),
     [
-        ('GOPRO_Large/lmdb', {}, r'GOPRO_Large/lmdb is in the data set .*GOPRO_Large itself'),
-        ('GOPRO_Large/train/GOPR0372_07_00/blur/000047.png', {}, 'is in the data set'),
-        ('file', {}, 'file is no folder'),
-        ('file/below', {}, 'cannot write into .*: Not a directory'),
+        ('GOPRO_Large/lmdb', {}, r'GOPRO_Large/lmdb is inside the dataset .*GOPRO_Large'),
+        ('GOPRO_Large/train/GOPR0372_07_00/blur/000047.png', {}, 'is inside the dataset'),
+        ('file', {}, 'file is not a folder'),
+        ('file/below', {}, 'cannot write to .*: Not a directory'),
         ('new', {'splits': ['val']}, "has no split 'val'. It has train, test"),
-        ('new', {'splits': ['test'], 'crops': Crops(8, 8)}, 'only training splits are cropped, and test is none'),
+        ('new', {'splits': ['test'], 'crops': CropGrid(8, 8)}, 'crops apply only to training splits, got test'),
     ],
 )
-def test_wrong_requests_get_a_sentence(gopro, tmp_path, dest, settings, message):
+def test_errors_explain_invalid_arguments(gopro, tmp_path, dest, settings, message):
     (tmp_path / 'file').touch()
     with pytest.raises(UserError, match=message):
         archive.prepare_archive(gopro, tmp_path / dest, **settings, progress=False)
     assert not (tmp_path / 'new').exists()
 
 
-def test_names_that_basicsr_cannot_read_are_told_before_anything_is_done(prepare, write_image, tmp_path):
+def test_names_that_basicsr_cannot_read_are_rejected_first(prepare, write_image, tmp_path):
     for kind in ('blur', 'sharp'):
         write_image(f'mine/{kind}/straße.png')
     with pytest.raises(UserError, match=r'blur/straße\.png would be stored as straße, but a key is .*: rename it'):
         prepare(tmp_path / 'mine')
 
 
-def test_trees_that_are_none_get_a_sentence(prepare, tmp_path):
+def test_unknown_layout_is_rejected(prepare, tmp_path):
     (tmp_path / 'photos').mkdir()
     with pytest.raises(UserError, match='photos has no known dataset layout'):
         prepare(tmp_path / 'photos')
 
 
 @pytest.mark.parametrize(('folders', 'limit'), [(False, 30000), (True, 500)], ids=['in the database', 'in the folder'])
-def test_a_full_disk_is_told_and_with_room_again_it_goes_on(gopro, prepare, tmp_path, monkeypatch, folders, limit):
+def test_preparation_resumes_after_the_disk_was_full(gopro, prepare, tmp_path, monkeypatch, folders, limit):
     resource = pytest.importorskip('resource')
     monkeypatch.setattr(archive, 'BATCH', 1)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     try:
-        with pytest.raises(UserError, match=r'(cannot write to|could not be finished).* What was done is kept'):
-            prepare(gopro, crops=Crops(16, 12), folders=folders)
+        with pytest.raises(UserError, match=r'(cannot write to|cannot complete).* Completed work is kept'):
+            prepare(gopro, crops=CropGrid(16, 12), folders=folders)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    resumed = content_of(prepare(gopro, crops=Crops(16, 12), folders=folders))
-    archive.prepare_archive(gopro, tmp_path / 'undisturbed', crops=Crops(16, 12), folders=folders, progress=False)
-    assert resumed == content_of(tmp_path / 'undisturbed')
+    resumed = content_of(prepare(gopro, crops=CropGrid(16, 12), folders=folders))
+    archive.prepare_archive(gopro, tmp_path / 'uninterrupted', crops=CropGrid(16, 12), folders=folders, progress=False)
+    assert resumed == content_of(tmp_path / 'uninterrupted')
 
 
 @pytest.mark.parametrize('folders', [False, True], ids=['LMDB', 'folders'])
-def test_nothing_stays_of_a_pair_that_left_the_source_while_it_was_stored(
-    gopro, prepare, tmp_path, monkeypatch, folders
-):
+def test_partly_stored_pair_is_removed_if_it_leaves_the_source(gopro, prepare, tmp_path, monkeypatch, folders):
     monkeypatch.setattr(archive, 'BATCH', 1)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         original = archive.Journal.add
@@ -290,8 +288,8 @@ def test_nothing_stays_of_a_pair_that_left_the_source_while_it_was_stored(
     for kind in ('blur', 'sharp'):
         (gopro / f'train/GOPR0374_11_00/{kind}/000047.png').unlink()
     resumed = content_of(prepare(gopro, folders=folders))
-    archive.prepare_archive(gopro, tmp_path / 'undisturbed', folders=folders, progress=False)
-    assert resumed == content_of(tmp_path / 'undisturbed')
+    archive.prepare_archive(gopro, tmp_path / 'uninterrupted', folders=folders, progress=False)
+    assert resumed == content_of(tmp_path / 'uninterrupted')
 
 
 def interrupt():

@@ -2,7 +2,8 @@ import os
 
 import pytest
 
-from deeprftv2_plugin.data.preparation.journal import Entry, Journal
+from deeprftv2_plugin.data.preparation.crops import Entry
+from deeprftv2_plugin.data.preparation.journal import Journal
 from deeprftv2_plugin.utils.errors import UserError
 
 SETTINGS = {'crop': 8, 'splits': ['train']}
@@ -11,11 +12,10 @@ ENTRY = Entry('a_s001', '.png', (8, 8, 3))
 
 @pytest.fixture
 def written(tmp_path):
-    """The path of a journal with a stored pair, one that is begun, and a finished split."""
+    """The path of a journal with two stored pairs and a finished split."""
     journal = Journal(tmp_path / 'journal', SETTINGS)
-    journal.begin('train', [('a', [ENTRY])])
-    journal.begin('train', [('b', [ENTRY])])
-    journal.add('train', ['a'])
+    journal.add('train', {'a': [ENTRY]})
+    journal.add('train', {'b': [ENTRY, ENTRY]})
     journal.finish('test')
     journal.close()
     return journal.path
@@ -24,35 +24,34 @@ def written(tmp_path):
 def read(path, settings=SETTINGS):
     journal = Journal(path, settings)
     journal.close()
-    return journal.stored.get('train', {}), journal.begun.get('train', {}), journal.finished
+    return journal.stored.get('train', {}), journal.finished
 
 
-def test_what_was_noted_is_read(written):
-    assert read(written) == ({'a': [ENTRY]}, {'b': [ENTRY]}, {'test'})
+def test_journal_survives_a_round_trip(written):
+    assert read(written) == ({'a': [ENTRY], 'b': [ENTRY, ENTRY]}, {'test'})
 
 
 @pytest.mark.parametrize('keep', range(0, 200, 7))
-def test_a_journal_that_was_cut_anywhere_goes_on_from_its_last_whole_line(written, keep):
+def test_truncated_journal_resumes_from_its_last_complete_line(written, keep):
     text = written.read_bytes()
     written.write_bytes(text[:keep])
     lines = text[:keep].count(b'\n')
-    stored, begun, finished = [
-        ({}, {}, set()),
-        ({}, {}, set()),
-        ({}, {'a': [ENTRY]}, set()),
-        ({}, {'a': [ENTRY], 'b': [ENTRY]}, set()),
-        ({'a': [ENTRY]}, {'b': [ENTRY]}, set()),
-        ({'a': [ENTRY]}, {'b': [ENTRY]}, {'test'}),
+    stored, finished = [
+        ({}, set()),
+        ({}, set()),
+        ({'a': [ENTRY]}, set()),
+        ({'a': [ENTRY], 'b': [ENTRY, ENTRY]}, set()),
+        ({'a': [ENTRY], 'b': [ENTRY, ENTRY]}, {'test'}),
     ][lines]
-    assert read(written) == (stored, begun, finished)
+    assert read(written) == (stored, finished)
     journal = Journal(written, SETTINGS)
     journal.finish('val')
     journal.close()
-    assert read(written) == (stored, begun, finished | {'val'})
+    assert read(written) == (stored, finished | {'val'})
 
 
-def test_other_settings_and_damage_are_told(written):
-    with pytest.raises(UserError, match=r'\(crop was 8, is 9\): repeat that command .* or remove the folder'):
+def test_other_settings_and_damage_are_reported(written):
+    with pytest.raises(UserError, match=r'\(crop was 8, is 9\): rerun that command .* or remove the folder'):
         read(written, SETTINGS | {'crop': 9})
     written.write_text('[[[\n')
     with pytest.raises(UserError, match='journal is damaged: remove .* to start over'):
@@ -60,15 +59,15 @@ def test_other_settings_and_damage_are_told(written):
 
 
 @pytest.mark.posix
-def test_two_processes_do_not_write_at_once(tmp_path):
+def test_open_journal_is_locked_against_other_processes(tmp_path):
     journal = Journal(tmp_path / 'journal', SETTINGS)
     child = os.fork()
     if not child:
         try:
             Journal(tmp_path / 'journal', SETTINGS)
         except UserError as error:
-            os._exit('another process is writing into' in str(error))
+            os._exit('another process is writing to' in str(error))
         os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
     journal.close()
-    assert read(journal.path) == ({}, {}, set())
+    assert read(journal.path) == ({}, set())

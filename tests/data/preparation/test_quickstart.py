@@ -11,7 +11,7 @@ from deeprftv2_plugin.utils.errors import UserError
 
 @pytest.fixture
 def few(monkeypatch):
-    """Makes the data set small: two photographs to train with, one held out."""
+    """Make the dataset small: two photographs for training, one for testing."""
     monkeypatch.setattr(quickstart, 'TRAINING', ('coins.png', 'chelsea.png'))
     monkeypatch.setattr(quickstart, 'HELD_OUT', ('astronaut.png',))
 
@@ -21,7 +21,7 @@ def pairs(folder, split):
     return PairedDeblurDataset({'phase': 'test', **roots})
 
 
-def test_pairs_and_kernels_belong_together(few, tmp_path):
+def test_kernels_belong_to_the_pairs(few, tmp_path):
     folder = quickstart.prepare_photographs(tmp_path / 'a/quickstart', progress=False)
     assert folder == tmp_path / 'a/quickstart'
     assert [path.name for path in (tmp_path / 'a').iterdir()] == ['quickstart']
@@ -42,7 +42,7 @@ def distance(image, other):
     return np.abs(image.astype(float) - other).mean()
 
 
-def test_equal_seeds_write_equal_pictures(few, tmp_path):
+def test_dataset_depends_on_the_seed(few, tmp_path):
     def digest(name, seed):
         data = quickstart.prepare_photographs(tmp_path / name, seed, progress=False) / 'train_blur.lmdb/data.mdb'
         return hashlib.sha256(data.read_bytes()).hexdigest()
@@ -50,9 +50,9 @@ def test_equal_seeds_write_equal_pictures(few, tmp_path):
     assert digest('a', 0) == digest('b', 0) != digest('c', 1)
 
 
-def test_existing_folder_is_kept(tmp_path):
+def test_existing_folder_is_not_overwritten(tmp_path):
     (tmp_path / 'mine').mkdir()
-    with pytest.raises(UserError, match='mine is there already and is not overwritten'):
+    with pytest.raises(UserError, match='mine exists and is not overwritten'):
         quickstart.prepare_photographs(tmp_path / 'mine')
 
 
@@ -63,7 +63,7 @@ def test_failure_leaves_nothing_behind(few, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_windows_hold_detail(rng):
+def test_windows_have_detail(rng):
     night = np.zeros((60, 60, 3), np.uint8)
     night[:30, :30] = rng.integers(0, 256, (30, 30, 3))
     windows = [night[window] for window in quickstart.detailed_windows(night, rng, count=20, size=20)]
@@ -72,8 +72,8 @@ def test_windows_hold_detail(rng):
     assert list(quickstart.detailed_windows(night, rng, count=1, size=100)) == [(slice(0, 60), slice(0, 60))]
 
 
-def test_quarters_tile_the_picture():
-    picture = np.zeros((8, 6, 3), np.uint8)
-    for quarter in quickstart.quarters(picture):
-        picture[quarter] += 1
-    assert (picture == 1).all()
+def test_quarters_tile_the_image():
+    image = np.zeros((8, 6, 3), np.uint8)
+    for quarter in quickstart.quarters(image):
+        image[quarter] += 1
+    assert (image == 1).all()

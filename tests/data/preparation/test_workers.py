@@ -14,7 +14,7 @@ def slowest_first(number):
     return number
 
 
-def test_results_come_in_order_and_few_are_under_way():
+def test_results_are_ordered_and_few_items_are_in_flight():
     taken = []
     items = (taken.append(number) or number for number in range(20))
     with Workers() as workers:
@@ -33,7 +33,7 @@ def end(number):
 
 @pytest.mark.parametrize(
     ('function', 'message'),
-    [(fail, '^0 is damaged$'), pytest.param(end, 'a process .* was killed', marks=pytest.mark.posix)],
+    [(fail, '^0 is damaged$'), pytest.param(end, 'a worker process was killed', marks=pytest.mark.posix)],
 )
 def test_failures_reach_the_caller(function, message):
     with Workers() as workers, pytest.raises(UserError, match=message):
@@ -48,8 +48,8 @@ def die_with_workers(witness):
 
 
 @pytest.mark.posix
-def test_workers_end_with_a_parent_that_is_killed():
-    """Every process holds an end of the pipe; the other one sees when the last is gone."""
+def test_workers_end_when_the_parent_is_killed():
+    """All processes hold one end of a pipe. The other end reports when the last process has ended."""
     context = multiprocessing.get_context('fork')
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=die_with_workers, args=(theirs,))

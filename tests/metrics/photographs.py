@@ -1,4 +1,4 @@
-"""Photographs, and what a network might make of them."""
+"""Photographs, and imitations of what a network restores from them."""
 
 import cv2
 import numpy as np
@@ -9,21 +9,21 @@ NAMES = ('astronaut.png', 'coffee.png', 'retina.jpg', 'motorcycle_left.png')
 
 
 def load(name):
-    """Array (H, W, 3) of uint8, BGR."""
+    """Return an array (H, W, 3) of uint8, BGR."""
     return cv2.imread(str(photograph(name)))
 
 
-def sixteen_bit(picture):
-    return picture.astype(np.uint16) * 257
+def sixteen_bit(image):
+    return image.astype(np.uint16) * 257
 
 
 def restored(sharp, seed=0, dim=0.97):
-    """A soft, noisy and slightly darker version of a picture."""
+    """Return a soft, noisy and slightly darker version of an image."""
     rng = np.random.default_rng(seed)
     noisy = dim * cv2.GaussianBlur(sharp.astype(np.float64), (0, 0), 1.2) + rng.normal(0, 3, sharp.shape)
     return np.rint(noisy).clip(0, 255).astype(np.uint8)
 
 
-def pair_of(name):
+def load_pair(name):
     sharp = load(name)
     return restored(sharp), sharp

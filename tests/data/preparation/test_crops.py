@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 
 from deeprftv2_plugin.data.layouts.pairs import Pair
-from deeprftv2_plugin.data.preparation.pieces import Crops, cut
+from deeprftv2_plugin.data.preparation.crops import CropGrid, encode_pair
 from deeprftv2_plugin.data.storage.images import StoredImage
 
 
 @pytest.mark.parametrize('shape', [(720, 1280), (512, 512), (513, 700), (100, 1280), (100, 90)])
 @pytest.mark.parametrize('step', [100, 256, 512])
-def test_windows_cover_a_picture_and_lie_on_the_step_or_the_border(shape, step):
-    windows = Crops(512, step).windows(*shape)
+def test_windows_cover_the_image_at_multiples_of_the_step_or_the_border(shape, step):
+    windows = CropGrid(512, step).windows(*shape)
     covered = np.zeros(shape, bool)
     for window in windows:
         covered[window] = True
@@ -19,16 +19,18 @@ def test_windows_cover_a_picture_and_lie_on_the_step_or_the_border(shape, step):
     assert covered.all() and len(set(map(str, windows))) == len(windows)
 
 
-def test_gopro_gives_eight_windows():
+def test_windows_of_a_gopro_frame():
     lefts, tops = (0, 256, 512, 768), (0, 208)
-    assert [(rows.start, columns.start) for rows, columns in Crops(512, 256).windows(720, 1280)] == [
+    assert [(rows.start, columns.start) for rows, columns in CropGrid(512, 256).windows(720, 1280)] == [
         (top, left) for top in tops for left in lefts
     ]
 
 
-def test_a_picture_that_fits_into_a_window_keeps_its_bytes(tmp_path, write_image):
+def test_image_that_fits_into_a_window_keeps_its_bytes(tmp_path, write_image):
     for name in ('a.bmp', 'b.bmp'):
         write_image(name, (16, 12, 3))
-    (piece,) = cut(Pair('a', *(StoredImage(str(tmp_path / name)) for name in ('a.bmp', 'b.bmp'))), Crops(16, 8))
-    assert (piece.key, piece.suffix, piece.shape) == ('a_s001', '.bmp', (16, 12, 3))
-    assert (piece.lq, piece.gt) == tuple((tmp_path / name).read_bytes() for name in ('a.bmp', 'b.bmp'))
+    (encoded,) = encode_pair(
+        Pair('a', *(StoredImage(str(tmp_path / name)) for name in ('a.bmp', 'b.bmp'))), CropGrid(16, 8)
+    )
+    assert encoded.entry == ('a_s001', '.bmp', (16, 12, 3))
+    assert (encoded.lq, encoded.gt) == tuple((tmp_path / name).read_bytes() for name in ('a.bmp', 'b.bmp'))

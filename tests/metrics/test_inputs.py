@@ -1,4 +1,4 @@
-"""All metrics as BasicSR calls them, and what they say about pictures that cannot be compared."""
+"""Calls of all metrics by BasicSR, and their errors for invalid inputs."""
 
 import inspect
 import subprocess
@@ -12,13 +12,13 @@ from deeprftv2_plugin import metrics
 from deeprftv2_plugin.config.signatures import arguments
 from deeprftv2_plugin.utils.errors import UserError
 
-from .pictures import pair_of
+from .photographs import load_pair
 
 COMPARING = ['psnr', 'ssim', 'ssim_3d', 'aligned_psnr', 'aligned_ssim', 'mae', 'pyiqa_full_reference']
 OPTIONS = {'pyiqa_full_reference': {'name': 'lpips'}}
 
 
-def test_they_need_no_basicsr():
+def test_metrics_do_not_import_basicsr_or_pyiqa():
     program = "import sys, deeprftv2_plugin.metrics; sys.exit('basicsr' in sys.modules or 'pyiqa' in sys.modules)"
     subprocess.run([sys.executable, '-c', program], check=True)
 
@@ -27,23 +27,23 @@ def blank(*shape, dtype=np.uint8):
     return np.zeros(shape, dtype)
 
 
-def test_every_metric_is_here():
+def test_every_metric_is_tested():
     assert set(metrics.__all__) == {*COMPARING, 'pyiqa_no_reference'}
 
 
 @pytest.mark.parametrize('name', COMPARING[:-1])
-def test_basicsr_finds_them_and_hands_on_all_options(name):
+def test_basicsr_finds_metrics_and_passes_all_options(name):
     deeprftv2_plugin.register()
     from basicsr.metrics import calculate_metric
 
-    img, img2 = (picture[:60, :70] for picture in pair_of('coffee.png'))
+    img, img2 = (image[:60, :70] for image in load_pair('coffee.png'))
     value = calculate_metric({'img': img, 'img2': img2}, {'type': name, 'better': 'higher'})
     assert type(value) is float
     assert value == getattr(metrics, name)(img, img2)
 
 
 @pytest.mark.parametrize('name', metrics.__all__)
-def test_a_misspelt_option_is_an_error(name):
+def test_misspelled_option_is_an_error(name):
     metric = getattr(metrics, name)
     img = blank(16, 16, 3)
     with pytest.raises(TypeError, match='crop_boarder'):
@@ -55,42 +55,42 @@ def test_a_misspelt_option_is_an_error(name):
 @pytest.mark.parametrize(
     ('img', 'img2', 'message'),
     [
-        (blank(16, 17, 3), blank(16, 18, 3), '16x17x3 uint8 and a ground truth of 16x18x3 uint8: expected equal size'),
+        (blank(16, 17, 3), blank(16, 18, 3), '16x17x3 uint8 and a ground truth of 16x18x3 uint8, expected equal size'),
         (blank(16, 17, 3), blank(16, 17), '16x17x3 uint8 and a ground truth of 16x17 uint8'),
-        (blank(16, 17, 3), blank(16, 17, 3, dtype=np.uint16), 'ground truth of 16x17x3 uint16: expected equal'),
+        (blank(16, 17, 3), blank(16, 17, 3, dtype=np.uint16), 'ground truth of 16x17x3 uint16, expected equal'),
         (
             blank(16, 17, 3, dtype=np.float32),
             blank(16, 17, 3),
-            '16x17x3 float32: expected a picture of uint8 or uint16',
+            '16x17x3 float32, expected an image of uint8 or uint16',
         ),
         (blank(16, 17, 3), None, 'a metric got NoneType'),
-        (blank(16, 17, 4), blank(16, 17, 4), r'16x17x4 uint8: expected \(H, W, 3\)'),
-        (blank(16), blank(16), '16 uint8: expected'),
-        (blank(0, 17, 3), blank(0, 17, 3), '0x17x3 uint8: expected'),
+        (blank(16, 17, 4), blank(16, 17, 4), r'16x17x4 uint8, expected \(H, W, 3\)'),
+        (blank(16), blank(16), '16 uint8, expected'),
+        (blank(0, 17, 3), blank(0, 17, 3), '0x17x3 uint8, expected'),
     ],
 )
 @pytest.mark.parametrize('name', COMPARING)
-def test_pictures_that_cannot_be_compared(name, img, img2, message):
+def test_invalid_images_are_rejected(name, img, img2, message):
     with pytest.raises(UserError, match=message):
         getattr(metrics, name)(img, img2, **OPTIONS.get(name, {}))
 
 
 @pytest.mark.parametrize('crop_border', [-1, 8, '2', 1.0, None])
 @pytest.mark.parametrize('name', ['psnr', 'ssim', 'ssim_3d'])
-def test_borders_that_cannot_be_cut_off(name, crop_border):
+def test_invalid_crop_border_is_rejected(name, crop_border):
     img = blank(16, 17, 3)
-    with pytest.raises(UserError, match=f'crop_border of a metric is {crop_border!r}: expected .* of 16x17x3'):
+    with pytest.raises(UserError, match=f'crop_border of a metric is {crop_border!r}, expected .* of 16x17x3'):
         getattr(metrics, name)(img, img, crop_border=crop_border)
 
 
 @pytest.mark.parametrize('name', ['psnr', 'ssim'])
-def test_an_order_that_is_none(name):
-    with pytest.raises(UserError, match="input_order of a metric is 'hwc': expected HWC or CHW"):
+def test_unknown_input_order_is_rejected(name):
+    with pytest.raises(UserError, match="input_order of a metric is 'hwc', expected HWC or CHW"):
         getattr(metrics, name)(blank(16, 17, 3), blank(16, 17, 3), input_order='hwc')
 
 
 @pytest.mark.parametrize('name', ['psnr', 'ssim', 'ssim_3d', 'mae'])
-def test_gray_pictures_with_and_without_a_channel_are_the_same(name):
-    img, img2 = (picture[:60, :70, 1] for picture in pair_of('coffee.png'))
+def test_channel_axis_of_grayscale_images_is_optional(name):
+    img, img2 = (image[:60, :70, 1] for image in load_pair('coffee.png'))
     metric = getattr(metrics, name)
     assert metric(img, img2) == metric(img[..., None], img2[..., None]) == metric(img[..., None], img2)

@@ -1,0 +1,5 @@
+"""Entry point for tools that run setup.py. All metadata is in pyproject.toml."""
+
+from setuptools import setup
+
+setup()
