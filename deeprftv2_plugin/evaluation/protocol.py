@@ -55,12 +55,13 @@ def to_text(protocol: Mapping[str, Any]) -> str:
 
 
 def define(settings: Mapping[str, Any]) -> str:
-    """Return the first line of a metric's docstring, and its options.
+    """Return a definition of a metric from the first line of its docstring, and its options.
 
     Args:
         settings: A section of `val.metrics`.
     """
     text = (inspect.getdoc(METRIC_REGISTRY.get(settings['type'])) or settings['type']).splitlines()[0].rstrip('.')
+    text = text.removeprefix('Return the ')
     return ', '.join([text, *(f'{key}: {value}' for key, value in settings.items() if key not in ('type', 'better'))])
 
 
