@@ -19,7 +19,7 @@ import sys
 
 for module, names in (
     (os, ('fork', 'forkpty', 'killpg', 'sched_getaffinity', 'setpgrp')),
-    (signal, ('SIGHUP', 'SIGKILL', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2')),
+    (signal, ('SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2')),
 ):
     for name in names:
         if hasattr(module, name):
@@ -61,5 +61,5 @@ def test_training_with_worker_processes(folder, command):
 
 def test_preparation_with_worker_processes(folder, command):
     unpack('GOPRO_Large', folder / 'GoPro', (24, 40, 3))
-    command('prepare', 'GoPro', 'crops', '--crop', '16')
-    assert 'are valid' in command('prepare', '--verify', 'crops')
+    command('prepare', 'GoPro', 'crops', '--crop', '16', '--split', 'train')
+    assert len((folder / 'crops/train_sharp.lmdb/meta_info.txt').read_text().splitlines()) == 4 * 6
