@@ -57,7 +57,7 @@ def restore(
 
         net = load_network(net).to(x.device)
     check_tiles(net, tile, overlap)
-    multiple = getattr(net, 'size_multiple', 1)
+    multiple = size_multiple(net)
     with _evaluation_mode(net):
         if not ensemble:
             return _restore(net, x, multiple, tile, overlap)
@@ -66,6 +66,11 @@ def restore(
             for how in product(range(4), (False, True))
         )
         return sum(turned) / 8
+
+
+def size_multiple(net: nn.Module) -> int:
+    """Return the number of which height and width of a network's input must be multiples."""
+    return getattr(net, 'size_multiple', 1)
 
 
 def check_tiles(
@@ -78,7 +83,7 @@ def check_tiles(
     """
     if tile is None:
         return
-    tile, multiple = pair(tile, 'tile'), getattr(net, 'size_multiple', 1)
+    tile, multiple = pair(tile, 'tile'), size_multiple(net)
     if any(side % multiple for side in tile):
         raise UserError(f'tile is {tile}: for this network both sides must be multiples of {multiple}')
     grid = TileGrid(tile, tile, overlap)

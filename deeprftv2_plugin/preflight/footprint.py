@@ -1,4 +1,4 @@
-"""The memory that a training step takes, from passes over crops so small that they cost seconds on a CPU."""
+"""Estimate the memory of a training step from passes over small crops on the CPU."""
 
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -10,21 +10,23 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from deeprftv2_plugin.inference.restoration import size_multiple
+
 SIDE = 32
 """Height and width in pixels of the smaller of the two crops, rounded up to what the network takes."""
 
 
 class LiveBytes(TorchDispatchMode):
-    """Follows the bytes of all tensors that are alive, while it is entered.
+    """Track the bytes of all live tensors within the context.
 
     Args:
-        known: Tensors that do not count.
+        known: Tensors that are not counted.
     """
 
     def __init__(self, known: Iterable[Tensor]):
         super().__init__()
         self.history = [0]
-        """Bytes alive after every tensor that comes or goes."""
+        """Live bytes after every allocation and release."""
         self._alive = {tensor.untyped_storage().data_ptr(): None for tensor in known}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -46,19 +48,19 @@ class LiveBytes(TorchDispatchMode):
 
 
 class Activations:
-    """What a forward and backward pass of a network keeps in memory, besides weights and gradients.
+    """The memory of a forward and backward pass of a network, besides weights and gradients.
 
-    The bytes alive at a moment of the pass are taken to be linear in the number of pixels. They are followed through
-    a pass over each of two small crops, moment by moment, since the peak of a larger crop may lie elsewhere than
-    theirs: with them tensors of the weights' sizes, such as gradients on their way, count for more. A network that
-    does otherwise on larger crops, so that the moments do not correspond, is estimated by the two peaks.
+    The live bytes at each moment of the pass are assumed to be linear in the number of pixels. They are tracked
+    through a pass over each of two small crops, moment by moment, since the peak of a larger crop may occur at another
+    moment: on small crops, tensors of the size of weights, such as gradients, have a larger share. If the two passes do
+    not have the same number of moments, the estimate uses their peaks only.
 
     Args:
-        net: The network, which takes pictures (N, 3, H, W). It is left in training mode with gradients.
+        net: The network, whose input are images (N, 3, H, W). It is left in training mode with gradients.
     """
 
     def __init__(self, net: nn.Module):
-        multiple = getattr(net, 'size_multiple', 1)
+        multiple = size_multiple(net)
         side = -(-SIDE // multiple) * multiple
         self.sides = side, 2 * side
         histories = [history_of(net, side) for side in self.sides]
@@ -67,17 +69,17 @@ class Activations:
         self._small, self._large = (np.array(history, dtype=np.float64) for history in histories)
 
     def peak(self, pixels: int) -> float:
-        """Bytes at the peak of a pass over so many pixels in all pictures of the batch."""
+        """Return the peak in bytes of a pass over a number of pixels, summed over the images of the batch."""
         small, large = (side**2 for side in self.sides)
         return max(0.0, (self._small + (self._large - self._small) * (pixels - small) / (large - small)).max())
 
 
 def history_of(net: nn.Module, side: int) -> Sequence[int]:
-    """The bytes alive all through a pass over one square crop."""
+    """Return the live bytes at each moment of a pass over one square crop."""
     net.train()
     weights = [weight for weight in net.parameters() if weight.requires_grad]
     for weight in weights:
-        weight.grad = torch.zeros_like(weight)  # there from the beginning, as when gradients are accumulated
+        weight.grad = torch.zeros_like(weight)  # present from the beginning, as when gradients are accumulated
     x = torch.rand(1, 3, side, side)
     with LiveBytes([x, *net.parameters(), *net.buffers(), *(weight.grad for weight in weights)]) as live:
         output = net(x)
