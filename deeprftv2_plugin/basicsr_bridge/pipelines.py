@@ -48,8 +48,6 @@ def run(args: argparse.Namespace, is_train: bool) -> None:
     if args.local_rank is not None:  # python -m torch.distributed.launch passes it, torchrun sets it
         os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     opt = prepare(args, is_train)
-    if is_train and not args.debug:
-        require_logs(opt)
     forget_logger()
 
     from basicsr.test import test_pipeline
@@ -104,20 +102,6 @@ def handed_over(opt: dict, path: str, launcher: str, auto_resume: bool, debug: b
         yield
 
 
-def require_logs(opt: dict) -> None:
-    """Check that the packages are installed with which the training is logged.
-
-    Raises:
-        UserError: One is missing.
-    """
-    from deeprftv2_plugin.preflight.findings import Mark
-    from deeprftv2_plugin.preflight.logs import check_logs
-
-    for finding in check_logs(opt):
-        if finding.mark is Mark.ERROR:
-            raise UserError(finding.text)
-
-
 def restarts() -> list[str]:
     """Return a sentence for each launcher that has restarted this training."""
     launchers = {'TORCHELASTIC_RESTART_COUNT': 'torchrun', 'SLURM_RESTART_COUNT': 'SLURM'}
@@ -126,9 +110,35 @@ def restarts() -> list[str]:
 
 
 def prepare(args: argparse.Namespace, is_train: bool) -> dict:
-    """Read and check the options, and register what they need.
+    """Read and check the options, and run the preflight checks.
 
-    All processes of a node find the same errors, so the first one reports them.
+    All processes of a node find the same errors, so the first one reports them. It alone runs the preflight checks;
+    meanwhile the others wait for it in the initialization of torch.distributed.
+
+    Raises:
+        UserError: The options are wrong, or the run would fail.
+    """
+    first = os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID', '0')) == '0'
+    try:
+        opt = load(args, is_train)
+    except UserError:
+        if not first:
+            time.sleep(10)  # the first process exits with the message, and the launcher ends this one
+        raise
+    if first:
+        from deeprftv2_plugin.basicsr_bridge.run_options import complete
+        from deeprftv2_plugin.preflight.report import require
+
+        require(complete(opt, os.getcwd(), is_train, debug=args.debug), args.opt)
+    return opt
+
+
+def load(args: argparse.Namespace, is_train: bool | None = None) -> dict:
+    """Read and validate the options, and register what they need.
+
+    Args:
+        args: With `opt`, the option file, and `force_yml`, the overrides.
+        is_train: Whether they are for training; None if the section `train` decides.
 
     Raises:
         UserError: The options are wrong.
@@ -136,19 +146,12 @@ def prepare(args: argparse.Namespace, is_train: bool) -> dict:
     from deeprftv2_plugin.basicsr_bridge import registration  # here, because --help should not wait for torch
     from deeprftv2_plugin.config import validation
     from deeprftv2_plugin.ops import backends
-    from deeprftv2_plugin.preflight import options as preflight
 
-    try:
-        opt = config.load(args.opt, args.force_yml)
-        registration.register()
-        registration.import_modules(opt.get('custom_imports') or [])
-        validation.validate(opt, args.opt, is_train, args.force_yml)
-        preflight.check(opt, args.opt)
-        backends.describe()  # raises if a backend is forced that cannot be used
-    except UserError:
-        if os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID', '0')) != '0':
-            time.sleep(10)  # the first process exits with the message, and the launcher ends this one
-        raise
+    opt = config.load(args.opt, args.force_yml)
+    registration.register()
+    registration.import_modules(opt.get('custom_imports') or [])
+    validation.validate(opt, args.opt, 'train' in opt if is_train is None else is_train, args.force_yml)
+    backends.describe()  # raises if a backend is forced that cannot be used
     return opt
 
 

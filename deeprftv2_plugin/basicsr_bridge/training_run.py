@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from deeprftv2_plugin.basicsr_bridge import patches
 from deeprftv2_plugin.basicsr_bridge.distributed import any_process, from_first_process
 from deeprftv2_plugin.basicsr_bridge.replacement import replace
-from deeprftv2_plugin.checkpoints.states import newest_whole, read_state
+from deeprftv2_plugin.checkpoints.states import newest_whole, read_state, resumed_networks, resumed_weights
 from deeprftv2_plugin.data.loading.loader import TrainLoader
 from deeprftv2_plugin.data.loading.plan import Plan, Step
 from deeprftv2_plugin.evaluation.metrics_log import MetricsLog
@@ -74,13 +74,10 @@ class TrainingRun:
             UserError: The state is missing or damaged, or has more iterations than `total_iter`.
         """
         path = opt['path'].get('resume_state')
-        labels = [key.removeprefix('network_') for key in opt if key.startswith('network_')]
-        ignored = opt['path'].get('ignore_resume_networks') or []
-        kept = [label for label in labels if f'network_{label}' not in ignored]
         # on several nodes, torchrun may report a restart to one of them only
         if any_process(opt['auto_resume'], opt):
             folders = opt['path']['training_states'], opt['path']['models']
-            found, faults = newest_whole(*folders, kept) if opt['rank'] == 0 else (None, [])
+            found, faults = newest_whole(*folders, resumed_networks(opt)) if opt['rank'] == 0 else (None, [])
             found = from_first_process(found and str(found), opt)
             self.notes += [f'{fault}. An older state is used.' for fault in faults]
             path = opt['path']['resume_state'] = found or path
@@ -88,9 +85,8 @@ class TrainingRun:
         if path is None:
             return None
         self.state = read_state(path)
-        models = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(path))), 'models')
-        for label in kept:
-            opt['path'][f'pretrain_network_{label}'] = os.path.join(models, f'net_{label}_{self.state["iter"]}.pth')
+        for label, weights in resumed_weights(opt, path, self.state['iter']).items():
+            opt['path'][f'pretrain_network_{label}'] = str(weights)
             opt['path'][f'param_key_{label}'] = 'params'
         for key in ('models', 'training_states', 'log', 'visualization'):
             os.makedirs(opt['path'][key], exist_ok=True)

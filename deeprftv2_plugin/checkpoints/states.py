@@ -1,8 +1,9 @@
 """Training states: safe reading, atomic writing, finding the newest, and removing old ones."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -74,13 +75,42 @@ def newest_whole(states: str | Path, models: str | Path, labels: Sequence[str]) 
         try:
             read_state(path)
             for label in labels:
-                read_sets(Path(models, f'net_{label}_{iteration}.pth'))
+                read_sets(weights_file(models, label, iteration))
             return path, faults
         except UserError as error:
             faults.append(str(error))
     if faults:
         raise UserError(f'none of the {len(faults)} training states in {states} is complete. The newest: {faults[0]}')
     return None, faults
+
+
+def weights_file(models: str | Path, label: str, iteration: int) -> Path:
+    """Return the path of the weights of an iteration.
+
+    Args:
+        models: Folder of the weights.
+        label: Of the network, such as 'g' for net_g.
+        iteration: The iteration.
+    """
+    return Path(models, f'net_{label}_{iteration}.pth')
+
+
+def resumed_weights(opt: Mapping[str, Any], state: str | Path, iteration: int) -> dict[str, Path]:
+    """Return the weights that belong to a training state, by the labels of the networks that are resumed.
+
+    Args:
+        opt: The options; `path.ignore_resume_networks` lists networks that are not resumed.
+        state: The path of the state, in `training_states` next to the folder of the weights.
+        iteration: The iteration of the state.
+    """
+    models = Path(state).absolute().parent.parent / 'models'
+    return {label: weights_file(models, label, iteration) for label in resumed_networks(opt)}
+
+
+def resumed_networks(opt: Mapping[str, Any]) -> list[str]:
+    """Return the labels of the networks that get the weights of a resumed state, such as 'g' for `network_g`."""
+    ignored = opt['path'].get('ignore_resume_networks') or []
+    return [key.removeprefix('network_') for key in opt if key.startswith('network_') and key not in ignored]
 
 
 def prune(states: str | Path, models: str | Path, keep: int) -> None:

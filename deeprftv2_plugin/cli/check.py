@@ -1,45 +1,48 @@
-"""`basicsr check`: what can be known to be wrong before an iteration is spent."""
+"""`basicsr check`: validate the configuration before training."""
 
-import contextlib
-import io
-import logging
+import argparse
 import os
-import sys
 import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from deeprftv2_plugin.utils.errors import UserError
 
-HELP = 'tell what is wrong with an option file before a run begins'
+if TYPE_CHECKING:
+    from deeprftv2_plugin.preflight.findings import Finding
+
+HELP = 'validate an option file, its data and checkpoints before a run'
 EXAMPLES = """examples:
   basicsr check -opt options/train_gopro.yml
   basicsr check -opt options/train_gopro.yml --force_yml train:stages=~ datasets:train:gt_size=256
   WORLD_SIZE=8 basicsr check -opt options/train_gopro.yml
 
-Checks options, data, checkpoints, schedule, effective batch, memory and disk of a training, or of a test where the file
-has no section train, and makes no folder. The status is 1 where something must fail. WORLD_SIZE says on how many GPUs
-the training will run, where that is not here."""
+Checks options, data, checkpoints, schedule, effective batch, memory and disk of a training, or of a test if the file
+has no section train, and sends a little data through network, losses and metrics. Creates no folder. The exit status is
+1 if the run would fail. Set WORLD_SIZE to the number of GPUs if the training runs on another machine."""
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('-opt', '--opt', required=True, metavar='FILE', help='option file (YAML)')
     parser.add_argument(
         '--force_yml', nargs='+', default=[], metavar='KEY:KEY=VALUE', help='override options, as in basicsr train'
     )
 
 
-def run(args):
-    """Prints the report while it comes in.
+def run(args: argparse.Namespace) -> None:
+    """Print the findings as they come in.
 
     Raises:
         UserError: The run would fail.
     """
     from deeprftv2_plugin.basicsr_bridge import registration
 
-    registration.register()  # mends BasicSR, which what follows imports
+    registration.register()  # patches BasicSR, which the next imports need
     from deeprftv2_plugin.preflight.findings import Mark
+    from deeprftv2_plugin.preflight.report import quiet
 
     marks = []
-    with alone_on_screen() as screen:
+    with quiet() as screen:
         for subject, finding in findings(args):
             marks.append(finding.mark)
             first, *further = finding.text.splitlines()
@@ -50,44 +53,30 @@ def run(args):
         raise UserError(f'{args.opt}: the run would fail ({errors} errors, {doubts} warnings)')
 
 
-def findings(args):
-    """Subjects and findings; where the options themselves are wrong, that alone."""
-    from deeprftv2_plugin import config as options
-    from deeprftv2_plugin.basicsr_bridge import pipelines as pipeline
-    from deeprftv2_plugin.preflight.findings import error, ok
+def findings(args: argparse.Namespace) -> Iterator[tuple[str, 'Finding']]:
+    """Yield subject and finding; if the options are not valid, that alone."""
+    from deeprftv2_plugin.basicsr_bridge import pipelines
+    from deeprftv2_plugin.basicsr_bridge.run_options import complete
+    from deeprftv2_plugin.config import reading
+    from deeprftv2_plugin.preflight.findings import error, ok, warning
     from deeprftv2_plugin.preflight.report import report
 
     try:
-        is_train = 'train' in options.load(args.opt, args.force_yml)
-        opt = pipeline.prepare(args, is_train)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter('always', UserWarning)
+            opt = pipelines.load(args)
     except UserError as fault:
         yield 'options', error(str(fault))
         return
-    bases = options.reading.parse_file(args.opt).get(options.reading.BASE) or []
+    is_train = 'train' in opt
+    bases = reading.parse_file(args.opt).get(reading.BASE) or []
     text = f'{os.path.basename(args.opt)}, a {"training" if is_train else "test"} of {opt["model_type"]}'
     if bases:
         text += f', on {", ".join([bases] if isinstance(bases, str) else bases)}'
     if args.force_yml:
         text += f', with {" ".join(args.force_yml)}'
     yield 'options', ok(text)
-    yield from report(as_parsed(opt, is_train))
-
-
-def as_parsed(opt, is_train):
-    """The options with what BasicSR's parser adds to them."""
-    from deeprftv2_plugin.basicsr_bridge.run_options import complete
-
-    return complete(opt, os.getcwd(), is_train)
-
-
-@contextlib.contextmanager
-def alone_on_screen():
-    """The screen, with whatever else writes to it silenced: BasicSR's log, and what networks and data sets print."""
-    screen = sys.stdout
-    logging.disable(logging.WARNING)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            yield screen
-    finally:
-        logging.disable(logging.NOTSET)
+    for each in caught:
+        if issubclass(each.category, UserWarning) and args.opt in str(each.message):
+            yield 'options', warning(str(each.message))
+    yield from report(complete(opt, os.getcwd(), is_train), thorough=True)

@@ -65,7 +65,7 @@ def restore(
 
         net = load_network(net).to(x.device)
     check_tiles(net, tile, overlap)
-    multiple = getattr(net, 'size_multiple', 1)
+    multiple = size_multiple(net)
     with _evaluation_mode(net):
         if not ensemble:
             return _restore(net, x, multiple, tile, overlap)
@@ -74,6 +74,11 @@ def restore(
             for transform in product(range(4), (False, True))
         )
         return reduce(operator.add, outputs) / 8
+
+
+def size_multiple(net: nn.Module) -> int:
+    """Return the number of which height and width of a network's input must be multiples."""
+    return getattr(net, 'size_multiple', 1)
 
 
 def check_tiles(
@@ -86,7 +91,7 @@ def check_tiles(
     """
     if tile is None:
         return
-    tile, multiple = pair(tile, 'tile'), getattr(net, 'size_multiple', 1)
+    tile, multiple = pair(tile, 'tile'), size_multiple(net)
     if any(side % multiple for side in tile):
         raise UserError(f'tile is {tile}: both sides must be multiples of {multiple} for this network')
     grid = TileGrid(tile, tile, overlap)

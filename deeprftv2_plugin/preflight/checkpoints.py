@@ -1,74 +1,80 @@
-"""From which weights and from which iteration a run begins."""
+"""Check the weights and the training state that a run begins with."""
 
+import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from deeprftv2_plugin.checkpoints import load_into, read_weights
-from deeprftv2_plugin.checkpoints.states import newest_whole, read_state
+from deeprftv2_plugin.checkpoints.states import newest_whole, read_state, resumed_networks, resumed_weights
 from deeprftv2_plugin.preflight.findings import Finding, error, ok, warning
 from deeprftv2_plugin.utils.errors import UserError
 
 
 def check_checkpoints(opt: Mapping[str, Any], networks: Mapping[str, nn.Module]) -> Iterator[Finding]:
-    """Loads what the networks begin with.
+    """Load the initial weights of the networks.
 
     Args:
         opt: The options.
         networks: The networks by their labels, such as 'g' for that of `network_g`; they get their weights.
     """
-    if opt['path'].get('resume_state') is not None and 'train' in opt:
+    if opt['path'].get('resume_state') is not None and opt['is_train']:
         yield from check_state(opt, networks)
         return
     for label, net in networks.items():
         yield check_weights(opt, label, net)
-    if 'train' in opt:
-        yield from check_earlier_run(opt, networks)
+    if opt['is_train']:
+        yield from check_earlier_run(opt)
 
 
 def check_weights(opt: Mapping[str, Any], label: str, net: nn.Module) -> Finding:
-    """Loads `path.pretrain_network_*`, if there is one."""
+    """Load `path.pretrain_network_*`, if given."""
     count = f'{sum(weight.numel() for weight in net.parameters()):,} parameters'
     option = f'path.pretrain_network_{label}'
     path = opt['path'].get(f'pretrain_network_{label}')
     if path is None:
-        text = f'{option} names none: network_{label} has random weights, {count}'
-        return ok(text) if 'train' in opt else warning(text)
+        text = f'{option} is not set: network_{label} has random weights, {count}'
+        return ok(text) if opt['is_train'] else warning(text)
+    if not os.path.isfile(path):
+        return error(f'{option} is {path}, which does not exist')
     strict = opt['path'].get(f'strict_load_{label}', True)
-    weights = read_weights(path, opt['path'].get(f'param_key_{label}', 'params'))
-    left_out = load_into(net, weights, path, strict)
+    try:
+        left_out = load_into(net, read_weights(path, opt['path'].get(f'param_key_{label}', 'params')), path, strict)
+    except UserError as fault:
+        return error(str(fault))
     if left_out:
         return warning(f'{option}: {len(left_out)} names of {path} do not fit, the first is {left_out[0]}; {count}')
     return ok(f'{option} fits: {path}, {count}')
 
 
 def check_state(opt: Mapping[str, Any], networks: Mapping[str, nn.Module]) -> Iterator[Finding]:
-    """Reads `path.resume_state` and the weights that belong to it."""
-    path = Path(opt['path']['resume_state'])
+    """Read `path.resume_state` and the weights that belong to it."""
+    path = opt['path']['resume_state']
+    if not os.path.isfile(path):
+        yield error(f'path.resume_state is {path}, which does not exist')
+        return
     done, total = read_state(path)['iter'], opt['train']['total_iter']
-    ignored = opt['path'].get('ignore_resume_networks') or []
-    for label, net in networks.items():
-        if f'network_{label}' not in ignored:
-            weights = path.absolute().parent.parent / 'models' / f'net_{label}_{done}.pth'
-            load_into(net, read_weights(weights), weights, opt['path'].get(f'strict_load_{label}', True))
-    text = f'path.resume_state: {path} has done {done} of {total} iterations'
+    for label, weights in resumed_weights(opt, path, done).items():
+        if label in networks:
+            load_into(networks[label], read_weights(weights), weights, opt['path'].get(f'strict_load_{label}', True))
+    text = f'path.resume_state: {path} is at iteration {done} of {total}'
     if done > total:
-        yield error(f'{text}: raise train.total_iter to go on')
+        yield error(f'{text}: raise train.total_iter to resume')
     elif done == total:
-        yield warning(f'{text}: nothing is left to train; raise train.total_iter to go on')
+        yield warning(f'{text}: nothing is left to train; raise train.total_iter to continue')
     else:
         yield ok(text)
 
 
-def check_earlier_run(opt: Mapping[str, Any], networks: Mapping[str, nn.Module]) -> Iterator[Finding]:
-    """Looks for states that `--auto_resume` would find."""
+def check_earlier_run(opt: Mapping[str, Any]) -> Iterator[Finding]:
+    """Look for states from which `--auto_resume` would resume."""
     try:
-        found, faults = newest_whole(opt['path']['training_states'], opt['path']['models'], list(networks))
+        folders = opt['path']['training_states'], opt['path']['models']
+        found, faults = newest_whole(*folders, resumed_networks(opt))
     except UserError as fault:
         found, faults = None, [str(fault)]
     for fault in faults:
         yield warning(fault)
     if found:
-        yield ok(f'{found} is whole: --auto_resume goes on from it, without it the folder {opt["name"]} is renamed')
+        yield ok(f'{found} is valid: --auto_resume resumes from it; without it, the folder {opt["name"]} is renamed')

@@ -1,4 +1,4 @@
-"""Whether the pictures of all data sets can be read, and of what sizes they are."""
+"""Check that the images of all data sets can be read, and report their sizes."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -17,20 +17,27 @@ from deeprftv2_plugin.training.stages import stages_of
 from deeprftv2_plugin.utils.errors import UserError
 
 SAMPLED = 8
-"""How many pairs of a data set are decoded."""
+"""Number of pairs of a data set that are decoded."""
 
 
-def check_data(opt: Mapping[str, Any]) -> Iterator[Finding]:
-    """Builds every data set of the options and reads a few of its pictures."""
+def check_data(opt: Mapping[str, Any], datasets: dict[str, Dataset] | None = None) -> Iterator[Finding]:
+    """Build every data set of the options and read a few of its images.
+
+    Args:
+        opt: The options.
+        datasets: Filled with the data sets by phase.
+    """
     for phase, settings in opt['datasets'].items():
         name = f'{settings["name"]} ({phase})'
         crops = crops_of(opt) if phase == 'train' else []
         try:
             dataset = build_dataset(settings)
+            if datasets is not None:
+                datasets[phase] = dataset
             for part in getattr(dataset, 'parts', [dataset]):  # of a MixedDataset
                 label = name if part is dataset else f'{name}, {part.opt["type"]}'
                 if not len(part):
-                    yield error(f'{label}: there is nothing in it')
+                    yield error(f'{label}: it is empty')
                 elif isinstance(part, PairedDeblurDataset):
                     yield from check_pairs(label, part.pairs, crops, settings.get('max_damaged') or 0)
                 else:
@@ -42,7 +49,7 @@ def check_data(opt: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def crops_of(opt: Mapping[str, Any]) -> list[int | list[int]]:
-    """The different crops of the stages, as `gt_size` says them; none where the data set has no such option."""
+    """Return the different crops of the stages as in `gt_size`; none if the data set has no such option."""
     crops = []
     for stage in stages_of(opt):
         if stage.gt_size is not None and stage.gt_size not in crops:
@@ -53,13 +60,13 @@ def crops_of(opt: Mapping[str, Any]) -> list[int | list[int]]:
 def check_pairs(
     name: str, pairs: list[Pair], crops: list[int | list[int]] = (), max_damaged: int = 0
 ) -> Iterator[Finding]:
-    """Decodes pairs from all over a data set.
+    """Decode pairs from all parts of a data set.
 
     Args:
         name: The data set.
         pairs: Its pairs.
-        crops: The crops that are taken from them, each one number or [height, width].
-        max_damaged: How many damaged ones a training bears.
+        crops: Crops for training, each one number or [height, width].
+        max_damaged: How many damaged pairs a training skips.
     """
     numbers = sorted({round(place * (len(pairs) - 1) / (SAMPLED - 1)) for place in range(SAMPLED)})
     sizes, faults, seconds = [], [], 0.0
@@ -74,36 +81,36 @@ def check_pairs(
         yield warning(f'{name}: {fault}') if len(faults) <= max_damaged else error(f'{name}: {fault}')
     if not sizes:
         return
-    kind = 'pairs' if pairs[0].gt else 'pictures without sharp ones'
+    kind = 'pairs' if pairs[0].gt else 'images without ground truth'
     text = f'{name}: {len(pairs)} {kind}; {len(sizes)} decoded in {1000 * seconds / len(numbers):.0f} ms each'
     too_small = {crop: _count_smaller(sizes, *crop) for crop in map(crop_size, crops)}
     yield ok(f'{text}; {_range(sizes)}{"; all crops fit" if too_small and not any(too_small.values()) else ""}')
     for (height, width), small in too_small.items():
         if small:
             yield warning(
-                f'{name}: crops {height} high and {width} wide are filled up with zeros, since {small} of {len(sizes)} '
-                'pictures are smaller'
+                f'{name}: crops of {height}x{width} (height x width) are padded with zeros, since {small} of '
+                f'{len(sizes)} images are smaller'
             )
 
 
 def _size_of(pair: Pair) -> tuple[int, int]:
-    """Height and width of both pictures of a pair; UserError where they differ or cannot be read."""
+    """Height and width of both images of a pair; UserError if they differ or cannot be read."""
     images = [image for image in (pair.lq, pair.gt) if image]
     sizes = [image.read().shape[:2] for image in images]
     if len(set(sizes)) > 1:
         found = ', '.join(
             '{} has {}x{} pixels'.format(image, *size[::-1]) for image, size in zip(images, sizes, strict=True)
         )
-        raise UserError(f'the pictures of a pair differ in size: {found}')
+        raise UserError(f'the images of a pair differ in size: {found}')
     return sizes[0]
 
 
-def _count_smaller(sizes, height, width):
+def _count_smaller(sizes: list[tuple[int, int]], height: int, width: int) -> int:
     return sum(size[0] < height or size[1] < width for size in sizes)
 
 
-def _range(sizes):
-    """Widths and heights in the order in which one says them."""
+def _range(sizes: list[tuple[int, int]]) -> str:
+    """Widths and heights in words."""
     widths, heights = sorted({width for _, width in sizes}), sorted({height for height, _ in sizes})
     if len(set(sizes)) == 1:
         return f'{widths[0]}x{heights[0]}'
@@ -111,10 +118,10 @@ def _range(sizes):
 
 
 def check_samples(name: str, dataset: Dataset, crops: list[int | list[int]]) -> Iterator[Finding]:
-    """Makes one sample of any data set, as the training or the validation would, for every crop."""
+    """Load one sample of any data set, as training or validation does, for every crop."""
     for crop in crops or [None]:
         begin = time.perf_counter()
         sample = dataset[0] if crop is None else DrawnDataset(dataset, 0, 0)[Draw(0, 0, crop)][0]
         milliseconds = 1000 * (time.perf_counter() - begin)
         shapes = ', '.join(f'{key} {"x".join(map(str, sample[key].shape))}' for key in ('lq', 'gt') if key in sample)
-        yield ok(f'{name}: {len(dataset)} samples; one made in {milliseconds:.0f} ms: {shapes}')
+        yield ok(f'{name}: {len(dataset)} samples; one loaded in {milliseconds:.0f} ms: {shapes}')

@@ -1,15 +1,15 @@
-"""What a part of the report has found."""
+"""The results of checks."""
 
 from enum import Enum
 from typing import NamedTuple
 
 
 class Mark(Enum):
-    """How much a finding matters."""
+    """The severity of a finding."""
 
     OK = 'ok'
     WARNING = 'warning'
-    """The run goes through, but perhaps not as it was meant."""
+    """The run works, but perhaps not as intended."""
     ERROR = 'error'
     """The run fails."""
 
@@ -19,7 +19,7 @@ class Finding(NamedTuple):
 
     mark: Mark
     text: str
-    """A line, or several."""
+    """One or more lines."""
 
 
 def ok(text: str) -> Finding:
@@ -35,7 +35,7 @@ def error(text: str) -> Finding:
 
 
 def amount(count: float) -> str:
-    """A number of bytes in units that fit it."""
+    """Return a number of bytes with a suitable unit."""
     units = {'TB': 1e12, 'GB': 1e9, 'MB': 1e6, 'kB': 1e3}
     unit = next((unit for unit, size in units.items() if count >= size), 'kB')
     return f'{count / units[unit]:.3g} {unit}'

@@ -9,6 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
+from deeprftv2_plugin.inference.restoration import size_multiple
+
 SIDE = 32
 """Height and width in pixels of the smaller crop, before rounding up to the size multiple of the network."""
 
@@ -53,7 +55,7 @@ class Activations:
     """
 
     def __init__(self, net: nn.Module):
-        multiple = getattr(net, 'size_multiple', 1)
+        multiple = size_multiple(net)
         side = -(-SIDE // multiple) * multiple
         self.sides = side, 2 * side
         histories = [history_of(net, side) for side in self.sides]

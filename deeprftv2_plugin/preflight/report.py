@@ -1,49 +1,79 @@
-"""All parts of the report in their order."""
+"""Run all checks. `basicsr check` prints what they find; `basicsr train` and `basicsr test` do not start on errors."""
 
+import contextlib
+import io
+import logging
+import sys
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TextIO
 
-from basicsr.archs import build_network
 from basicsr.models.base_model import BaseModel
 from torch import nn
+from torch.utils.data import Dataset
 
-from deeprftv2_plugin.preflight import model
-from deeprftv2_plugin.preflight.batch import check_batch
+from deeprftv2_plugin.preflight import model, resources
 from deeprftv2_plugin.preflight.checkpoints import check_checkpoints
 from deeprftv2_plugin.preflight.data import check_data
-from deeprftv2_plugin.preflight.disk import check_disk
-from deeprftv2_plugin.preflight.findings import Finding, error, ok, warning
-from deeprftv2_plugin.preflight.logs import check_logs
-from deeprftv2_plugin.preflight.memory import check_memory
-from deeprftv2_plugin.preflight.schedule import check_schedule
+from deeprftv2_plugin.preflight.files import check_logging, check_roots
+from deeprftv2_plugin.preflight.findings import Finding, Mark, error, ok, warning
+from deeprftv2_plugin.preflight.schedule import check_batch, check_schedule
 from deeprftv2_plugin.utils.errors import UserError
 
+Entries = Iterator[tuple[str, Finding]]
+"""Pairs of subject and finding."""
 
-def report(opt: Mapping[str, Any]) -> Iterator[tuple[str, Finding]]:
-    """Subject and finding, one after the other, of options for training or (without `train`) for a test.
+
+def require(opt: Mapping[str, Any], path: str) -> None:
+    """Run the checks before a training or a test.
 
     Args:
-        opt: Valid options, whose data and checkpoints exist, as BasicSR's parser gives them.
+        opt: Valid options, with what BasicSR's parser adds to them.
+        path: The option file, for the error.
+
+    Raises:
+        UserError: There are errors; the message has all of them.
     """
-    networks = {key.removeprefix('network_'): build_network(opt[key]) for key in opt if key.startswith('network_')}
-    yield from about('data', check_data(opt))
-    yield from about('checkpoint', check_checkpoints(opt, networks))
-    if 'train' in opt:
-        yield from about('schedule', check_schedule(opt))
-        yield from about('batch', check_batch(opt, getattr(networks.get('g'), 'size_multiple', 1)))
-        yield from about('log', check_logs(opt))
+    with quiet():
+        found = [finding.text for _, finding in report(opt) if finding.mark is Mark.ERROR]
+    if found:
+        raise UserError('\n'.join(f'{path}: {text}' for text in found))
+
+
+def report(opt: Mapping[str, Any], thorough: bool = False) -> Entries:
+    """Yield subject and finding of all checks, one after the other.
+
+    Args:
+        opt: Valid options, with what BasicSR's parser adds to them.
+        thorough: Also send a little data through network, losses and metrics, and estimate the memory of a training
+            if there is no GPU to compare it with.
+    """
+    datasets: dict[str, Dataset] = {}
+    missing = list(check_roots(opt))
+    yield from about('data', missing or check_data(opt, datasets))
     try:
         built = model.build(opt)
-    except Exception as fault:  # models of other packages raise what they like
-        yield 'model', error(f'{opt["model_type"]} cannot be built: {type(fault).__name__}: {fault}')
+    except UserError as fault:
+        built = None
+        yield 'model', error(str(fault))
+    else:
+        yield 'model', ok(f'{opt["model_type"]} can be built')
+    networks = {} if built is None else model.networks_of(opt, built)
+    yield from about('checkpoint', check_checkpoints(opt, networks))
+    if opt['is_train']:
+        yield from about('schedule', check_schedule(opt))
+        yield from about('batch', check_batch(opt, networks.get('g')))
+        yield from about('log', check_logging(opt))
+    if built is None:
         return
-    yield 'model', ok(f'{opt["model_type"]} can be built')
-    if 'train' in opt:
-        yield from needs(opt, networks, built)
+    if thorough:
+        yield from about('passes', model.check_passes(opt, built, datasets))
+    if opt['is_train']:
+        yield from needs(opt, networks, built, thorough)
 
 
-def about(subject: str, findings: Iterable[Finding]) -> Iterator[tuple[str, Finding]]:
-    """The findings with their subject; an error that ends them is the last of them."""
+def about(subject: str, findings: Iterable[Finding]) -> Entries:
+    """Yield the findings with their subject; a UserError becomes the last of them."""
     try:
         for finding in findings:
             yield subject, finding
@@ -51,13 +81,30 @@ def about(subject: str, findings: Iterable[Finding]) -> Iterator[tuple[str, Find
         yield subject, error(str(fault))
 
 
-def needs(opt: Mapping[str, Any], networks: Mapping[str, nn.Module], built: BaseModel) -> Iterator[tuple[str, Finding]]:
-    """What a training takes of memory and disk."""
+def needs(opt: Mapping[str, Any], networks: Mapping[str, nn.Module], built: BaseModel, thorough: bool) -> Entries:
+    """Check what a training needs of memory and disk."""
     try:
-        optimisers = model.optimiser_bytes(built.optimizers)
-    except Exception as fault:  # some want gradients of their own kind
-        yield 'memory', warning(f'what the optimiser keeps cannot be told: {type(fault).__name__}: {fault}')
-        optimisers = 0
-    if 'g' in networks:
-        yield from about('memory', check_memory(opt, networks['g'], optimisers))
-    yield from about('disk', check_disk(opt, networks, optimisers))
+        optimizers = model.optimizer_bytes(built.optimizers)
+    except Exception as fault:  # some need gradients of a special kind
+        yield 'memory', warning(f'the memory of the optimizer is unknown: {type(fault).__name__}: {fault}')
+        optimizers = 0
+    if 'g' in networks and (thorough or resources.gpu_memory(opt) is not None):
+        yield from about('memory', resources.check_memory(opt, networks['g'], optimizers))
+    yield from about('disk', resources.check_disk(opt, networks, optimizers))
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[TextIO]:
+    """Within the block, silence BasicSR's log and what networks and data sets print.
+
+    Yields:
+        The screen, for output that is not silenced.
+    """
+    screen, before = sys.stdout, logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            yield screen
+    finally:
+        logging.disable(before)

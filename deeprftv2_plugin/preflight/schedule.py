@@ -1,37 +1,39 @@
-"""Whether what happens at certain iterations fits the number of iterations."""
+"""Check that schedule, intervals, stages and batches fit the number of iterations and of GPUs."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from basicsr.models.base_model import BaseModel
 from basicsr.utils.registry import MODEL_REGISTRY
+from torch import nn
 
+from deeprftv2_plugin.data.datasets.augmentation import crop_size
+from deeprftv2_plugin.inference.restoration import size_multiple
 from deeprftv2_plugin.preflight.findings import Finding, error, ok, warning
-from deeprftv2_plugin.training.stages import stages_of
+from deeprftv2_plugin.preflight.resources import gpus_here
+from deeprftv2_plugin.training.stages import accumulation_of, stages_of
 
 LENGTHS = {
     'CosineAnnealingLR': ('T_max', 'the rate rises again'),
-    'CosineAnnealingRestartLR': ('periods', 'the rate stays as it is'),
-    'OneCycleLR': ('total_steps', 'the rate stays as it is'),
+    'CosineAnnealingRestartLR': ('periods', 'the rate stays constant'),
+    'OneCycleLR': ('total_steps', 'the rate stays constant'),
     'PolynomialLR': ('total_iters', 'the rate is zero'),
 }
-"""Schedules that end at some iteration: the setting that says where, and what comes after it."""
+"""Schedules that end at some iteration: the setting that says where, and what happens afterwards."""
 
 
 def check_schedule(opt: Mapping[str, Any]) -> Iterator[Finding]:
-    """Compares the learning rate's schedule, the warm-up, the stages and the intervals with `train.total_iter`."""
+    """Compare the schedule of the learning rate, the warm-up, the stages and the intervals with `train.total_iter`."""
     train_opt, total = opt['train'], opt['train']['total_iter']
     yield from check_rates(opt)
     warmup = train_opt.get('warmup_iter') or -1
     if warmup >= total:
-        yield warning(f'train.warmup_iter is {warmup} of {total} iterations: the rate never comes to its height')
+        yield warning(f'train.warmup_iter is {warmup} of {total} iterations: the rate never reaches its full value')
     for place in range(len(stages_of(opt)), len(train_opt.get('stages') or [{}])):
-        yield warning(
-            f'train.stages[{place}] never begins: the stages before it last as long as the {total} iterations'
-        )
+        yield warning(f'train.stages[{place}] never begins: the stages before it last all {total} iterations')
     for section, key, consequence in (
-        ('val', 'val_freq', 'it is validated at the end only'),
-        ('logger', 'save_checkpoint_freq', 'nothing is saved before the end, and a run that is killed starts over'),
+        ('val', 'val_freq', 'the only validation is at the end'),
+        ('logger', 'save_checkpoint_freq', 'nothing is saved before the end, and a run that is killed is lost'),
     ):
         interval = (opt.get(section) or {}).get(key) or 0
         if interval > total:
@@ -39,12 +41,12 @@ def check_schedule(opt: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def check_rates(opt: Mapping[str, Any]) -> Iterator[Finding]:
-    """Sees where the schedule of the learning rate ends."""
+    """Check where the schedule of the learning rate ends."""
     train_opt, total = opt['train'], opt['train']['total_iter']
     settings = train_opt.get('scheduler') or {}
     name = settings.get('type')
     if name is None:
-        yield ok(f'the learning rate stays as it is for {total} iterations')
+        yield ok(f'the learning rate stays constant for {total} iterations')
         return
     key, afterwards = LENGTHS.get(name, (None, ''))
     if settings.get(key) is None:
@@ -58,16 +60,66 @@ def check_rates(opt: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def check_length(text: str, length: int, total: int, afterwards: str, fails: bool) -> Finding:
-    """Compares the length of a schedule with that of the training."""
+    """Compare the length of a schedule with that of the training."""
     if length < total - 1 and fails:  # iteration n asks for the rate number n - 1
-        return error(f'{text}, and after it the model ends with an error')
+        return error(f'{text}; after it the model fails')
     if length < total:
         return warning(f'{text}: {afterwards} after it')
-    return warning(f'{text}: the rate does not come to its end') if length > total else ok(text)
+    return warning(f'{text}: the rate does not reach its last value') if length > total else ok(text)
 
 
 def fails_after(opt: Mapping[str, Any]) -> bool:
-    """Whether the model goes on to ask a schedule of BasicSR for rates when it has ended."""
+    """Whether the model steps a schedule of BasicSR beyond its end."""
     model = MODEL_REGISTRY.get(opt['model_type'])
     own = model.update_learning_rate is BaseModel.update_learning_rate
     return own and opt['train']['scheduler']['type'] == 'CosineAnnealingRestartLR'
+
+
+def check_batch(opt: Mapping[str, Any], net: nn.Module | None = None) -> Iterator[Finding]:
+    """Check the crops of the stages, and compare the effective batch here with that of the recipe.
+
+    Args:
+        opt: The options.
+        net: The network that processes the crops.
+    """
+    stages, here = stages_of(opt), gpus_here(opt)
+    recipe = opt['train'].get('recipe_gpus')
+    for number, stage in enumerate(stages, 1):
+        text = f'stage {number}: {stage}'
+        if net is None or stage.gt_size is None or crop_fits(net, stage.gt_size, opt.get('scale', 1)):
+            yield ok(text)
+        else:
+            needed = f'gt_size is {stage.gt_size}, but {type(net).__name__} takes multiples of {size_multiple(net)}'
+            yield error(f'{text}: {needed}')
+    factor = here * accumulation_of(opt, here)
+    text = f'effective batch = batch x GPUs x accumulation{f", for a recipe of {recipe} GPUs" if recipe else ""}\n'
+    text += batch_table(opt, sorted({1, 2, 4, 8, here, recipe or 1}), here)
+    if recipe in (None, factor):
+        yield ok(text)
+        return
+    found, meant = (' and '.join(str(stage.batch * times) for stage in stages) for times in (factor, recipe))
+    yield warning(f'a step has {found} images here, but {meant} in the recipe\n{text}')
+
+
+def crop_fits(net: nn.Module, gt_size: int | list[int], scale: int = 1) -> bool:
+    """Whether crops have a size that a network accepts; they are not resized.
+
+    Args:
+        net: The network.
+        gt_size: Crop of the sharp image, one number or [height, width].
+        scale: Factor by which the network enlarges.
+    """
+    return all(side // scale % size_multiple(net) == 0 for side in crop_size(gt_size))
+
+
+def batch_table(opt: Mapping[str, Any], counts: list[int], here: int) -> str:
+    """Return a table of effective batches by the number of GPUs, with an arrow at the number that is here."""
+    stages = stages_of(opt)
+    columns = ['GPUs', 'accumulation'] + [f'stage {number}' for number in range(1, len(stages) + 1)]
+    lines = ['  '.join(columns)]
+    for count in counts:
+        accumulation = accumulation_of(opt, count)
+        values = [count, accumulation, *(stage.batch * count * accumulation for stage in stages)]
+        line = '  '.join(f'{value:>{len(column)}}' for column, value in zip(columns, values, strict=True))
+        lines.append(f'{line}{"  <- here" if count == here else ""}')
+    return '\n'.join(lines)

@@ -16,25 +16,25 @@ def run(capsys, *argv):
     return status, [tuple(line) for line in lines], captured
 
 
-def test_a_training_is_checked_in_all_parts_and_leaves_nothing_behind(folder, capsys):
+def test_training_is_checked_and_nothing_is_created(folder, capsys):
     file = write(folder, options())
     before = sorted(folder.rglob('*'))
     status, found, captured = run(capsys, file)
     assert status == 0 and captured.err == ''
     subjects = list(dict.fromkeys(subject for subject, _ in found))
-    assert subjects == ['options', 'data', 'checkpoint', 'schedule', 'batch', 'model', 'memory', 'disk']
+    assert subjects == ['options', 'data', 'model', 'checkpoint', 'schedule', 'batch', 'passes', 'memory', 'disk']
     assert {mark for _, mark in found} == {'ok'}
     assert len(captured.out.splitlines()) <= 24
     assert sorted(folder.rglob('*')) == before
 
 
-def test_a_test_is_checked_without_the_parts_of_a_training(folder, capsys):
+def test_test_is_checked_without_the_parts_of_a_training(folder, capsys):
     status, found, _ = run(capsys, write(folder, test_options()))
     assert status == 0
-    assert found == [('options', 'ok'), ('data', 'ok'), ('checkpoint', 'warning'), ('model', 'ok')]
+    assert found == [('options', 'ok'), ('data', 'ok'), ('model', 'ok'), ('checkpoint', 'warning'), ('passes', 'ok')]
 
 
-def test_all_findings_are_told_and_one_error_decides(folder, capsys):
+def test_all_findings_are_printed_and_one_error_decides(folder, capsys):
     (folder / 'lq/3.png').write_bytes(b'')
     opt = options()
     opt['datasets']['train']['type'] = opt['datasets']['val']['type'] = 'PairedDeblurDataset'
@@ -55,18 +55,46 @@ def test_all_findings_are_told_and_one_error_decides(folder, capsys):
     [
         ('train:total_iters=9', 'Did you mean total_iter?'),
         ('train:optim_g:lr=-1', 'train.optim_g.lr is -1, expected a number from 0 up'),
-        ('datasets:train:dataroot_lq=nowhere', 'nowhere'),
-        ('path:pretrain_network_g=nowhere.pth', 'nowhere.pth'),
     ],
 )
-def test_options_that_are_wrong_themselves_end_the_report(folder, capsys, override, words):
+def test_invalid_options_end_the_report(folder, capsys, override, words):
     status, found, captured = run(capsys, write(folder, options()), '--force_yml', override)
     assert status == 1
     assert found == [('options', 'error')]
     assert words in captured.out
 
 
-def test_a_model_that_cannot_be_built_is_an_error(folder, capsys):
+@pytest.mark.parametrize(
+    ('override', 'subject', 'words'),
+    [
+        ('datasets:train:dataroot_lq=nowhere', 'data', 'nowhere'),
+        ('path:pretrain_network_g=nowhere.pth', 'checkpoint', 'nowhere.pth, which does not exist'),
+    ],
+)
+def test_missing_files_are_errors_among_the_other_findings(folder, capsys, override, subject, words):
+    status, found, captured = run(capsys, write(folder, options()), '--force_yml', override)
+    assert status == 1
+    assert [each for each in found if each[1] == 'error'] == [(subject, 'error')]
+    assert ('disk', 'ok') in found
+    assert words in captured.out
+
+
+def test_undeclared_key_of_another_package_is_a_warning(folder, capsys):
+    (folder / 'mild_model.py').write_text(
+        'from basicsr.models.sr_model import SRModel\n'
+        'from basicsr.utils.registry import MODEL_REGISTRY\n\n\n'
+        '@MODEL_REGISTRY.register()\n'
+        'class MildModel(SRModel):\n'
+        '    pass\n'
+    )
+    opt = options()
+    opt.update(custom_imports=['mild_model'], model_type='MildModel', mildness=1)
+    status, found, captured = run(capsys, write(folder, opt))
+    assert status == 0 and found[:2] == [('options', 'ok'), ('options', 'warning')]
+    assert 'mildness is unknown' in captured.out and 'MildModel' in captured.out
+
+
+def test_model_that_cannot_be_built_is_an_error(folder, capsys):
     opt = options()
     opt['train']['optim_g'].update(fused=True, foreach=True)
     status, found, captured = run(capsys, write(folder, opt))
@@ -74,16 +102,16 @@ def test_a_model_that_cannot_be_built_is_an_error(folder, capsys):
     assert 'cannot be `True` together' in captured.out
 
 
-def test_an_optimiser_of_its_own_kind_leaves_the_estimate_to_the_rest(folder, capsys):
+def test_unusual_optimizer_does_not_prevent_other_estimates(folder, capsys):
     opt = options()
     opt.update(model_type='DeepRFTv2Model')
     opt['train']['optim_g'] = {'type': 'SparseAdam', 'lr': 1e-3}
     status, found, captured = run(capsys, write(folder, opt))
     assert status == 0 and ('memory', 'warning') in found and ('disk', 'ok') in found
-    assert 'what the optimiser keeps cannot be told' in captured.out
+    assert 'the memory of the optimizer is unknown' in captured.out
 
 
-def test_what_networks_print_is_kept_out_of_the_report(folder, capsys):
+def test_output_of_networks_is_not_in_the_report(folder, capsys):
     (folder / 'loud_arch.py').write_text(
         'from basicsr.utils import get_root_logger\n'
         'from basicsr.utils.registry import ARCH_REGISTRY\n'
@@ -103,7 +131,7 @@ def test_what_networks_print_is_kept_out_of_the_report(folder, capsys):
     assert logging.root.manager.disable == logging.NOTSET
 
 
-def test_the_command_explains_itself_with_an_example(capsys):
+def test_help_has_an_example(capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(['check', '--help'])
     assert end.value.code == 0

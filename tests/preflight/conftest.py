@@ -2,7 +2,7 @@
 
 import pytest
 
-from deeprftv2_plugin.cli.check import as_parsed
+from deeprftv2_plugin.basicsr_bridge.run_options import complete
 from tests.cli.runs import options, test_options, write_pictures
 
 
@@ -16,9 +16,9 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def opt(folder):
-    return as_parsed(options(), is_train=True)
+    return complete(options(), str(folder), is_train=True)
 
 
 @pytest.fixture
 def test_opt(folder):
-    return as_parsed(test_options(), is_train=False)
+    return complete(test_options(), str(folder), is_train=False)

@@ -1,4 +1,4 @@
-"""What a run begins with."""
+"""Initial weights and training states."""
 
 import pytest
 import torch
@@ -29,11 +29,11 @@ def state(folder, opt):
     return experiment / 'training_states/2.state'
 
 
-def test_a_training_may_begin_with_random_weights_and_a_test_had_better_not(opt, test_opt):
+def test_random_weights_are_fine_for_training_and_a_warning_for_a_test(opt, test_opt):
     (finding,) = check(opt)
     assert '379 parameters' in finding.text and not warnings([finding])
     (text,) = warnings(check(test_opt))
-    assert 'path.pretrain_network_g names none' in text
+    assert 'path.pretrain_network_g is not set' in text
 
 
 def test_weights_that_fit_are_counted(folder, opt):
@@ -42,7 +42,7 @@ def test_weights_that_fit_are_counted(folder, opt):
     assert finding.text.startswith('path.pretrain_network_g fits: ') and '379 parameters' in finding.text
 
 
-def test_weights_that_fit_in_part_are_a_warning_where_that_is_wanted(folder, opt):
+def test_weights_that_fit_in_part_are_a_warning_if_not_strict(folder, opt):
     opt['path'].update(pretrain_network_g=save(folder / 'other.pth', opt, num_conv=2), strict_load_g=False)
     (text,) = warnings(check(opt))
     assert 'names of' in text and 'other.pth do not fit' in text
@@ -51,26 +51,58 @@ def test_weights_that_fit_in_part_are_a_warning_where_that_is_wanted(folder, opt
 @pytest.mark.parametrize(
     ('total', 'mark', 'words'), [(4, None, ''), (2, warnings, 'nothing is left'), (1, errors, 'raise train.total_iter')]
 )
-def test_a_state_is_compared_with_the_iterations(opt, state, total, mark, words):
+def test_state_is_compared_with_the_iterations(opt, state, total, mark, words):
     opt['path']['resume_state'] = str(state)
     opt['train']['total_iter'] = total
     found = check(opt)
-    assert f'has done 2 of {total} iterations' in found[0].text
+    assert f'is at iteration 2 of {total}' in found[0].text
     if mark:
         assert words in mark(found)[0]
     else:
         assert not errors(found) and not warnings(found)
 
 
-def test_a_state_without_its_weights_is_an_error(opt, state):
+def test_state_without_its_weights_is_an_error(opt, state):
     opt['path']['resume_state'] = str(state)
     (state.parent.parent / 'models/net_g_2.pth').unlink()
     with pytest.raises(UserError, match='net_g_2.pth'):
         check(opt)
 
 
-def test_an_earlier_run_is_told_of(opt, state):
-    assert f'{state} is whole: --auto_resume' in check(opt)[-1].text
+def test_state_of_an_earlier_run_is_reported(opt, state):
+    assert f'{state} is valid: --auto_resume' in check(opt)[-1].text
     state.write_bytes(state.read_bytes()[:100])
     (text,) = warnings(check(opt))
     assert 'none of the 1 training states' in text
+
+
+def test_missing_files_are_errors(opt):
+    opt['path']['pretrain_network_g'] = 'absent.pth'
+    assert errors(check(opt)) == ['path.pretrain_network_g is absent.pth, which does not exist']
+    opt['path']['resume_state'] = '1.state'
+    assert errors(check(opt)) == ['path.resume_state is 1.state, which does not exist']
+
+
+def test_weights_of_another_network_are_an_error_if_strict(folder, opt):
+    opt['path']['pretrain_network_g'] = save(folder / 'other.pth', opt, num_conv=2)
+    (text,) = errors(check(opt))
+    assert 'other.pth: the weights do not match' in text
+    opt['path']['strict_load_g'] = False
+    assert not errors(check(opt))
+
+
+def test_unsafe_weights_are_refused(opt):
+    torch.save({'params': torch.nn.Conv2d}, 'unsafe.pth')
+    opt['path']['pretrain_network_g'] = 'unsafe.pth'
+    assert 'unsafe.pth: refused' in errors(check(opt))[0]
+
+
+def test_resumed_weights_replace_pretrained_ones(opt, state):
+    opt['path'].update(resume_state=str(state), pretrain_network_g='gone.pth')
+    assert not errors(check(opt))
+
+
+def test_weights_of_ignored_networks_are_not_read(opt, state):
+    (state.parent.parent / 'models/net_g_2.pth').unlink()
+    opt['path'].update(resume_state=str(state), ignore_resume_networks=['network_g'])
+    assert not errors(check(opt))

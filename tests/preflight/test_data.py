@@ -1,4 +1,4 @@
-"""Data sets read in samples."""
+"""Samples of data sets."""
 
 import cv2
 import numpy as np
@@ -18,25 +18,25 @@ def check(folder, **settings):
     return list(check_pairs('noise', find_pairs(str(folder / 'lq'), str(folder / 'gt')), **settings))
 
 
-def test_a_sound_data_set_is_counted_and_measured(folder):
+def test_valid_data_set_is_counted_and_measured(folder):
     (finding,) = check(folder, crops=[16, [24, 28]])
     assert 'noise: 4 pairs; 4 decoded in ' in finding.text
     assert finding.text.endswith('; 28x24; all crops fit')
 
 
-def test_pictures_without_sharp_ones_are_no_fault(folder):
+def test_ground_truth_may_be_absent(folder):
     (finding,) = check_pairs('photos', find_pairs(str(folder / 'lq')))
-    assert '4 pictures without sharp ones' in finding.text
+    assert '4 images without ground truth' in finding.text
 
 
-def test_sizes_that_differ_are_told(folder):
+def test_range_of_sizes_is_reported(folder):
     for part in ('lq', 'gt'):
         cv2.imwrite(str(folder / part / '9.png'), np.zeros((40, 30, 3), np.uint8))
     (finding,) = check(folder)
     assert '28 to 30 wide, 24 to 40 high' in finding.text
 
 
-def test_the_sample_reaches_from_the_first_to_the_last_picture(folder):
+def test_sample_includes_the_first_and_the_last_image(folder):
     for part in ('lq', 'gt'):
         for number in range(10, 40):
             cv2.imwrite(str(folder / part / f'{number}.png'), np.zeros((8, 8, 3), np.uint8))
@@ -47,46 +47,46 @@ def test_the_sample_reaches_from_the_first_to_the_last_picture(folder):
 
 
 @pytest.mark.parametrize(('max_damaged', 'mark'), [(0, errors), (1, warnings)])
-def test_a_damaged_picture_is_named_and_fatal_unless_the_training_bears_it(folder, max_damaged, mark):
+def test_damaged_image_is_an_error_unless_training_skips_it(folder, max_damaged, mark):
     path = damage(folder / 'lq/2.png')
     found = check(folder, max_damaged=max_damaged)
     (text,) = mark(found)
     assert path in text and 'damaged' in text
 
 
-def test_a_pair_of_two_sizes_is_named(folder):
+def test_pair_of_different_sizes_is_reported(folder):
     cv2.imwrite(str(folder / 'gt/1.png'), np.zeros((24, 30, 3), np.uint8))
     (text,) = errors(check(folder))
     assert 'lq/1.png has 28x24 pixels' in text and 'gt/1.png has 30x24 pixels' in text
 
 
-def test_crops_larger_than_pictures_are_warned_of(folder):
+def test_crops_larger_than_images_are_a_warning(folder):
     (text,) = warnings(check(folder, crops=[16, [24, 32]]))
-    assert 'crops 24 high and 32 wide' in text and '4 of 4' in text
+    assert 'crops of 24x32' in text and '4 of 4' in text
 
 
 def test_every_data_set_is_read_through_its_class(opt):
     opt['datasets']['val']['type'] = 'PairedDeblurDataset'
     train, val = check_data(opt)
-    assert train.text.startswith('noise (train): 4 samples; one made in') and 'lq 3x16x16' in train.text
+    assert train.text.startswith('noise (train): 4 samples; one loaded in') and 'lq 3x16x16' in train.text
     assert val.text.startswith('more-noise (val): 4 pairs;')
 
 
-def test_every_crop_of_the_stages_is_tried(opt):
+def test_every_crop_of_the_stages_is_loaded(opt):
     opt['train']['stages'] = [{'iterations': 1}, {'iterations': 1, 'gt_size': 20}, {'gt_size': 32}]
     found = list(check_data(opt))
     assert 'lq 3x16x16' in found[0].text and 'lq 3x20x20' in found[1].text
     assert 'noise (train): ' in errors(found)[0] and 'smaller than patch size (32, 32)' in errors(found)[0]
 
 
-def test_a_data_set_that_cannot_be_built_does_not_hide_the_others(opt):
+def test_data_set_that_cannot_be_built_does_not_hide_the_others(opt):
     opt['datasets']['train']['dataroot_gt'] = 'nowhere'
     found = list(check_data(opt))
     assert len(errors(found)) == 1 and 'noise (train): ' in errors(found)[0]
     assert 'more-noise (val): 4 samples' in found[-1].text
 
 
-def test_an_empty_data_set_is_an_error(folder, opt):
+def test_empty_data_set_is_an_error(folder, opt):
     for path in [*folder.glob('lq/*'), *folder.glob('gt/*')]:
         path.unlink()
-    assert all('nothing in it' in text for text in errors(list(check_data(opt))))
+    assert all('it is empty' in text for text in errors(list(check_data(opt))))

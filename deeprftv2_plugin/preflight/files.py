@@ -1,0 +1,51 @@
+"""Check that data, checkpoints and packages that the options name exist."""
+
+import glob
+import os
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from typing import Any
+
+from deeprftv2_plugin.config.section import Section
+from deeprftv2_plugin.data.layouts.download_hints import describe_missing
+from deeprftv2_plugin.preflight.findings import Finding, error, ok
+
+
+def check_roots(opt: Mapping[str, Any]) -> Iterator[Finding]:
+    """Report every folder, database, pattern or list of the data sets that does not exist, in one message."""
+    missing = {}
+    found = Section(opt['datasets'], '', ('datasets',)).children()
+    for dataset in found:
+        found += dataset.items('parts')
+        for key in [key for key in dataset.values if key.startswith(('dataroot', 'meta_info_file'))]:
+            value = dataset.values[key]
+            for root in value if isinstance(value, list) else [value]:
+                if root is not None and not _exists(str(root)):
+                    missing['.'.join((*dataset.place, key))] = str(root)
+    if missing:
+        yield error(describe_missing(missing))
+
+
+def check_logging(opt: Mapping[str, Any]) -> Iterator[Finding]:
+    """Check that TensorBoard and wandb are installed if the options use them."""
+    settings = opt['logger']
+    board, project = settings.get('use_tb_logger'), (settings.get('wandb') or {}).get('project')
+    if 'debug' in opt['name']:  # BasicSR logs such runs to neither
+        board = project = None
+    if project is not None and not board:
+        yield error('logger.wandb.project needs logger.use_tb_logger: true')
+    wanted = {
+        'use_tb_logger': 'tensorboard' if board else None,
+        'wandb.project': 'wandb' if project is not None else None,
+    }
+    for key, package in wanted.items():
+        if package and find_spec(package) is None:
+            yield error(f'logger.{key} is set, but {package} is not installed: pip install {package}')
+        elif package:
+            yield ok(f'{package} is installed')
+
+
+def _exists(root: str) -> bool:
+    root = os.path.expanduser(root)
+    pattern = '*'.join(map(glob.escape, root.split('*')))  # a star is the only special character
+    return next(glob.iglob(pattern), None) is not None

@@ -1,0 +1,127 @@
+"""Check that a training fits into the memory of the GPU and onto the disk."""
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from basicsr.utils.registry import MODEL_REGISTRY
+from torch import Tensor, nn
+
+from deeprftv2_plugin.data.datasets.augmentation import crop_size
+from deeprftv2_plugin.models.deeprftv2_model import DeepRFTv2Model
+from deeprftv2_plugin.preflight.findings import Finding, amount, error, ok, warning
+from deeprftv2_plugin.preflight.footprint import Activations
+from deeprftv2_plugin.training.stages import TrainingStage, accumulation_of, gpus_of, stages_of
+
+RESERVE = 0.1
+"""Part of a GPU's memory for CUDA itself, workspaces of libraries and fragmentation."""
+
+
+def gpus_here(opt: Mapping[str, Any]) -> int:
+    """Return how many GPUs share a step: the processes of a launcher (WORLD_SIZE), otherwise `num_gpu`."""
+    processes = os.environ.get('WORLD_SIZE')
+    return gpus_of({**opt, 'dist': processes is not None, 'world_size': int(processes or 1)})
+
+
+def gpu_memory(opt: Mapping[str, Any]) -> int | None:
+    """Return the bytes of the smallest visible GPU; None if the run uses none."""
+    if opt['num_gpu'] == 0 or not torch.cuda.is_available():
+        return None
+    return min(torch.cuda.get_device_properties(number).total_memory for number in range(torch.cuda.device_count()))
+
+
+def bytes_of(tensors: Iterable[Tensor]) -> int:
+    """Return the bytes of all elements."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def check_memory(opt: Mapping[str, Any], net: nn.Module, optimizer: int) -> Iterator[Finding]:
+    """Estimate the memory of every stage and compare it with the GPU.
+
+    Args:
+        opt: The options.
+        net: The network of `network_g`.
+        optimizer: Bytes that the optimizers store.
+    """
+    try:
+        activations = Activations(net)
+    except Exception as fault:  # networks of other packages raise what they like
+        first = (str(fault) or type(fault).__name__).splitlines()[0]
+        yield warning(f'cannot be estimated: {type(net).__name__} fails on a small crop of three channels: {first}')
+        return
+    weights = bytes_of(net.state_dict().values())
+    gradients = bytes_of(weight for weight in net.parameters() if weight.requires_grad)
+    fixed = {'weights': weights, 'gradients': gradients, 'optimizer': optimizer}
+    if opt['train'].get('ema_decay'):
+        fixed['average'] = weights
+    listed = ', '.join(f'{name} {amount(size)}' for name, size in fixed.items())
+    yield ok(f'{listed}; activations estimated for float32{", bf16 takes less" if opt["train"].get("bf16") else ""}')
+    for number, stage in enumerate(stages_of(opt), 1):
+        if stage.gt_size is None:
+            yield warning('cannot be estimated: datasets.train has no gt_size')
+        else:
+            yield check_stage(opt, number, stage, sum(fixed.values()), activations.peak(pixels_of(opt, stage)))
+
+
+def pixels_of(opt: Mapping[str, Any], stage: TrainingStage) -> int:
+    """Return how many pixels the network processes at a time."""
+    height, width = (side // opt.get('scale', 1) for side in crop_size(stage.gt_size))
+    batch = stage.batch
+    if not issubclass(MODEL_REGISTRY.get(opt['model_type']), DeepRFTv2Model):
+        batch *= accumulation_of(opt, gpus_here(opt))  # BasicSR's models process all batches of a step at once
+    return batch * height * width
+
+
+def check_stage(opt: Mapping[str, Any], number: int, stage: TrainingStage, fixed: int, activations: float) -> Finding:
+    """Compare one stage with the GPU.
+
+    Args:
+        opt: The options.
+        number: Of the stage.
+        stage: The stage.
+        fixed: Bytes that do not depend on the stage.
+        activations: Bytes that do.
+    """
+    needed, available = fixed + activations, gpu_memory(opt)
+    height, width = crop_size(stage.gt_size)
+    text = f'stage {number}, crops of {height}x{width}, batch {stage.batch}: about {amount(needed)}'
+    if available is None:
+        return ok(text)
+    text += f' of {amount(available)} on the GPU'
+    least = fixed + activations / 2 if opt['train'].get('bf16') else needed
+    if least > available:
+        return error(f'{text}; lower batch_size_per_gpu or gt_size')
+    return warning(text) if needed > (1 - RESERVE) * available else ok(text)
+
+
+def check_disk(opt: Mapping[str, Any], networks: Mapping[str, nn.Module], optimizer: int) -> Iterator[Finding]:
+    """Compare what a training writes with the free space.
+
+    Args:
+        opt: The options.
+        networks: All networks.
+        optimizer: Bytes that the optimizers store.
+    """
+    weights = bytes_of(tensor for net in networks.values() for tensor in net.state_dict().values())
+    sets = 2 if opt['train'].get('ema_decay') else 1
+    files = (sets + 1) * weights  # .pth, and .safetensors with one set
+    each = files + optimizer
+    saved = int(opt['train']['total_iter'] // opt['logger']['save_checkpoint_freq'])
+    keep = opt['logger'].get('keep_checkpoints')
+    count = min(saved, keep + 1) if keep else saved  # the oldest is removed after the newest is written
+    named = files * (2 if (opt.get('val') or {}).get('metrics') else 1)
+    folder = Path(opt['path']['experiments_root'])
+    free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.is_dir())).free
+    text = (
+        f'{amount(free)} free; {count} checkpoints of {amount(each)} and the latest and best weights take '
+        f'{amount(count * each + named)}'
+    )
+    if free < min(count, 2) * each + named:
+        yield error(f'{text}: there is no room for two checkpoints in {folder.parent}')
+    elif free < count * each + named:
+        yield warning(f'{text}: lower logger.keep_checkpoints or free space in {folder.parent}')
+    else:
+        yield ok(text)

@@ -1,0 +1,73 @@
+"""Missing data, and packages for logging."""
+
+import pytest
+
+from deeprftv2_plugin.preflight import files
+from tests.preflight.findings import errors
+
+
+def missing(opt, **datasets):
+    opt['datasets'] = datasets
+    found = errors(list(files.check_roots(opt)))
+    return found[0] if found else ''
+
+
+def test_missing_data_set_is_reported_on_one_screen_with_download_hints(opt):
+    roots = {'dataroot_lq': 'datasets/GoPro/train/*/blur', 'dataroot_gt': 'datasets/GoPro/train/*/sharp'}
+    message = missing(opt, train={'name': 'x', **roots}, val={'name': 'y', 'dataroot_lq': 'other'})
+    assert all(root in message for root in (*roots.values(), 'other'))
+    assert 'datasets.train.dataroot_gt' in message
+    assert 'https://' in message
+    assert 'datasets/GoPro/test/GOPR0384_11_00/sharp' in message
+    assert '--force_yml datasets:train:dataroot_lq=' in message
+    assert len(message.splitlines()) < 24
+    assert max(map(len, message.splitlines())) < 120
+
+
+def test_own_data_set_is_reported_without_download_hints(opt):
+    message = missing(opt, val={'name': 'y', 'meta_info_file': 'list.txt'})
+    assert 'list.txt' in message
+    assert 'GoPro' not in message
+
+
+def test_folders_patterns_and_absent_roots_are_accepted(folder, opt):
+    (folder / 'a/b/blur').mkdir(parents=True)
+    val = {'name': 'x', 'dataroot_lq': 'a/*/blur', 'dataroot_gt': None}
+    assert missing(opt, val=val, val_2={'name': 'y', 'dataroot': 'a'}) == ''
+
+
+def test_missing_parts_of_a_mixture_are_reported(folder, opt):
+    (folder / 'there').mkdir()
+    inner = {'type': 'MixedDataset', 'parts': [{'dataroot_gt': 'gone'}]}
+    message = missing(opt, train={'name': 'x', 'parts': [{'dataroot': 'there'}, {'dataroot': 'lost'}, inner]})
+    assert 'datasets.train.parts.1.dataroot ' in message and 'lost' in message
+    assert 'datasets.train.parts.2.parts.0.dataroot_gt  gone' in message
+    assert 'there\n' not in message
+
+
+def logging(opt, monkeypatch, installed, **settings):
+    monkeypatch.setattr(files, 'find_spec', lambda name: name if name in installed else None)
+    opt['logger'].update(settings)
+    return list(files.check_logging(opt))
+
+
+@pytest.mark.parametrize(
+    ('settings', 'package'),
+    [({'use_tb_logger': True}, 'tensorboard'), ({'use_tb_logger': True, 'wandb': {'project': 'x'}}, 'wandb')],
+)
+def test_missing_package_is_reported_with_the_command_to_install_it(opt, monkeypatch, settings, package):
+    installed = {'tensorboard', 'wandb'}
+    assert not errors(logging(opt, monkeypatch, installed, **settings))
+    (text,) = errors(logging(opt, monkeypatch, installed - {package}, **settings))
+    assert f'pip install {package}' in text
+
+
+def test_wandb_needs_tensorboard(opt, monkeypatch):
+    (text,) = errors(logging(opt, monkeypatch, {'wandb'}, wandb={'project': 'x'}))
+    assert 'logger.use_tb_logger: true' in text
+
+
+def test_packages_that_are_not_used_may_be_missing(opt, monkeypatch):
+    assert not logging(opt, monkeypatch, set(), wandb={'project': None})
+    opt['name'] = 'debug_small'
+    assert not logging(opt, monkeypatch, set(), use_tb_logger=True)
