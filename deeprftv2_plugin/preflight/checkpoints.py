@@ -68,7 +68,7 @@ def check_earlier_run(opt: Mapping[str, Any], networks: Mapping[str, nn.Module])
         found, faults = newest_whole(opt['path']['training_states'], opt['path']['models'], list(networks))
     except UserError as fault:
         found, faults = None, [str(fault)]
-    for fault in faults:
-        yield warning(fault)
+    for message in faults:
+        yield warning(message)
     if found:
         yield ok(f'{found} is whole: --auto_resume goes on from it, without it the folder {opt["name"]} is renamed')

@@ -24,7 +24,7 @@ def optimiser_bytes(optimisers: Iterable[Optimizer]) -> int:
         for group in optimiser.param_groups:
             for weight in group['params']:
                 weight.grad = torch.zeros_like(weight)
-        optimiser.step(lambda: torch.zeros(()))
+        optimiser.step(lambda: 0.0)
         total += bytes_of(part for part in tree_leaves(list(optimiser.state.values())) if isinstance(part, Tensor))
     return total
 
