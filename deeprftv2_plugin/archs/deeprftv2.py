@@ -1,7 +1,7 @@
 """DeepRFTv2: a decoupled multi-scale UNet around Fourier Kernel Estimators."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -141,7 +141,7 @@ class DeepRFTv2(nn.Module):
         }
         chosen = VARIANTS[variant] | {name: value for name, value in given.items() if value is not None}
         levels = {name: _levels_by_stage(name, chosen[name], stages) for name in given if name.endswith('coder')}
-        reversible = _reversible_by_stage(reversible, stages)
+        recomputed = _reversible_by_stage(reversible, stages)
         common = {
             'in_channels': in_channels,
             'out_channels': out_channels,
@@ -158,7 +158,7 @@ class DeepRFTv2(nn.Module):
             Stage(
                 has_previous=j > 0,
                 levels={name: values[j] for name, values in levels.items()},
-                reversible={name: values[j] for name, values in reversible.items()},
+                reversible={name: values[j] for name, values in recomputed.items()},
                 **common,
             )
             for j in range(stages)
@@ -181,6 +181,7 @@ class DeepRFTv2(nn.Module):
         x, half = self._check(x, half)
         outputs = Outputs([], [])
         state = None
+        stage: Any  # nn.ModuleList does not know the class of its modules
         for stage in self.stages:
             state = stage(x, half, state)
             if self.training:

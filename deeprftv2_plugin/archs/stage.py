@@ -97,9 +97,9 @@ class Stage(nn.Module):
 
     def forward(self, image: Tensor, half_image: Tensor, previous: StageState | None = None) -> StageState:
         """Run the stage on an image (N, in_channels, H, W) and its half scale, after the previous stage."""
-        full, half, full_estimate, half_estimate = previous or StageState([None] * 4, [None] * 4, None, None)
-        features = [() if each is None else (each.feature,) for each in (full_estimate, half_estimate)]
-        states = [None if each is None else each.states for each in (full_estimate, half_estimate)]
+        full, half, *estimates = ([None] * 4, [None] * 4, None, None) if previous is None else previous
+        features = [() if each is None else (each.feature,) for each in estimates]
+        states = [None if each is None else each.states for each in estimates]
 
         e1, e2, e3 = self.full_encoder(image, full[:3], [features[0], (), ()])
         m1, m2, m3 = self.half_encoder(half_image, half[:3], [(*features[1], e1), (e2,), (e3,)])

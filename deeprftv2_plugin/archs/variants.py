@@ -1,11 +1,13 @@
 """The published sizes of the network, as keyword arguments of `DeepRFTv2`."""
 
+from typing import Any
+
 _SCAN_ENCODER = (('NAF', 1), ('NAFScan', 4), ('NAFScan', 8))
 _NAF_ENCODER = (('NAF', 1), ('NAF', 4), ('NAF', 8))
 _TINY_ENCODER = (('NAF', 1), ('NAFScan', 1), ('NAFScan', 1))
 _TINY_NAF_ENCODER = (('NAF', 1), ('NAF', 1), ('NAF', 1))
 
-VARIANTS = {
+VARIANTS: dict[str, dict[str, Any]] = {
     'B': {
         'width': 48,
         'kernel_width': 48,

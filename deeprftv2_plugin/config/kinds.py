@@ -85,7 +85,7 @@ def matches(value: object, kind: Any) -> bool:
     if kind is types.NoneType:
         return value is None
     if kind is float:
-        return type(value) in (int, float) and not math.isnan(value)
+        return type(value) is int or (isinstance(value, float) and not math.isnan(value))
     if kind in (bool, int, str):
         return type(value) is kind
     if is_list(kind):

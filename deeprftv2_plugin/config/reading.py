@@ -171,7 +171,9 @@ def apply_override(options: dict, override: str):
 def complete_schedule(options: dict):
     """Lets a cosine that does not say how long it lasts (T_max) last as long as the training, whatever that is now."""
     train = options.get('train')
-    schedule = train.get('scheduler') if isinstance(train, dict) else None
+    if not isinstance(train, dict):
+        return
+    schedule = train.get('scheduler')
     if isinstance(schedule, dict) and schedule.get('type') == 'CosineAnnealingLR' and 'total_iter' in train:
         schedule.setdefault('T_max', train['total_iter'])
 

@@ -1,6 +1,7 @@
 """Check the keys and values of an option file before BasicSR reads it, which ignores a misspelt key."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import cast
 
 from deeprftv2_plugin.config import basicsr_schema, reading, schema
 from deeprftv2_plugin.config.schema import Table
@@ -33,7 +34,7 @@ def validate(opt: dict, path: str, is_train: bool, overrides: Sequence[str] = ()
         reading.apply_override(own, override)
     root = Section(opt, path, own=own if reading.BASE in own else None)
     root.demand('name', 'model_type', 'num_gpu', 'datasets')
-    model = root.registered(registry.MODEL_REGISTRY, 'model_type')
+    model = cast(type, root.registered(registry.MODEL_REGISTRY, 'model_type'))
     root.check({**schema.ROOT, **_of_model(model, 'root')}, open_to=_open(model))
     check_gpus(root)
     for network in [key for key in opt if key.startswith('network_')]:
@@ -112,7 +113,7 @@ def check_dataset(section: Section, further: Table) -> None:
 
     from deeprftv2_plugin.data.datasets.mixed import COMMON, MixedDataset
 
-    kind = section.registered(DATASET_REGISTRY)
+    kind = cast(type, section.registered(DATASET_REGISTRY))
     options = _of_dataset(kind)
     section.check({**options, **further}, open_to=_open(kind))
     if 'io_backend' in options:
@@ -190,7 +191,7 @@ def check_schedule(section: Section, model: type) -> None:
 
 
 def _check_factory(
-    section: Section, known: Mapping[str, type], model: type, inherited: Callable, few: Iterable[str], given: str
+    section: Section, known: Mapping[str, type], model: type, inherited: Callable, few: Collection[str], given: str
 ) -> None:
     """Check a class that is named by its `type`.
 

@@ -107,9 +107,9 @@ class FourierKernelEstimator(nn.Module):
         """
         previous = [None] * len(self.column.levels) if states is None else states
         with torch.autocast(x.device.type, enabled=False):
-            states = self.column(at_least_float32(self._cut(x)[0]), previous)
-        feature = call(self._convolve, states[-1], x, recompute=self.column.reversible)
-        return Estimate(feature, None if image is None else self.restore(feature, image), states)
+            found = self.column(at_least_float32(self._cut(x)[0]), previous)
+        feature = call(self._convolve, found[-1], x, recompute=self.column.reversible)
+        return Estimate(feature, None if image is None else self.restore(feature, image), found)
 
     def restore(self, feature: Tensor, image: Tensor) -> Tensor:
         """Return the restored image (N, image_channels, h, w) for a feature of this estimator and the blurry image."""

@@ -26,8 +26,8 @@ class Merge(nn.Module):
     def forward(self, x: Tensor, *others: Tensor) -> Tensor:
         if self.join is None:
             return self.first(x)
-        *others, last = others
-        return self.join(torch.cat([self.first(x, *others), self.second(last)], 1))
+        *rest, last = others
+        return self.join(torch.cat([self.first(x, *rest), self.second(last)], 1))
 
 
 class Level(nn.Module):

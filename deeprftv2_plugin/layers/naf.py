@@ -25,8 +25,7 @@ class GatedConvolution(nn.Module):
         super().__init__()
         self.norm_weight, self.norm_bias = norm_parameters(channels)
         self.expand_weight, self.expand_bias = linear_parameters(channels, 2 * channels)
-        conv = nn.Conv2d(2 * channels, 2 * channels, 3, groups=2 * channels)
-        self.weight, self.bias = conv.weight, conv.bias
+        self.weight, self.bias = nn.Conv2d(2 * channels, 2 * channels, 3, groups=2 * channels).parameters()
 
     def forward(self, x: Tensor) -> Tensor:
         return gated_convolution(

@@ -1,5 +1,7 @@
 """Parameters of modules that compute a whole branch with one operator."""
 
+from typing import overload
+
 import torch
 from torch import Tensor, nn
 
@@ -11,10 +13,14 @@ def norm_parameters(channels: int) -> tuple[nn.Parameter, nn.Parameter]:
 
 def linear_parameters(in_features: int, out_features: int) -> tuple[nn.Parameter, nn.Parameter]:
     """Return weight and bias, initialized as in `nn.Linear`."""
-    linear = nn.Linear(in_features, out_features)
-    return linear.weight, linear.bias
+    weight, bias = nn.Linear(in_features, out_features).parameters()
+    return weight, bias
 
 
+@overload
+def scaled(weight: Tensor, bias: Tensor, scale: Tensor | None) -> tuple[Tensor, Tensor]: ...
+@overload
+def scaled(weight: Tensor, bias: Tensor | None, scale: Tensor | None) -> tuple[Tensor, Tensor | None]: ...
 def scaled(weight: Tensor, bias: Tensor | None, scale: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """Scale the rows of a matrix and its bias, which is cheaper than scaling the map that they produce."""
     if scale is None:

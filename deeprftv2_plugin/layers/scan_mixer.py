@@ -46,8 +46,7 @@ class SelectiveScanMixer(nn.Module):
         coefficients = sum(self.split_sizes)
         self.norm_weight, self.norm_bias = norm_parameters(channels)
         self.in_weight, _ = linear_parameters(channels, 2 * inner)
-        conv = nn.Conv2d(inner, inner, 3, groups=inner)
-        self.conv_weight, self.conv_bias = conv.weight, conv.bias
+        self.conv_weight, self.conv_bias = nn.Conv2d(inner, inner, 3, groups=inner).parameters()
         self.coefficient_proj = nn.Linear(inner, coefficients, bias=False)
         self.coefficient_conv = SequenceConvolution(coefficients, 7)
         self.step_weight = nn.Parameter(torch.empty(inner, rank).uniform_(-(rank**-0.5), rank**-0.5))

@@ -183,6 +183,13 @@ def _backward_flops(flops):
     return lambda dy, *inputs: 3 * flops(*inputs)
 
 
+_gated_feed_forward_backward = operator(
+    'gated_feed_forward_backward(Tensor dy, Tensor x, Tensor norm_weight, Tensor norm_bias, Tensor expand_weight,'
+    ' Tensor expand_bias, Tensor project_weight, Tensor project_bias, float eps)'
+    ' -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)',
+    fake=_fake_gradients,
+    flops=_backward_flops(_feed_forward_flops),
+)
 _gated_feed_forward = operator(
     'gated_feed_forward(Tensor x, Tensor norm_weight, Tensor norm_bias, Tensor expand_weight, Tensor expand_bias,'
     ' Tensor project_weight, Tensor project_bias, float eps) -> Tensor',
@@ -192,12 +199,12 @@ _gated_feed_forward = operator(
     flops=_feed_forward_flops,
     reference=_composed_gated_feed_forward,
 )
-_gated_feed_forward_backward = operator(
-    'gated_feed_forward_backward(Tensor dy, Tensor x, Tensor norm_weight, Tensor norm_bias, Tensor expand_weight,'
-    ' Tensor expand_bias, Tensor project_weight, Tensor project_bias, float eps)'
+_gated_convolution_backward = operator(
+    'gated_convolution_backward(Tensor dy, Tensor x, Tensor norm_weight, Tensor norm_bias, Tensor expand_weight,'
+    ' Tensor expand_bias, Tensor weight, Tensor bias, float eps)'
     ' -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)',
     fake=_fake_gradients,
-    flops=_backward_flops(_feed_forward_flops),
+    flops=_backward_flops(_convolution_flops),
 )
 _gated_convolution = operator(
     'gated_convolution(Tensor x, Tensor norm_weight, Tensor norm_bias, Tensor expand_weight, Tensor expand_bias,'
@@ -208,10 +215,9 @@ _gated_convolution = operator(
     flops=_convolution_flops,
     reference=_composed_gated_convolution,
 )
-_gated_convolution_backward = operator(
-    'gated_convolution_backward(Tensor dy, Tensor x, Tensor norm_weight, Tensor norm_bias, Tensor expand_weight,'
-    ' Tensor expand_bias, Tensor weight, Tensor bias, float eps)'
-    ' -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)',
+_gelu_convolution_backward = operator(
+    'gelu_convolution_backward(Tensor dy, Tensor x, Tensor norm_weight, Tensor norm_bias, Tensor expand_weight,'
+    ' Tensor weight, Tensor bias, float eps) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)',
     fake=_fake_gradients,
     flops=_backward_flops(_convolution_flops),
 )
@@ -223,12 +229,6 @@ _gelu_convolution = operator(
     backward=lambda ctx, dy: (*_gelu_convolution_backward(dy, *ctx.saved_tensors, ctx.eps), None),
     flops=_convolution_flops,
     reference=_composed_gelu_convolution,
-)
-_gelu_convolution_backward = operator(
-    'gelu_convolution_backward(Tensor dy, Tensor x, Tensor norm_weight, Tensor norm_bias, Tensor expand_weight,'
-    ' Tensor weight, Tensor bias, float eps) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)',
-    fake=_fake_gradients,
-    flops=_backward_flops(_convolution_flops),
 )
 
 
@@ -242,6 +242,13 @@ def _projection_backward(ctx, dz):
     return *gradients, dz, None, None
 
 
+_normed_gate_projection_backward = operator(
+    'normed_gate_projection_backward(Tensor dz, Tensor y, Tensor x, Tensor norm_weight, Tensor norm_bias,'
+    ' Tensor gate_weight, Tensor out_norm_weight, Tensor out_norm_bias, Tensor out_weight, float eps, float out_eps)'
+    ' -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)',
+    fake=lambda dz, y, x, *rest: (empty_map(y), empty_map(x), *empty_like_all(*rest[:-2])),
+    flops=_backward_flops(_projection_flops),
+)
 _normed_gate_projection = operator(
     'normed_gate_projection(Tensor y, Tensor x, Tensor norm_weight, Tensor norm_bias, Tensor gate_weight,'
     ' Tensor out_norm_weight, Tensor out_norm_bias, Tensor out_weight, Tensor residual, float eps, float out_eps)'
@@ -251,11 +258,4 @@ _normed_gate_projection = operator(
     backward=_projection_backward,
     flops=_projection_flops,
     reference=_composed_normed_gate_projection,
-)
-_normed_gate_projection_backward = operator(
-    'normed_gate_projection_backward(Tensor dz, Tensor y, Tensor x, Tensor norm_weight, Tensor norm_bias,'
-    ' Tensor gate_weight, Tensor out_norm_weight, Tensor out_norm_bias, Tensor out_weight, float eps, float out_eps)'
-    ' -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)',
-    fake=lambda dz, y, x, *rest: (empty_map(y), empty_map(x), *empty_like_all(*rest[:-2])),
-    flops=_backward_flops(_projection_flops),
 )

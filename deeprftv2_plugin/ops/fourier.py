@@ -103,23 +103,23 @@ def _save_width(ctx, inputs, output):
     ctx.width = inputs[0].shape[3]
 
 
+_half_spectrum_backward = operator(
+    'half_spectrum_backward(Tensor dy, int width) -> Tensor',
+    fake=lambda dy, width: dy.new_empty((dy.shape[0], dy.shape[1] // 2, dy.shape[2], width)),
+)
 _half_spectrum = operator(
     'half_spectrum(Tensor x) -> Tensor',
     fake=lambda x: empty_map(x[..., : x.shape[3] // 2 + 1], 2 * x.shape[1]),
     save=_save_width,
     backward=lambda ctx, dy: _half_spectrum_backward(dy, ctx.width),
 )
-_half_spectrum_backward = operator(
-    'half_spectrum_backward(Tensor dy, int width) -> Tensor',
-    fake=lambda dy, width: dy.new_empty((dy.shape[0], dy.shape[1] // 2, dy.shape[2], width)),
+_spectral_filter_backward = operator(
+    'spectral_filter_backward(Tensor dy, Tensor x, Tensor transfer) -> (Tensor, Tensor)',
+    fake=lambda dy, x, transfer: (empty_map(x), empty_map(transfer)),
 )
 _spectral_filter = operator(
     'spectral_filter(Tensor x, Tensor transfer) -> Tensor',
     fake=lambda x, transfer: empty_map(x),
     save=_save,
     backward=lambda ctx, dy: _spectral_filter_backward(dy, *ctx.saved_tensors),
-)
-_spectral_filter_backward = operator(
-    'spectral_filter_backward(Tensor dy, Tensor x, Tensor transfer) -> (Tensor, Tensor)',
-    fake=lambda dy, x, transfer: (empty_map(x), empty_map(transfer)),
 )

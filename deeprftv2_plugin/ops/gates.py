@@ -85,13 +85,18 @@ def _flops_backward(dy, x, *_):
     return 3 * _flops(x)
 
 
+_simple_gate_backward = operator('simple_gate_backward(Tensor dy, Tensor x) -> Tensor', fake=lambda dy, x: empty_map(x))
 _simple_gate = operator(
     'simple_gate(Tensor x) -> Tensor',
     fake=lambda x: empty_map(x, x.shape[1] // 2),
     save=_save,
     backward=lambda ctx, dy: _simple_gate_backward(dy, *ctx.saved_tensors),
 )
-_simple_gate_backward = operator('simple_gate_backward(Tensor dy, Tensor x) -> Tensor', fake=lambda dy, x: empty_map(x))
+_depthwise_gate_backward = operator(
+    'depthwise_gate_backward(Tensor dy, Tensor x, Tensor weight, Tensor bias) -> (Tensor, Tensor, Tensor)',
+    fake=_fake_backward,
+    flops=_flops_backward,
+)
 _depthwise_gate = operator(
     'depthwise_gate(Tensor x, Tensor weight, Tensor bias) -> Tensor',
     fake=lambda x, weight, bias: empty_map(x, x.shape[1] // 2),
@@ -99,8 +104,8 @@ _depthwise_gate = operator(
     backward=lambda ctx, dy: _depthwise_gate_backward(dy, *ctx.saved_tensors),
     flops=_flops,
 )
-_depthwise_gate_backward = operator(
-    'depthwise_gate_backward(Tensor dy, Tensor x, Tensor weight, Tensor bias) -> (Tensor, Tensor, Tensor)',
+_depthwise_gelu_backward = operator(
+    'depthwise_gelu_backward(Tensor dy, Tensor x, Tensor weight, Tensor bias) -> (Tensor, Tensor, Tensor)',
     fake=_fake_backward,
     flops=_flops_backward,
 )
@@ -110,9 +115,4 @@ _depthwise_gelu = operator(
     save=_save,
     backward=lambda ctx, dy: _depthwise_gelu_backward(dy, *ctx.saved_tensors),
     flops=_flops,
-)
-_depthwise_gelu_backward = operator(
-    'depthwise_gelu_backward(Tensor dy, Tensor x, Tensor weight, Tensor bias) -> (Tensor, Tensor, Tensor)',
-    fake=_fake_backward,
-    flops=_flops_backward,
 )

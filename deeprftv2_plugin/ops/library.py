@@ -16,7 +16,7 @@ from deeprftv2_plugin.ops import backends
 
 NAMESPACE = 'deeprftv2'
 _library = torch.library.Library(NAMESPACE, 'DEF')
-_references = {}
+_references: dict[torch._ops.OpOverload, Callable | None] = {}
 
 
 def operator(

@@ -99,7 +99,8 @@ class TileGrid:
 
     def weights(self) -> tuple[Tensor, Tensor]:
         """Blend weights of the rows and of the columns, see `tile_weights`; a tile's are their product."""
-        return tuple(tile_weights(*axis) for axis in self._axes)
+        rows, columns = (tile_weights(*axis) for axis in self._axes)
+        return rows, columns
 
 
 def split_tiles(x: Tensor, grid: TileGrid) -> Tensor:
@@ -124,4 +125,5 @@ def blend_tiles(tiles: Iterable[Tensor], grid: TileGrid) -> Tensor:
             whole = tile.new_zeros(*tile.shape[:-2], *grid.size, dtype=dtype)
             rows, columns = (weights.to(whole) for weights in grid.weights())
         whole[box] += tile * (rows[at[0]][:, None] * columns[at[1]])
+    assert whole is not None  # a grid has at least one tile
     return whole

@@ -74,7 +74,7 @@ def check_earlier_run(opt: Mapping[str, Any]) -> Iterator[Finding]:
         found, faults = newest_whole(*folders, resumed_networks(opt))
     except UserError as fault:
         found, faults = None, [str(fault)]
-    for fault in faults:
-        yield warning(fault)
+    for message in faults:
+        yield warning(message)
     if found:
         yield ok(f'{found} is valid: --auto_resume resumes from it; without it, the folder {opt["name"]} is renamed')

@@ -1,12 +1,12 @@
 """Check that the images of all data sets can be read, and report their sizes."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from basicsr.data import build_dataset
-from torch.utils.data import Dataset
 
+from deeprftv2_plugin.data.datasets import SizedDataset
 from deeprftv2_plugin.data.datasets.augmentation import crop_size
 from deeprftv2_plugin.data.datasets.paired import PairedDeblurDataset
 from deeprftv2_plugin.data.layouts.pairs import Pair
@@ -20,7 +20,7 @@ SAMPLED = 8
 """Number of pairs of a data set that are decoded."""
 
 
-def check_data(opt: Mapping[str, Any], datasets: dict[str, Dataset] | None = None) -> Iterator[Finding]:
+def check_data(opt: Mapping[str, Any], datasets: dict[str, SizedDataset] | None = None) -> Iterator[Finding]:
     """Build every data set of the options and read a few of its images.
 
     Args:
@@ -58,7 +58,7 @@ def crops_of(opt: Mapping[str, Any]) -> list[int | list[int]]:
 
 
 def check_pairs(
-    name: str, pairs: list[Pair], crops: list[int | list[int]] = (), max_damaged: int = 0
+    name: str, pairs: list[Pair], crops: Sequence[int | list[int]] = (), max_damaged: int = 0
 ) -> Iterator[Finding]:
     """Decode pairs from all parts of a data set.
 
@@ -77,8 +77,8 @@ def check_pairs(
         except UserError as fault:
             faults.append(str(fault))
         seconds += time.perf_counter() - begin
-    for fault in faults:
-        yield warning(f'{name}: {fault}') if len(faults) <= max_damaged else error(f'{name}: {fault}')
+    for message in faults:
+        yield warning(f'{name}: {message}') if len(faults) <= max_damaged else error(f'{name}: {message}')
     if not sizes:
         return
     kind = 'pairs' if pairs[0].gt else 'images without ground truth'
@@ -117,9 +117,10 @@ def _range(sizes: list[tuple[int, int]]) -> str:
     return f'{widths[0]} to {widths[-1]} wide, {heights[0]} to {heights[-1]} high'
 
 
-def check_samples(name: str, dataset: Dataset, crops: list[int | list[int]]) -> Iterator[Finding]:
+def check_samples(name: str, dataset: SizedDataset, crops: Sequence[int | list[int]]) -> Iterator[Finding]:
     """Load one sample of any data set, as training or validation does, for every crop."""
-    for crop in crops or [None]:
+    drawn: Sequence[int | list[int] | None] = crops or [None]
+    for crop in drawn:
         begin = time.perf_counter()
         sample = dataset[0] if crop is None else DrawnDataset(dataset, 0, 0)[Draw(0, 0, crop)][0]
         milliseconds = 1000 * (time.perf_counter() - begin)

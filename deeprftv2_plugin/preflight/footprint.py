@@ -73,10 +73,11 @@ def history_of(net: nn.Module, side: int) -> list[int]:
     """Return the live bytes throughout a forward and backward pass over a square crop."""
     net.train()
     weights = [weight for weight in net.parameters() if weight.requires_grad]
-    for weight in weights:
-        weight.grad = torch.zeros_like(weight)  # exists before the pass, as in gradient accumulation
+    gradients = [torch.zeros_like(weight) for weight in weights]
+    for weight, gradient in zip(weights, gradients, strict=True):
+        weight.grad = gradient  # exists before the pass, as in gradient accumulation
     x = torch.rand(1, 3, side, side)
-    with LiveBytes([x, *net.parameters(), *net.buffers(), *(weight.grad for weight in weights)]) as live:
+    with LiveBytes([x, *net.parameters(), *net.buffers(), *gradients]) as live:
         output = net(x)
-        sum(part.abs().mean() for part in tree_leaves(output) if isinstance(part, Tensor)).backward()
+        torch.autograd.backward([part.abs().mean() for part in tree_leaves(output) if isinstance(part, Tensor)])
     return live.history

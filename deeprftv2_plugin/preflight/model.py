@@ -13,8 +13,8 @@ from basicsr.models.sr_model import SRModel
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
-from torch.utils.data import Dataset
 
+from deeprftv2_plugin.data.datasets import SizedDataset
 from deeprftv2_plugin.data.datasets.augmentation import crop_size
 from deeprftv2_plugin.evaluation.validation import compute_metrics, to_images
 from deeprftv2_plugin.inference.restoration import size_multiple
@@ -28,13 +28,13 @@ SIDE = 96
 """Greatest height and width of the images that are sent through a model."""
 
 
-def build(opt: Mapping[str, Any]) -> BaseModel:
+def build(options: Mapping[str, Any]) -> BaseModel:
     """Build the model with its networks, losses, optimizers and schedules, with random weights.
 
     Raises:
         UserError: It cannot be built.
     """
-    opt = copy.deepcopy({**opt, 'num_gpu': 0})  # BasicSR's models remove entries from the options
+    opt = copy.deepcopy({**options, 'num_gpu': 0})  # BasicSR's models remove entries from the options
     opt['path'] = {key: value for key, value in opt['path'].items() if not key.startswith('pretrain_network_')}
     if opt['is_train']:
         opt['train'].update(ema_decay=0, compile=False)  # one network is enough, and compiling takes long
@@ -68,12 +68,12 @@ def optimizer_bytes(optimizers: Iterable[Optimizer]) -> int:
         for group in optimizer.param_groups:
             for weight in group['params']:
                 weight.grad = torch.zeros_like(weight)
-        optimizer.step(lambda: torch.zeros(()))
+        optimizer.step(lambda: 0.0)
         total += bytes_of(part for part in tree_leaves(list(optimizer.state.values())) if isinstance(part, Tensor))
     return total
 
 
-def check_passes(opt: Mapping[str, Any], model: BaseModel, datasets: Mapping[str, Dataset]) -> Iterator[Finding]:
+def check_passes(opt: Mapping[str, Any], model: BaseModel, datasets: Mapping[str, SizedDataset]) -> Iterator[Finding]:
     """Send a training batch through network and losses, and an image of each other data set through the metrics.
 
     Args:
@@ -145,7 +145,7 @@ def _losses_of(model: SRModel, output: Any) -> dict[str, Tensor]:
     return losses
 
 
-def validation_pass(opt: Mapping[str, Any], model: SRModel, dataset: Dataset) -> str:
+def validation_pass(opt: Mapping[str, Any], model: SRModel, dataset: SizedDataset) -> str:
     """Restore a part of the first image of a data set and compute the metrics.
 
     Returns:

@@ -10,8 +10,8 @@ from typing import Any, TextIO
 
 from basicsr.models.base_model import BaseModel
 from torch import nn
-from torch.utils.data import Dataset
 
+from deeprftv2_plugin.data.datasets import SizedDataset
 from deeprftv2_plugin.preflight import model, resources
 from deeprftv2_plugin.preflight.checkpoints import check_checkpoints
 from deeprftv2_plugin.preflight.data import check_data
@@ -48,7 +48,7 @@ def report(opt: Mapping[str, Any], thorough: bool = False) -> Entries:
         thorough: Also send a little data through network, losses and metrics, and estimate the memory of a training
             if there is no GPU to compare it with.
     """
-    datasets: dict[str, Dataset] = {}
+    datasets: dict[str, SizedDataset] = {}
     missing = list(check_roots(opt))
     yield from about('data', missing or check_data(opt, datasets))
     try:

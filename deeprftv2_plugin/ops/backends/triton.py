@@ -30,8 +30,8 @@ def why_not() -> str | None:
     if not torch.cuda.is_available():
         return 'its kernels need a GPU, and PyTorch finds none (TRITON_INTERPRET=1 runs them on the CPU, very slowly)'
     if (found := torch.cuda.get_device_capability()) < OLDEST_CAPABILITY:
-        oldest, found = ('.'.join(map(str, capability)) for capability in (OLDEST_CAPABILITY, found))
-        return f'its kernels need a GPU of compute capability {oldest} or newer, and this one has {found}'
+        oldest, present = ('.'.join(map(str, capability)) for capability in (OLDEST_CAPABILITY, found))
+        return f'its kernels need a GPU of compute capability {oldest} or newer, and this one has {present}'
     try:
         return _try_a_kernel()
     except Exception as error:  # whatever goes wrong there, another backend can do the work

@@ -61,7 +61,8 @@ def selective_scan(
     A, D, delta_bias = (t.float().contiguous() for t in (A.t(), D, delta_bias))
     plan = _Plan.of(u, B.shape[2])
     y = torch.empty_like(u, dtype=torch.float32)
-    entries = y.new_empty(scan_entries_shape(*u.shape, plan.states) if keep else 0)
+    batch, length, channels = u.shape
+    entries = y.new_empty(scan_entries_shape(batch, length, channels, plan.states) if keep else 0)
     starts = plan.carry(u, delta, B, A, delta_bias, reverse=False)
     plan.launch(scan_forward.outputs, u, delta, B, C, A, D, delta_bias, starts, y, entries, CHUNK=CHUNK, KEEP=keep)
     return y, entries
