@@ -127,14 +127,14 @@ def train_pass(opt: Mapping[str, Any], model: SRModel) -> str:
     model.net_g.train()
     model.feed_data({'lq': torch.rand(shape), 'gt': torch.rand(stage.batch, 3, height * scale, width * scale)})
     if isinstance(model, DeepRFTv2Model):
-        losses = model.losses_of(model.run(model.lq), model.gt)
+        losses = model.compute_losses(model.run(model.lq), model.gt)
     else:
-        losses = _losses_of(model, model.net_g(model.lq))
+        losses = _compute_losses(model, model.net_g(model.lq))
     listed = ', '.join(f'{name} {float(value):.3g}' for name, value in losses.items())
     return f'{"x".join(map(str, shape))}, {listed}'
 
 
-def _losses_of(model: SRModel, output: Any) -> dict[str, Tensor]:
+def _compute_losses(model: SRModel, output: Any) -> dict[str, Tensor]:
     """The losses of BasicSR's SRModel."""
     losses = {}
     if model.cri_pix:
