@@ -126,6 +126,7 @@ def train_pass(opt: Mapping[str, Any], model: SRModel) -> str:
         return f'skipped, since a batch of {stage.batch} may need {amount(needed)} of memory'
     model.net_g.train()
     model.feed_data({'lq': torch.rand(shape), 'gt': torch.rand(stage.batch, 3, height * scale, width * scale)})
+    losses: dict[str, Tensor]
     if isinstance(model, DeepRFTv2Model):
         losses = model.compute_losses(model.run(model.lq), model.gt)
     else:
@@ -135,7 +136,7 @@ def train_pass(opt: Mapping[str, Any], model: SRModel) -> str:
 
 
 def _compute_losses(model: SRModel, output: Any) -> dict[str, Tensor]:
-    """The losses of BasicSR's SRModel."""
+    """Return the losses of BasicSR's SRModel."""
     losses = {}
     if model.cri_pix:
         losses['l_pix'] = model.cri_pix(output, model.gt)
