@@ -1,5 +1,6 @@
 """Recognition of deblurring datasets by their directory layout."""
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -63,7 +64,7 @@ class RecognizedDataset(NamedTuple):
 
         Names are unique in a split. They join the distinguishing parts of the path with underscores, as in
         GOPR0372_07_00_000047 and RealBlur-J_scene050_1. They have no suffix, dot or space, which LMDB keys in BasicSR
-        cannot have.
+        cannot have. Bytes that are not ASCII are replaced as in caf-xc3-xa9.
 
         Raises:
             UserError: The split does not exist or is empty, an image has no partner, or a listed image is missing.
@@ -72,7 +73,7 @@ class RecognizedDataset(NamedTuple):
             raise UserError(
                 f'{self.root}, recognized as {self.layout}, has no split {split!r}. It has {", ".join(self.splits)}'
             )
-        pairs = [pair._replace(name=re.sub(r'[.\s]', '-', pair.name)) for pair in self.readers[split]()]
+        pairs = [pair._replace(name=_as_key(pair.name)) for pair in self.readers[split]()]
         check_unique_names(pairs)
         return sorted(pairs)
 
@@ -110,6 +111,11 @@ def _matches(folder: Path) -> list[RecognizedDataset]:
     """Return a folder with each layout that fits it. The general layout counts only if no other one fits."""
     *special, general = (RecognizedDataset(known.name, folder, known.find(folder)) for known in LAYOUTS)
     return [match for match in special if match.readers] or [match for match in [general] if match.readers]
+
+
+def _as_key(name: str) -> str:
+    ascii_name = os.fsencode(name).decode('ascii', 'backslashreplace')
+    return re.sub(r'[.\s\\]', '-', ascii_name)
 
 
 def _shorten(names: list[str], most: int = 6) -> str:

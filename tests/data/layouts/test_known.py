@@ -226,7 +226,8 @@ SCENE = 'scene001/gt/gt_1.png', 'scene001/blur/blur_1.png'
             'val',
             r'source has 2 \(2\.png to 4\.png\) but .*target has 1 \(1\.png to 1\.png\)',
         ),
-        (('val_c/source/a.txt',), 'val', r'source has 0 but .*target has 0'),
+        (('val_c/source/a.txt', 'val_c/target/a.txt'), 'val', r'source has 0 but .*target has 0'),
+        (('val_c/source/a.png',), 'val', r'cannot list the folder .*target: No such file'),
     ],
 )
 def test_invalid_splits(touch, files, split, message):
