@@ -1,7 +1,11 @@
 """Missing data, and packages for logging."""
 
+import os
+
+import numpy as np
 import pytest
 
+from deeprftv2_plugin.data.storage.lmdb_writer import LmdbWriter
 from deeprftv2_plugin.preflight import files
 from tests.preflight.findings import errors
 
@@ -71,3 +75,13 @@ def test_packages_that_are_not_used_may_be_missing(opt, monkeypatch):
     assert not logging(opt, monkeypatch, set(), wandb={'project': None})
     opt['name'] = 'debug_small'
     assert not logging(opt, monkeypatch, set(), use_tb_logger=True)
+
+
+@pytest.mark.parametrize('type', ['PairedImageDataset', 'PairedDeblurDataset'])
+def test_incomplete_database_is_reported_before_a_data_set_reads_it(folder, opt, type):
+    with LmdbWriter(folder / 'a.lmdb') as writer:
+        writer.add('a', np.zeros((99, 99, 3), np.uint8))
+    assert missing(opt, train={'name': 'x', 'type': type, 'dataroot_lq': 'a.lmdb'}) == ''
+    os.truncate(folder / 'a.lmdb/data.mdb', 9000)
+    message = missing(opt, train={'name': 'x', 'type': type, 'dataroot_lq': 'a.lmdb'})
+    assert message.startswith('a.lmdb/data.mdb has 9000 of ')

@@ -2,13 +2,14 @@
 
 import os
 import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from deeprftv2_plugin.data.layouts import folders, lists
 from deeprftv2_plugin.data.layouts.pairs import Pair, Readers, check_unique_names
-from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.errors import DataWarning, UserError
 
 
 class Layout(NamedTuple):
@@ -90,7 +91,10 @@ def recognize(root: str | Path) -> RecognizedDataset:
     root = Path(root).expanduser()
     if not root.is_dir():
         raise UserError(f'the dataset {root} ' + ('is not a folder' if root.exists() else 'does not exist'))
-    content = sorted(path for path in root.iterdir() if not path.name.startswith('.'))
+    try:
+        content = sorted(path for path in root.iterdir() if not path.name.startswith('.'))
+    except OSError as error:
+        raise UserError(f'cannot list the dataset {root}: {error.strerror}') from error
     found = _matches(root) or [match for path in content if path.is_dir() for match in _matches(path)]
     if len(found) == 1:
         return found[0]
@@ -109,7 +113,11 @@ def recognize(root: str | Path) -> RecognizedDataset:
 
 def _matches(folder: Path) -> list[RecognizedDataset]:
     """Return a folder with each layout that fits it. The general layout counts only if no other one fits."""
-    *special, general = (RecognizedDataset(known.name, folder, known.find(folder)) for known in LAYOUTS)
+    try:
+        *special, general = (RecognizedDataset(known.name, folder, known.find(folder)) for known in LAYOUTS)
+    except OSError as error:
+        warnings.warn(DataWarning(f'skipped {folder}, which cannot be listed: {error.strerror}'), stacklevel=3)
+        return []
     return [match for match in special if match.readers] or [match for match in [general] if match.readers]
 
 

@@ -46,7 +46,7 @@ class GrowingLmdb:
         self.folder, self._durable = Path(folder), durable
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / DATA
-        if path.exists() and path.stat().st_size:
+        if path.exists() and not (path.is_file() and path.stat().st_size == 0):
             check_structure(str(self.folder))  # LMDB can kill the process when it reads a damaged file
         try:
             self._environment = lmdb.open(str(self.folder), map_size=FIRST_MAP_SIZE, sync=durable)
