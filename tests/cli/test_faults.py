@@ -193,9 +193,11 @@ def test_too_many_damaged_images_end_training_with_its_workers(tmp_path):
     write_pictures(tmp_path, count=2 * SAMPLED)
     for path in sorted((tmp_path / 'lq').iterdir())[1:SAMPLED:2]:  # the preflight checks miss these
         path.write_bytes(b'')
-    file = write(tmp_path, training_options())
-    argv = ('train', '-opt', file, '--force_yml', 'datasets:train:num_worker_per_gpu=2', 'datasets:train:max_damaged=2')
-    process = start(tmp_path, *argv, 'train:total_iter=100')
+    opt = training_options()
+    opt['datasets']['train'].update(num_worker_per_gpu=2, max_damaged=2)
+    opt['train']['total_iter'] = 100
+    del opt['datasets']['val'], opt['val']
+    process = start(tmp_path, 'train', '-opt', write(tmp_path, opt))
     process.join()
     text = (tmp_path / 'life.txt').read_text()
     assert process.exitcode == 1 and 'Timeout (' not in text, text
