@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import os
 import queue
+import runpy
 import sys
 import tempfile
 import time
@@ -19,7 +20,8 @@ from typing import Any
 from deeprftv2_plugin.basicsr_bridge.replacement import replace
 from deeprftv2_plugin.utils.errors import UserError
 
-INSTALL = 'pip install --no-build-isolation basicsr==1.4.2'
+VERSION = '1.4.2'
+INSTALL = f'pip install --no-build-isolation basicsr=={VERSION}'
 if sys.version_info >= (3, 13):  # see that folder for the reason
     INSTALL = f'PYTHONPATH="$PWD/scripts/basicsr_build" {INSTALL}, in a checkout of this plugin'
 _applied = False
@@ -29,7 +31,7 @@ def apply() -> None:
     """Import BasicSR and patch it. Further calls do nothing.
 
     Raises:
-        UserError: BasicSR is not installed, or another package of that name hides it.
+        UserError: BasicSR is not installed or has another version, or another package of that name hides it.
     """
     global _applied
     if _applied:
@@ -48,7 +50,7 @@ def apply() -> None:
 
 
 def require_basicsr() -> None:
-    """Check, without importing it, that the package ``basicsr`` is installed and is BasicSR.
+    """Check, without importing it, that the package ``basicsr`` is installed and is BasicSR 1.4.2.
 
     Forks for single papers install a package of the same name without registries, and a folder in the working
     directory hides the installed package.
@@ -67,6 +69,13 @@ def require_basicsr() -> None:
                 f'the package basicsr at {where} is not an installed BasicSR: it has no {needed}. '
                 f'Run from another folder or uninstall that package, then: {INSTALL}'
             )
+    version_file = next(filter(os.path.isfile, (os.path.join(folder, 'version.py') for folder in folders)))
+    found = runpy.run_path(version_file).get('__version__')
+    if found != VERSION:
+        raise UserError(
+            f'BasicSR {found} is installed in {os.path.dirname(version_file)}, but the plugin patches only BasicSR '
+            f'{VERSION}. Install it: {INSTALL}'
+        )
 
 
 def define_torchvision_operators() -> None:

@@ -12,8 +12,8 @@ from deeprftv2_plugin import config
 from deeprftv2_plugin.utils.errors import UserError
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add BasicSR's own flags."""
+def add_arguments(parser: argparse.ArgumentParser, is_train: bool) -> None:
+    """Add BasicSR's own flags, those of a training or of a test."""
     parser.add_argument('-opt', '--opt', required=True, metavar='FILE', help='option file (YAML)')
     parser.add_argument(
         '--launcher',
@@ -21,14 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default='none',
         help='launcher of several processes; torchrun is recognized without this flag',
     )
-    parser.add_argument(
-        '--auto_resume', action='store_true', help='resume from the newest training state of the experiment'
-    )
-    parser.add_argument(
-        '--debug',
-        action='store_true',
-        help='prefix the name with debug_, log every iteration, save and validate every 8 iterations',
-    )
+    if is_train:
+        parser.add_argument(
+            '--auto_resume', action='store_true', help='resume from the newest training state of the experiment'
+        )
+    shortened = ', log every iteration, save and validate every 8 iterations' if is_train else ''
+    parser.add_argument('--debug', action='store_true', help=f'prefix the name with debug_{shortened}')
     parser.add_argument(
         '--force_yml',
         nargs='+',
@@ -57,8 +55,8 @@ def run(args: argparse.Namespace, is_train: bool) -> None:
     from deeprftv2_plugin.basicsr_bridge.training_run import TrainingRun
 
     notes = restarts() if is_train else []
-    launcher = config.launcher(args.launcher)
-    with handed_over(opt, args.opt, launcher, args.auto_resume or bool(notes), args.debug):
+    resumes = is_train and (args.auto_resume or bool(notes))
+    with handed_over(opt, args.opt, config.launcher(args.launcher), resumes, args.debug):
         if is_train:
             with TrainingRun(opt.get('manual_seed') is not None, notes).in_basicsr():
                 train_pipeline(os.getcwd())

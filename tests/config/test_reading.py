@@ -3,8 +3,8 @@
 import pytest
 import yaml
 
-from deeprftv2_plugin.basicsr_bridge import patches as compat
-from deeprftv2_plugin.config import reading as options
+from deeprftv2_plugin.basicsr_bridge import patches
+from deeprftv2_plugin.config import reading
 from deeprftv2_plugin.utils.errors import UserError
 
 
@@ -23,14 +23,14 @@ def write(tmp_path):
 
 @pytest.mark.parametrize('text', ['1e-3', '1E-3', '0.001', '1.0e-3', '.1e-2', '+1e-3'])
 def test_a_number_with_an_exponent_is_a_number(write, text):
-    assert options.load(write('a.yml', f'lr: {text}')) == {'lr': 0.001}
+    assert reading.load(write('a.yml', f'lr: {text}')) == {'lr': 0.001}
 
 
 @pytest.mark.parametrize(
     ('text', 'value'), [('1', 1), ('e-3', 'e-3'), ('"1e-3"', '1e-3'), ('1e3d', '1e3d'), ('~', None)]
 )
 def test_what_is_no_number_stays_what_it_is(write, text, value):
-    assert options.load(write('a.yml', f'x: {text}')) == {'x': value}
+    assert reading.load(write('a.yml', f'x: {text}')) == {'x': value}
 
 
 def test_a_file_inherits_relative_to_itself_and_deep(write, monkeypatch, tmp_path):
@@ -39,7 +39,7 @@ def test_a_file_inherits_relative_to_itself_and_deep(write, monkeypatch, tmp_pat
     write('bases/other.yml', 'name: other')
     path = write('top.yml', '_base_: [bases/middle.yml, bases/other.yml]\nname: top\nextra: [1, 2]')
     monkeypatch.chdir('/')
-    assert options.load(path) == {
+    assert reading.load(path) == {
         'train': {'optim_g': {'type': 'AdamW', 'lr': 2e-3}, 'total_iter': 9},
         'scale': 1,
         'name': 'top',
@@ -50,19 +50,19 @@ def test_a_file_inherits_relative_to_itself_and_deep(write, monkeypatch, tmp_pat
 def test_a_section_can_drop_what_it_inherits(write):
     write('base.yml', 'network_g: {type: A, width: 3}')
     path = write('top.yml', '_base_: base.yml\nnetwork_g: {_delete_: true, type: B}')
-    assert options.load(path) == {'network_g': {'type': 'B'}}
+    assert reading.load(path) == {'network_g': {'type': 'B'}}
 
 
 @pytest.mark.parametrize(('scheduler', 'period'), [('', 7), (', T_max: 3', 3)])
 def test_a_cosine_lasts_as_long_as_the_training(write, scheduler, period):
     text = 'train: {total_iter: 9, scheduler: {type: CosineAnnealingLR, eta_min: 1e-7' + scheduler + '}}'
-    resolved = options.load(write('a.yml', text), ['train:total_iter=7'])
+    resolved = reading.load(write('a.yml', text), ['train:total_iter=7'])
     assert resolved['train']['scheduler']['T_max'] == period
 
 
 def test_keys_keep_the_order_in_which_they_are_written(write):
     path = write('a.yml', 'z: 1\na: {y: 1, b: 2}\nm: 3')
-    resolved = options.load(path, ['c=4'])
+    resolved = reading.load(path, ['c=4'])
     assert list(resolved) == ['z', 'a', 'm', 'c']
     assert list(resolved['a']) == ['y', 'b']
 
@@ -82,11 +82,11 @@ def test_keys_keep_the_order_in_which_they_are_written(write):
     ],
 )
 def test_an_override_is_parsed_as_yaml(write, override, value):
-    assert options.load(write('a.yml', 'a: {b: 0}'), [override]) == {'a': {'b': value}}
+    assert reading.load(write('a.yml', 'a: {b: 0}'), [override]) == {'a': {'b': value}}
 
 
 def test_an_override_makes_the_sections_on_its_way(write):
-    assert options.load(write('a.yml', 'a: 1\nb: ~'), ['b:c:d=2']) == {'a': 1, 'b': {'c': {'d': 2}}}
+    assert reading.load(write('a.yml', 'a: 1\nb: ~'), ['b:c:d=2']) == {'a': 1, 'b': {'c': {'d': 2}}}
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_an_override_makes_the_sections_on_its_way(write):
 )
 def test_an_override_that_cannot_be_applied_is_named(write, override, words):
     with pytest.raises(UserError, match=words) as caught:
-        options.load(write('a.yml', 'a: {b: 0}'), [override])
+        reading.load(write('a.yml', 'a: {b: 0}'), [override])
     assert override in str(caught.value)
 
 
@@ -118,31 +118,31 @@ def test_a_file_that_holds_no_options_is_named(write, text, words):
     path = write('a.yml', text)
     write('code.py', 'raise SystemExit')
     with pytest.raises(UserError) as caught:
-        options.load(path)
+        reading.load(path)
     assert words in str(caught.value)
     assert path in str(caught.value)
 
 
 def test_a_missing_file_is_named():
     with pytest.raises(UserError, match='nowhere.yml: No such file'):
-        options.load('nowhere.yml')
+        reading.load('nowhere.yml')
 
 
 def test_a_fault_in_an_inherited_file_names_that_file(write):
     base = write('base.yml', 'a: [')
     with pytest.raises(UserError) as caught:
-        options.load(write('top.yml', '_base_: base.yml'))
+        reading.load(write('top.yml', '_base_: base.yml'))
     assert str(caught.value).startswith(base)
 
 
 def test_bases_that_cannot_be_merged_are_told(write):
     write('base.yml', 'a: 1')
     with pytest.raises(UserError, match='top.yml'):
-        options.load(write('top.yml', '_base_: base.yml\na: {b: 1}'))
+        reading.load(write('top.yml', '_base_: base.yml\na: {b: 1}'))
 
 
 def test_basicsr_reads_what_was_resolved():
-    compat.apply()
+    patches.apply()
     from basicsr.utils.options import ordered_yaml
 
     resolved = {
@@ -155,16 +155,16 @@ def test_basicsr_reads_what_was_resolved():
         'no': 'no',
         'empty': {},
     }
-    text = options.dump(resolved)
+    text = reading.dump(resolved)
     assert 'sizes: [256, 512]' in text
-    assert yaml.load(text, ordered_yaml()[0]) == yaml.load(text, options.Loader) == resolved
+    assert yaml.load(text, ordered_yaml()[0]) == yaml.load(text, reading.Loader) == resolved
 
 
 def test_torchrun_is_recognised_by_its_environment(monkeypatch):
-    for name in options.LAUNCHED:
+    for name in reading.LAUNCHED:
         monkeypatch.delenv(name, raising=False)
-    assert options.launcher() == 'none'
-    for name in options.LAUNCHED:
+    assert reading.launcher() == 'none'
+    for name in reading.LAUNCHED:
         monkeypatch.setenv(name, '0')
-    assert options.launcher() == 'pytorch'
-    assert options.launcher('slurm') == 'slurm'
+    assert reading.launcher() == 'pytorch'
+    assert reading.launcher('slurm') == 'slurm'

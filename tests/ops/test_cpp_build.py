@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from deeprftv2_plugin.ops.backends import cpp_build as compiled
-from deeprftv2_plugin.ops.backends import native
+from deeprftv2_plugin.ops.backends import cpp_build, native
 
 ROOT = Path(__file__).parents[2]
 
 LOAD = f"""
 import runpy
-library = runpy.run_path({compiled.__file__!r})['load_library']()
+library = runpy.run_path({cpp_build.__file__!r})['load_library']()
 assert library.scan_most_states() > 0
 print(library._name)
 """
@@ -139,7 +138,7 @@ def test_a_compiler_that_fails_is_the_reason(monkeypatch, tmp_path, script, reas
     path.chmod(0o755)
     monkeypatch.setenv('CXX', str(path))
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
-    monkeypatch.setattr(compiled, '_cache_folder', compiled._cache_folder.__wrapped__)
-    monkeypatch.setattr(native, 'load_library', compiled.load_library.__wrapped__)
+    monkeypatch.setattr(cpp_build, '_cache_folder', cpp_build._cache_folder.__wrapped__)
+    monkeypatch.setattr(native, 'load_library', cpp_build.load_library.__wrapped__)
     assert native.why_not.__wrapped__() == f'{path} failed: {reason}'
     assert not list(tmp_path.glob('cache/*/*'))
