@@ -25,7 +25,7 @@ FLAGS = (
     *('-fno-exceptions', '-fno-rtti', '-std=c++14', '-fPIC'),
 )
 TIME_LIMIT = 300
-"""Seconds that the compiler may take. It takes ten to thirty, longer on a busy machine."""
+"""Seconds that the compiler may take. It takes about five on one core, and much longer on a busy machine."""
 
 
 class CompilerError(Exception):
@@ -52,7 +52,7 @@ def load_library() -> ctypes.CDLL:
         return ctypes.CDLL(str(library))
     except OSError:  # the cache may be mounted without permission to execute
         with temporary_folder() as folder:
-            return ctypes.CDLL(shutil.copy(library, folder))
+            return ctypes.CDLL(str(shutil.copy(library, folder)))
 
 
 def _openmp_of_torch():
