@@ -44,7 +44,7 @@ if __name__ == '__main__':
 
 @pytest.fixture
 def planted(folder):
-    """A working directory with data, and with a file for every module that a command may try to import."""
+    """A working directory with data, a file for every module that a command may try to import, and a plugin."""
     (folder / 'planted.py').write_text(PLANTED)
     names = {*packages_distributions(), *OPTIONAL} - {'deeprftv2_plugin'}
     if sys.version_info >= (3, 11):  # before, `python -m` itself imports modules of the standard library from there
@@ -52,6 +52,9 @@ def planted(folder):
     for name in names:
         if name.isidentifier():
             (folder / f'{name}.py').symlink_to('planted.py')
+    (folder / 'planted-1.0.dist-info').mkdir()
+    (folder / 'planted-1.0.dist-info/METADATA').write_text('Metadata-Version: 2.1\nName: planted\nVersion: 1.0\n')
+    (folder / 'planted-1.0.dist-info/entry_points.txt').write_text('[basicsr.plugins]\nplanted = planted\n')
     return folder
 
 

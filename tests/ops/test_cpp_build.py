@@ -165,6 +165,16 @@ def test_the_cache_is_private_and_may_be_elsewhere(copier, private, tmp_path):
     assert kept.parent.stat().st_mode & 0o777 == 0o700
 
 
+def test_a_relative_cache_is_ignored(monkeypatch, tmp_path):
+    """It would be in the working directory, whose files are not run."""
+    monkeypatch.setenv('XDG_CACHE_HOME', 'cache')
+    monkeypatch.setenv('HOME', str(tmp_path / 'home'))
+    monkeypatch.setenv('USERPROFILE', str(tmp_path / 'home'))
+    monkeypatch.chdir(tmp_path)
+    assert compiled._cache_folder.__wrapped__() == tmp_path / 'home' / '.cache' / 'deeprftv2_plugin'
+    assert [path.name for path in tmp_path.iterdir()] == ['home']
+
+
 @needs_a_compiler
 @pytest.mark.skipif(not shutil.which('unshare'), reason='no unshare')
 def test_a_cache_that_is_mounted_without_execution(copier, private):

@@ -153,7 +153,8 @@ def _processor():
 def _cache_folder():
     """The private folder for compiled libraries, with the user's other caches; None if there cannot be one."""
     try:
-        folder = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache', 'deeprftv2_plugin')
+        given = os.environ.get('XDG_CACHE_HOME', '')  # by its specification, relative paths are ignored
+        folder = Path(given if os.path.isabs(given) else Path.home() / '.cache', 'deeprftv2_plugin')
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder = folder.resolve()
         if hasattr(os, 'geteuid'):
