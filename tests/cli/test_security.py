@@ -1,4 +1,4 @@
-"""No file in a folder with data is run."""
+"""No file in a folder with data is run, and no link in the folder of a run is followed."""
 
 import os
 import subprocess
@@ -7,7 +7,10 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+import yaml
 
+import deeprftv2_plugin
+from deeprftv2_plugin.basicsr_bridge import pipelines
 from tests.cli.runs import options, test_options, write
 from tests.data.archives import unpack
 
@@ -92,3 +95,17 @@ def test_no_command_imports_anything_from_the_working_directory(planted, tmp_pat
     for command in commands:
         assert f'DONE {command} 0' in process.stdout, process.stdout
     assert 'the working directory is searched' not in process.stdout
+
+
+def test_a_link_in_the_folder_of_a_run_is_not_followed(tmp_path, monkeypatch):
+    deeprftv2_plugin.register()
+    from basicsr import train
+
+    (tmp_path / 'victim').write_text('precious')
+    (tmp_path / 'small').mkdir()
+    (saved := tmp_path / 'small/small.yml').symlink_to(tmp_path / 'victim')
+    monkeypatch.setattr(sys, 'argv', ['basicsr', 'caf\udce9.yml'])  # not UTF-8
+    with pipelines.handed_over(options(), 'small.yml', 'none', auto_resume=True, debug=False):
+        train.copy_opt_file('small.yml', str(tmp_path / 'small'))
+    assert (tmp_path / 'victim').read_text() == 'precious'
+    assert not saved.is_symlink() and yaml.safe_load(saved.read_text())['name'] == 'small'
