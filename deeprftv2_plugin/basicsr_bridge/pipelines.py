@@ -81,15 +81,16 @@ def handed_over(opt: dict, path: str, launcher: str, auto_resume: bool, debug: b
 
     from deeprftv2_plugin.basicsr_bridge.replacement import replace
     from deeprftv2_plugin.basicsr_bridge.run_options import complete
+    from deeprftv2_plugin.utils.atomic_io import write_whole
 
     def parse_options(root_path: str, is_train: bool = True) -> tuple[dict, argparse.Namespace]:
         return complete(opt, root_path, is_train, launcher, auto_resume, debug), argparse.Namespace(opt=path)
 
     @master_only
     def copy_opt_file(opt_file: str, experiments_root: str) -> None:
-        with open(os.path.join(experiments_root, os.path.basename(opt_file)), 'w', encoding='utf-8') as file:
-            file.write(f'# GENERATE TIME: {time.asctime()}\n# CMD:\n# {" ".join(sys.argv)}\n\n')
-            file.write(config.reading.dump(opt))
+        head = f'# GENERATE TIME: {time.asctime()}\n# CMD:\n# {" ".join(sys.argv)}\n\n'
+        text = (head + config.reading.dump(opt)).encode(errors='backslashreplace')  # names in any encoding
+        write_whole(os.path.join(experiments_root, os.path.basename(opt_file)), text)
 
     reason = 'options with _base_ and overrides, checked before the run'
     with (

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.errors import SlowdownWarning, UserError
 
 if TYPE_CHECKING:
     from deeprftv2_plugin.preflight.findings import Finding
@@ -77,6 +77,8 @@ def findings(args: argparse.Namespace) -> Iterator[tuple[str, 'Finding']]:
         text += f', with {" ".join(args.force_yml)}'
     yield 'options', ok(text)
     for each in caught:
-        if issubclass(each.category, UserWarning) and args.opt in str(each.message):
+        if issubclass(each.category, SlowdownWarning):
+            yield 'backend', warning(str(each.message))
+        elif issubclass(each.category, UserWarning) and args.opt in str(each.message):
             yield 'options', warning(str(each.message))
     yield from report(complete(opt, os.getcwd(), is_train), thorough=True)

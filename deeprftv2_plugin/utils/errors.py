@@ -1,4 +1,4 @@
-"""Exceptions that end a command: errors that the user can fix, and interruption by a signal."""
+"""Exceptions that end a command: errors that the user can fix, and interruption by a signal. Warnings."""
 
 import signal
 from collections.abc import Iterable
@@ -10,6 +10,10 @@ class UserError(ValueError):
 
     The command prints the message without a traceback and exits with status 1.
     """
+
+
+class SlowdownWarning(UserWarning):
+    """The run works, but something on this machine makes it slower. The message says what."""
 
 
 LEAVE_SIGNALS = tuple(getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGUSR1') if hasattr(signal, name))
