@@ -69,10 +69,10 @@ def findings(args: argparse.Namespace) -> Iterator[tuple[str, 'Finding']]:
         yield 'options', error(str(fault))
         return
     is_train = 'train' in opt
-    bases = reading.parse_file(args.opt).get(reading.BASE) or []
+    bases = reading.bases_of(reading.parse_file(args.opt), args.opt)
     text = f'{os.path.basename(args.opt)}, a {"training" if is_train else "test"} of {opt["model_type"]}'
     if bases:
-        text += f', on {", ".join([bases] if isinstance(bases, str) else bases)}'
+        text += f', on {", ".join(bases)}'
     if args.force_yml:
         text += f', with {" ".join(args.force_yml)}'
     yield 'options', ok(text)

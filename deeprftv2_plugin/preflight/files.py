@@ -4,11 +4,15 @@ import glob
 import os
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
-from deeprftv2_plugin.config.section import Section
+from deeprftv2_plugin.config.section import SUFFIX, Section
 from deeprftv2_plugin.data.layouts.download_hints import describe_missing
-from deeprftv2_plugin.preflight.findings import Finding, error, ok
+from deeprftv2_plugin.preflight.findings import Finding, error, ok, warning
+
+PAIRED = ('PairedDeblurDataset', 'PairedImageDataset')
+"""Data sets whose pairs consist of two files."""
 
 
 def check_roots(opt: Mapping[str, Any]) -> Iterator[Finding]:
@@ -24,6 +28,33 @@ def check_roots(opt: Mapping[str, Any]) -> Iterator[Finding]:
                     missing['.'.join((*dataset.place, key))] = str(root)
     if missing:
         yield error(describe_missing(missing))
+
+
+def check_folder(opt: Mapping[str, Any]) -> Iterator[Finding]:
+    """Check that the folder of the run can be created or is one, and can be written to."""
+    key = 'experiments_root' if opt['is_train'] else 'results_root'
+    folder = Path(opt['path'][key])
+    for path in (folder, folder.parent, folder.parent.parent):
+        if os.path.lexists(path):  # also a link that leads nowhere
+            if not path.is_dir():
+                yield error(
+                    f'{path} is in the way: the files of the run go to the folder {folder}. Remove or rename it'
+                )
+            elif not os.access(path, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+                yield error(f'{path} cannot be written to, where the files of the run go: start it in another folder')
+            return
+
+
+def check_sources(opt: Mapping[str, Any]) -> Iterator[Finding]:
+    """Check that blurry and sharp images of pairs are different files."""
+    for phase, dataset in opt['datasets'].items():
+        for part in dataset.get('parts') or [dataset]:
+            roots = [root for key in ('dataroot_lq', 'dataroot_gt') if isinstance(root := part.get(key), str)]
+            paired = part.get('type', '').removesuffix(SUFFIX) in PAIRED and part.get('filename_tmpl', '{}') == '{}'
+            same = len({os.path.realpath(os.path.expanduser(root)) for root in roots}) < len(roots)
+            if paired and same:
+                text = f'{dataset["name"]} ({phase}): dataroot_lq and dataroot_gt are both {roots[0]}'
+                yield error(f'{text}: there is nothing to learn') if phase == 'train' else warning(text)
 
 
 def check_logging(opt: Mapping[str, Any]) -> Iterator[Finding]:

@@ -120,8 +120,8 @@ def test_unusual_optimizer_does_not_prevent_other_estimates(folder, capsys):
     opt.update(model_type='DeepRFTv2Model')
     opt['train']['optim_g'] = {'type': 'SparseAdam', 'lr': 1e-3}
     status, found, captured = run(capsys, write(folder, opt))
-    assert status == 0 and ('memory', 'warning') in found and ('disk', 'ok') in found
-    assert 'the memory of the optimizer is unknown' in captured.out
+    assert status == 1 and ('model', 'error') in found and ('disk', 'ok') in found
+    assert 'a step of the optimizer fails: RuntimeError: SparseAdam does not support dense gradients' in captured.out
 
 
 def test_output_of_networks_is_not_in_the_report(folder, capsys):

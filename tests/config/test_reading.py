@@ -1,10 +1,12 @@
 """Option files: numbers, inheritance, overrides, and what BasicSR gets to read."""
 
+import os
+
 import pytest
 import yaml
 
 from deeprftv2_plugin.basicsr_bridge import patches
-from deeprftv2_plugin.config import reading
+from deeprftv2_plugin.config import plain_yaml, reading
 from deeprftv2_plugin.utils.errors import UserError
 
 
@@ -27,7 +29,10 @@ def test_a_number_with_an_exponent_is_a_number(write, text):
 
 
 @pytest.mark.parametrize(
-    ('text', 'value'), [('1', 1), ('e-3', 'e-3'), ('"1e-3"', '1e-3'), ('1e3d', '1e3d'), ('~', None)]
+    ('text', 'value'),
+    [('1', 1), ('e-3', 'e-3'), ('"1e-3"', '1e-3'), ('1e3d', '1e3d'), ('~', None), ('None', None)]
+    + [('2024-01-31', '2024-01-31'), ('12:30', '12:30'), ('007', '007'), ('0x10', '0x10'), ('1_000', 1000), ('-3', -3)]
+    + [('none', 'none'), ('"None"', 'None'), ('1.5', 1.5), ('-.5', -0.5), ('1_0.5', 10.5), ('9' * 30, 1e30)],
 )
 def test_what_is_no_number_stays_what_it_is(write, text, value):
     assert reading.load(write('a.yml', f'x: {text}')) == {'x': value}
@@ -108,7 +113,21 @@ def test_an_override_that_cannot_be_applied_is_named(write, override, words):
         ('', 'found a NoneType'),
         ('a: !!python/object/apply:os.getcwd []', 'python/object'),
         ('a: 1\nb: 2\na: 3', "line 3, column 1: not YAML: key 'a' given twice"),
-        ('a: 2024-13-45', 'not YAML'),
+        ('a: !!int x', 'not YAML'),
+        ('a: !!set {b}', 'not YAML'),
+        ('? [a, b]\n: 1', 'a key that is not text'),
+        ('1: 2\n"1": 3', "key '1' given twice"),
+        ('a: &a [*a]', 'line 1, column 8: not YAML: a section or list that contains itself'),
+        ('a: &a {b: *a}', 'contains itself'),
+        ('[' * 10_000, 'more than 50 sections and lists'),
+        ('\n'.join('  ' * n + 'a:' for n in range(600)), 'more than 50 sections and lists'),
+        ('a: ' + '9' * 5000, 'not YAML'),
+        ('a: {{$HOME:x}}', 'a key that is not text'),
+        ('a: {{ fileDirname }}', 'a key that is not text'),
+        ('_base_: 5', '_base_ is 5, expected an option file'),
+        ('_base_: [5]', '_base_ is [5], expected'),
+        ('_base_: {a: b}', "_base_ is {'a': 'b'}, expected"),
+        ('a: "\x00"', 'not YAML'),
         ('_base_: absent.yml', 'absent.yml'),
         ('_base_: code.py', 'found .py'),
         ('_base_: a.yml', 'inherits from itself'),
@@ -155,9 +174,9 @@ def test_basicsr_reads_what_was_resolved():
         'no': 'no',
         'empty': {},
     }
-    text = reading.dump(resolved)
+    text = plain_yaml.dump(resolved)
     assert 'sizes: [256, 512]' in text
-    assert yaml.load(text, ordered_yaml()[0]) == yaml.load(text, reading.Loader) == resolved
+    assert yaml.load(text, ordered_yaml()[0]) == yaml.load(text, plain_yaml.Loader) == resolved
 
 
 def test_torchrun_is_recognised_by_its_environment(monkeypatch):
@@ -168,3 +187,84 @@ def test_torchrun_is_recognised_by_its_environment(monkeypatch):
         monkeypatch.setenv(name, '0')
     assert reading.launcher() == 'pytorch'
     assert reading.launcher('slurm') == 'slurm'
+
+
+EXPLOSIONS = {
+    'lists': 'a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n'
+    + '\n'.join(f'a{n}: &a{n} [{", ".join([f"*a{n - 1}"] * 10)}]' for n in range(1, 10)),
+    'sections': 'a0: &a0 {x: 1}\n' + '\n'.join(f'a{n}: &a{n} {{b: *a{n - 1}, c: *a{n - 1}}}' for n in range(1, 40)),
+    'merged sections': 'a0: &a0 {x: 1}\n'
+    + '\n'.join(f'a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}' for n in range(1, 40)),
+}
+
+
+@pytest.mark.parametrize('text', EXPLOSIONS.values(), ids=EXPLOSIONS)
+def test_content_that_aliases_multiply_is_refused(write, text):
+    with pytest.raises(UserError, match='more than 100,000 keys and values'):
+        reading.load(write('a.yml', text))
+    with pytest.raises(UserError, match='a.yml, line'):
+        reading.load(write('top.yml', '_base_: a.yml'))
+
+
+def test_aliases_within_the_limits_are_read(write):
+    text = 'a: &a {x: 1, y: [2]}\nb: *a\nc: {<<: *a, x: 3}'
+    assert reading.load(write('a.yml', text), ['b:x=4']) == {
+        'a': {'x': 1, 'y': [2]},
+        'b': {'x': 4, 'y': [2]},
+        'c': {'x': 3, 'y': [2]},
+    }
+
+
+def test_files_that_multiply_by_inheritance_are_refused(write):
+    write('0.yml', '{}')
+    for number in range(1, 40):
+        write(f'{number}.yml', f'_base_: [{number - 1}.yml, {number - 1}.yml]')
+    with pytest.raises(UserError, match='39.yml inherits from more than 100 files'):
+        reading.load(write('39.yml', '_base_: [38.yml, 38.yml]'))
+
+
+def test_two_bases_with_the_same_key_are_refused(write):
+    write('a.yml', 'x: 1')
+    write('b.yml', 'x: 2')
+    with pytest.raises(UserError, match='top.yml: two of the files in _base_ have the key x'):
+        reading.load(write('top.yml', '_base_: [a.yml, b.yml]'))
+
+
+def test_section_replaces_no_value(write):
+    write('base.yml', 'logger: {wandb: ~}')
+    assert reading.load(write('top.yml', '_base_: base.yml\nlogger: {wandb: {project: x}}')) == {
+        'logger': {'wandb': {'project': 'x'}}
+    }
+
+
+def test_keys_are_text_and_numbers_can_be_had_as_written(write):
+    path = write('a.yml', '1: 001\non: 1_0\n2024-01-01: {x: 1e3, y: [2.50, true, ~]}')
+    assert reading.load(path) == {'1': '001', 'on': 10, '2024-01-01': {'x': 1000.0, 'y': [2.5, True, None]}}
+    assert reading.load(path, ['z=0.10'], plain_yaml.TextLoader) == {
+        '1': '001',
+        'on': '1_0',
+        '2024-01-01': {'x': '1e3', 'y': ['2.50', True, None]},
+        'z': '0.10',
+    }
+
+
+def test_byte_order_mark_is_skipped(write):
+    assert reading.load(write('a.yml', '\ufeffa: 1')) == {'a': 1}
+
+
+@pytest.mark.posix
+def test_only_regular_files_are_read(tmp_path):
+    os.mkfifo(tmp_path / 'pipe.yml')
+    (tmp_path / 'folder.yml').mkdir()
+    (tmp_path / 'zero.yml').symlink_to('/dev/zero')
+    (tmp_path / 'large.yml').write_bytes(b' ' * 2_000_000)
+    (tmp_path / 'base.yml').write_text('_base_: pipe.yml')
+    for name, words in {
+        'pipe': 'a named pipe',
+        'folder': 'a folder',
+        'zero': 'a device',
+        'large': '2,000,000 bytes',
+        'base': 'a named pipe',
+    }.items():
+        with pytest.raises(UserError, match=words):
+            reading.load(str(tmp_path / f'{name}.yml'))
