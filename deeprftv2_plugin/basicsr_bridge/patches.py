@@ -43,6 +43,7 @@ def apply() -> None:
         importlib.import_module('basicsr')
     patch_model_to_device()
     patch_load_network()
+    patch_resume_training()
     patch_saving()
     patch_mkdir_and_rename()
     patch_prefetcher()
@@ -166,7 +167,7 @@ def patch_load_network() -> None:
     replace(BaseModel, 'load_network', load_network, reason)
 
 
-def load_network(self: Any, net: Any, load_path: str, strict: bool = True, param_key: str = 'params') -> None:
+def load_network(self: Any, net: Any, load_path: str, strict: bool = True, param_key: str | None = None) -> str:
     """Load a checkpoint of this package, BasicSR or the authors into a network.
 
     Args:
@@ -176,6 +177,9 @@ def load_network(self: Any, net: Any, load_path: str, strict: bool = True, param
         strict: Whether all names and shapes must match. Otherwise those that do not are logged.
         param_key: Name of the set of weights in the file, see `checkpoints.read_weights`.
 
+    Returns:
+        The set of weights that was loaded.
+
     Raises:
         UserError: The file is missing, damaged, unsafe, or (with `strict`) of another network.
     """
@@ -184,10 +188,26 @@ def load_network(self: Any, net: Any, load_path: str, strict: bool = True, param
     from deeprftv2_plugin import checkpoints
 
     net, logger = self.get_bare_model(net), get_root_logger()
-    left_out = checkpoints.load_into(net, checkpoints.read_weights(load_path, param_key), load_path, strict)
-    logger.info(f'{type(net).__name__} loaded from {load_path}.')
-    if left_out:
-        logger.warning(f'{load_path}: {len(left_out)} names do not fit: {", ".join(left_out)}')
+    loaded = checkpoints.load_file(net, load_path, param_key, strict)
+    logger.info(f'{type(net).__name__} loaded from {load_path}: weights {loaded.weights}.')
+    if loaded.left_out:
+        logger.warning(f'{load_path}: {len(loaded.left_out)} names do not fit: {", ".join(loaded.left_out)}')
+    return loaded.weights
+
+
+def patch_resume_training() -> None:
+    """Check the shapes of a training state. Fused optimizers crash on those of another network."""
+    from basicsr.models.base_model import BaseModel
+
+    from deeprftv2_plugin.training.resuming import prepare
+
+    original = BaseModel.resume_training
+
+    def resume_training(self: Any, resume_state: dict) -> None:
+        prepare(self, resume_state)
+        original(self, resume_state)
+
+    replace(BaseModel, 'resume_training', resume_training, 'states of another network or optimizer are errors')
 
 
 def patch_saving() -> None:

@@ -59,7 +59,11 @@ PATH: Table = {
 PATH_OF_NETWORK: Table = {
     'pretrain_network_{}': Option(str, 'Initial weights of network_{}.', None),
     'strict_load_{}': Option(bool, 'Whether all of its weights must fit.', True),
-    'param_key_{}': Option(str, 'Set of weights in the file; params_ema is the average.', 'params'),
+    'param_key_{}': Option(
+        str,
+        'Set of weights in the file: params or params_ema, the average, which is the default if there is one.',
+        None,
+    ),
 }
 
 LOGGER: Table = {

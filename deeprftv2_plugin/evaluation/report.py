@@ -36,10 +36,11 @@ class Report:
     Args:
         opt: BasicSR's options.
         dataset_name: Name of the dataset.
+        weights: Set of weights that was loaded, for the JSON file; None if the weights are random.
     """
 
-    def __init__(self, opt: dict, dataset_name: str):
-        self.opt, self.dataset_name = opt, dataset_name
+    def __init__(self, opt: dict, dataset_name: str, weights: str | None = None):
+        self.opt, self.dataset_name, self.weights = opt, dataset_name, weights
         self.folder = Path(opt['path']['results_root'])
         self.worst: WorstImages | None = None
 
@@ -89,6 +90,7 @@ class Report:
             'dataset': self.dataset_name,
             'protocol': protocol.describe(self.opt, overall, {score.depth for score in scores}),
             'weights': self.opt['path'].get('pretrain_network_g'),
+            'set of weights': self.weights or 'random',
             'network': self.opt['network_g'],
             'images': len(scores),
             'overall': overall,

@@ -62,7 +62,7 @@ def report(opt: Mapping[str, Any], thorough: bool = False) -> Entries:
         yield 'model', ok(f'{opt["model_type"]} can be built')
     networks = {} if built is None else model.networks_of(opt, built)
     yield from about('memory', resources.check_images(opt))
-    yield from about('checkpoint', check_checkpoints(opt, networks))
+    yield from about('checkpoint', check_checkpoints(opt, networks, built))
     if opt['is_train']:
         yield from about('schedule', check_schedule(opt))
         yield from about('batch', check_batch(opt, networks.get('g')))
