@@ -9,14 +9,19 @@ from typing import Any
 
 from deeprftv2_plugin.config.section import SUFFIX, Section
 from deeprftv2_plugin.data.layouts.download_hints import describe_missing
+from deeprftv2_plugin.data.storage.lmdb_reader import check_length, is_lmdb
 from deeprftv2_plugin.preflight.findings import Finding, error, ok, warning
+from deeprftv2_plugin.utils.errors import UserError
 
 PAIRED = ('PairedDeblurDataset', 'PairedImageDataset')
 """Data sets whose pairs consist of two files."""
 
 
 def check_roots(opt: Mapping[str, Any]) -> Iterator[Finding]:
-    """Report every folder, database, pattern or list of the data sets that does not exist, in one message."""
+    """Report every folder, database, pattern or list of the data sets that does not exist, in one message.
+
+    Also report incomplete databases. BasicSR's own data sets would read them nevertheless, which kills the process.
+    """
     missing = {}
     found = Section(opt['datasets'], '', ('datasets',)).children()
     for dataset in found:
@@ -26,6 +31,11 @@ def check_roots(opt: Mapping[str, Any]) -> Iterator[Finding]:
             for root in value if isinstance(value, list) else [value]:
                 if root is not None and not _exists(str(root)):
                     missing['.'.join((*dataset.place, key))] = str(root)
+                elif root is not None and is_lmdb(str(root)):
+                    try:
+                        check_length(os.path.expanduser(root))
+                    except UserError as fault:
+                        yield error(str(fault))
     if missing:
         yield error(describe_missing(missing))
 

@@ -13,8 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from deeprftv2_plugin.checkpoints.containers import tensors_of
-from deeprftv2_plugin.training import environment
-from deeprftv2_plugin.training import memory_layout as layout
+from deeprftv2_plugin.training import environment, memory_layout
 from deeprftv2_plugin.training.optimizers import advance
 from deeprftv2_plugin.utils.errors import UserError
 
@@ -88,7 +87,7 @@ def resume_optimizer(optimizer: Optimizer, saved: Mapping[str, Any]) -> list[str
                 changes.append(_change(f'train.optim_g.{name}{where}', settings[key], before[key]))
         groups.append({**settings, 'params': before['params']})
     optimizer.load_state_dict({'state': saved['state'], 'param_groups': groups})
-    layout.match_state(optimizer)
+    memory_layout.match_state(optimizer)
     return changes
 
 

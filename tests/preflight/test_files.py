@@ -4,9 +4,11 @@ import os
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from deeprftv2_plugin.basicsr_bridge.run_options import complete
+from deeprftv2_plugin.data.storage.lmdb_writer import LmdbWriter
 from deeprftv2_plugin.preflight import files
 from tests.preflight.findings import errors, warnings
 
@@ -136,3 +138,11 @@ def test_pairs_of_one_folder_with_a_template_are_fine(opt):
     opt['datasets']['train'].update(dataroot_gt='lq', filename_tmpl='{}_blurry')
     del opt['datasets']['val']['dataroot_gt']
     assert list(files.check_sources(opt)) == []
+@pytest.mark.parametrize('type', ['PairedImageDataset', 'PairedDeblurDataset'])
+def test_incomplete_database_is_reported_before_a_data_set_reads_it(folder, opt, type):
+    with LmdbWriter(folder / 'a.lmdb') as writer:
+        writer.add('a', np.zeros((99, 99, 3), np.uint8))
+    assert missing(opt, train={'name': 'x', 'type': type, 'dataroot_lq': 'a.lmdb'}) == ''
+    os.truncate(folder / 'a.lmdb/data.mdb', 9000)
+    message = missing(opt, train={'name': 'x', 'type': type, 'dataroot_lq': 'a.lmdb'})
+    assert message.startswith('a.lmdb/data.mdb has 9000 of ')
