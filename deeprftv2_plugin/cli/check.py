@@ -25,7 +25,12 @@ has no section train, and sends a little data through network, losses and metric
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('-opt', '--opt', required=True, metavar='FILE', help='option file (YAML)')
     parser.add_argument(
-        '--force_yml', nargs='+', default=[], metavar='KEY:KEY=VALUE', help='override options, as in basicsr train'
+        '--force_yml',
+        nargs='+',
+        action='extend',
+        default=[],
+        metavar='KEY:KEY=VALUE',
+        help='override options, as in basicsr train',
     )
 
 
@@ -79,4 +84,4 @@ def findings(args: argparse.Namespace) -> Iterator[tuple[str, 'Finding']]:
     for each in caught:
         if issubclass(each.category, UserWarning) and args.opt in str(each.message):
             yield 'options', warning(str(each.message))
-    yield from report(complete(opt, os.getcwd(), is_train), thorough=True)
+    yield from report(complete(opt, os.getcwd(), is_train))

@@ -126,7 +126,7 @@ class RestorationModel(SRModel):
         progress = validation.ValidationProgress(dataset.opt['name'], share, rank == 0, val_opt.get('pbar', True))
         scores: dict[int, ImageScore] = {}
         for index, sample in validation.local_samples(dataloader, rank, self.processes):
-            if self.is_train and rank == 0 and signals.requested():
+            if self.is_train and (signals.launcher_is_gone() or (rank == 0 and signals.requested())):
                 self.leave(current_iter)
             name, depth = validation.image_name(dataset, sample['lq_path'][0]), int(sample.get('depth', 8))
             with validation.error_context(f'{name} of {dataset.opt["name"]}'):

@@ -9,6 +9,7 @@ from typing import Any
 from deeprftv2_plugin.config.section import Section
 from deeprftv2_plugin.data.layouts.download_hints import describe_missing
 from deeprftv2_plugin.preflight.findings import Finding, error, ok
+from deeprftv2_plugin.training.run_folder import problem_with
 
 
 def check_roots(opt: Mapping[str, Any]) -> Iterator[Finding]:
@@ -24,6 +25,20 @@ def check_roots(opt: Mapping[str, Any]) -> Iterator[Finding]:
                     missing['.'.join((*dataset.place, key))] = str(root)
     if missing:
         yield error(describe_missing(missing))
+
+
+def check_folders(opt: Mapping[str, Any]) -> Iterator[Finding]:
+    """Check that the run can write into its folders and rename those of an earlier run."""
+    if not opt['is_train']:
+        folders = [opt['path']['results_root']]
+    else:
+        folders = [opt['path']['experiments_root']]
+        if opt['logger'].get('use_tb_logger') and 'debug' not in opt['name']:
+            folders.append(os.path.join(opt.get('root_path', ''), 'tb_logger', opt['name']))
+    for folder in folders:
+        problem = problem_with(folder, resume=opt['path'].get('resume_state') is not None)
+        if problem is not None:
+            yield error(problem)
 
 
 def check_logging(opt: Mapping[str, Any]) -> Iterator[Finding]:

@@ -1,7 +1,7 @@
 """Build the model of a run on the CPU, and send a little data through it."""
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +28,31 @@ SIDE = 96
 """Greatest height and width of the images that are sent through a model."""
 
 
-def build(options: Mapping[str, Any]) -> BaseModel:
-    """Build the model with its networks, losses, optimizers and schedules, with random weights.
+Maker = Callable[[dict[str, Any]], BaseModel]
+"""A function that builds a model from options."""
+
+
+def on_cpu(options: Mapping[str, Any]) -> BaseModel:
+    """Build the model with its networks, losses, optimizers and schedules on the CPU, with random weights."""
+    opt = copy.deepcopy({**options, 'num_gpu': 0})
+    opt['path'] = {key: value for key, value in opt['path'].items() if not key.startswith('pretrain_network_')}
+    if opt['is_train']:
+        opt['train'].update(ema_decay=0, compile=False)  # one network is enough, and compiling takes long
+    return build_model(opt)
+
+
+def build(opt: dict[str, Any], make: Maker = on_cpu) -> BaseModel:
+    """Build the model of a run.
+
+    Args:
+        opt: The options.
+        make: Builds it.
 
     Raises:
         UserError: It cannot be built.
     """
-    opt = copy.deepcopy({**options, 'num_gpu': 0})  # BasicSR's models remove entries from the options
-    opt['path'] = {key: value for key, value in opt['path'].items() if not key.startswith('pretrain_network_')}
-    if opt['is_train']:
-        opt['train'].update(ema_decay=0, compile=False)  # one network is enough, and compiling takes long
     try:
-        return build_model(opt)
+        return make(opt)
     except UserError:
         raise
     except Exception as fault:  # models of other packages raise what they like
@@ -58,7 +71,8 @@ def _require_network(key: str, settings: dict) -> None:
 def networks_of(opt: Mapping[str, Any], model: BaseModel) -> dict[str, nn.Module]:
     """Return the networks of a model by their labels, such as 'g' for that of `network_g`."""
     labels = [key.removeprefix('network_') for key in opt if key.startswith('network_')]
-    return {label: getattr(model, f'net_{label}') for label in labels if hasattr(model, f'net_{label}')}
+    found = {label: getattr(model, f'net_{label}', None) for label in labels}
+    return {label: model.get_bare_model(net) for label, net in found.items() if net is not None}
 
 
 def optimizer_bytes(optimizers: Iterable[Optimizer]) -> int:

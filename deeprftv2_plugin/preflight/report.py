@@ -1,6 +1,7 @@
 """Run all checks. `basicsr check` prints what they find; `basicsr train` and `basicsr test` do not start on errors."""
 
 import contextlib
+import copy
 import io
 import logging
 import sys
@@ -15,8 +16,9 @@ from deeprftv2_plugin.data.datasets import SizedDataset
 from deeprftv2_plugin.preflight import model, resources
 from deeprftv2_plugin.preflight.checkpoints import check_checkpoints
 from deeprftv2_plugin.preflight.data import check_data
-from deeprftv2_plugin.preflight.files import check_logging, check_roots
+from deeprftv2_plugin.preflight.files import check_folders, check_logging, check_roots
 from deeprftv2_plugin.preflight.findings import Finding, Mark, error, ok, warning
+from deeprftv2_plugin.preflight.model import Maker
 from deeprftv2_plugin.preflight.schedule import check_batch, check_schedule
 from deeprftv2_plugin.utils.errors import UserError
 
@@ -24,40 +26,77 @@ Entries = Iterator[tuple[str, Finding]]
 """Pairs of subject and finding."""
 
 
-def require(opt: Mapping[str, Any], path: str) -> None:
-    """Run the checks before a training or a test.
+def require(opt: dict[str, Any], path: str, make: Maker) -> tuple[dict[str, SizedDataset], BaseModel]:
+    """Build the data sets and the model of a training or a test, and check them.
 
     Args:
         opt: Valid options, with what BasicSR's parser adds to them.
         path: The option file, for the error.
+        make: Builds the model of the run.
+
+    Returns:
+        The data sets by phase, of which some samples have been loaded; and the model.
 
     Raises:
         UserError: There are errors; the message has all of them.
     """
+    datasets: dict[str, SizedDataset] = {}
     with quiet():
-        found = [finding.text for _, finding in report(opt) if finding.mark is Mark.ERROR]
-    if found:
-        raise UserError('\n'.join(f'{path}: {text}' for text in found))
+        found = list(check_files(opt, datasets))
+    built, finding = attempt(opt, make)
+    with quiet():
+        found += [('model', finding), *check_model(opt, built, datasets)]
+    errors = [finding.text for _, finding in found if finding.mark is Mark.ERROR]
+    if errors or built is None:
+        raise UserError('\n'.join(f'{path}: {text}' for text in errors))
+    return datasets, built
 
 
-def report(opt: Mapping[str, Any], thorough: bool = False) -> Entries:
+def report(opt: dict[str, Any]) -> Entries:
     """Yield subject and finding of all checks, one after the other.
 
     Args:
         opt: Valid options, with what BasicSR's parser adds to them.
+    """
+    datasets: dict[str, SizedDataset] = {}
+    yield from check_files(opt, datasets)
+    built, finding = attempt(opt, model.on_cpu)
+    yield 'model', finding
+    yield from check_model(opt, built, datasets, thorough=True)
+
+
+def check_files(opt: Mapping[str, Any], datasets: dict[str, SizedDataset]) -> Entries:
+    """Check the folders of the run and its data.
+
+    Args:
+        opt: The options.
+        datasets: Filled with the data sets by phase, as far as they can be built.
+    """
+    yield from about('folder', check_folders(opt))
+    missing = list(check_roots(opt))
+    yield from about('data', missing or check_data(opt, datasets))
+
+
+def attempt(opt: dict[str, Any], make: Maker) -> tuple[BaseModel | None, Finding]:
+    """Build the model. Return it, or None if it cannot be built; and the finding."""
+    try:
+        return model.build(opt, make), ok(f'{opt["model_type"]} can be built')
+    except UserError as fault:
+        return None, error(str(fault))
+
+
+def check_model(
+    opt: Mapping[str, Any], built: BaseModel | None, datasets: Mapping[str, SizedDataset], thorough: bool = False
+) -> Entries:
+    """Check checkpoints, schedule and needs of a model. The model is unchanged, unless the check is thorough.
+
+    Args:
+        opt: The options.
+        built: The model; None if it cannot be built.
+        datasets: The data sets by phase, as far as they can be built.
         thorough: Also send a little data through network, losses and metrics, and estimate the memory of a training
             if there is no GPU to compare it with.
     """
-    datasets: dict[str, SizedDataset] = {}
-    missing = list(check_roots(opt))
-    yield from about('data', missing or check_data(opt, datasets))
-    try:
-        built = model.build(opt)
-    except UserError as fault:
-        built = None
-        yield 'model', error(str(fault))
-    else:
-        yield 'model', ok(f'{opt["model_type"]} can be built')
     networks = {} if built is None else model.networks_of(opt, built)
     yield from about('checkpoint', check_checkpoints(opt, networks))
     if opt['is_train']:
@@ -84,7 +123,7 @@ def about(subject: str, findings: Iterable[Finding]) -> Entries:
 def needs(opt: Mapping[str, Any], networks: Mapping[str, nn.Module], built: BaseModel, thorough: bool) -> Entries:
     """Check what a training needs of memory and disk."""
     try:
-        optimizers = model.optimizer_bytes(built.optimizers)
+        optimizers = model.optimizer_bytes(copy.deepcopy(built.optimizers))
     except Exception as fault:  # some need gradients of a special kind
         yield 'memory', warning(f'the memory of the optimizer is unknown: {type(fault).__name__}: {fault}')
         optimizers = 0

@@ -1,5 +1,6 @@
 """Check that a training fits into the memory of the GPU and onto the disk."""
 
+import copy
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -43,11 +44,12 @@ def check_memory(opt: Mapping[str, Any], net: nn.Module, optimizer: int) -> Iter
 
     Args:
         opt: The options.
-        net: The network of `network_g`.
+        net: The network of `network_g`. It is copied.
         optimizer: Bytes that the optimizers store.
     """
     try:
-        activations = Activations(net)
+        with torch.random.fork_rng(devices=[]):
+            activations = Activations(copy.deepcopy(net).cpu())
     except Exception as fault:  # networks of other packages raise what they like
         first = (str(fault) or type(fault).__name__).splitlines()[0]
         yield warning(f'cannot be estimated: {type(net).__name__} fails on a small crop of three channels: {first}')
