@@ -1,7 +1,10 @@
 """What a training and a test do before they create or rename a folder: build the model, and check everything."""
 
+import copy
+import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from logging.handlers import MemoryHandler
 from typing import Any
 
@@ -9,10 +12,13 @@ from basicsr.models.base_model import BaseModel
 from basicsr.utils import logger as basicsr_logger
 from basicsr.utils import set_random_seed
 from basicsr.utils.dist_util import get_dist_info
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import nn
 
 from deeprftv2_plugin.basicsr_bridge.distributed import any_process, is_first_of_node
+from deeprftv2_plugin.basicsr_bridge.replacement import replace
 from deeprftv2_plugin.data.datasets import SizedDataset
-from deeprftv2_plugin.preflight.report import require
+from deeprftv2_plugin.preflight.report import Parts, require
 
 NAME = 'basicsr'
 """Of BasicSR's logger."""
@@ -24,9 +30,9 @@ def checked_model(
     make: Callable[[dict[str, Any]], BaseModel],
     further: Callable[[SizedDataset], None] | None = None,
 ) -> BaseModel:
-    """Build the model of a run and run the preflight checks on it.
+    """Run the preflight checks, then build the model of a run from the networks that the checks have built.
 
-    The first process of each node runs the checks. All processes wait until all nodes are checked.
+    The first process of each node runs the checks. All processes wait until all nodes are ready.
 
     Args:
         opt: Options of the run.
@@ -37,19 +43,39 @@ def checked_model(
     Raises:
         UserError: The run would fail.
     """
-
-    def seeded(opt: dict[str, Any]) -> BaseModel:
-        set_random_seed(opt['manual_seed'] + opt['rank'])  # reading samples for the checks has changed the generators
-        return make(opt)
-
-    if not is_first_of_node():
-        model = seeded(opt)
-    else:
-        datasets, model = require(opt, path, seeded)
+    parts = Parts()
+    if is_first_of_node():
+        parts = require({**opt, 'dist': False, 'rank': 0, 'world_size': 1}, path)  # the others do not take part
         if further is not None:
-            further(datasets['train'])
+            further(parts.datasets['train'])
+    set_random_seed(opt['manual_seed'] + opt['rank'])
+    with HandedOver(opt, parts.networks):
+        model = make(opt)
     any_process(False, opt)
     return model
+
+
+class HandedOver(ExitStack):
+    """Within the block, BasicSR gets copies of networks that exist where it would build the same networks again.
+
+    Args:
+        opt: The options of the networks.
+        networks: By their labels, such as 'g' for that of `network_g`.
+    """
+
+    def __init__(self, opt: dict[str, Any], networks: Mapping[str, nn.Module]):
+        super().__init__()
+        for label, net in networks.items():
+            settings = dict(opt[f'network_{label}'])
+            name = settings.pop('type')
+            known = ARCH_REGISTRY._obj_map
+            name = name if name in known else f'{name}_basicsr'  # as in BasicSR
+            build = functools.partial(_copy_or_build, net, settings, known[name])
+            self.enter_context(replace(known, name, build, 'a network is built once, by the preflight checks'))
+
+
+def _copy_or_build(net: nn.Module, settings: dict[str, Any], build: Callable, **arguments: Any) -> nn.Module:
+    return copy.deepcopy(net) if arguments == settings else build(**arguments)
 
 
 class HeldBackLog:

@@ -84,4 +84,4 @@ def findings(args: argparse.Namespace) -> Iterator[tuple[str, 'Finding']]:
     for each in caught:
         if issubclass(each.category, UserWarning) and args.opt in str(each.message):
             yield 'options', warning(str(each.message))
-    yield from report(complete(opt, os.getcwd(), is_train))
+    yield from report(complete(opt, os.getcwd(), is_train), thorough=True)

@@ -1,7 +1,7 @@
 """Build the model of a run on the CPU, and send a little data through it."""
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from basicsr.archs import build_network
 from basicsr.models import build_model
 from basicsr.models.base_model import BaseModel
 from basicsr.models.sr_model import SRModel
+from basicsr.utils import set_random_seed
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
@@ -28,31 +29,20 @@ SIDE = 96
 """Greatest height and width of the images that are sent through a model."""
 
 
-Maker = Callable[[dict[str, Any]], BaseModel]
-"""A function that builds a model from options."""
-
-
-def on_cpu(options: Mapping[str, Any]) -> BaseModel:
-    """Build the model with its networks, losses, optimizers and schedules on the CPU, with random weights."""
-    opt = copy.deepcopy({**options, 'num_gpu': 0})
-    opt['path'] = {key: value for key, value in opt['path'].items() if not key.startswith('pretrain_network_')}
-    if opt['is_train']:
-        opt['train'].update(ema_decay=0, compile=False)  # one network is enough, and compiling takes long
-    return build_model(opt)
-
-
-def build(opt: dict[str, Any], make: Maker = on_cpu) -> BaseModel:
-    """Build the model of a run.
-
-    Args:
-        opt: The options.
-        make: Builds it.
+def build(options: Mapping[str, Any]) -> BaseModel:
+    """Build the model with its networks, losses, optimizers and schedules, with random weights.
 
     Raises:
         UserError: It cannot be built.
     """
+    # the initial weights do not depend on what has been read before
+    set_random_seed(options['manual_seed'] + options['rank'])
+    opt = copy.deepcopy({**options, 'num_gpu': 0})  # BasicSR's models remove entries from the options
+    opt['path'] = {key: value for key, value in opt['path'].items() if not key.startswith('pretrain_network_')}
+    if opt['is_train']:
+        opt['train'].update(ema_decay=0, compile=False)  # one network is enough, and compiling takes long
     try:
-        return make(opt)
+        return build_model(opt)
     except UserError:
         raise
     except Exception as fault:  # models of other packages raise what they like
@@ -71,8 +61,7 @@ def _require_network(key: str, settings: dict) -> None:
 def networks_of(opt: Mapping[str, Any], model: BaseModel) -> dict[str, nn.Module]:
     """Return the networks of a model by their labels, such as 'g' for that of `network_g`."""
     labels = [key.removeprefix('network_') for key in opt if key.startswith('network_')]
-    found = {label: getattr(model, f'net_{label}', None) for label in labels}
-    return {label: model.get_bare_model(net) for label, net in found.items() if net is not None}
+    return {label: getattr(model, f'net_{label}') for label in labels if hasattr(model, f'net_{label}')}
 
 
 def optimizer_bytes(optimizers: Iterable[Optimizer]) -> int:

@@ -7,6 +7,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from basicsr.models.base_model import BaseModel
@@ -18,7 +19,6 @@ from deeprftv2_plugin.preflight.checkpoints import check_checkpoints
 from deeprftv2_plugin.preflight.data import check_data
 from deeprftv2_plugin.preflight.files import check_folders, check_logging, check_roots
 from deeprftv2_plugin.preflight.findings import Finding, Mark, error, ok, warning
-from deeprftv2_plugin.preflight.model import Maker
 from deeprftv2_plugin.preflight.schedule import check_batch, check_schedule
 from deeprftv2_plugin.utils.errors import UserError
 
@@ -26,78 +26,61 @@ Entries = Iterator[tuple[str, Finding]]
 """Pairs of subject and finding."""
 
 
-def require(opt: dict[str, Any], path: str, make: Maker) -> tuple[dict[str, SizedDataset], BaseModel]:
-    """Build the data sets and the model of a training or a test, and check them.
+@dataclass
+class Parts:
+    """What the checks build and a run can use."""
+
+    datasets: dict[str, SizedDataset] = field(default_factory=dict)
+    """The data sets by phase, as far as they can be built. Samples have been loaded from them."""
+    networks: dict[str, nn.Module] = field(default_factory=dict)
+    """The networks by their labels, with their first random weights, as far as they can be copied."""
+
+
+def require(opt: Mapping[str, Any], path: str) -> Parts:
+    """Run the checks before a training or a test.
 
     Args:
         opt: Valid options, with what BasicSR's parser adds to them.
         path: The option file, for the error.
-        make: Builds the model of the run.
 
     Returns:
-        The data sets by phase, of which some samples have been loaded; and the model.
+        What the checks have built.
 
     Raises:
         UserError: There are errors; the message has all of them.
     """
-    datasets: dict[str, SizedDataset] = {}
+    parts = Parts()
     with quiet():
-        found = list(check_files(opt, datasets))
-    built, finding = attempt(opt, make)
-    with quiet():
-        found += [('model', finding), *check_model(opt, built, datasets)]
-    errors = [finding.text for _, finding in found if finding.mark is Mark.ERROR]
-    if errors or built is None:
-        raise UserError('\n'.join(f'{path}: {text}' for text in errors))
-    return datasets, built
+        found = [finding.text for _, finding in report(opt, parts=parts) if finding.mark is Mark.ERROR]
+    if found:
+        raise UserError('\n'.join(f'{path}: {text}' for text in found))
+    return parts
 
 
-def report(opt: dict[str, Any]) -> Entries:
+def report(opt: Mapping[str, Any], thorough: bool = False, parts: Parts | None = None) -> Entries:
     """Yield subject and finding of all checks, one after the other.
 
     Args:
         opt: Valid options, with what BasicSR's parser adds to them.
+        thorough: Also send a little data through network, losses and metrics, and estimate the memory of a training
+            if there is no GPU to compare it with.
+        parts: Filled with what is built.
     """
-    datasets: dict[str, SizedDataset] = {}
-    yield from check_files(opt, datasets)
-    built, finding = attempt(opt, model.on_cpu)
-    yield 'model', finding
-    yield from check_model(opt, built, datasets, thorough=True)
-
-
-def check_files(opt: Mapping[str, Any], datasets: dict[str, SizedDataset]) -> Entries:
-    """Check the folders of the run and its data.
-
-    Args:
-        opt: The options.
-        datasets: Filled with the data sets by phase, as far as they can be built.
-    """
+    parts = parts or Parts()
+    datasets = parts.datasets
     yield from about('folder', check_folders(opt))
     missing = list(check_roots(opt))
     yield from about('data', missing or check_data(opt, datasets))
-
-
-def attempt(opt: dict[str, Any], make: Maker) -> tuple[BaseModel | None, Finding]:
-    """Build the model. Return it, or None if it cannot be built; and the finding."""
     try:
-        return model.build(opt, make), ok(f'{opt["model_type"]} can be built')
+        built = model.build(opt)
     except UserError as fault:
-        return None, error(str(fault))
-
-
-def check_model(
-    opt: Mapping[str, Any], built: BaseModel | None, datasets: Mapping[str, SizedDataset], thorough: bool = False
-) -> Entries:
-    """Check checkpoints, schedule and needs of a model. The model is unchanged, unless the check is thorough.
-
-    Args:
-        opt: The options.
-        built: The model; None if it cannot be built.
-        datasets: The data sets by phase, as far as they can be built.
-        thorough: Also send a little data through network, losses and metrics, and estimate the memory of a training
-            if there is no GPU to compare it with.
-    """
+        built = None
+        yield 'model', error(str(fault))
+    else:
+        yield 'model', ok(f'{opt["model_type"]} can be built')
     networks = {} if built is None else model.networks_of(opt, built)
+    with contextlib.suppress(RuntimeError):  # some cannot be copied, such as those with weight_norm of older versions
+        parts.networks = copy.deepcopy(networks)
     yield from about('checkpoint', check_checkpoints(opt, networks))
     if opt['is_train']:
         yield from about('schedule', check_schedule(opt))
@@ -123,7 +106,7 @@ def about(subject: str, findings: Iterable[Finding]) -> Entries:
 def needs(opt: Mapping[str, Any], networks: Mapping[str, nn.Module], built: BaseModel, thorough: bool) -> Entries:
     """Check what a training needs of memory and disk."""
     try:
-        optimizers = model.optimizer_bytes(copy.deepcopy(built.optimizers))
+        optimizers = model.optimizer_bytes(built.optimizers)
     except Exception as fault:  # some need gradients of a special kind
         yield 'memory', warning(f'the memory of the optimizer is unknown: {type(fault).__name__}: {fault}')
         optimizers = 0

@@ -1,6 +1,5 @@
 """Check that a training fits into the memory of the GPU and onto the disk."""
 
-import copy
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -44,12 +43,11 @@ def check_memory(opt: Mapping[str, Any], net: nn.Module, optimizer: int) -> Iter
 
     Args:
         opt: The options.
-        net: The network of `network_g`. It is copied.
+        net: The network of `network_g`.
         optimizer: Bytes that the optimizers store.
     """
     try:
-        with torch.random.fork_rng(devices=[]):
-            activations = Activations(copy.deepcopy(net).cpu())
+        activations = Activations(net)
     except Exception as fault:  # networks of other packages raise what they like
         first = (str(fault) or type(fault).__name__).splitlines()[0]
         yield warning(f'cannot be estimated: {type(net).__name__} fails on a small crop of three channels: {first}')

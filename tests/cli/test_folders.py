@@ -154,6 +154,7 @@ def test_a_foreign_folder_is_refused_and_kept(folder, capsys, command):
 def test_an_older_state_begins_a_branch(folder, capsys):
     opt = options()
     opt['logger'].update(save_checkpoint_freq=1, keep_checkpoints=2)
+    opt['val']['val_freq'] = 100
     file = write(folder, opt)
     experiment, state = folder / 'experiments/small', 'experiments/small/training_states/2.state'
     overrides = ['--force_yml', 'train:total_iter=8', 'logger:keep_checkpoints=~']
@@ -193,7 +194,8 @@ from torch import nn
 class Counted(nn.Conv2d):
     def __init__(self):
         super().__init__(3, 3, 1)
-        print('built', file=open('built.txt', 'a'))
+        if self.weight.device.type != 'meta':  # where weights have no memory
+            print('built', file=open('built.txt', 'a'))
 """
 
 
@@ -203,6 +205,7 @@ def test_a_command_builds_the_network_once(folder, monkeypatch, model):
     opts = {'train': options(), 'test': test_options()}
     for opt in opts.values():
         opt.update(custom_imports=['counted_arch'], network_g={'type': 'Counted'}, model_type=model)
+    opts['train']['train']['ema_decay'] = 0.5
     files = {kind: write(folder, opt, f'{kind}.yml') for kind, opt in opts.items()}
     commands = [('train', 'train'), ('test', 'test'), ('check', 'train'), ('check', 'test')]
     for command, kind, *flags in [*commands, ('train', 'train', '--auto_resume')]:
