@@ -11,8 +11,6 @@ import os
 import queue
 import runpy
 import sys
-import tempfile
-import time
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -45,7 +43,6 @@ def apply() -> None:
     patch_load_network()
     patch_resume_training()
     patch_saving()
-    patch_mkdir_and_rename()
     patch_prefetcher()
     _applied = True
 
@@ -222,42 +219,6 @@ def patch_saving() -> None:
     reason = 'atomic saving, errors that are raised, .safetensors files, states with the position in the data'
     for method in (saving.save_network, saving.save_training_state):
         replace(BaseModel, method.__name__, method, reason)
-
-
-def patch_mkdir_and_rename() -> None:
-    """Keep every earlier experiment. BasicSR renames it to a name with the time in seconds, which may be in use."""
-    from basicsr import train
-    from basicsr.utils import misc
-
-    if _fails_within_a_second(misc.mkdir_and_rename):
-        for module in (misc, train):
-            replace(module, 'mkdir_and_rename', mkdir_and_rename, 'several archived experiments in one second')
-
-
-def _fails_within_a_second(mkdir_and_rename: Any) -> bool:
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(None):
-        path = os.path.join(folder, 'experiment')
-        try:
-            for _ in range(4):  # three archives: a second may end between two of them
-                mkdir_and_rename(path)
-                open(os.path.join(path, 'file'), 'x').close()
-        except OSError:
-            return True
-    return False
-
-
-def mkdir_and_rename(path: str) -> None:
-    """Make a folder. An existing one is renamed to NAME_archived_TIME."""
-    if os.path.exists(path):
-        stamp = time.strftime('%Y%m%d_%H%M%S')
-        archived = new = f'{path}_archived_{stamp}'
-        number = 1
-        while os.path.exists(new):
-            number += 1
-            new = f'{archived}_{number}'
-        print(f'{path} exists already. It is renamed to {new}', flush=True)
-        os.rename(path, new)
-    os.makedirs(path)
 
 
 def patch_prefetcher() -> None:

@@ -25,7 +25,12 @@ has no section train, and sends a little data through network, losses and metric
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('-opt', '--opt', required=True, metavar='FILE', help='option file (YAML)')
     parser.add_argument(
-        '--force_yml', nargs='+', default=[], metavar='KEY:KEY=VALUE', help='override options, as in basicsr train'
+        '--force_yml',
+        nargs='+',
+        action='extend',
+        default=[],
+        metavar='KEY:KEY=VALUE',
+        help='override options, as in basicsr train',
     )
 
 

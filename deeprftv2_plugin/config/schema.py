@@ -11,6 +11,7 @@ from deeprftv2_plugin.config.kinds import (
     Count,
     Crop,
     Fraction,
+    Name,
     Natural,
     NotNegative,
     Option,
@@ -25,7 +26,7 @@ Interval = Annotated[float, Range(1), Whole()]
 """Iterations; BasicSR's own option files write them as 5e3."""
 
 ROOT: Table = {
-    'name': Option(str, 'Name of the run; its files go to experiments/NAME or results/NAME.'),
+    'name': Option(Name, 'Name of the run; its files go to experiments/NAME or results/NAME.'),
     'model_type': Option(str, 'A registered model, such as DeepRFTv2Model or SRModel.'),
     'num_gpu': Option(Literal['auto'] | Natural, 'Number of GPUs; 0 for the CPU, auto for all that are visible.'),
     'scale': Option(Count, 'Factor by which the network enlarges an image.', 1),
@@ -106,7 +107,7 @@ BETTER = Option(Literal['higher', 'lower'], 'Which value of a metric is better.'
 
 # The options of every phase in `datasets`, besides those of the data set's class.
 LOADER: Table = {
-    'name': Option(str, 'Name of the data set in logs and results.'),
+    'name': Option(Name, 'Name of the data set in logs and results.'),
     'type': Option(str, 'A registered data set.'),
     'phase': Option(str, 'Set by BasicSR.', None),
     'num_worker_per_gpu': Option(
@@ -209,7 +210,7 @@ MODELS: dict[str, dict[str, Table]] = {
                 dict[str, Settings], 'Metrics by name: type, better (higher or lower) and arguments.', None
             ),
             'pbar': Option(bool, 'Whether to show a progress bar.', None),
-            'suffix': Option(str, 'Suffix of saved images; the name of the run if absent.', None),
+            'suffix': Option(Name, 'Suffix of saved images; the name of the run if absent.', None),
         },
     },
     'BaseModel': {

@@ -17,7 +17,7 @@ from deeprftv2_plugin.evaluation import protocol
 from deeprftv2_plugin.evaluation.metrics_log import finite
 from deeprftv2_plugin.evaluation.validation import ImageScore, mean_metrics
 from deeprftv2_plugin.evaluation.worst_images import WorstImages
-from deeprftv2_plugin.utils.atomic_io import write_whole
+from deeprftv2_plugin.utils.atomic_io import advice, write_whole
 from deeprftv2_plugin.utils.errors import UserError, printable
 
 LOGGED_SEQUENCES = 40
@@ -75,8 +75,8 @@ class Report:
                 self._write_tables(scores)
         except OSError as error:
             raise UserError(
-                f'the report {error.filename or self.folder} could not be written: {error.strerror or error}. Free '
-                'disk space, or check the permissions of the folder'
+                f'the report {error.filename or self.folder} could not be written: {error.strerror or error}. '
+                f'{advice(error)}'
             ) from error
 
     def _write_tables(self, scores: Sequence[ImageScore]) -> None:

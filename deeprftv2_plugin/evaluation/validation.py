@@ -144,16 +144,18 @@ def image_name(dataset: Any, path: str) -> str:
         below = os.path.relpath(name, root)
         if not below.startswith(os.pardir):
             return below
-    return os.path.basename(name) if os.path.isabs(name) else os.path.normpath(name)
+    if os.path.isabs(name):
+        return os.path.basename(name)
+    return os.path.join('', *(part for part in os.path.normpath(name).split(os.sep) if part != os.pardir))
 
 
 def result_path(opt: Mapping[str, Any], dataset_name: str, name: str, current_iter: int | str) -> str:
-    """Return the path of a restored image: BasicSR's, in a subfolder per sequence."""
+    """Return the path of a restored image: as in BasicSR, in a subfolder per dataset and sequence."""
     folder, base = os.path.split(name)
+    parent = os.path.join(opt['path']['visualization'], dataset_name, folder)
     if opt['is_train']:
-        return os.path.join(opt['path']['visualization'], folder, base, f'{base}_{current_iter}.png')
-    suffix = opt['val'].get('suffix') or opt['name']
-    return os.path.join(opt['path']['visualization'], dataset_name, folder, f'{base}_{suffix}.png')
+        return os.path.join(parent, base, f'{base}_{current_iter}.png')
+    return os.path.join(parent, f'{base}_{opt["val"].get("suffix") or opt["name"]}.png')
 
 
 def thumbnail(images: Sequence[np.ndarray]) -> np.ndarray:

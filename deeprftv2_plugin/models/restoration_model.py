@@ -147,7 +147,7 @@ class RestorationModel(SRModel):
         scores: dict[int, ImageScore] = {}
         tolerant = report is not None and not validation.has_ground_truth(dataset)
         for index, sample in validation.local_samples(dataloader, rank, self.processes, tolerant):
-            if self.is_train and rank == 0 and signals.requested():
+            if self.is_train and (signals.launcher_is_gone() or (rank == 0 and signals.requested())):
                 self.leave(current_iter)
             if isinstance(sample, UserError):
                 self.record_failure(sample)

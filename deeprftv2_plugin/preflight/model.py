@@ -12,6 +12,7 @@ from basicsr.archs import build_network
 from basicsr.models import build_model
 from basicsr.models.base_model import BaseModel
 from basicsr.models.sr_model import SRModel
+from basicsr.utils import set_random_seed
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
@@ -43,6 +44,8 @@ def build(options: Mapping[str, Any]) -> BaseModel:
     Raises:
         UserError: It cannot be built.
     """
+    # the initial weights do not depend on what has been read before
+    set_random_seed(options['manual_seed'] + options['rank'])
     opt = copy.deepcopy({**options, 'num_gpu': 0})  # BasicSR's models remove entries from the options
     opt['path'] = {key: value for key, value in opt['path'].items() if not key.startswith('pretrain_network_')}
     networks = [key for key in opt if key.startswith('network_')]

@@ -125,19 +125,3 @@ def test_a_prefetcher_is_replaced_only_if_it_loses_errors():
     (replaced,) = [each for each in replacement.active() if each.name == 'PrefetchGenerator']
     assert patches._loses_errors(replaced.original)
     assert not patches._loses_errors(Sound)
-
-
-def test_archiving_is_replaced_only_if_it_fails_within_a_second():
-    from basicsr.utils import misc
-
-    replaced = [each for each in replacement.active() if each.name == 'mkdir_and_rename' and each.owner is misc]
-    assert patches._fails_within_a_second(replaced[0].original)
-    assert not patches._fails_within_a_second(misc.mkdir_and_rename)
-
-
-def test_every_earlier_experiment_is_kept(tmp_path):
-    for number in range(4):
-        patches.mkdir_and_rename(tmp_path / 'small')
-        (tmp_path / 'small/number').write_text(str(number))
-    assert sorted(path.read_text() for path in tmp_path.glob('small*/number')) == ['0', '1', '2', '3']
-    assert (tmp_path / 'small/number').read_text() == '3'

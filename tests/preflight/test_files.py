@@ -1,13 +1,10 @@
 """Missing data, and packages for logging."""
 
 import os
-import tempfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from deeprftv2_plugin.basicsr_bridge.run_options import complete
 from deeprftv2_plugin.data.storage.lmdb_writer import LmdbWriter
 from deeprftv2_plugin.preflight import files
 from tests.preflight.findings import errors, warnings
@@ -78,48 +75,6 @@ def test_packages_that_are_not_used_may_be_missing(opt, monkeypatch):
     assert not logging(opt, monkeypatch, set(), wandb={'project': None})
     opt['name'] = 'debug_small'
     assert not logging(opt, monkeypatch, set(), use_tb_logger=True)
-
-
-@pytest.fixture(params=['experiments', 'results'])
-def in_folder(request, opt, test_opt):
-    """Options whose files go to experiments/small or results/small."""
-    return opt if request.param == 'experiments' else test_opt
-
-
-def root_of(opt):
-    return Path(opt['path']['experiments_root' if opt['is_train'] else 'results_root'])
-
-
-def test_folder_that_exists_or_can_be_created_is_fine(in_folder):
-    assert list(files.check_folder(in_folder)) == []
-    root_of(in_folder).mkdir(parents=True)
-    assert list(files.check_folder(in_folder)) == []
-
-
-@pytest.mark.parametrize('depth', [0, 1])
-def test_file_or_link_in_the_way_of_the_folder_is_an_error(in_folder, depth):
-    path = (root_of(in_folder), root_of(in_folder).parent)[depth]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text('')
-    assert f'{path} is in the way' in errors(list(files.check_folder(in_folder)))[0]
-    path.unlink()
-    path.symlink_to('nowhere')
-    assert f'{path} is in the way' in errors(list(files.check_folder(in_folder)))[0]
-
-
-@pytest.mark.posix
-def test_folder_without_permission_to_write_is_an_error(in_folder):
-    user = os.geteuid()
-    with tempfile.TemporaryDirectory() as folder:  # other users can reach it, unlike that of the test
-        opt = complete(in_folder, folder, in_folder['is_train'])
-        os.chmod(folder, 0o555)
-        if user == 0:  # root may write everywhere
-            os.seteuid(65534)
-        try:
-            found = list(files.check_folder(opt))
-        finally:
-            os.seteuid(user)
-    assert f'{folder} cannot be written to' in errors(found)[0]
 
 
 @pytest.mark.parametrize('kind', ['PairedImageDataset', 'PairedDeblurDataset'])
