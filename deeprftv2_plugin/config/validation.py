@@ -239,7 +239,7 @@ def check_val(section: Section, model: type, is_train: bool) -> None:
     for metric in section.child('metrics').children():
         target = metric.registered(METRIC_REGISTRY)
         metric.check({'better': schema.BETTER}, further=metric.values)
-        metric.check_arguments(target, given=('img', 'img2'), further=('better',))
+        metric.check_arguments(target, given=('img', 'img2', 'blurry'), further=('better',))
 
 
 def check_logger(section: Section) -> None:

@@ -167,9 +167,9 @@ def validation_pass(opt: Mapping[str, Any], model: SRModel, dataset: SizedDatase
     model.feed_data(parts)
     model.test()
     images = model.get_current_visuals()
-    restored, *sharp = to_images(*(images[key] for key in ('result', 'gt') if key in images))
+    blurry, restored, *sharp = to_images(*(images[key] for key in ('lq', 'result', 'gt') if key in images))
     metrics = (opt.get('val') or {}).get('metrics') or {}
-    scores = compute_metrics(restored, sharp[0] if sharp else None, metrics)
+    scores = compute_metrics(restored, sharp[0] if sharp else None, metrics, blurry)
     listed = ''.join(f', {name} {value:.4g}' for name, value in scores.items())
     return f'{"x".join(map(str, parts["lq"].shape))} restored{listed}'
 
