@@ -34,6 +34,9 @@ def main(argv: list[str] | None = None) -> int:
     """
     # Threads that wait actively slow down other processes on the same cores.
     os.environ.setdefault('OMP_WAIT_POLICY', 'passive')  # before PyTorch is imported, which reads it
+    if argv is None:  # this process belongs to the command
+        # Otherwise the Python processes that it starts search the working directory first, which may contain data.
+        os.environ.setdefault('PYTHONSAFEPATH', '1')
     args = make_parser().parse_args(argv)
     warnings.formatwarning = format_warning
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -17,7 +17,7 @@ from deeprftv2_plugin.evaluation import protocol
 from deeprftv2_plugin.evaluation.metrics_log import finite
 from deeprftv2_plugin.evaluation.validation import ImageScore, mean_metrics
 from deeprftv2_plugin.evaluation.worst_images import WorstImages
-from deeprftv2_plugin.utils.atomic_io import write_whole
+from deeprftv2_plugin.utils.atomic_io import advice, write_whole
 from deeprftv2_plugin.utils.errors import UserError, printable
 
 LOGGED_SEQUENCES = 40
@@ -37,10 +37,11 @@ class Report:
     Args:
         opt: BasicSR's options.
         dataset_name: Name of the dataset.
+        weights: Set of weights that was loaded, for the JSON file; None if the weights are random.
     """
 
-    def __init__(self, opt: dict, dataset_name: str):
-        self.opt, self.dataset_name = opt, dataset_name
+    def __init__(self, opt: dict, dataset_name: str, weights: str | None = None):
+        self.opt, self.dataset_name, self.weights = opt, dataset_name, weights
         self.folder = Path(opt['path']['results_root'])
         self.worst: WorstImages | None = None
 
@@ -74,8 +75,8 @@ class Report:
                 self._write_tables(scores)
         except OSError as error:
             raise UserError(
-                f'the report {error.filename or self.folder} could not be written: {error.strerror or error}. Free '
-                'disk space, or check the permissions of the folder'
+                f'the report {error.filename or self.folder} could not be written: {error.strerror or error}. '
+                f'{advice(error)}'
             ) from error
 
     def _write_tables(self, scores: Sequence[ImageScore]) -> None:
@@ -90,6 +91,7 @@ class Report:
             'dataset': self.dataset_name,
             'protocol': protocol.describe(self.opt, overall, {score.depth for score in scores}),
             'weights': self.opt['path'].get('pretrain_network_g'),
+            'set of weights': self.weights or 'random',
             'network': self.opt['network_g'],
             'images': len(scores),
             'overall': overall,

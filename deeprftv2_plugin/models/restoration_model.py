@@ -53,7 +53,10 @@ class RestorationModel(SRModel):
                 f'val: found tile, ensemble or pad with scale {opt["scale"]}, but they require a network that keeps '
                 'the image size. Remove them or set scale: 1.'
             )
+        self.loaded: str | None = None
         super().__init__(opt)
+        if not self.is_train and self.loaded is None:
+            get_root_logger().warning('path.pretrain_network_g is not set: network_g has random weights.')
         get_root_logger().info(f'Backends in order of preference: {backends.describe()}.')
         check_tiles(self.get_bare_model(self.net_g), **self.tiles())
         self.validated: dict[str, int | str] = {}
@@ -64,6 +67,13 @@ class RestorationModel(SRModel):
     def processes(self) -> int:
         """Number of processes."""
         return self.opt['world_size'] if self.opt['dist'] else 1
+
+    def load_network(self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = None) -> str:
+        """Load weights, see `basicsr_bridge.patches.load_network`. ``self.loaded`` is the set of those of ``net_g``."""
+        found = super().load_network(net, load_path, strict, param_key)
+        if net is self.net_g:
+            self.loaded = found
+        return found
 
     def test(self) -> None:
         """Restore the current batch into ``self.output``, with the weight average if there is one."""
@@ -108,7 +118,7 @@ class RestorationModel(SRModel):
         if self.is_train and self.validated.get(name) == current_iter:
             return
         metrics = (self.opt.get('val') or {}).get('metrics') or {}
-        report = None if self.is_train else Report(self.opt, name)
+        report = None if self.is_train else Report(self.opt, name, self.loaded)
         share = self.score_share(dataloader, current_iter, tb_logger, save_img, report)
         scores = validation.gather_scores(share, self.processes)
         self.metric_results = validation.mean_metrics(scores)
@@ -137,7 +147,7 @@ class RestorationModel(SRModel):
         scores: dict[int, ImageScore] = {}
         tolerant = report is not None and not validation.has_ground_truth(dataset)
         for index, sample in validation.local_samples(dataloader, rank, self.processes, tolerant):
-            if self.is_train and rank == 0 and signals.requested():
+            if self.is_train and (signals.launcher_is_gone() or (rank == 0 and signals.requested())):
                 self.leave(current_iter)
             if isinstance(sample, UserError):
                 self.record_failure(sample)
@@ -183,10 +193,12 @@ class RestorationModel(SRModel):
         """
         self.feed_data(sample)
         self.test()
+        if not self.output.isfinite().all():
+            get_root_logger().warning(f'{sample["lq_path"][0]}: the restored image has values that are not finite.')
         sharp = [self.gt] if hasattr(self, 'gt') else []
         images = validation.to_images(self.lq, self.output, *sharp, depth=depth)
         metrics = (self.opt.get('val') or {}).get('metrics') or {}
-        return images, validation.compute_metrics(images[1], images[2] if sharp else None, metrics)
+        return images, validation.compute_metrics(images[1], images[2] if sharp else None, metrics, images[0])
 
     def save_image(self, image: np.ndarray, path: str) -> None:
         """Save a restored image. During training, a failure is only logged.

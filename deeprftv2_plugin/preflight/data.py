@@ -14,7 +14,8 @@ from deeprftv2_plugin.data.layouts.pairs import Pair
 from deeprftv2_plugin.data.loading.loader import DrawnDataset
 from deeprftv2_plugin.data.loading.plan import Draw
 from deeprftv2_plugin.data.storage.decoding import is_transparent
-from deeprftv2_plugin.preflight.findings import Finding, error, ok, warning
+from deeprftv2_plugin.preflight.findings import Finding, amount, error, first_line, ok, warning
+from deeprftv2_plugin.preflight.resources import available_memory
 from deeprftv2_plugin.training.stages import stages_of
 from deeprftv2_plugin.utils.errors import DataWarning, UserError
 
@@ -53,7 +54,20 @@ def check_data(opt: Mapping[str, Any], datasets: dict[str, SizedDataset] | None 
         except UserError as fault:
             yield error(f'{name}: {fault}')
         except Exception as fault:  # data sets of other packages raise what they like
-            yield error(f'{name}: {settings["type"]} fails: {type(fault).__name__}: {fault}')
+            yield error(f'{name}: {settings["type"]} fails: {first_line(fault)}')
+        else:
+            if phase == 'train':
+                yield from check_epoch(name, len(dataset), settings.get('dataset_enlarge_ratio', 1))
+
+
+def check_epoch(name: str, length: int, ratio: int) -> Iterator[Finding]:
+    """Check that the order of the samples in an epoch fits into the memory."""
+    needed, available = 2 * 8 * length * ratio, available_memory()
+    if available is not None and needed > available:
+        yield error(
+            f'{name}: an epoch of {length} samples times dataset_enlarge_ratio {ratio} takes {amount(needed)}, but '
+            f'{amount(available)} of memory are available: lower the ratio'
+        )
 
 
 def crops_of(opt: Mapping[str, Any]) -> list[int | list[int]]:

@@ -1,4 +1,4 @@
-"""Exceptions that end a command: errors that the user can fix, and interruption by a signal."""
+"""Exceptions that end a command: errors that the user can fix, and interruption by a signal. Warnings."""
 
 import signal
 from collections.abc import Iterable
@@ -25,6 +25,10 @@ class DataWarning(UserWarning):
 def printable(text: str) -> str:
     r"""Replace the bytes of a file name that are not UTF-8, which cannot be printed, by escapes such as ``\udce9``."""
     return text.encode(errors='backslashreplace').decode()
+
+
+class SlowdownWarning(UserWarning):
+    """The run works, but something on this machine makes it slower. The message says what."""
 
 
 LEAVE_SIGNALS = tuple(getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGUSR1') if hasattr(signal, name))

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import Dataset
 
 import deeprftv2_plugin
-from deeprftv2_plugin.basicsr_bridge import patches as compat
+from deeprftv2_plugin.basicsr_bridge import patches
 from deeprftv2_plugin.data.datasets.mixed import MixedDataset
 from deeprftv2_plugin.data.loading.loader import TrainLoader
 from deeprftv2_plugin.data.loading.plan import Plan, Step
@@ -90,7 +90,7 @@ def test_resumed_loader_matches_an_uninterrupted_one():
 @pytest.mark.parametrize('workers', [0, 1])
 def test_prefetching_loader_returns_the_same_batches(workers):
     """The loader that BasicSR uses for ``prefetch_mode: cpu``."""
-    compat.apply()
+    patches.apply()
     from basicsr.data.prefetch_dataloader import PrefetchDataLoader
 
     found = batches(loader(loader=partial(PrefetchDataLoader, 1), num_workers=workers))

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deeprftv2_plugin.basicsr_bridge import patches as compat
+from deeprftv2_plugin.basicsr_bridge import patches
 from deeprftv2_plugin.data import PairedDeblurDataset
 from deeprftv2_plugin.data.layouts.known import recognize
 from deeprftv2_plugin.data.preparation import archive, verify
@@ -90,7 +90,7 @@ def test_pairs_are_stored_byte_for_byte(unpacked, prepare, layout, count, folder
 @pytest.mark.parametrize('folders', [False, True], ids=['LMDB', 'folders'])
 @pytest.mark.parametrize('layout', ['GOPRO_Large', 'REDS'])
 def test_basicsr_reads_the_same_pixels(tmp_path, prepare, layout, folders, crops):
-    compat.apply()
+    patches.apply()
     from basicsr.data.paired_image_dataset import PairedImageDataset
 
     split = {'GOPRO_Large': 'train', 'REDS': 'train_jpeg'}[layout]
