@@ -9,9 +9,8 @@ import importlib
 import importlib.util
 import os
 import queue
+import runpy
 import sys
-import tempfile
-import time
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -19,7 +18,8 @@ from typing import Any
 from deeprftv2_plugin.basicsr_bridge.replacement import replace
 from deeprftv2_plugin.utils.errors import UserError
 
-INSTALL = 'pip install --no-build-isolation basicsr==1.4.2'
+VERSION = '1.4.2'
+INSTALL = f'pip install --no-build-isolation basicsr=={VERSION}'
 if sys.version_info >= (3, 13):  # see that folder for the reason
     INSTALL = f'PYTHONPATH="$PWD/scripts/basicsr_build" {INSTALL}, in a checkout of this plugin'
 _applied = False
@@ -29,7 +29,7 @@ def apply() -> None:
     """Import BasicSR and patch it. Further calls do nothing.
 
     Raises:
-        UserError: BasicSR is not installed, or another package of that name hides it.
+        UserError: BasicSR is not installed or has another version, or another package of that name hides it.
     """
     global _applied
     if _applied:
@@ -43,13 +43,12 @@ def apply() -> None:
     patch_load_network()
     patch_resume_training()
     patch_saving()
-    patch_mkdir_and_rename()
     patch_prefetcher()
     _applied = True
 
 
 def require_basicsr() -> None:
-    """Check, without importing it, that the package ``basicsr`` is installed and is BasicSR.
+    """Check, without importing it, that the package ``basicsr`` is installed and is BasicSR 1.4.2.
 
     Forks for single papers install a package of the same name without registries, and a folder in the working
     directory hides the installed package.
@@ -68,6 +67,13 @@ def require_basicsr() -> None:
                 f'the package basicsr at {where} is not an installed BasicSR: it has no {needed}. '
                 f'Run from another folder or uninstall that package, then: {INSTALL}'
             )
+    version_file = next(filter(os.path.isfile, (os.path.join(folder, 'version.py') for folder in folders)))
+    found = runpy.run_path(version_file).get('__version__')
+    if found != VERSION:
+        raise UserError(
+            f'BasicSR {found} is installed in {os.path.dirname(version_file)}, but the plugin patches only BasicSR '
+            f'{VERSION}. Install it: {INSTALL}'
+        )
 
 
 def define_torchvision_operators() -> None:
@@ -213,42 +219,6 @@ def patch_saving() -> None:
     reason = 'atomic saving, errors that are raised, .safetensors files, states with the position in the data'
     for method in (saving.save_network, saving.save_training_state):
         replace(BaseModel, method.__name__, method, reason)
-
-
-def patch_mkdir_and_rename() -> None:
-    """Keep every earlier experiment. BasicSR renames it to a name with the time in seconds, which may be in use."""
-    from basicsr import train
-    from basicsr.utils import misc
-
-    if _fails_within_a_second(misc.mkdir_and_rename):
-        for module in (misc, train):
-            replace(module, 'mkdir_and_rename', mkdir_and_rename, 'several archived experiments in one second')
-
-
-def _fails_within_a_second(mkdir_and_rename: Any) -> bool:
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(None):
-        path = os.path.join(folder, 'experiment')
-        try:
-            for _ in range(4):  # three archives: a second may end between two of them
-                mkdir_and_rename(path)
-                open(os.path.join(path, 'file'), 'x').close()
-        except OSError:
-            return True
-    return False
-
-
-def mkdir_and_rename(path: str) -> None:
-    """Make a folder. An existing one is renamed to NAME_archived_TIME."""
-    if os.path.exists(path):
-        stamp = time.strftime('%Y%m%d_%H%M%S')
-        archived = new = f'{path}_archived_{stamp}'
-        number = 1
-        while os.path.exists(new):
-            number += 1
-            new = f'{archived}_{number}'
-        print(f'{path} exists already. It is renamed to {new}', flush=True)
-        os.rename(path, new)
-    os.makedirs(path)
 
 
 def patch_prefetcher() -> None:

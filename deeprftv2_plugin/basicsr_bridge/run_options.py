@@ -72,6 +72,8 @@ def _complete_dataset(dataset: dict, phase: str, opt: dict) -> None:
 
 
 def _complete_paths(opt: dict, root: str) -> None:
+    if opt.get('path') is None:
+        opt['path'] = {}
     paths = opt['path']
     for key, value in paths.items():
         if value is not None and ('resume_state' in key or 'pretrain_network' in key):

@@ -16,8 +16,7 @@ from torch.optim import Optimizer
 from deeprftv2_plugin.data.loading.loader import seed_everything
 from deeprftv2_plugin.losses import MultiScaleLoss
 from deeprftv2_plugin.models.restoration_model import RestorationModel
-from deeprftv2_plugin.training import memory_layout as layout
-from deeprftv2_plugin.training import resuming, signals
+from deeprftv2_plugin.training import memory_layout, resuming, signals
 from deeprftv2_plugin.training.dist_flags import SharedFlags, StepResult
 from deeprftv2_plugin.training.ema import WeightAverage
 from deeprftv2_plugin.training.optimizers import advance, build_optimizer, build_schedule, step_if_finite
@@ -65,13 +64,13 @@ class DeepRFTv2Model(RestorationModel):
         """Move a network to the device, and wrap it for distributed training."""
         train_opt = self.opt.get('train') or {}
         if train_opt.get('channels_last'):
-            layout.to_channels_last(net)
+            memory_layout.to_channels_last(net)
         if train_opt.get('compile') and self.is_train:
             net.compile()
         if not self.opt['dist']:
             return super().model_to_device(net)
         net = net.to(self.device)
-        layout.match_gradients(net)
+        memory_layout.match_gradients(net)
         return DistributedDataParallel(
             net,
             device_ids=[torch.cuda.current_device()] if self.device.type == 'cuda' else None,
@@ -317,7 +316,7 @@ class DeepRFTv2Model(RestorationModel):
         """Update the weight average."""
         if not hasattr(self, '_average'):
             if self.opt['train'].get('channels_last'):
-                layout.to_channels_last(self.net_g_ema)  # the fused update requires equal layouts
+                memory_layout.to_channels_last(self.net_g_ema)  # the fused update requires equal layouts
             self._average = WeightAverage(self.net_g_ema, self.get_bare_model(self.net_g))
         self._average.update(decay)
 

@@ -2,14 +2,14 @@
 
 from typing import Any, cast
 
-import cv2
 import numpy as np
 from basicsr.models.sr_model import SRModel
-from basicsr.utils import get_root_logger, imwrite
+from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
+from deeprftv2_plugin.data.storage.images import write_png
 from deeprftv2_plugin.evaluation import validation
 from deeprftv2_plugin.evaluation.metrics_log import MetricsLog
 from deeprftv2_plugin.evaluation.report import Report
@@ -17,7 +17,7 @@ from deeprftv2_plugin.evaluation.validation import ImageScore
 from deeprftv2_plugin.inference.restoration import check_tiles, restore
 from deeprftv2_plugin.ops import backends
 from deeprftv2_plugin.training import signals
-from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.errors import UserError, printable
 
 
 class RestorationModel(SRModel):
@@ -33,6 +33,9 @@ class RestorationModel(SRModel):
     processes. During training, metrics go to the log, to TensorBoard and to ``metrics.jsonl``, and the weights with the
     best first metric on the first dataset are saved as ``net_g_best``. A test writes reports, see
     :class:`deeprftv2_plugin.evaluation.report.Report`.
+
+    A test of a dataset without ground truth continues after an image that cannot be read or restored. At the end, an
+    error names all of these images.
 
     Super-resolution networks (``scale`` other than 1) are validated without tiles, ensemble and padding.
 
@@ -58,6 +61,7 @@ class RestorationModel(SRModel):
         check_tiles(self.get_bare_model(self.net_g), **self.tiles())
         self.validated: dict[str, int | str] = {}
         self.best_metric_results: dict[str, dict] = {}
+        self.failures: list[str] = []
 
     @property
     def processes(self) -> int:
@@ -107,7 +111,8 @@ class RestorationModel(SRModel):
             save_img: Whether to save the restored images.
 
         Raises:
-            UserError: An image cannot be read, restored, scored or, in a test, saved. The message names the image.
+            UserError: An image cannot be read, restored, scored or, in a test, saved. The message names the image. In a
+                test of several datasets, images without ground truth that failed are named after the last dataset.
         """
         name = cast(Any, dataloader.dataset).opt['name']
         if self.is_train and self.validated.get(name) == current_iter:
@@ -124,6 +129,11 @@ class RestorationModel(SRModel):
             self.log_results(name, current_iter, tb_logger)
         if report:
             report.write(scores)
+            self.failures = validation.gather_lists(self.failures, self.processes)
+            datasets = [settings['name'] for settings in (self.opt.get('datasets') or {}).values()]
+            if self.failures and name == (datasets or [name])[-1]:
+                raise UserError('\n'.join([f'{len(self.failures)} images were not restored:', *self.failures]))
+            self.failures = self.failures if self.opt['rank'] == 0 else []
         self.validated[name] = current_iter
 
     def score_share(
@@ -135,17 +145,29 @@ class RestorationModel(SRModel):
         share = len(range(rank, len(dataset), self.processes))
         progress = validation.ValidationProgress(dataset.opt['name'], share, rank == 0, val_opt.get('pbar', True))
         scores: dict[int, ImageScore] = {}
-        for index, sample in validation.local_samples(dataloader, rank, self.processes):
-            if self.is_train and rank == 0 and signals.requested():
+        tolerant = report is not None and not validation.has_ground_truth(dataset)
+        for index, sample in validation.local_samples(dataloader, rank, self.processes, tolerant):
+            if self.is_train and (signals.launcher_is_gone() or (rank == 0 and signals.requested())):
                 self.leave(current_iter)
+            if isinstance(sample, UserError):
+                self.record_failure(sample)
+                progress.advance()
+                continue
             name, depth = validation.image_name(dataset, sample['lq_path'][0]), int(sample.get('depth', 8))
-            with validation.error_context(f'{name} of {dataset.opt["name"]}'):
-                images, metrics = self.restore_and_score(sample, depth)
+            try:
+                with validation.error_context(f'{name} of {dataset.opt["name"]}'):
+                    images, metrics = self.restore_and_score(sample, depth)
+            except UserError as error:
+                if not tolerant or 'gt' in sample:
+                    raise
+                self.record_failure(error)
+                progress.advance()
+                continue
             if save_img or (report and len(images) == 2):
                 path = validation.result_path(self.opt, dataset.opt['name'], name, current_iter)
                 self.save_image(images[1], path)
             if tb_logger and len(scores) < validation.LOGGED_IMAGES:
-                tag = f'{dataset.opt["name"]}/{name}'
+                tag = printable(f'{dataset.opt["name"]}/{name}')
                 tb_logger.add_image(tag, validation.thumbnail(images), current_iter, dataformats='HWC')
             scores[index] = ImageScore(name, depth, metrics)
             if report:
@@ -153,6 +175,11 @@ class RestorationModel(SRModel):
             progress.advance()
         progress.close()
         return scores
+
+    def record_failure(self, error: UserError) -> None:
+        """Log the error of an image without ground truth, and keep it for the end of the test."""
+        self.failures.append(str(error))
+        get_root_logger().error(f'{error}. The test continues with the other images.')
 
     def restore_and_score(self, sample: dict[str, Any], depth: int) -> tuple[list[np.ndarray], dict[str, float]]:
         """Restore a sample.
@@ -171,7 +198,7 @@ class RestorationModel(SRModel):
         sharp = [self.gt] if hasattr(self, 'gt') else []
         images = validation.to_images(self.lq, self.output, *sharp, depth=depth)
         metrics = (self.opt.get('val') or {}).get('metrics') or {}
-        return images, validation.compute_metrics(images[1], images[2] if sharp else None, metrics)
+        return images, validation.compute_metrics(images[1], images[2] if sharp else None, metrics, images[0])
 
     def save_image(self, image: np.ndarray, path: str) -> None:
         """Save a restored image. During training, a failure is only logged.
@@ -180,8 +207,8 @@ class RestorationModel(SRModel):
             UserError: The image of a test cannot be saved.
         """
         try:
-            imwrite(image, path)
-        except (OSError, cv2.error) as error:
+            write_png(path, image)
+        except OSError as error:
             text = f'the restored image {path} could not be written: {error}'
             if not self.is_train:
                 raise UserError(f'{text}. Free disk space, or check the permissions of the folder') from error

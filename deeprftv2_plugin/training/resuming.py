@@ -15,8 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from deeprftv2_plugin.checkpoints.containers import first_line, tensors_of
-from deeprftv2_plugin.training import environment
-from deeprftv2_plugin.training import memory_layout as layout
+from deeprftv2_plugin.training import environment, memory_layout
 from deeprftv2_plugin.training.optimizers import advance
 from deeprftv2_plugin.utils.errors import UserError
 
@@ -94,7 +93,7 @@ def resume_optimizer(optimizer: Optimizer, saved: Mapping[str, Any]) -> list[str
         groups.append({**settings, 'params': before['params']})
     optimizer.load_state_dict({'state': saved['state'], 'param_groups': groups})
     try:
-        layout.match_state(optimizer)
+        memory_layout.match_state(optimizer)
         finite = _can_step(optimizer)
     except Exception as error:  # optimizers of other packages raise what they like
         raise UserError(

@@ -13,6 +13,7 @@ from deeprftv2_plugin.checkpoints.files import OPTIONS, write_checkpoint
 from deeprftv2_plugin.checkpoints.states import prune, record_written, write_state
 from deeprftv2_plugin.training import environment
 from deeprftv2_plugin.training.resuming import types_of
+from deeprftv2_plugin.utils.atomic_io import advice
 from deeprftv2_plugin.utils.errors import UserError
 
 
@@ -116,7 +117,7 @@ def save_or_log(model: Any, save: Callable[[int, int], object], epoch: int, curr
         text = f'{error.filename or models} could not be written: {error.strerror or error}'
         if current_iter == -1:
             raise UserError(
-                f'the final weights are not saved: {text}. Existing checkpoints are valid. Free disk space, then resume'
+                f'the final weights are not saved: {text}. Existing checkpoints are valid. {advice(error)}, then resume'
             ) from error
         get_root_logger().error(
             f'{text}. Existing checkpoints are valid. Training continues and will retry at the next save'

@@ -110,13 +110,19 @@ def test_training_without_a_loss_is_an_error():
         make_model(pixel_opt=None)
 
 
+def total_losses(model, iterations):
+    """Train and return the loss of every iteration."""
+    losses = []
+    for current_iter in range(1, iterations + 1):
+        train(model, [current_iter])
+        losses.append(model.get_current_log()['l_total'])
+    return losses
+
+
 def test_deeprftv2_trains_and_validates_with_tiles_and_average():
     model = make_model({'type': 'DeepRFTv2', 'variant': 'T'}, frequency_opt=FOURIER, ema_decay=0.5,
                        optim_g={'type': 'AdamW', 'lr': 0.002})  # fmt: skip
-    losses = []
-    for current_iter in range(1, 5):
-        train(model, [current_iter])
-        losses.append(model.get_current_log()['l_total'])
+    losses = total_losses(model, 4)
     assert losses[-1] < losses[0]
     model.opt['val'].update(tile=16, overlap=8)
     model.validation(DataLoader(Images()), 4, None, False)
@@ -341,10 +347,7 @@ def test_basicsr_networks_train_and_validate_with_the_same_recipe(network):
         network, frequency_opt=FOURIER, clip_grad_norm=1, ema_decay=0.5, scheduler=cosine,
         optim_g={'type': 'AdamW', 'lr': 1e-2, 'weight_decay': 1e-3, 'betas': [0.9, 0.9]},
     )  # fmt: skip
-    losses = []
-    for current_iter in range(1, 11):
-        train(model, [current_iter])
-        losses.append(model.get_current_log()['l_total'])
+    losses = total_losses(model, 10)
     assert losses[-1] < losses[0]
     model.opt['val'].update(tile=16, overlap=4)
     model.feed_data(batch(1, 24))
