@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from deeprftv2_plugin import config
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add BasicSR's own flags."""
+def add_arguments(parser: argparse.ArgumentParser, is_train: bool) -> None:
+    """Add BasicSR's own flags, those of a training or of a test."""
     parser.add_argument('-opt', '--opt', required=True, metavar='FILE', help='option file (YAML)')
     parser.add_argument(
         '--launcher',
@@ -19,14 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default='none',
         help='launcher of several processes; torchrun is recognized without this flag',
     )
-    parser.add_argument(
-        '--auto_resume', action='store_true', help='resume from the newest training state of the experiment'
-    )
-    parser.add_argument(
-        '--debug',
-        action='store_true',
-        help='prefix the name with debug_, log every iteration, save and validate every 8 iterations',
-    )
+    if is_train:
+        parser.add_argument(
+            '--auto_resume', action='store_true', help='resume from the newest training state of the experiment'
+        )
+    shortened = ', log every iteration, save and validate every 8 iterations' if is_train else ''
+    parser.add_argument('--debug', action='store_true', help=f'prefix the name with debug_{shortened}')
     parser.add_argument(
         '--force_yml',
         nargs='+',
@@ -58,8 +56,8 @@ def run(args: argparse.Namespace, is_train: bool) -> None:
     from deeprftv2_plugin.basicsr_bridge.training_run import TrainingRun
 
     notes = restarts() if is_train else []
-    launcher = config.launcher(args.launcher)
-    with handed_over(opt, args.opt, launcher, args.auto_resume or bool(notes), args.debug):
+    resumes = is_train and (args.auto_resume or bool(notes))
+    with handed_over(opt, args.opt, config.launcher(args.launcher), resumes, args.debug):
         if is_train:
             with TrainingRun(opt.get('manual_seed') is not None, notes, args.opt).in_basicsr():
                 train_pipeline(os.getcwd())
@@ -85,15 +83,16 @@ def handed_over(opt: dict, path: str, launcher: str, auto_resume: bool, debug: b
 
     from deeprftv2_plugin.basicsr_bridge.replacement import replace
     from deeprftv2_plugin.basicsr_bridge.run_options import complete
+    from deeprftv2_plugin.utils.atomic_io import write_whole
 
     def parse_options(root_path: str, is_train: bool = True) -> tuple[dict, argparse.Namespace]:
         return complete(opt, root_path, is_train, launcher, auto_resume, debug), argparse.Namespace(opt=path)
 
     @master_only
     def copy_opt_file(opt_file: str, experiments_root: str) -> None:
-        with open(os.path.join(experiments_root, os.path.basename(opt_file)), 'w', encoding='utf-8') as file:
-            file.write(f'# GENERATE TIME: {time.asctime()}\n# CMD:\n# {" ".join(sys.argv)}\n\n')
-            file.write(config.reading.dump(opt))
+        head = f'# GENERATE TIME: {time.asctime()}\n# CMD:\n# {" ".join(sys.argv)}\n\n'
+        text = (head + config.reading.dump(opt)).encode(errors='backslashreplace')  # names in any encoding
+        write_whole(os.path.join(experiments_root, os.path.basename(opt_file)), text)
 
     reason = 'options with _base_ and overrides, checked before the run'
     with (

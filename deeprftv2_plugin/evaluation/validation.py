@@ -38,12 +38,46 @@ class ImageScore(NamedTuple):
     metrics: dict[str, float]
 
 
-def local_samples(loader: DataLoader, rank: int, processes: int) -> Iterator[tuple[int, dict]]:
-    """Yield the index and the sample of each image that this process restores: every `processes`-th of the dataset."""
+def local_samples(
+    loader: DataLoader, rank: int, processes: int, tolerant: bool = False
+) -> Iterator[tuple[int, dict | UserError]]:
+    """Yield the index and the sample of each image that this process restores: every `processes`-th of the dataset.
+
+    Args:
+        loader: Loader of the whole dataset.
+        rank: Rank of this process.
+        processes: Number of processes.
+        tolerant: Whether to yield the error, instead of raising it, if a sample cannot be read.
+    """
     indices = range(rank, len(cast(Sized, loader.dataset)), processes)
     if processes > 1:
         loader = DataLoader(Subset(loader.dataset, indices), batch_size=1, num_workers=loader.num_workers)
-    return zip(indices, loader, strict=True)
+    samples = iter(loader)
+    for index in indices:
+        sample: dict | UserError
+        try:
+            sample = next(samples)
+        except Exception as error:  # datasets of other packages raise errors of any type
+            if not tolerant or isinstance(error, StopIteration):
+                raise
+            known = isinstance(error, UserError)
+            text = str(error) if known else f'image {index + 1} cannot be read: {type(error).__name__}: {error}'
+            sample = UserError(text)
+        yield index, sample
+
+
+def gather_lists(share: list[str], processes: int) -> list[str]:
+    """Return the concatenated lists of all processes."""
+    shares = [share]
+    if processes > 1:
+        shares = [[] for _ in range(processes)]
+        torch.distributed.all_gather_object(shares, share)
+    return [each for part in shares for each in part]
+
+
+def has_ground_truth(dataset: Any) -> bool:
+    """Return whether the options of a dataset name sharp images."""
+    return bool(dataset.opt.get('dataroot') or dataset.opt.get('dataroot_gt'))
 
 
 def gather_scores(share: dict[int, ImageScore], processes: int) -> list[ImageScore]:

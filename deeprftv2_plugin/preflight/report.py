@@ -17,8 +17,8 @@ from deeprftv2_plugin.data.datasets import SizedDataset
 from deeprftv2_plugin.preflight import model, resources
 from deeprftv2_plugin.preflight.checkpoints import check_checkpoints
 from deeprftv2_plugin.preflight.data import check_data
-from deeprftv2_plugin.preflight.files import check_folders, check_logging, check_roots
-from deeprftv2_plugin.preflight.findings import Finding, Mark, error, ok, warning
+from deeprftv2_plugin.preflight.files import check_folders, check_logging, check_roots, check_sources
+from deeprftv2_plugin.preflight.findings import Finding, Mark, error, first_line, ok, warning
 from deeprftv2_plugin.preflight.schedule import check_batch, check_schedule
 from deeprftv2_plugin.utils.errors import UserError
 
@@ -62,7 +62,7 @@ def report(opt: Mapping[str, Any], thorough: bool = False, parts: Parts | None =
 
     Args:
         opt: Valid options, with what BasicSR's parser adds to them.
-        thorough: Also send a little data through network, losses and metrics, and estimate the memory of a training
+        thorough: Send larger images through network, losses and metrics, and estimate the memory of a training even
             if there is no GPU to compare it with.
         parts: Filled with what is built.
     """
@@ -71,6 +71,7 @@ def report(opt: Mapping[str, Any], thorough: bool = False, parts: Parts | None =
     yield from about('folder', check_folders(opt))
     missing = list(check_roots(opt))
     yield from about('data', missing or check_data(opt, datasets))
+    yield from about('data', check_sources(opt))
     try:
         built = model.build(opt)
     except UserError as fault:
@@ -81,15 +82,15 @@ def report(opt: Mapping[str, Any], thorough: bool = False, parts: Parts | None =
     networks = {} if built is None else model.networks_of(opt, built)
     with contextlib.suppress(RuntimeError):  # some cannot be copied, such as those with weight_norm of older versions
         parts.networks = copy.deepcopy(networks)
-    yield from about('checkpoint', check_checkpoints(opt, networks))
+    yield from about('memory', resources.check_images(opt))
+    yield from about('checkpoint', check_checkpoints(opt, networks, built))
     if opt['is_train']:
         yield from about('schedule', check_schedule(opt))
         yield from about('batch', check_batch(opt, networks.get('g')))
         yield from about('log', check_logging(opt))
     if built is None:
         return
-    if thorough:
-        yield from about('passes', model.check_passes(opt, built, datasets))
+    yield from about('passes', model.check_passes(opt, built, datasets, thorough))
     if opt['is_train']:
         yield from needs(opt, networks, built, thorough)
 
@@ -104,12 +105,14 @@ def about(subject: str, findings: Iterable[Finding]) -> Entries:
 
 
 def needs(opt: Mapping[str, Any], networks: Mapping[str, nn.Module], built: BaseModel, thorough: bool) -> Entries:
-    """Check what a training needs of memory and disk."""
+    """Check a step of the optimizers, the learning rates, and what a training needs of memory and disk."""
     try:
         optimizers = model.optimizer_bytes(built.optimizers)
-    except Exception as fault:  # some need gradients of a special kind
-        yield 'memory', warning(f'the memory of the optimizer is unknown: {type(fault).__name__}: {fault}')
+    except Exception as fault:  # some need a GPU, or gradients of a special kind
+        found = error if opt['num_gpu'] == 0 else warning
+        yield 'model', found(f'a step of the optimizer fails: {first_line(fault)}')
         optimizers = 0
+    yield from about('schedule', model.check_rates(opt, built))
     if 'g' in networks and (thorough or resources.gpu_memory(opt) is not None):
         yield from about('memory', resources.check_memory(opt, networks['g'], optimizers))
     yield from about('disk', resources.check_disk(opt, networks, optimizers))

@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +71,26 @@ def test_the_error_for_a_hidden_basicsr_names_the_other_package(monkeypatch, tmp
         patches.require_basicsr()
     assert str(tmp_path / 'basicsr') in str(caught.value)
     assert 'utils/registry.py' in str(caught.value)
+
+
+@pytest.mark.parametrize('other', ['1.4.1', '1.5.0'])
+def test_another_version_of_basicsr_is_an_error(monkeypatch, tmp_path, other):
+    (tmp_path / 'utils').mkdir()
+    for name in ('train.py', 'utils/registry.py'):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(
+        importlib.util, 'find_spec', lambda name: types.SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    )
+    (tmp_path / 'version.py').write_text(f"__version__ = '{other}'\n")
+    with pytest.raises(UserError, match=rf'BasicSR {other} is installed in .* only BasicSR 1\.4\.2.*pip install'):
+        patches.require_basicsr()
+    (tmp_path / 'version.py').write_text("__version__ = '1.4.2'\n")
+    patches.require_basicsr()
+
+
+def test_the_package_requires_the_version_that_is_patched():
+    project = (Path(__file__).parents[2] / 'pyproject.toml').read_text()
+    assert f'"basicsr=={patches.VERSION}"' in project
 
 
 def broken_batches():
