@@ -31,6 +31,7 @@ def parts() -> tuple[tuple[Any, tuple[Callable, ...]], ...]:
         aligned_ssim,
         mae,
         psnr,
+        psnr_gain,
         pyiqa_full_reference,
         pyiqa_no_reference,
         ssim,
@@ -45,7 +46,7 @@ def parts() -> tuple[tuple[Any, tuple[Callable, ...]], ...]:
         (registry.DATASET_REGISTRY, (PairedDeblurDataset, SyntheticBlurDataset, MixedDataset)),
         (
             registry.METRIC_REGISTRY,
-            (psnr, ssim, ssim_3d, aligned_psnr, aligned_ssim, mae, pyiqa_full_reference, pyiqa_no_reference),
+            (psnr, psnr_gain, ssim, ssim_3d, aligned_psnr, aligned_ssim, mae, pyiqa_full_reference, pyiqa_no_reference),
         ),
     )
 

@@ -155,17 +155,27 @@ DATASETS: dict[str, Table] = {
     'SyntheticBlurDataset': {
         'dataroot_gt': Option(str, 'Sharp images; the photographs of scikit-image if absent.', None),
         'samples_per_image': Option(Count, 'Samples of each image; 100 for training, else 1, if absent.', None),
-        'seed': Option(Natural, 'Seed of crops, blur and noise.', 0),
+        'seed': Option(Natural, 'Seed of all random choices.', 0),
         'blurs': Option(
             list[Settings], 'Kinds of blur, each with type, arguments and weight.', [{'type': 'CameraShake'}]
         ),
         'saturation': Option(
-            Annotated[float, Range(1)] | tuple[Annotated[float, Range(1)], Annotated[float, Range(1)]],
+            tuple[Annotated[float, Range(1)], Annotated[float, Range(1)]],
             'Least and greatest intensity of lights that are shown as white.',
             [1, 1],
         ),
-        'shot_noise': Option(BelowOne, 'Variance of photon noise at full intensity.', 1e-4),
-        'read_noise': Option(BelowOne, 'Standard deviation of read noise.', 5e-4),
+        'shot_noise': Option(
+            tuple[Fraction, Fraction], 'Least and greatest variance of photon noise at full intensity.', [1e-4, 1e-4]
+        ),
+        'read_noise': Option(
+            tuple[Fraction, Fraction], 'Least and greatest standard deviation of read noise.', [5e-4, 5e-4]
+        ),
+        'jpeg_quality': Option(
+            tuple[Annotated[float, Range(1, 100)], Annotated[float, Range(1, 100)]],
+            'Least and greatest quality of the JPEG compression of blurry images; none if absent.',
+            None,
+        ),
+        'jpeg_share': Option(Fraction, 'Fraction of the samples that are compressed.', 1),
         **_CROPS,
     },
     'MixedDataset': {

@@ -96,7 +96,9 @@ def mean_metrics(scores: Sequence[ImageScore]) -> dict[str, float]:
     return {name: math.fsum(score.metrics[name] for score in scores) / len(scores) for name in names}
 
 
-def compute_metrics(result: np.ndarray, target: np.ndarray | None, metrics: Mapping[str, dict]) -> dict[str, float]:
+def compute_metrics(
+    result: np.ndarray, target: np.ndarray | None, metrics: Mapping[str, dict], blurry: np.ndarray | None = None
+) -> dict[str, float]:
     """Compute the metrics of one image.
 
     Args:
@@ -104,10 +106,13 @@ def compute_metrics(result: np.ndarray, target: np.ndarray | None, metrics: Mapp
             16 bit, such as those of BasicSR.
         target: Sharp image, or None. Full-reference metrics are omitted without it.
         metrics: The section `val.metrics`.
+        blurry: The image that was restored, for metrics that have this argument.
     """
     data = {'img': result} if target is None else {'img': result, 'img2': target}
 
     def inputs(metric: str) -> dict[str, np.ndarray]:
+        if blurry is not None and 'blurry' in signature(METRIC_REGISTRY.get(metric)).parameters:
+            return {**data, 'blurry': blurry}
         return data if accepts_16_bit(metric) else {key: to_8_bit(image) for key, image in data.items()}
 
     return {

@@ -296,11 +296,11 @@ def validation_pass(opt: Mapping[str, Any], model: SRModel, dataset: SizedDatase
     with _in_network(model):
         model.test()
     images = model.get_current_visuals()
-    restored, *sharp = to_images(*(images[key] for key in ('result', 'gt') if key in images))
+    blurry, restored, *sharp = to_images(*(images[key] for key in ('lq', 'result', 'gt') if key in images))
     scores: dict[str, float] = {}
     for name, settings in metrics.items():
         try:
-            scores |= compute_metrics(restored, sharp[0] if sharp else None, {name: settings})
+            scores |= compute_metrics(restored, sharp[0] if sharp else None, {name: settings}, blurry)
         except Exception as fault:
             text = str(fault) if isinstance(fault, UserError) else first_line(fault)
             raise UserError(f'val.metrics.{name} fails: {text}') from fault

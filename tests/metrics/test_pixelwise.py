@@ -5,7 +5,7 @@ import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
 from deeprftv2_plugin.basicsr_bridge import patches
-from deeprftv2_plugin.metrics import mae, psnr
+from deeprftv2_plugin.metrics import mae, psnr, psnr_gain
 
 from .photographs import NAMES, load, load_pair, sixteen_bit
 
@@ -55,6 +55,15 @@ def test_psnr_of_equal_images_is_infinite(options):
     image = load('coffee.png')
     assert psnr(image, image.copy(), **options) == float('inf')
     assert mae(image, image.copy()) == 0
+
+
+def test_gain_is_the_difference_of_two_psnr():
+    result, sharp = load_pair('coffee.png')
+    blurry = np.full_like(sharp, 90)
+    expected = peak_signal_noise_ratio(sharp, result) - peak_signal_noise_ratio(sharp, blurry)
+    assert psnr_gain(result, sharp, blurry) == pytest.approx(expected)
+    assert psnr_gain(blurry, sharp, blurry) == 0
+    assert psnr_gain(result, sharp, sharp) == float('-inf')
 
 
 def test_luma_of_a_grayscale_image_is_itself():

@@ -20,6 +20,7 @@ _DAMAGE = re.compile(
     r'|TIFF_Warning (?P<tiff_warning>\w+Decode.*|.*"Predictor".*)'
     r'|(?P<jpeg>Corrupt JPEG data: (?!\d+ extraneous).*|Premature end of JPEG.*|Inconsistent progression.*)'
     r'|libpng error: (?P<png>.*)'
+    r'|OpenCV TIFF: (?P<opencv_4>(?:\w*Decode|TIFFFill\w+|): Warning, .*)'
 )
 _EXTRANEOUS = re.compile(r'Corrupt JPEG data: (\d+) extraneous bytes before marker 0x([0-9a-f]{2})')
 

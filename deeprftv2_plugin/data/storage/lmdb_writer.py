@@ -1,5 +1,6 @@
 """Writing images into an LMDB in BasicSR's format: `data.mdb`, `lock.mdb` and `meta_info.txt`."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -49,7 +50,7 @@ class GrowingLmdb:
         if path.exists() and not (path.is_file() and path.stat().st_size == 0):
             check_structure(str(self.folder))  # LMDB can kill the process when it reads a damaged file
         try:
-            self._environment = lmdb.open(str(self.folder), map_size=FIRST_MAP_SIZE, sync=durable)
+            self._environment = lmdb.open(os.fsencode(self.folder), map_size=FIRST_MAP_SIZE, sync=durable)
         except lmdb.Error as error:
             raise UserError(f'cannot open the database {self.folder} for writing: {error}') from error
 

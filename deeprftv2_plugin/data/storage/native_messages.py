@@ -5,12 +5,16 @@ import os
 import tempfile
 import threading
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import cv2
 
 STDERR = 2
 """The file descriptor that C libraries write to, whatever `sys.stderr` is."""
+
+_logging: Any = getattr(cv2.utils, 'logging', cv2)  # OpenCV 4 has these functions in its main module
+LEVEL = 5 if _logging is cv2 else 3
+"""OpenCV's log level in a capture: OpenCV 4 reports damage of TIFF files at level DEBUG, later versions at WARNING."""
 
 _lock = threading.Lock()
 # A process that is forked during a capture would keep writing to the file of the capture.
@@ -20,7 +24,7 @@ if hasattr(os, 'register_at_fork'):
 
 @contextlib.contextmanager
 def captured() -> Iterator[list[str]]:
-    """Capture what is written to the standard error stream of the process in the block, warnings of OpenCV included.
+    """Capture what is written to the standard error stream of the process in the block, by OpenCV in particular.
 
     Other threads may write to it, too. Pass lines that are not for the caller on to `show`.
 
@@ -29,10 +33,10 @@ def captured() -> Iterator[list[str]]:
     """
     lines: list[str] = []
     with _lock, contextlib.ExitStack() as stack:
-        level = cv2.utils.logging.getLogLevel()
-        if level < cv2.utils.logging.LOG_LEVEL_WARNING:
-            cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_WARNING)
-            stack.callback(cv2.utils.logging.setLogLevel, level)
+        level = _logging.getLogLevel()
+        if level < LEVEL:
+            _logging.setLogLevel(LEVEL)
+            stack.callback(_logging.setLogLevel, level)
         with contextlib.suppress(OSError):
             original = os.dup(STDERR)
             stack.callback(os.close, original)

@@ -106,14 +106,15 @@ def test_tiff_that_opencv_reads_in_spite_of_damage_is_an_error(image, compressio
 
 
 def test_damage_is_reported_at_any_log_level(lzw):
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    logging = getattr(cv2.utils, 'logging', cv2)
+    level = logging.getLogLevel()
+    logging.setLogLevel(0)
     try:
         with pytest.raises(UserError, match='frame_7 is damaged'):
             decode(damaged_tiff(lzw), 'frame_7')
-        assert cv2.utils.logging.getLogLevel() == cv2.utils.logging.LOG_LEVEL_SILENT
+        assert logging.getLogLevel() == 0
     finally:
-        cv2.utils.logging.setLogLevel(level)
+        logging.setLogLevel(level)
 
 
 def test_deflated_tiff_has_checksums(image):

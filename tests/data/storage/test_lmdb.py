@@ -87,14 +87,21 @@ def test_writer_needs_a_new_folder_that_ends_in_lmdb(tmp_path):
         LmdbWriter(tmp_path / 'a.lmdb')
 
 
-def test_links_to_a_database_share_one_environment(tmp_path, write_lmdb):
+def test_link_to_a_database(tmp_path, write_lmdb):
     write_lmdb('a.lmdb', ['a'])
     (tmp_path / 'b.lmdb').symlink_to(tmp_path / 'a.lmdb')
     assert read_value(str(tmp_path / 'a.lmdb'), 'a') == read_value(str(tmp_path / 'b.lmdb'), 'a')
 
 
 @pytest.mark.posix
-def test_forked_process_opens_its_own_environment(tmp_path, write_lmdb):
+def test_name_of_a_database_need_not_be_utf_8(tmp_path, write_lmdb):
+    name = os.fsdecode(b'caf\xe9.lmdb')
+    (image,) = write_lmdb(name, ['a']).values()
+    assert np.array_equal(StoredImage('a', str(tmp_path / name)).read(), image)
+
+
+@pytest.mark.posix
+def test_forked_process_reads_the_same_database(tmp_path, write_lmdb):
     write_lmdb('a.lmdb', ['a'])
     root = str(tmp_path / 'a.lmdb')
     value = read_value(root, 'a')
