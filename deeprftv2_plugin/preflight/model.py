@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
 
+from deeprftv2_plugin.config.schema import LARGEST_RATE
 from deeprftv2_plugin.config.signatures import TRANSPARENT
 from deeprftv2_plugin.data.datasets import SizedDataset
 from deeprftv2_plugin.data.datasets.augmentation import crop_size
@@ -117,8 +118,9 @@ def check_rates(opt: Mapping[str, Any], model: BaseModel) -> Iterator[Finding]:
         except Exception as fault:  # schedules raise what they like
             yield error(f'{label} fails at iteration {iteration}: {first_line(fault)}')
             return
-        if not all(math.isfinite(rate) and rate >= 0 for rate in rates):
-            yield error(f'{label}: the learning rate of iteration {iteration} is {rates[0]:g}')
+        if not all(0 <= rate <= LARGEST_RATE for rate in rates):
+            found = f'the learning rate of iteration {iteration} is {rates[0]:g}'
+            yield error(f'{label}: {found}, expected a number from 0 to {LARGEST_RATE}')
             return
 
 
