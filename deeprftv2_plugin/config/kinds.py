@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple, Union, cast, get_args, get_origin
 
+from deeprftv2_plugin.utils.names import LONGEST, is_path_component
+
 REQUIRED = object()
 """Default of an option that has none."""
 
@@ -71,6 +73,18 @@ class Whole:
         return 'without a fraction'
 
 
+class PathComponent:
+    """The requirement on a text that becomes a part of a path, for `Annotated`."""
+
+    def holds(self, value: str) -> bool:
+        """Whether a text can be part of a path."""
+        return is_path_component(value)
+
+    def __str__(self) -> str:
+        return f'that can name a folder: printable, without / and \\, not . or .., at most {LONGEST} bytes'
+
+
+Name = Annotated[str, PathComponent()]
 Count = Annotated[int, Range(1)]
 Natural = Annotated[int, Range(0)]
 Fraction = Annotated[float, Range(0, 1)]

@@ -11,6 +11,7 @@ from deeprftv2_plugin.config.kinds import (
     Count,
     Crop,
     Fraction,
+    Name,
     Natural,
     NotNegative,
     Option,
@@ -25,7 +26,7 @@ Interval = Annotated[float, Range(1), Whole()]
 """Iterations; BasicSR's own option files write them as 5e3."""
 
 ROOT: Table = {
-    'name': Option(str, 'Name of the run; its files go to experiments/NAME or results/NAME.'),
+    'name': Option(Name, 'Name of the run; its files go to experiments/NAME or results/NAME.'),
     'model_type': Option(str, 'A registered model, such as DeepRFTv2Model or SRModel.'),
     'num_gpu': Option(Literal['auto'] | Natural, 'Number of GPUs; 0 for the CPU, auto for all that are visible.'),
     'scale': Option(Count, 'Factor by which the network enlarges an image.', 1),
@@ -59,7 +60,11 @@ PATH: Table = {
 PATH_OF_NETWORK: Table = {
     'pretrain_network_{}': Option(str, 'Initial weights of network_{}.', None),
     'strict_load_{}': Option(bool, 'Whether all of its weights must fit.', True),
-    'param_key_{}': Option(str, 'Set of weights in the file; params_ema is the average.', 'params'),
+    'param_key_{}': Option(
+        str,
+        'Set of weights in the file: params or params_ema, the average, which is the default if there is one.',
+        None,
+    ),
 }
 
 LOGGER: Table = {
@@ -102,7 +107,7 @@ BETTER = Option(Literal['higher', 'lower'], 'Which value of a metric is better.'
 
 # The options of every phase in `datasets`, besides those of the data set's class.
 LOADER: Table = {
-    'name': Option(str, 'Name of the data set in logs and results.'),
+    'name': Option(Name, 'Name of the data set in logs and results.'),
     'type': Option(str, 'A registered data set.'),
     'phase': Option(str, 'Set by BasicSR.', None),
     'num_worker_per_gpu': Option(
@@ -150,17 +155,27 @@ DATASETS: dict[str, Table] = {
     'SyntheticBlurDataset': {
         'dataroot_gt': Option(str, 'Sharp images; the photographs of scikit-image if absent.', None),
         'samples_per_image': Option(Count, 'Samples of each image; 100 for training, else 1, if absent.', None),
-        'seed': Option(Natural, 'Seed of crops, blur and noise.', 0),
+        'seed': Option(Natural, 'Seed of all random choices.', 0),
         'blurs': Option(
             list[Settings], 'Kinds of blur, each with type, arguments and weight.', [{'type': 'CameraShake'}]
         ),
         'saturation': Option(
-            Annotated[float, Range(1)] | tuple[Annotated[float, Range(1)], Annotated[float, Range(1)]],
+            tuple[Annotated[float, Range(1)], Annotated[float, Range(1)]],
             'Least and greatest intensity of lights that are shown as white.',
             [1, 1],
         ),
-        'shot_noise': Option(BelowOne, 'Variance of photon noise at full intensity.', 1e-4),
-        'read_noise': Option(BelowOne, 'Standard deviation of read noise.', 5e-4),
+        'shot_noise': Option(
+            tuple[Fraction, Fraction], 'Least and greatest variance of photon noise at full intensity.', [1e-4, 1e-4]
+        ),
+        'read_noise': Option(
+            tuple[Fraction, Fraction], 'Least and greatest standard deviation of read noise.', [5e-4, 5e-4]
+        ),
+        'jpeg_quality': Option(
+            tuple[Annotated[float, Range(1, 100)], Annotated[float, Range(1, 100)]],
+            'Least and greatest quality of the JPEG compression of blurry images; none if absent.',
+            None,
+        ),
+        'jpeg_share': Option(Fraction, 'Fraction of the samples that are compressed.', 1),
         **_CROPS,
     },
     'MixedDataset': {
@@ -205,7 +220,7 @@ MODELS: dict[str, dict[str, Table]] = {
                 dict[str, Settings], 'Metrics by name: type, better (higher or lower) and arguments.', None
             ),
             'pbar': Option(bool, 'Whether to show a progress bar.', None),
-            'suffix': Option(str, 'Suffix of saved images; the name of the run if absent.', None),
+            'suffix': Option(Name, 'Suffix of saved images; the name of the run if absent.', None),
         },
     },
     'BaseModel': {
@@ -217,6 +232,7 @@ LARGEST_RATE = 1000
 """Greatest learning rate."""
 _Rate = Annotated[float, Range(0, LARGEST_RATE)]
 _Rates = _Rate | list[_Rate]
+_Epsilon = Annotated[float, Range(1e-30, 1)]  # below, it can be zero in float32
 _Weight = Annotated[float, Range(0, 1e6)]
 
 # Kinds of arguments that are narrower than their annotations, by what the class is for. They apply to the classes of
@@ -226,7 +242,7 @@ BOUNDS: dict[str, dict[str, Any]] = {
         'lr': _Rate,
         'betas': tuple[BelowOne, BelowOne],
         'beta2_decay': float,
-        'eps': NotNegative | tuple[NotNegative | None, NotNegative],
+        'eps': _Epsilon | tuple[_Epsilon | None, _Epsilon],
         'weight_decay': Annotated[float, Range(0, 100)],
         'momentum': BelowOne,
         'dampening': Fraction,
@@ -284,7 +300,7 @@ BOUNDS: dict[str, dict[str, Any]] = {
         'losses': list[Settings],
         'scale_weights': tuple[_Weight, _Weight],
         'reduction': Literal['mean', 'sum'],
-        'eps': Positive,
+        'eps': _Epsilon,
         'alpha': NotNegative,
         'patch_factor': Count,
     },

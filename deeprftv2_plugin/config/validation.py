@@ -115,6 +115,7 @@ def _numbers(value: object) -> Iterator[float]:
 def check_datasets(datasets: Section, is_train: bool) -> None:
     """Check the phases, and in each of them the options of the data set class and of the loader."""
     datasets.demand(*(['train'] if is_train else []))
+    named: dict[object, str] = {}
     for phase in datasets.values:
         kind = phase.split('_')[0]
         if is_train and phase != 'train' and kind != 'val':
@@ -128,6 +129,9 @@ def check_datasets(datasets: Section, is_train: bool) -> None:
         elif section.values.get('persistent_workers'):
             section.fail('is true, but images are not loaded by workers here: remove it', 'persistent_workers')
         check_dataset(section, {**schema.LOADER, **(schema.LOADER_TRAIN if phase == 'train' else {})})
+        name = section.values['name']
+        if phase != 'train' and named.setdefault(name, phase) != phase:
+            section.fail(f'is {name}, as in datasets.{named[name]}. Results are stored by it: choose another', 'name')
 
 
 def check_dataset(section: Section, further: Table) -> None:
@@ -296,7 +300,7 @@ def check_val(section: Section, model: type, is_train: bool) -> None:
     for metric in section.child('metrics').children():
         target = metric.registered(METRIC_REGISTRY)
         metric.check({'better': schema.BETTER}, further=metric.values)
-        metric.check_arguments(target, given=('img', 'img2'), further=('better',), bounds=BOUNDS['metric'])
+        metric.check_arguments(target, given=('img', 'img2', 'blurry'), further=('better',), bounds=BOUNDS['metric'])
 
 
 def check_logger(section: Section) -> None:

@@ -12,6 +12,7 @@ from basicsr.archs import build_network
 from basicsr.models import build_model
 from basicsr.models.base_model import BaseModel
 from basicsr.models.sr_model import SRModel
+from basicsr.utils import set_random_seed
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
@@ -44,6 +45,8 @@ def build(options: Mapping[str, Any]) -> BaseModel:
     Raises:
         UserError: It cannot be built.
     """
+    # the initial weights do not depend on what has been read before
+    set_random_seed(options['manual_seed'] + options['rank'])
     opt = copy.deepcopy({**options, 'num_gpu': 0})  # BasicSR's models remove entries from the options
     opt['path'] = {key: value for key, value in opt['path'].items() if not key.startswith('pretrain_network_')}
     networks = [key for key in opt if key.startswith('network_')]
@@ -94,13 +97,20 @@ def networks_of(opt: Mapping[str, Any], model: BaseModel) -> dict[str, nn.Module
 
 
 def optimizer_bytes(optimizers: Iterable[Optimizer]) -> int:
-    """Return the bytes that optimizers store besides the weights, after a first step. The step changes the weights."""
+    """Return the bytes that optimizers store besides the weights, after a first step. The step changes the weights.
+
+    Raises:
+        UserError: The step makes weights that are not finite.
+        Exception: What an optimizer raises.
+    """
     total = 0
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             for weight in group['params']:
                 weight.grad = torch.zeros_like(weight)
         optimizer.step(lambda: 0.0)
+        if not all(weight.isfinite().all() for group in optimizer.param_groups for weight in group['params']):
+            raise UserError(f'{type(optimizer).__name__} makes weights that are not finite: check its arguments')
         total += bytes_of(part for part in tree_leaves(list(optimizer.state.values())) if isinstance(part, Tensor))
     return total
 
@@ -296,11 +306,11 @@ def validation_pass(opt: Mapping[str, Any], model: SRModel, dataset: SizedDatase
     with _in_network(model):
         model.test()
     images = model.get_current_visuals()
-    restored, *sharp = to_images(*(images[key] for key in ('result', 'gt') if key in images))
+    blurry, restored, *sharp = to_images(*(images[key] for key in ('lq', 'result', 'gt') if key in images))
     scores: dict[str, float] = {}
     for name, settings in metrics.items():
         try:
-            scores |= compute_metrics(restored, sharp[0] if sharp else None, {name: settings})
+            scores |= compute_metrics(restored, sharp[0] if sharp else None, {name: settings}, blurry)
         except Exception as fault:
             text = str(fault) if isinstance(fault, UserError) else first_line(fault)
             raise UserError(f'val.metrics.{name} fails: {text}') from fault

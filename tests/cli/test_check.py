@@ -1,10 +1,13 @@
 """The command that checks an option file."""
 
 import logging
+from functools import cache
 
 import pytest
 
 from deeprftv2_plugin import cli
+from deeprftv2_plugin.ops import backends
+from deeprftv2_plugin.ops.backends import native
 from tests.cli.runs import options, test_options, write
 
 
@@ -32,6 +35,16 @@ def test_test_is_checked_without_the_parts_of_a_training(folder, capsys):
     status, found, _ = run(capsys, write(folder, test_options()))
     assert status == 0
     assert found == [('options', 'ok'), ('data', 'ok'), ('model', 'ok'), ('checkpoint', 'warning'), ('passes', 'ok')]
+
+
+def test_a_machine_that_is_slow_for_lack_of_a_compiler_is_reported(folder, capsys, monkeypatch):
+    monkeypatch.delenv(backends.VARIABLE, raising=False)
+    monkeypatch.setattr(native, 'why_not', lambda: 'no C++ compiler was found')
+    monkeypatch.setattr(backends, 'usable', cache(backends.usable.__wrapped__))
+    status, found, captured = run(capsys, write(folder, test_options()))
+    assert status == 0 and found[:2] == [('options', 'ok'), ('backend', 'warning')]
+    assert 'all operators run in plain PyTorch, slowly: ' in captured.out
+    assert captured.out.count('not native: no C++ compiler was found') == 1
 
 
 def test_all_findings_are_printed_and_one_error_decides(folder, capsys):

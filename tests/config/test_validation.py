@@ -6,7 +6,7 @@ import pytest
 from torch import nn
 
 import deeprftv2_plugin
-from deeprftv2_plugin import config as options
+from deeprftv2_plugin import config
 from deeprftv2_plugin.config.validation import validate
 from deeprftv2_plugin.utils.errors import UserError
 
@@ -20,7 +20,7 @@ def registered():
 
 
 def check(*overrides, path=TRAIN, is_train=True):
-    validate(options.load(path, overrides), path, is_train, overrides)
+    validate(config.load(path, overrides), path, is_train, overrides)
 
 
 @pytest.mark.parametrize('path', sorted(map(str, OPTIONS.glob('*.yml'))), ids=lambda path: Path(path).name)
@@ -288,7 +288,7 @@ def test_text_may_look_like_a_number_or_a_date(value, tmp_path):
         f'    parts: [{{type: SingleImageDataset, dataroot_lq: [{value}, b], io_backend: {{type: disk}}}}]}}\n'
     )
     override = f'path:pretrain_network_g={value}'
-    opt = options.load(str(file), [override])
+    opt = config.load(str(file), [override])
     validate(opt, str(file), True, [override])
     expected = value.strip('"')
     assert opt['name'] == opt['datasets']['val']['name'] == opt['path']['pretrain_network_g'] == expected

@@ -107,3 +107,27 @@ def test_option_that_basicsrs_data_set_lacks_is_named(opt):
 def test_order_of_an_epoch_that_exceeds_the_memory_is_an_error():
     assert not list(check_epoch('noise', 1000, 100))
     assert 'lower the ratio' in errors(list(check_epoch('noise', 10**9, 100_000)))[0]
+
+
+def test_skipped_files_and_transparency_are_warnings(folder, opt):
+    opt['datasets'] = {'val': {**opt['datasets']['val'], 'type': 'PairedDeblurDataset'}}
+    (folder / 'lq/photo.HEIC').touch()
+    for name in (0, 2):
+        cv2.imwrite(str(folder / f'gt/{name}.png'), np.random.default_rng(0).integers(0, 256, (24, 28, 4), np.uint8))
+    skipped, transparent = warnings(check_data(opt))
+    assert skipped.startswith('more-noise (val): lq: skipped images in other formats than ') and 'photo.HEIC' in skipped
+    assert (
+        transparent
+        == 'more-noise (val): the transparency of images such as gt/0.png is ignored, only their colors count'
+    )
+
+
+@pytest.mark.parametrize('with_gt', [True, False])
+def test_only_a_test_without_ground_truth_tolerates_damaged_images(folder, test_opt, with_gt):
+    path = damage(folder / 'lq/2.png')
+    settings = test_opt['datasets']['test']
+    settings['type'] = 'PairedDeblurDataset'
+    if not with_gt:
+        del settings['dataroot_gt']
+    (text,) = (errors if with_gt else warnings)(check_data(test_opt))
+    assert path.endswith('lq/2.png') and 'lq/2.png is damaged' in text

@@ -1,12 +1,11 @@
 """Missing data, and packages for logging."""
 
 import os
-import tempfile
-from pathlib import Path
 
+import numpy as np
 import pytest
 
-from deeprftv2_plugin.basicsr_bridge.run_options import complete
+from deeprftv2_plugin.data.storage.lmdb_writer import LmdbWriter
 from deeprftv2_plugin.preflight import files
 from tests.preflight.findings import errors, warnings
 
@@ -78,48 +77,6 @@ def test_packages_that_are_not_used_may_be_missing(opt, monkeypatch):
     assert not logging(opt, monkeypatch, set(), use_tb_logger=True)
 
 
-@pytest.fixture(params=['experiments', 'results'])
-def in_folder(request, opt, test_opt):
-    """Options whose files go to experiments/small or results/small."""
-    return opt if request.param == 'experiments' else test_opt
-
-
-def root_of(opt):
-    return Path(opt['path']['experiments_root' if opt['is_train'] else 'results_root'])
-
-
-def test_folder_that_exists_or_can_be_created_is_fine(in_folder):
-    assert list(files.check_folder(in_folder)) == []
-    root_of(in_folder).mkdir(parents=True)
-    assert list(files.check_folder(in_folder)) == []
-
-
-@pytest.mark.parametrize('depth', [0, 1])
-def test_file_or_link_in_the_way_of_the_folder_is_an_error(in_folder, depth):
-    path = (root_of(in_folder), root_of(in_folder).parent)[depth]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text('')
-    assert f'{path} is in the way' in errors(list(files.check_folder(in_folder)))[0]
-    path.unlink()
-    path.symlink_to('nowhere')
-    assert f'{path} is in the way' in errors(list(files.check_folder(in_folder)))[0]
-
-
-@pytest.mark.posix
-def test_folder_without_permission_to_write_is_an_error(in_folder):
-    user = os.geteuid()
-    with tempfile.TemporaryDirectory() as folder:  # other users can reach it, unlike that of the test
-        opt = complete(in_folder, folder, in_folder['is_train'])
-        os.chmod(folder, 0o555)
-        if user == 0:  # root may write everywhere
-            os.seteuid(65534)
-        try:
-            found = list(files.check_folder(opt))
-        finally:
-            os.seteuid(user)
-    assert f'{folder} cannot be written to' in errors(found)[0]
-
-
 @pytest.mark.parametrize('kind', ['PairedImageDataset', 'PairedDeblurDataset'])
 def test_sharp_images_as_blurry_ones_are_reported(folder, opt, kind):
     (folder / 'same').symlink_to('lq')
@@ -136,3 +93,13 @@ def test_pairs_of_one_folder_with_a_template_are_fine(opt):
     opt['datasets']['train'].update(dataroot_gt='lq', filename_tmpl='{}_blurry')
     del opt['datasets']['val']['dataroot_gt']
     assert list(files.check_sources(opt)) == []
+
+
+@pytest.mark.parametrize('type', ['PairedImageDataset', 'PairedDeblurDataset'])
+def test_incomplete_database_is_reported_before_a_data_set_reads_it(folder, opt, type):
+    with LmdbWriter(folder / 'a.lmdb') as writer:
+        writer.add('a', np.zeros((99, 99, 3), np.uint8))
+    assert missing(opt, train={'name': 'x', 'type': type, 'dataroot_lq': 'a.lmdb'}) == ''
+    os.truncate(folder / 'a.lmdb/data.mdb', 9000)
+    message = missing(opt, train={'name': 'x', 'type': type, 'dataroot_lq': 'a.lmdb'})
+    assert message.startswith('a.lmdb/data.mdb has 9000 of ')
