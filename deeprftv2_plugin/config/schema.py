@@ -232,6 +232,7 @@ LARGEST_RATE = 1000
 """Greatest learning rate."""
 _Rate = Annotated[float, Range(0, LARGEST_RATE)]
 _Rates = _Rate | list[_Rate]
+_Epsilon = Annotated[float, Range(1e-30, 1)]  # below, it can be zero in float32
 _Weight = Annotated[float, Range(0, 1e6)]
 
 # Kinds of arguments that are narrower than their annotations, by what the class is for. They apply to the classes of
@@ -241,7 +242,7 @@ BOUNDS: dict[str, dict[str, Any]] = {
         'lr': _Rate,
         'betas': tuple[BelowOne, BelowOne],
         'beta2_decay': float,
-        'eps': NotNegative | tuple[NotNegative | None, NotNegative],
+        'eps': _Epsilon | tuple[_Epsilon | None, _Epsilon],
         'weight_decay': Annotated[float, Range(0, 100)],
         'momentum': BelowOne,
         'dampening': Fraction,
@@ -299,7 +300,7 @@ BOUNDS: dict[str, dict[str, Any]] = {
         'losses': list[Settings],
         'scale_weights': tuple[_Weight, _Weight],
         'reduction': Literal['mean', 'sum'],
-        'eps': Positive,
+        'eps': _Epsilon,
         'alpha': NotNegative,
         'patch_factor': Count,
     },

@@ -96,13 +96,20 @@ def networks_of(opt: Mapping[str, Any], model: BaseModel) -> dict[str, nn.Module
 
 
 def optimizer_bytes(optimizers: Iterable[Optimizer]) -> int:
-    """Return the bytes that optimizers store besides the weights, after a first step. The step changes the weights."""
+    """Return the bytes that optimizers store besides the weights, after a first step. The step changes the weights.
+
+    Raises:
+        UserError: The step makes weights that are not finite.
+        Exception: What an optimizer raises.
+    """
     total = 0
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             for weight in group['params']:
                 weight.grad = torch.zeros_like(weight)
         optimizer.step(lambda: 0.0)
+        if not all(weight.isfinite().all() for group in optimizer.param_groups for weight in group['params']):
+            raise UserError(f'{type(optimizer).__name__} makes weights that are not finite: check its arguments')
         total += bytes_of(part for part in tree_leaves(list(optimizer.state.values())) if isinstance(part, Tensor))
     return total
 
