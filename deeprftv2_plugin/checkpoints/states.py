@@ -13,8 +13,8 @@ from deeprftv2_plugin.utils.atomic_io import write_whole
 from deeprftv2_plugin.utils.errors import UserError
 from deeprftv2_plugin.utils.regular_files import open_regular
 
-WRITTEN = 'written.txt'
-"""List of the files that a training has written, in the folder of its states."""
+WRITTEN = 'checkpoints.txt'
+"""List of the weights and states that a training has written, in the folder of the experiment."""
 MAX_LIST = 10**8
 """Largest size of the list in bytes."""
 
@@ -183,29 +183,35 @@ def resumed_networks(opt: Mapping[str, Any]) -> list[str]:
     return [key.removeprefix('network_') for key in opt if key.startswith('network_') and key not in ignored]
 
 
-def record_written(states: str | Path, paths: Iterable[str | Path]) -> None:
+def record_written(experiment: str | Path, paths: Iterable[str | Path]) -> None:
     """Add files to the list of those that a training has written, which `prune` may remove. Call before writing them.
 
     Args:
-        states: Folder of the states, which contains the list.
-        paths: Files in this folder or that of the weights.
+        experiment: Folder of the experiment, which contains the list.
+        paths: States and weights.
 
     Raises:
         OSError: The list cannot be written.
     """
-    with open(Path(states, WRITTEN), 'a', encoding='utf-8') as file:
+    with open(Path(experiment, WRITTEN), 'a', encoding='utf-8') as file:
         file.writelines(f'{Path(path).name}\n' for path in paths)
         file.flush()
         os.fsync(file.fileno())
 
 
-def prune(states: str | Path, models: str | Path, keep: int) -> None:
+def prune(experiment: str | Path, states: str | Path, models: str | Path, keep: int) -> None:
     """Remove all but the newest `keep` states and the corresponding weights, as far as `record_written` lists them.
 
     A state is removed before its weights, so that no state is ever without weights. Weights without an iteration in
     their name, such as best and latest, are kept.
+
+    Args:
+        experiment: Folder of the experiment, for `record_written`.
+        states: Folder of the states.
+        models: Folder of the weights.
+        keep: Number of states.
     """
-    written = _written(states)
+    written = _written(experiment)
     all_states = numbered(states, r'(\d+)\.state')
     kept = list(all_states)[:keep]
     removed = set()
@@ -216,13 +222,13 @@ def prune(states: str | Path, models: str | Path, keep: int) -> None:
                     path.unlink(missing_ok=True)
                     removed.add(path.name)
     if removed:
-        write_whole(Path(states, WRITTEN), ''.join(f'{name}\n' for name in written if name not in removed).encode())
+        write_whole(Path(experiment, WRITTEN), ''.join(f'{name}\n' for name in written if name not in removed).encode())
 
 
-def _written(states: str | Path) -> list[str]:
+def _written(experiment: str | Path) -> list[str]:
     """Return the names that `record_written` has listed, each once."""
     try:
-        with open_regular(Path(states, WRITTEN), MAX_LIST) as file:
+        with open_regular(Path(experiment, WRITTEN), MAX_LIST) as file:
             return list(dict.fromkeys(file.read().decode(errors='replace').splitlines()))
     except (OSError, UserError):  # then nothing is removed
         return []

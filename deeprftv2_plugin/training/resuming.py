@@ -1,9 +1,11 @@
 """Resume optimizers and schedules from a training state, with the settings of the options."""
 
+import copy
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from inspect import signature
+from itertools import chain
 from typing import Any
 
 import torch
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from deeprftv2_plugin.checkpoints.containers import tensors_of
+from deeprftv2_plugin.checkpoints.containers import first_line, tensors_of
 from deeprftv2_plugin.training import environment, memory_layout
 from deeprftv2_plugin.training.optimizers import advance
 from deeprftv2_plugin.utils.errors import UserError
@@ -74,6 +76,9 @@ def resume_optimizer(optimizer: Optimizer, saved: Mapping[str, Any]) -> list[str
     Returns:
         A sentence for each setting that differs from that in the state. The learning rate of the next iteration is set
         by `resume_schedule`.
+
+    Raises:
+        UserError: The optimizer fails with this state.
     """
     changes = []
     groups = []
@@ -87,8 +92,35 @@ def resume_optimizer(optimizer: Optimizer, saved: Mapping[str, Any]) -> list[str
                 changes.append(_change(f'train.optim_g.{name}{where}', settings[key], before[key]))
         groups.append({**settings, 'params': before['params']})
     optimizer.load_state_dict({'state': saved['state'], 'param_groups': groups})
-    memory_layout.match_state(optimizer)
+    try:
+        memory_layout.match_state(optimizer)
+        finite = _can_step(optimizer)
+    except Exception as error:  # optimizers of other packages raise what they like
+        raise UserError(
+            f'the resumed state does not fit train.optim_g ({type(optimizer).__name__}): {first_line(error)}. {RESTART}'
+        ) from error
+    if not finite:
+        raise UserError(f'the resumed state leads to weights that are not finite: it is damaged. {RESTART}')
     return changes
+
+
+def _can_step(optimizer: Optimizer) -> bool:
+    """Take a step with a copy of an optimizer and its weights; return whether the weights remain finite."""
+    groups = [[nn.Parameter(weight.detach().clone()) for weight in group['params']] for group in optimizer.param_groups]
+    twin = _twin(optimizer, groups)
+    twin.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for weight in chain.from_iterable(groups):
+        weight.grad = torch.ones_like(weight)
+    twin.step(lambda: 0.0)
+    return all(bool(weight.isfinite().all()) for weight in chain.from_iterable(groups))
+
+
+def _twin(optimizer: Optimizer, groups: Sequence[list[nn.Parameter]]) -> Optimizer:
+    """Return a new optimizer with the settings of another one for other weights, by group."""
+    accepted = signature(type(optimizer)).parameters
+    settings = [{**group, 'params': weights} for group, weights in zip(optimizer.param_groups, groups, strict=True)]
+    make: Any = type(optimizer)
+    return make(settings, **{key: value for key, value in optimizer.defaults.items() if key in accepted})
 
 
 def resume_schedule(
@@ -205,14 +237,13 @@ def _state_after_a_step(optimizer: Optimizer, group: Mapping[str, Any], weight: 
     """Return what an optimizer stores for such a weight; None if it cannot step with a dense gradient of zeros."""
     probe = nn.Parameter(torch.zeros_like(weight))
     probe.grad = torch.zeros_like(weight)
-    accepted = signature(type(optimizer)).parameters
+    groups = [[probe] if each is group else [] for each in optimizer.param_groups]
     try:
-        other = type(optimizer)([probe], **{k: v for k, v in optimizer.defaults.items() if k in accepted})
-        other.param_groups[0].update({key: value for key, value in group.items() if key != 'params'})
-        other.step(lambda: 0.0)
+        twin = _twin(optimizer, groups)
+        twin.step(lambda: 0.0)
     except Exception:  # optimizers of other packages raise what they like
         return None
-    return dict(other.state[probe])
+    return dict(twin.state[probe])
 
 
 def _change(name: str, now: Any, before: Any) -> str:

@@ -49,7 +49,7 @@ def save_network(
         state = self.get_bare_model(each).state_dict()
         sets[part] = {key.removeprefix('module.'): value.detach().cpu() for key, value in state.items()}
     if isinstance(current_iter, int) and current_iter >= 0:
-        record_written(self.opt['path']['training_states'], [f'{path}.pth', f'{path}.safetensors'])
+        record_written(self.opt['path']['log'], [f'{path}.pth', f'{path}.safetensors'])
     write_checkpoint(sets, f'{path}.pth')
     deployed = next((part for part in sets if part.endswith('_ema')), names[0])
     options = getattr(self, 'recorded_options', self.opt)
@@ -86,7 +86,7 @@ def save_training_state(self: Any, epoch: int, current_iter: int) -> None:
         **({'stream': self.stream_at(current_iter)} if hasattr(self, 'stream_at') else {}),
     }
     path = os.path.join(self.opt['path']['training_states'], f'{current_iter}.state')
-    record_written(os.path.dirname(path), [path])
+    record_written(self.opt['path']['log'], [path])
     write_state(state, path)
 
 
@@ -111,7 +111,7 @@ def save_or_log(model: Any, save: Callable[[int, int], object], epoch: int, curr
         save(epoch, current_iter)
         keep = opt['logger'].get('keep_checkpoints')
         if keep and opt['rank'] == 0 and current_iter != -1:
-            prune(states, models, keep)
+            prune(opt['path']['log'], states, models, keep)
         return True
     except OSError as error:
         text = f'{error.filename or models} could not be written: {error.strerror or error}'

@@ -27,7 +27,7 @@ def folders(tmp_path):
         names = [f'net_g_{iteration}.{suffix}' for suffix in ('pth', 'safetensors')]
         for name in names:
             torch.save({'params': {'weight': torch.ones(500)}}, models / name)
-        record_written(states, [f'{iteration}.state', *names])
+        record_written(tmp_path, [f'{iteration}.state', *names])
     torch.save({'params': {'weight': torch.ones(500)}}, models / 'net_g_best.pth')
     return states, models
 
@@ -65,10 +65,10 @@ def test_only_damaged_states_are_an_error(folders):
 
 
 def test_prune_keeps_the_newest_and_unnumbered_files(folders):
-    record_written(folders[0], ['net_g_5.pth'])
+    record_written(folders[0].parent, ['net_g_5.pth'])
     torch.save({}, folders[1] / 'net_g_5.pth')  # weights without a state, left by a killed process
-    prune(*folders, keep=2)
-    assert sorted(path.name for path in folders[0].iterdir()) == ['10.state', '100.state', WRITTEN]
+    prune(folders[0].parent, *folders, keep=2)
+    assert sorted(path.name for path in folders[0].iterdir()) == ['10.state', '100.state']
     numbers = {path.stem.removeprefix('net_g_') for path in folders[1].iterdir()}
     assert numbers == {'10', '100', 'best'}
 
@@ -78,19 +78,19 @@ def test_prune_removes_only_what_the_training_has_written(folders):
     own.append(folders[0] / '1.state')
     for path in own:
         path.write_bytes(b'of the user')
-    prune(*folders, keep=1)
+    prune(folders[0].parent, *folders, keep=1)
     assert all(path.read_bytes() == b'of the user' for path in own)
     assert sorted(path.name for path in folders[0].glob('*.state')) == ['1.state', '100.state']
-    record_written(folders[0], ['101.state'])  # the list goes on where it was shortened
-    assert sorted((folders[0] / WRITTEN).read_text().split()) == [
+    record_written(folders[0].parent, ['101.state'])  # the list goes on where it was shortened
+    assert sorted((folders[0].parent / WRITTEN).read_text().split()) == [
         '100.state', '101.state', 'net_g_100.pth', 'net_g_100.safetensors'
     ]  # fmt: skip
 
 
 def test_prune_removes_nothing_without_a_list(folders):
-    (folders[0] / WRITTEN).unlink()
+    (folders[0].parent / WRITTEN).unlink()
     before = sorted(folders[0].iterdir()), sorted(folders[1].iterdir())
-    prune(*folders, keep=1)
+    prune(folders[0].parent, *folders, keep=1)
     assert (sorted(folders[0].iterdir()), sorted(folders[1].iterdir())) == before
 
 

@@ -225,11 +225,11 @@ def test_run_with_a_longer_epoch_is_resumed(folder):
     assert cli.main(['train', '-opt', file, '--auto_resume', '--force_yml', *longer]) == 0
     assert 'iter:      15' in said(folder)
     assert 'Resumed with another effective batch: 2, it was 1.' in said(folder)
-    assert 'The schedule keeps T_max 12 from the resumed state; the options have 15' in said(folder)
+    assert 'train.scheduler.T_max is 15, it was 12 in the resumed state. The new value applies.' in said(folder)
 
 
 def test_state_of_an_optimizer_that_is_not_fused_is_resumed(folder, capsys):
-    """The value of `fused` in the state takes precedence over the options."""
+    """The value of `fused` in the options applies."""
     for fused, iterations in ((False, 3), (True, 6), (True, 9)):
         opt = training_options(poisoned=[2], optim_g={'type': 'AdamW', 'lr': 1e-2, 'fused': fused})
         opt['train']['total_iter'] = iterations
