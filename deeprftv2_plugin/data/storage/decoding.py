@@ -16,6 +16,8 @@ from PIL import TiffImagePlugin
 from deeprftv2_plugin.data.storage.native_messages import captured, show
 from deeprftv2_plugin.utils.errors import UserError
 
+PNG, JPEG = b'\x89PNG\r\n\x1a\n', b'\xff\xd8'
+"""The first bytes of files."""
 COMPRESSION, OFFSETS, SIZES = 259, (273, 324), (279, 325)
 """Tags of TIFF files: the compression, and places and sizes of strips or tiles."""
 DEFLATE = (8, 32946)
@@ -66,8 +68,14 @@ def _damaged(name: str, damage: str) -> UserError:
 
 def is_transparent(data: bytes) -> bool:
     """Return whether an encoded image that can be decoded has pixels that are not opaque."""
-    with captured():
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    opaque_png = data.startswith(PNG) and data[25:26] in (b'\0', b'\2') and b'tRNS' not in data[:1024]
+    if opaque_png or data.startswith(JPEG):  # need not be decoded
+        return False
+    try:
+        with captured():
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:  # empty, or too large
+        return False
     return image is not None and image.ndim == 3 and image.shape[2] == 4 and image[..., 3].min() < image[..., 3].max()
 
 
@@ -78,9 +86,9 @@ def find_damage(data: bytes) -> str | None:
     """
     if not data:
         return 'the file is empty'
-    if data.startswith(b'\x89PNG\r\n\x1a\n'):
+    if data.startswith(PNG):
         return _find_png_damage(data)
-    if data.startswith(b'\xff\xd8'):
+    if data.startswith(JPEG):
         return _find_jpeg_damage(data)
     if data.startswith((b'II*\0', b'MM\0*')):
         return _find_deflate_damage(data)

@@ -215,3 +215,5 @@ def test_transparency(rng):
     rgba[..., 3] = 255
     assert not is_transparent(encode(rgba, '.png'))
     assert not is_transparent(encode(rgba[..., :3], '.png'))
+    assert not is_transparent(encode(rgba[..., :3], '.jpg'))
+    assert not is_transparent(b'') and not is_transparent(b'damaged')
