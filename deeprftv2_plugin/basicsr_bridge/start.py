@@ -102,7 +102,8 @@ class HeldBackLog:
 
     def release(self) -> None:
         """Write the lines to the log."""
-        self._lines.setTarget(self._logger)
+        for record in self._lines.buffer:
+            self._logger.handle(record)
         self._lines.close()
 
 
