@@ -45,8 +45,6 @@ def build(options: Mapping[str, Any]) -> BaseModel:
     Raises:
         UserError: It cannot be built.
     """
-    # the initial weights do not depend on what has been read before
-    set_random_seed(options['manual_seed'] + options['rank'])
     opt = copy.deepcopy({**options, 'num_gpu': 0})  # BasicSR's models remove entries from the options
     opt['path'] = {key: value for key, value in opt['path'].items() if not key.startswith('pretrain_network_')}
     networks = [key for key in opt if key.startswith('network_')]
@@ -54,6 +52,7 @@ def build(options: Mapping[str, Any]) -> BaseModel:
         require_memory(key, copy.deepcopy(opt[key]))
     if opt['is_train']:
         opt['train'].update(ema_decay=0, compile=False)  # one network is enough, and compiling takes long
+    set_random_seed(opt['manual_seed'] + opt['rank'])  # the weights do not depend on what has been read before
     try:
         return build_model(opt)
     except UserError:
