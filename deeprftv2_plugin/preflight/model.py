@@ -35,6 +35,8 @@ SIDE = 96
 """Greatest height and width of the images that are sent through a model by `basicsr check`."""
 SMALL_SIDE = 32
 """The same before a training or a test."""
+GROWTH = 1000
+"""Greatest accepted growth of the weights in a step of an optimizer without gradients."""
 RATES = 1000
 """Iterations for which the learning rate is computed."""
 
@@ -99,7 +101,7 @@ def optimizer_bytes(optimizers: Iterable[Optimizer]) -> int:
     """Return the bytes that optimizers store besides the weights, after a first step. The step changes the weights.
 
     Raises:
-        UserError: The step makes weights that are not finite.
+        UserError: The step makes weights that are not finite or grow more than `GROWTH` times.
         Exception: What an optimizer raises.
     """
     total = 0
@@ -107,11 +109,21 @@ def optimizer_bytes(optimizers: Iterable[Optimizer]) -> int:
         for group in optimizer.param_groups:
             for weight in group['params']:
                 weight.grad = torch.zeros_like(weight)
+        before = _greatest(optimizer)
         optimizer.step(lambda: 0.0)
-        if not all(weight.isfinite().all() for group in optimizer.param_groups for weight in group['params']):
-            raise UserError(f'{type(optimizer).__name__} makes weights that are not finite: check its arguments')
+        if not _greatest(optimizer) <= GROWTH * max(before, 1):
+            raise UserError(
+                f'{type(optimizer).__name__} makes weights up to {_greatest(optimizer):g} in a step without gradients: '
+                'check its arguments'
+            )
         total += bytes_of(part for part in tree_leaves(list(optimizer.state.values())) if isinstance(part, Tensor))
     return total
+
+
+def _greatest(optimizer: Optimizer) -> float:
+    """Return the greatest magnitude of the weights; NaN or infinity if one of them is not finite."""
+    weights = [weight for group in optimizer.param_groups for weight in group['params']]
+    return float(torch.stack([weight.detach().abs().amax() for weight in weights if weight.numel()]).amax())
 
 
 def check_rates(opt: Mapping[str, Any], model: BaseModel) -> Iterator[Finding]:

@@ -21,9 +21,17 @@ def test_optimizer_stores_copies_of_the_weights(optimizer, copies):
     assert model.optimizer_bytes([optimizer(weights)]) == pytest.approx(copies * 2530 * 4, abs=20)
 
 
-def test_optimizer_that_makes_weights_that_are_not_finite_is_named():
-    with pytest.raises(UserError, match='Adamax makes weights that are not finite'):
-        model.optimizer_bytes([optim.Adamax([torch.ones(2, requires_grad=True)], eps=0)])
+@pytest.mark.parametrize(
+    ('optimizer', 'words'),
+    [
+        (lambda weights: optim.Adamax(weights, eps=0), 'Adamax makes weights up to nan'),
+        (lambda weights: optim.ASGD(weights, lambd=1e30), 'ASGD makes weights up to 1e\\+28'),
+        (lambda weights: optim.SGD(weights, lr=1000, weight_decay=100), 'SGD makes weights up to 99999'),
+    ],
+)
+def test_optimizer_that_explodes_is_named(optimizer, words):
+    with pytest.raises(UserError, match=words):
+        model.optimizer_bytes([optimizer([torch.ones(2, requires_grad=True)])])
 
 
 def test_options_are_not_changed(opt):
