@@ -271,23 +271,14 @@ class TrainingRun:
         in_run = type(model_class.__name__, (ModelInRun, model_class), extension)
         model = in_run(copy.deepcopy(opt))  # BasicSR's models remove entries from the options
         get_root_logger().info(f'Model [{model_class.__name__}] is created.')
-<<<<<<< HEAD
-        if issubclass(model_class, SRModel):
-            get_root_logger().addFilter(_is_true_of_sr_models)
-            self._stack.callback(get_root_logger().removeFilter, _is_true_of_sr_models)
-=======
->>>>>>> main
         return model
 
     def hand_over_model(self, opt: dict) -> Any:
         """Return the model, and record signals from here on if it can save its state on them."""
         self._log.release()
-<<<<<<< HEAD
-=======
         if isinstance(self.model, SRModel):
             get_root_logger().addFilter(_is_true_of_sr_models)
             self._stack.callback(get_root_logger().removeFilter, _is_true_of_sr_models)
->>>>>>> main
         if isinstance(self.model, DeepRFTv2Model):
             self._stack.enter_context(signals.watched())
         return self.model
