@@ -208,7 +208,10 @@ def sections() -> list[tuple[str, str, dict[str, Any], dict[str, Option]]]:
                 if key in small or (option.required and key in values)
             }
             if name == 'DeepRFTv2':
-                settings['variant'] = 'T'
+                blocks = dict.fromkeys(
+                    ('full_encoder', 'full_decoder', 'half_encoder', 'half_decoder'), [['NAF', 1]] * 3
+                )
+                settings |= {'variant': 'T', 'stages': 1, **blocks}
             table = {'type': schema.LOADER['type'], **taken.options}
             found.append(('own_train', place, {'type': name, **settings}, table))
     for name, table in schema.DATASETS.items():
@@ -370,16 +373,17 @@ STEEP = ('train:optim_g', 'train:scheduler', 'train:pixel_opt', 'train:frequency
 def training_faults(opt: dict, mutant: Mutant) -> str:
     """Return what is wrong with the files of a training of a few iterations, or ''."""
     folder, total = Path('experiments', opt['name']), opt['train']['total_iter']
-    weights = read_weights(folder / 'models/net_g_latest.pth')
-    if not all(weight.isfinite().all() for weight in weights.values() if weight.is_floating_point()):
-        return 'weights are not finite'
+    try:
+        read_weights(folder / 'models/net_g_latest.pth')
+    except UserError as error:  # such as weights that are not finite
+        return str(error)
     lines = [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
     steps = [line for line in lines if 'dataset' not in line]
     if [line['iter'] for line in steps] != list(range(1, total + 1))[
         int(opt['logger']['print_freq']) - 1 :: int(opt['logger']['print_freq'])
     ]:
         return 'iterations are missing in the log'
-    losses = [line['l_pix'] for line in steps]
+    losses = [line.get('l_pix', line.get('l_pix_full')) for line in steps]
     if not mutant.overrides[0].startswith(STEEP):
         if None in losses:
             return 'a loss is not finite'

@@ -24,9 +24,13 @@ def test_optimizer_stores_copies_of_the_weights(optimizer, copies):
 @pytest.mark.parametrize(
     ('optimizer', 'words'),
     [
-        (lambda weights: optim.Adamax(weights, eps=0), 'Adamax makes weights up to nan'),
-        (lambda weights: optim.ASGD(weights, lambd=1e30), 'ASGD makes weights up to 1e\\+28'),
-        (lambda weights: optim.SGD(weights, lr=1000, weight_decay=100), 'SGD makes weights up to 99999'),
+        (
+            lambda weights: optim.Adamax(weights, eps=0),
+            'Adamax changes weights up to 1 to nan in a step with gradients of 0',
+        ),
+        (lambda weights: optim.ASGD(weights, lambd=1e30), 'ASGD changes weights up to 1 to 1e\\+28'),
+        (lambda weights: optim.RMSprop(weights, alpha=16), 'RMSprop changes .* to nan in a step with gradients of 1'),
+        (lambda weights: optim.SGD(weights, lr=1000, weight_decay=100), 'SGD changes weights up to 1 to 1e\\+05'),
     ],
 )
 def test_optimizer_that_explodes_is_named(optimizer, words):
@@ -190,7 +194,7 @@ def test_cropped_border_does_not_count_for_the_size_of_the_part(folder, each):
 
 def test_loss_that_fails_is_an_error(each, monkeypatch):
     each['train']['pixel_opt'] = {'type': 'GANLoss', 'gan_type': 'vanilla'}
-    assert errors(check(each))[0].startswith('training batch: ')
+    assert errors(check(each))[0].startswith('training batch: a loss of train fails on images 1x3x16x16: ')
 
 
 def test_batch_that_is_too_large_for_the_memory_is_skipped(each, monkeypatch):
