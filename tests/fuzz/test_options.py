@@ -362,7 +362,7 @@ def takes_long(opt: dict) -> bool:
         or batch > 64
         or max(data.get('num_worker_per_gpu') or 0, images / 100) > 4
         or train.get('compile') is True
-        or (opt['val'] or {}).get('tile') in (1, [1, 1])
+        or (opt.get('val') or {}).get('tile') in (1, [1, 1])
     )
 
 
@@ -379,9 +379,8 @@ def training_faults(opt: dict, mutant: Mutant) -> str:
         return str(error)
     lines = [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
     steps = [line for line in lines if 'dataset' not in line]
-    if [line['iter'] for line in steps] != list(range(1, total + 1))[
-        int(opt['logger']['print_freq']) - 1 :: int(opt['logger']['print_freq'])
-    ]:
+    printed, saved = (int(opt['logger'][key]) for key in ('print_freq', 'save_checkpoint_freq'))
+    if [line['iter'] for line in steps] != list(range(printed, total + 1, printed)):
         return 'iterations are missing in the log'
     losses = [line.get('l_pix', line.get('l_pix_full')) for line in steps]
     if not mutant.overrides[0].startswith(STEEP):
@@ -389,8 +388,7 @@ def training_faults(opt: dict, mutant: Mutant) -> str:
             return 'a loss is not finite'
         if losses and losses[-1] > 3 * losses[0]:
             return f'the loss rises from {losses[0]} to {losses[-1]}'
-    freq, keep = int(opt['logger']['save_checkpoint_freq']), opt['logger'].get('keep_checkpoints')
-    due = list(range(freq, total + 1, freq))[-(keep or total) :]
+    due = list(range(saved, total + 1, saved))[-(opt['logger'].get('keep_checkpoints') or total) :]
     if sorted(int(path.stem) for path in (folder / 'training_states').iterdir()) != due:
         return 'other states than expected'
     if opt.get('val') and opt['val'].get('metrics'):
