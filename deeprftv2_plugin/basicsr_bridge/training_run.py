@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from basicsr import train
-from basicsr.data import build_dataloader, build_dataset
+from basicsr.data import build_dataloader
 from basicsr.data.prefetch_dataloader import PrefetchDataLoader
 from basicsr.utils import MessageLogger, get_root_logger
 from basicsr.utils.registry import MODEL_REGISTRY
@@ -18,8 +18,11 @@ from torch import distributed
 from torch.utils.data import DataLoader
 
 from deeprftv2_plugin.basicsr_bridge import patches
+from deeprftv2_plugin.basicsr_bridge.agreement import build_dataset
 from deeprftv2_plugin.basicsr_bridge.distributed import any_process, from_first_process
+from deeprftv2_plugin.basicsr_bridge.loggers import Board
 from deeprftv2_plugin.basicsr_bridge.replacement import replace
+from deeprftv2_plugin.basicsr_bridge.tolerant_model import TolerantModel
 from deeprftv2_plugin.checkpoints.states import newest_whole, read_state, resumed_networks, resumed_weights
 from deeprftv2_plugin.data.loading.loader import TrainLoader
 from deeprftv2_plugin.data.loading.plan import Plan, Step
@@ -28,7 +31,7 @@ from deeprftv2_plugin.models.deeprftv2_model import DeepRFTv2Model
 from deeprftv2_plugin.training import signals
 from deeprftv2_plugin.training.saving import save_or_log
 from deeprftv2_plugin.training.stages import accumulation_of, gpus_of, stages_of
-from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.errors import Interrupted, UserError
 
 
 class TrainingRun:
@@ -65,7 +68,29 @@ class TrainingRun:
         with ExitStack() as self._stack:
             for name, new, reason in replacements:
                 self._stack.enter_context(replace(train, name, new, reason))
-            yield
+            try:
+                yield
+            except Interrupted:
+                raise
+            except Exception:
+                self.save_between_steps()
+                raise
+
+    def save_between_steps(self) -> None:
+        """Save the state after an error, unless it occurred within a step."""
+        done = self.model.done if hasattr(self, 'model') else None
+        if done is not None and self.model.save(self.plan.epoch_of(done), done):
+            get_root_logger().warning(f'The state of iteration {done} is saved. Rerun with --auto_resume to resume.')
+
+    def stop_after_killed_worker(self, fault: UserError) -> None:
+        """Let all processes save the state after the next step and stop, if the model can.
+
+        Raises:
+            UserError: The fault; this process stops now.
+        """
+        if not isinstance(self.model, DeepRFTv2Model):
+            raise fault
+        signals.request(fault)
 
     def load_resume_state(self, opt: dict) -> dict | None:
         """Return the newest valid state with `--auto_resume`, otherwise that of `path.resume_state`, if any.
@@ -132,7 +157,8 @@ class TrainingRun:
         if settings.get('prefetch_mode') == 'cpu':
             loading['loader'] = functools.partial(PrefetchDataLoader, settings.get('num_prefetch_queue', 1))
         damaged = settings.get('max_damaged') or 0
-        loader = TrainLoader(dataset, plan, opt['manual_seed'], damaged, stages, logger, **loading)
+        killed = self.stop_after_killed_worker
+        loader = TrainLoader(dataset, plan, opt['manual_seed'], damaged, stages, killed, logger, **loading)
         for phase, val_settings in opt['datasets'].items():
             if phase.split('_')[0] == 'val':
                 val_set = build_dataset(val_settings)
@@ -222,12 +248,13 @@ class TrainingRun:
 
         if distributed.is_initialized() and distributed.get_rank() != 0:
             return None
-        writer = SummaryWriter(log_dir, purge_step=self.state['iter'] + 1 if self.state else None)
-        self._stack.callback(writer.close)
-        return writer
+        purge_step = self.state['iter'] + 1 if self.state else None
+        board = Board(functools.partial(SummaryWriter, log_dir, purge_step=purge_step))
+        self._stack.callback(board.close)
+        return board
 
 
-class ModelInRun:
+class ModelInRun(TolerantModel):
     """What the class of a model gains in a run: states with the position in the data, and errors of saving as a log.
 
     Attributes:

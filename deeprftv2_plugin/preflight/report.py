@@ -45,8 +45,7 @@ def report(opt: Mapping[str, Any], thorough: bool = False) -> Entries:
 
     Args:
         opt: Valid options, with what BasicSR's parser adds to them.
-        thorough: Also send a little data through network, losses and metrics, and estimate the memory of a training
-            if there is no GPU to compare it with.
+        thorough: Also estimate the memory of a training if there is no GPU to compare it with.
     """
     datasets: dict[str, SizedDataset] = {}
     missing = list(check_roots(opt))
@@ -66,8 +65,7 @@ def report(opt: Mapping[str, Any], thorough: bool = False) -> Entries:
         yield from about('log', check_logging(opt))
     if built is None:
         return
-    if thorough:
-        yield from about('passes', model.check_passes(opt, built, datasets))
+    yield from about('passes', model.check_passes(opt, built, datasets))
     if opt['is_train']:
         yield from needs(opt, networks, built, thorough)
 
