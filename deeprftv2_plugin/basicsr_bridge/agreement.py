@@ -7,11 +7,9 @@ from typing import Any
 
 import basicsr
 import torch
-from basicsr import data
 from torch import distributed
 
 from deeprftv2_plugin.data.datasets import SizedDataset
-from deeprftv2_plugin.evaluation.validation import fails_together
 from deeprftv2_plugin.utils.errors import UserError
 from deeprftv2_plugin.version import __version__
 
@@ -35,18 +33,21 @@ def require_same_options(options: Mapping[str, Any], **flags: object) -> None:
     require_same({**dict(_flat(options)), **flags, **{f'version of {key}': each for key, each in versions.items()}})
 
 
-def build_dataset(settings: dict[str, Any]) -> SizedDataset:
-    """Build a data set like ``basicsr.data.build_dataset``, and compare its length and the names of its samples.
+def require_same_data(datasets: Mapping[str, SizedDataset]) -> None:
+    """Compare the lengths of data sets and the names of their samples.
+
+    Args:
+        datasets: The data sets by phase.
 
     Raises:
-        UserError: It is another one in a process than in the first one.
+        UserError: A process differs from the first one.
     """
-    with fails_together(_processes()):
-        dataset = data.build_dataset(settings)
-    label = f'data set {settings["name"]}'
-    digest = hashlib.sha256('\n'.join(_sample_names(dataset)).encode(errors='surrogateescape')).hexdigest()[:8]
-    require_same({f'{label}, number of samples': len(dataset), f'{label}, digest of the sample names': digest})
-    return dataset
+    found: dict[str, object] = {}
+    for phase, dataset in datasets.items():
+        names = '\n'.join(_sample_names(dataset)).encode(errors='surrogateescape')
+        found[f'datasets.{phase}, number of samples'] = len(dataset)
+        found[f'datasets.{phase}, digest of the sample names'] = hashlib.sha256(names).hexdigest()[:8]
+    require_same(found)
 
 
 def require_same(found: Mapping[str, object]) -> None:

@@ -22,7 +22,7 @@ class TolerantModel:
 
     Attributes:
         done: The last completed iteration; None within a step and before the first one.
-        failures: For each data set whose last validation failed, the number of failures in a row and the iteration.
+        failed_validations: Number of failures in a row and the iteration, by the name of the data set.
     """
 
     opt: dict[str, Any]
@@ -31,7 +31,7 @@ class TolerantModel:
     done: int | None = None
 
     def __init__(self, opt: dict):
-        self.failures: dict[str, tuple[int, int]] = {}
+        self.failed_validations: dict[str, tuple[int, int]] = {}
         super().__init__(opt)  # type: ignore[call-arg]  # of the model
 
     def optimize_parameters(self, current_iter: int) -> None:
@@ -58,7 +58,7 @@ class TolerantModel:
         """
         dataset: Any = dataloader.dataset
         name = dataset.opt['name']
-        count, last = self.failures.get(name, (0, -1))
+        count, last = self.failed_validations.get(name, (0, -1))
         if last == current_iter:  # BasicSR repeats the last validation at the end
             return
         try:
@@ -66,11 +66,11 @@ class TolerantModel:
                 for net in [each for each in vars(self).values() if isinstance(each, nn.Module)]:
                     stack.enter_context(keep_modes(net))
                 super().validation(dataloader, current_iter, tb_logger, save_img)  # type: ignore[misc]
-            self.failures.pop(name, None)
+            self.failed_validations.pop(name, None)
         except Interrupted:
             raise
         except Exception as error:
-            self.failures[name] = count + 1, current_iter
+            self.failed_validations[name] = count + 1, current_iter
             text = (
                 f'The validation of {name} at iteration {current_iter} failed ({count + 1} in a row, at most '
                 f'{MAX_FAILED_IN_A_ROW}): {describe_error(error)}'

@@ -1,4 +1,4 @@
-"""Requests to save the state and stop the training: signals, and faults after which training cannot continue."""
+"""Requests to save the state and stop the training: signals, the end of the launcher, and faults of a process."""
 
 import os
 import signal
@@ -11,6 +11,7 @@ from deeprftv2_plugin.utils.errors import FAILED, LEAVE_SIGNALS, SAVED, STOPPED,
 Request = signal.Signals | UserError
 """A signal, or the fault because of which a process cannot continue."""
 _received: Request | None = None
+_launcher: int | None = None
 
 
 @contextmanager
@@ -33,6 +34,21 @@ def _under_nohup(number: signal.Signals) -> bool:
     return number.name == 'SIGHUP' and signal.getsignal(number) == signal.SIG_IGN
 
 
+@contextmanager
+def launcher_watched(parent: int) -> Iterator[None]:
+    """Within the block, let the end of torchrun count as SIGTERM. Its other processes would live on after SIGKILL.
+
+    Args:
+        parent: The process that has started this one. It is watched only if it is torchrun.
+    """
+    global _launcher
+    _launcher = parent if 'TORCHELASTIC_RUN_ID' in os.environ else None
+    try:
+        yield
+    finally:
+        _launcher = None
+
+
 def _record(number: int, frame: FrameType | None) -> None:
     global _received
     _received = signal.Signals(number)
@@ -50,7 +66,17 @@ def request(fault: UserError) -> None:
 
 def requested() -> Request | None:
     """Return the last request, or None."""
+    global _received
+    if _received is None and launcher_is_gone():
+        with suppress(OSError):
+            os.write(2, b'torchrun, which started this process, has ended: saving the state after this step.\n')
+        _received = signal.SIGTERM
     return _received
+
+
+def launcher_is_gone() -> bool:
+    """Return whether torchrun started this process and has ended since. The process then has another parent."""
+    return _launcher is not None and os.getppid() != _launcher
 
 
 def exit_status(request: Request | None) -> int:

@@ -7,16 +7,17 @@ import pytest
 from basicsr import train
 from basicsr.utils import get_root_logger
 
-from deeprftv2_plugin.basicsr_bridge import loggers, pipelines
+from deeprftv2_plugin.basicsr_bridge import loggers
+from deeprftv2_plugin.basicsr_bridge.start import forget_logger
 
 
 @pytest.fixture
 def log(caplog, monkeypatch):
     """Capture BasicSR's log, which has no handlers of its own before and after."""
-    pipelines.forget_logger()
+    forget_logger()
     monkeypatch.setattr(get_root_logger(), 'propagate', True)
     yield caplog
-    pipelines.forget_logger()
+    forget_logger()
 
 
 class FullDisk:
@@ -88,7 +89,7 @@ def test_wandb_that_fails_is_a_warning(log, monkeypatch):
 
 def test_lines_of_the_log_that_cannot_be_written_are_written_later(log, tmp_path, capsys):
     with loggers.tolerated_failures(train):
-        pipelines.forget_logger()
+        forget_logger()
         logger = train.get_root_logger(log_level=logging.INFO, log_file=str(tmp_path / 'a.log'))
     file = next(each for each in logger.handlers if isinstance(each, logging.FileHandler))
     whole, file.stream = file.stream, FullDisk()
@@ -105,7 +106,7 @@ def test_lines_of_the_log_that_cannot_be_written_are_written_later(log, tmp_path
 
 
 def test_log_file_that_cannot_be_created_is_a_warning(log, tmp_path, capsys):
-    pipelines.forget_logger()
+    forget_logger()
     logger = loggers.open_log(log_level=logging.INFO, log_file=str(tmp_path / 'missing/a.log'))
     logger.info('shown')
     printed = capsys.readouterr().err

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from basicsr import train
 from torch import nn
 
 from deeprftv2_plugin.basicsr_bridge.run_options import complete
@@ -19,7 +18,7 @@ def model(tmp_path):
     run = TrainingRun()
     with run.in_basicsr():
         run.plan = run.make_plan(opt, length=4)
-        model = train.build_model(opt)
+        model = run.build_model(opt)
         model.feed_data({'lq': torch.rand(1, 3, 16, 16), 'gt': torch.rand(1, 3, 16, 16)})
         yield model
 
@@ -43,7 +42,7 @@ def test_networks_keep_their_modes_when_a_validation_fails(model, monkeypatch):
     model.net_g.eval = lambda: pytest.fail('not before an image is read')
     model.validation(loader, 4, None)
     model.validation(loader, 4, None)  # BasicSR repeats the last validation
-    assert saved == [(0, 4)] and model.failures == {'unreadable': (1, 4)}
+    assert saved == [(0, 4)] and model.failed_validations == {'unreadable': (1, 4)}
     assert model.net_g.training
 
 
@@ -51,7 +50,7 @@ def test_mode_is_training_again_after_an_error_in_the_network(model, monkeypatch
     monkeypatch.setattr(model, 'save', lambda *position: None)
     monkeypatch.setattr(Unreadable, '__getitem__', lambda self, index: {'lq': torch.rand(5, 9, 9), 'lq_path': 'a.png'})
     model.validation(torch.utils.data.DataLoader(Unreadable()), 4, None)
-    assert model.failures and model.net_g.training
+    assert model.failed_validations and model.net_g.training
 
 
 def test_iteration_is_done_after_the_step_only(model):

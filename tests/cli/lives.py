@@ -23,7 +23,9 @@ HANG_TIMEOUT = 60
 """Seconds after which a run prints its stack and exits."""
 
 
-def start(folder, *argv, name='life', die_at_write=None, file_size=None, environment=None, terminal=None):
+def start(
+    folder, *argv, name='life', die_at_write=None, file_size=None, launched=False, environment=None, terminal=None
+):
     """Start `basicsr ARGV` in a folder and write its output to NAME.txt there.
 
     Args:
@@ -32,10 +34,11 @@ def start(folder, *argv, name='life', die_at_write=None, file_size=None, environ
         name: Name of the output file.
         die_at_write: Kill the process with SIGKILL at this call of `os.fsync` or `os.replace`.
         file_size: Maximum size of a file in bytes. Larger writes fail as on a full disk.
+        launched: Run the command in a child of the returned process, as torchrun does.
         environment: Variables to set.
         terminal: Path of a terminal that the process controls and writes to, instead of the file.
     """
-    arguments = str(folder), argv, name, die_at_write, file_size, environment or {}, terminal
+    arguments = str(folder), argv, name, die_at_write, file_size, launched, environment or {}, terminal
     process = _context.Process(target=_run_command, args=arguments)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('PYTHONPATH', ROOT, prepend=os.pathsep)  # the server silently preloads only what it finds
@@ -53,13 +56,10 @@ def run(folder, *argv, **settings):
 
 
 def run_together(folder, *commands):
-    """Run commands as the processes of one run, as torchrun starts them; return their exit statuses and outputs."""
-    with socket.socket() as free:
-        free.bind(('localhost', 0))
-        port = free.getsockname()[1]
-    common = {'WORLD_SIZE': str(len(commands)), 'MASTER_ADDR': 'localhost', 'MASTER_PORT': str(port)}
+    """Run commands as the processes of one run, each on a node of its own; return their exit statuses and outputs."""
+    common = {'WORLD_SIZE': str(len(commands)), 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': _free_port()}
     processes = [
-        start(folder, *argv, name=f'process{rank}', environment={**common, 'RANK': str(rank), 'LOCAL_RANK': str(rank)})
+        start(folder, *argv, name=f'process{rank}', environment={**common, 'RANK': str(rank), 'LOCAL_RANK': '0'})
         for rank, argv in enumerate(commands)
     ]
     for process in processes:
@@ -69,7 +69,7 @@ def run_together(folder, *commands):
     return [process.exitcode for process in processes], outputs
 
 
-def _run_command(folder, argv, name, die_at_write, file_size, environment, terminal):
+def _run_command(folder, argv, name, die_at_write, file_size, launched, environment, terminal):
     os.setpgrp() if terminal is None else os.setsid()
     os.environ.update(environment)
     os.chdir(folder)
@@ -77,6 +77,12 @@ def _run_command(folder, argv, name, die_at_write, file_size, environment, termi
     output = os.open(terminal or f'{name}.txt', os.O_RDWR | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
     os.dup2(output, 2)
+    if launched:
+        os.environ.update(TORCHELASTIC_RUN_ID='1', RANK='0', LOCAL_RANK='0', WORLD_SIZE='1')
+        os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=_free_port())
+        child = os.fork()
+        if child:
+            sys.exit(os.waitpid(child, 0)[1])
     faulthandler.dump_traceback_later(HANG_TIMEOUT, exit=True)
     if die_at_write is not None:
         _die_at_write(die_at_write)
@@ -85,6 +91,12 @@ def _run_command(folder, argv, name, die_at_write, file_size, environment, termi
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
     sys.exit(cli.main(list(argv)))
+
+
+def _free_port():
+    with socket.socket() as server:
+        server.bind(('127.0.0.1', 0))
+        return str(server.getsockname()[1])
 
 
 def _die_at_write(number):
