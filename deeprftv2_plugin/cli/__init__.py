@@ -58,9 +58,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def say(text: str) -> None:
-    """Print to stderr, unless the terminal is gone."""
+    """Print to stderr. If its terminal is gone, nothing can be written, and the exit status must not depend on it."""
     with contextlib.suppress(OSError):
-        print(text, file=sys.stderr, flush=True)
+        print(text, file=sys.stderr)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # takes what Python flushes at exit
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -77,6 +77,8 @@ def _run_command(folder, argv, name, die_at_write, file_size, launched, environm
     output = os.open(terminal or f'{name}.txt', os.O_RDWR | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
     os.dup2(output, 2)
+    if terminal is not None:  # the streams of a file would seek
+        sys.stdout, sys.stderr = (os.fdopen(number, 'w', 1, closefd=False) for number in (1, 2))
     if launched:
         os.environ.update(TORCHELASTIC_RUN_ID='1', RANK='0', LOCAL_RANK='0', WORLD_SIZE='1')
         os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=_free_port())
