@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from deeprftv2_plugin.evaluation.validation import describe_error
-from deeprftv2_plugin.inference.memory import is_out_of_memory
+from deeprftv2_plugin.inference.memory import is_out_of_memory, reason_of
 from deeprftv2_plugin.inference.restoration import keep_modes
 from deeprftv2_plugin.utils.errors import Interrupted, UserError
 
@@ -88,11 +88,11 @@ def explain_step_error(error: Exception, net: nn.Module | None) -> str | None:
         error: The error.
         net: The trained network.
     """
-    reason = str(error).strip().split('\n')[0]
     if is_out_of_memory(error):
         return (
-            f'the memory does not suffice for a training step: {reason}. Lower batch_size_per_gpu (train.accumulation '
-            'keeps the effective batch) or gt_size of datasets.train or train.stages, or set train.bf16; then resume'
+            f'the memory does not suffice for a training step: {reason_of(error)}. Lower batch_size_per_gpu '
+            '(train.accumulation keeps the effective batch) or gt_size of datasets.train or train.stages, or set '
+            'train.bf16; then resume'
         )
     found = re.search(r'did not receive grad for rank \d+: ([\d ]+)', str(error))
     if isinstance(error, RuntimeError) and found and net is not None:

@@ -14,7 +14,7 @@ from deeprftv2_plugin.evaluation import validation
 from deeprftv2_plugin.evaluation.metrics_log import MetricsLog
 from deeprftv2_plugin.evaluation.report import Report
 from deeprftv2_plugin.evaluation.validation import ImageScore
-from deeprftv2_plugin.inference.memory import is_out_of_memory, restore_in_memory
+from deeprftv2_plugin.inference.memory import is_out_of_memory, reason_of, restore_in_memory
 from deeprftv2_plugin.inference.restoration import check_tiles
 from deeprftv2_plugin.ops import backends
 from deeprftv2_plugin.training import signals
@@ -63,6 +63,7 @@ class RestorationModel(SRModel):
             get_root_logger().warning('path.pretrain_network_g is not set: network_g has random weights.')
         get_root_logger().info(f'Backends in order of preference: {backends.describe()}.')
         check_tiles(self.get_bare_model(self.net_g), **self.tiles())
+        self.smaller_tile: tuple[int, int] | None = None
         self.validated: dict[str, int | str] = {}
         self.best_metric_results: dict[str, dict] = {}
         self.failures: list[str] = []
@@ -85,10 +86,9 @@ class RestorationModel(SRModel):
             self._test_without_tiles()
             return
         net = self.net_g_ema if hasattr(self, 'net_g_ema') else self.get_bare_model(self.net_g)
-        self.output, self.smaller_tile = self.restore(net, self.lq)
+        self.output = self.restore(net, self.lq)
 
     def _test_without_tiles(self) -> None:
-        self.smaller_tile = None
         try:
             super().test()
         except Exception as error:
@@ -96,22 +96,22 @@ class RestorationModel(SRModel):
                 raise
             raise UserError(
                 '{}x{} pixels (height x width) do not fit into memory: {}. Free memory, or use smaller images'.format(
-                    *self.lq.shape[-2:], str(error).strip().split('\n')[0]
+                    *self.lq.shape[-2:], reason_of(error)
                 )
             ) from error
 
-    def restore(self, net: nn.Module, x: Tensor) -> tuple[Tensor, tuple[int, int] | None]:
+    def restore(self, net: nn.Module, x: Tensor) -> Tensor:
         """Restore images (N, C, H, W) with the padding, tiles, overlap and ensemble of the options.
 
-        Returns:
-            The images; and the tile, if it had to be smaller than that of the options for lack of memory.
+        ``self.smaller_tile`` becomes the tile, if it has to be smaller than that of the options for lack of memory.
         """
         val_opt = self.opt.get('val') or {}
         height, width = x.shape[-2:]
         min_height, min_width = val_opt.get('pad') or (0, 0)
         x = F.pad(x, (0, max(0, min_width - width), 0, max(0, min_height - height)))
-        output, tile = restore_in_memory(net, x, ensemble=val_opt.get('ensemble') or False, **self.tiles())
-        return output[..., :height, :width], tile
+        ensemble = val_opt.get('ensemble') or False
+        output, self.smaller_tile = restore_in_memory(net, x, ensemble=ensemble, **self.tiles())
+        return output[..., :height, :width]
 
     def tiles(self) -> dict[str, Any]:
         """Return ``tile`` and ``overlap`` as far as the options set them."""

@@ -26,6 +26,7 @@ def watched() -> Iterator[None]:
     try:
         yield
     finally:
+        _received = None
         for each, handler in former.items():
             signal.signal(each, handler)
 

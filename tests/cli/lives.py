@@ -58,6 +58,7 @@ def run(folder, *argv, **settings):
 def run_together(folder, *commands):
     """Run commands as the processes of one run, each on a node of its own; return their exit statuses and outputs."""
     common = {'WORLD_SIZE': str(len(commands)), 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': _free_port()}
+    common['TORCHELASTIC_RESTART_COUNT'] = '0'
     processes = [
         start(folder, *argv, name=f'process{rank}', environment={**common, 'RANK': str(rank), 'LOCAL_RANK': '0'})
         for rank, argv in enumerate(commands)

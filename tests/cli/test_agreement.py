@@ -105,3 +105,18 @@ def test_unused_parameters_are_named_with_the_option(folder):
         (folder / 'used' / part).symlink_to(folder / part)
     statuses, outputs = run_two(folder / 'used', 'train', opt, lambda other: None)
     assert statuses == [0, 0], outputs
+
+
+def test_killed_worker_of_one_process_saves_the_state_of_all(folder):
+    opt = toy_options(options())
+    opt['custom_imports'].append('tests.cli.troubles')
+    opt['datasets']['train'].update(type='TroubledDataset', num_worker_per_gpu=1, deadly=9)
+    opt['train']['total_iter'] = 100
+    opt['logger']['save_checkpoint_freq'] = 1000
+    del opt['val']
+    statuses, outputs = run_two(folder, 'train', opt, lambda other: None)
+    assert statuses == [75, 1], outputs
+    (state,) = (folder / 'experiments/small/training_states').iterdir()
+    assert f'a request of another process: the state of iteration {state.stem} is saved' in outputs[0], outputs[0]
+    assert 'failed (SIGKILL), most likely because memory or shared memory' in outputs[1], outputs[1]
+    assert 'Lower datasets.train.num_worker_per_gpu' in outputs[1] and 'Traceback' not in outputs[1]

@@ -6,7 +6,6 @@ import pty
 import select
 import signal
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -122,24 +121,6 @@ def test_closed_terminal_saves_the_state(folder):
     assert process.exitcode == 75, said(folder)[-2000:]
     (state,) = (folder / STATES).iterdir()
     assert f'SIGHUP: the state of iteration {state.stem} is saved' in said(folder)
-
-
-def test_killed_worker_saves_the_state_and_is_explained(folder):
-    write(folder, training_options())
-    process = start(folder, 'train', '-opt', 'small.yml', *ENDLESS, 'datasets:train:num_worker_per_gpu=1')
-    output = folder / 'life.txt'
-    wait_for(lambda: output.exists() and 'iter:       3' in output.read_text(), process, output)
-    (worker,) = Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split()
-    os.kill(int(worker), signal.SIGKILL)
-    process.join(60)
-    text = output.read_text()
-    assert process.exitcode == 1, text
-    (state,) = (folder / STATES).iterdir()
-    assert 'failed (SIGKILL), most likely because memory or shared memory' in text, text[-2000:]
-    assert 'Lower datasets.train.num_worker_per_gpu' in text
-    assert f'the state of iteration {state.stem} is saved' in text and 'Traceback' not in text, text
-    status, text = train(folder, 'small.yml', f'train:total_iter={int(state.stem) + 2}')
-    assert status == 0 and f'Resumed after iteration {state.stem}' in text, text
 
 
 @pytest.mark.parametrize('model', ['DeepRFTv2Model', 'SRModel'])

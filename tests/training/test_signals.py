@@ -29,6 +29,7 @@ def test_signals_are_recorded_within_the_block(default_handlers, number):
         os.kill(os.getpid(), number)
         assert signals.requested() == number
         assert signals.exit_status(number) == (130 if number == signal.SIGINT else 75)
+    assert signals.requested() is None
     assert all(signal.getsignal(each) == signal.SIG_DFL for each in LEAVE_SIGNALS)
 
 
