@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser, is_train: bool) -> None:
         )
     shortened = ', log every iteration, save and validate every 8 iterations' if is_train else ''
     parser.add_argument('--debug', action='store_true', help=f'prefix the name with debug_{shortened}')
-    parser.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
+    add_local_rank(parser, default=argparse.SUPPRESS)  # keeps a value given before the subcommand
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +39,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar='KEY:KEY=VALUE',
         help='override options; values are YAML, for example train:total_iter=1000 network_g:variant=S',
     )
+
+
+def add_local_rank(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    """Add the flag that ``python -m torch.distributed.launch`` puts before all other arguments."""
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=default, help=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace, is_train: bool) -> None:
@@ -86,12 +91,15 @@ def handed_over(opt: dict, path: str, launcher: str, auto_resume: bool, debug: b
     from basicsr import test, train
     from basicsr.utils.dist_util import master_only
 
+    from deeprftv2_plugin.basicsr_bridge import agreement, loggers
     from deeprftv2_plugin.basicsr_bridge.replacement import replace
     from deeprftv2_plugin.basicsr_bridge.run_options import complete
     from deeprftv2_plugin.utils.atomic_io import write_whole
 
     def parse_options(root_path: str, is_train: bool = True) -> tuple[dict, argparse.Namespace]:
-        return complete(opt, root_path, is_train, launcher, auto_resume, debug), argparse.Namespace(opt=path)
+        completed = complete(opt, root_path, is_train, launcher, auto_resume, debug)
+        agreement.require_same_options(opt, debug=debug)
+        return completed, argparse.Namespace(opt=path)
 
     @master_only
     def copy_opt_file(opt_file: str, experiments_root: str) -> None:
@@ -104,6 +112,8 @@ def handed_over(opt: dict, path: str, launcher: str, auto_resume: bool, debug: b
         replace(train, 'parse_options', parse_options, reason),
         replace(test, 'parse_options', parse_options, reason),
         replace(train, 'copy_opt_file', copy_opt_file, 'the resolved options are saved, without _base_'),
+        loggers.tolerated_failures(train),
+        loggers.tolerated_failures(test),
     ):
         yield
 

@@ -26,8 +26,10 @@ from deeprftv2_plugin.basicsr_bridge.distributed import (
     from_first_process,
     in_first_process,
 )
+from deeprftv2_plugin.basicsr_bridge.loggers import Board
 from deeprftv2_plugin.basicsr_bridge.replacement import replace
 from deeprftv2_plugin.basicsr_bridge.start import HeldBackLog, checked_model
+from deeprftv2_plugin.basicsr_bridge.tolerant_model import TolerantModel
 from deeprftv2_plugin.checkpoints.states import newest_whole, read_state, resumed_networks, resumed_weights
 from deeprftv2_plugin.data.datasets import SizedDataset
 from deeprftv2_plugin.data.loading.loader import TrainLoader, first_batch
@@ -39,7 +41,7 @@ from deeprftv2_plugin.training.branches import set_aside
 from deeprftv2_plugin.training.saving import save_or_log
 from deeprftv2_plugin.training.stages import accumulation_of, gpus_of, stages_of
 from deeprftv2_plugin.utils.atomic_io import advice
-from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.errors import Interrupted, UserError
 
 
 class TrainingRun:
@@ -81,7 +83,29 @@ class TrainingRun:
             self._stack.enter_context(signals.launcher_watched(self.parent))
             for name, new, reason in replacements:
                 self._stack.enter_context(replace(train, name, new, reason))
-            yield
+            try:
+                yield
+            except Interrupted:
+                raise
+            except Exception:
+                self.save_between_steps()
+                raise
+
+    def save_between_steps(self) -> None:
+        """Save the state after an error, unless it occurred within a step."""
+        done = self.model.done if hasattr(self, 'model') else None
+        if done is not None and self.model.save(self.plan.epoch_of(done), done):
+            get_root_logger().warning(f'The state of iteration {done} is saved. Rerun with --auto_resume to resume.')
+
+    def stop_after_killed_worker(self, fault: UserError) -> None:
+        """Let all processes save the state after the next step and stop, if the model can.
+
+        Raises:
+            UserError: The fault; this process stops now.
+        """
+        if not isinstance(self.model, DeepRFTv2Model):
+            raise fault
+        signals.request(fault)
 
     def start(self, opt: dict) -> dict | None:
         """Read the state, build the model and check everything before a folder is created or renamed.
@@ -197,7 +221,8 @@ class TrainingRun:
         if settings.get('prefetch_mode') == 'cpu':
             loading['loader'] = functools.partial(PrefetchDataLoader, settings.get('num_prefetch_queue', 1))
         damaged = settings.get('max_damaged') or 0
-        loader = TrainLoader(dataset, plan, opt['manual_seed'], damaged, stages, logger, **loading)
+        killed = self.stop_after_killed_worker
+        loader = TrainLoader(dataset, plan, opt['manual_seed'], damaged, stages, killed, logger, **loading)
         for phase, val_settings in opt['datasets'].items():
             if phase.split('_')[0] == 'val':
                 val_set = build_dataset(val_settings)
@@ -322,9 +347,10 @@ class TrainingRun:
 
         if distributed.is_initialized() and distributed.get_rank() != 0:
             return None
-        writer = SummaryWriter(log_dir, purge_step=self.state['iter'] + 1 if self.state else None)
-        self._stack.callback(writer.close)
-        return writer
+        purge_step = self.state['iter'] + 1 if self.state else None
+        board = Board(functools.partial(SummaryWriter, log_dir, purge_step=purge_step))
+        self._stack.callback(board.close)
+        return board
 
 
 def _is_true_of_sr_models(record: logging.LogRecord) -> bool:
@@ -332,7 +358,7 @@ def _is_true_of_sr_models(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith('Multiple validation datasets')
 
 
-class ModelInRun:
+class ModelInRun(TolerantModel):
     """What the class of a model gains in a run: states with the position in the data, and errors of saving as a log.
 
     Attributes:
