@@ -23,6 +23,7 @@ if [ "$nodes" -gt 1 ]; then
     [ -n "${MASTER:-}" ] || fail "NODES is $nodes, but MASTER is not set. Set it to the host name of one of the machines"
     meeting=$MASTER:${PORT:-29500}
 fi
+export PYTHONSAFEPATH=1  # no imports from this folder, which may contain data
 gpus=$("$python" -c 'import torch; print(torch.cuda.device_count())') || fail "$python cannot import torch; see the README for installation"
 
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"

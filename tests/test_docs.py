@@ -33,6 +33,7 @@ EXAMPLES = (
     'losses.MultiScaleLoss',
     'metrics.mae',
     'metrics.psnr',
+    'metrics.psnr_gain',
     'metrics.ssim',
     'metrics.ssim_3d',
     'ops.irfft2',

@@ -4,9 +4,12 @@ BasicSR's ``init_dist`` selects the GPU by ``rank % number of GPUs``, which is w
 numbers of GPUs, and always requests NCCL, which needs a GPU.
 """
 
+import contextlib
 import datetime
 import os
 import subprocess
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -61,6 +64,40 @@ def end_processes() -> None:
     """Destroy the process group, if there is one."""
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
+
+
+def is_first_of_node() -> bool:
+    """Return whether this is the first process of its node, also before torch.distributed is initialized."""
+    return os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID', '0')) == '0'
+
+
+@contextlib.contextmanager
+def errors_reported_once() -> Iterator[None]:
+    """Within the block, let the first process of a node report an error that all processes of the node find."""
+    try:
+        yield
+    except Exception:
+        if not is_first_of_node():
+            time.sleep(10)  # the first process exits with the message, and the launcher ends this one
+        raise
+
+
+def in_first_process(action: Callable[[], Any], opt: dict) -> Any:
+    """Call a function in the first process only, and return its value there.
+
+    Raises:
+        UserError: The function raises one in the first process. Raised in all processes.
+    """
+    value, problem = None, None
+    if opt['rank'] == 0:
+        try:
+            value = action()
+        except UserError as error:
+            problem = str(error)
+    problem = from_first_process(problem, opt)
+    if problem is not None:
+        raise UserError(problem)
+    return value
 
 
 def any_process(value: bool, opt: dict) -> bool:

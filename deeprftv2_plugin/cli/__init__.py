@@ -1,18 +1,22 @@
 """The command `basicsr` (also `deeprftv2` and `python -m deeprftv2_plugin`)."""
 
 import argparse
+import io
 import os
 import platform
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
 from deeprftv2_plugin import __version__
 from deeprftv2_plugin.cli import check, convert, prepare, test, train
-from deeprftv2_plugin.utils.errors import STOPPED, Interrupted, UserError
+from deeprftv2_plugin.utils.errors import STOPPED, DataWarning, Interrupted, UserError
 
 COMMANDS = (train, test, check, prepare, convert)
+
+_standard_format = warnings.formatwarning
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -30,7 +34,13 @@ def main(argv: list[str] | None = None) -> int:
     """
     # Threads that wait actively slow down other processes on the same cores.
     os.environ.setdefault('OMP_WAIT_POLICY', 'passive')  # before PyTorch is imported, which reads it
+    if argv is None:  # this process belongs to the command
+        # Otherwise the Python processes that it starts search the working directory first, which may contain data.
+        os.environ.setdefault('PYTHONSAFEPATH', '1')
     args = make_parser().parse_args(argv)
+    warnings.formatwarning = format_warning
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors='backslashreplace')  # for file names that are not UTF-8, as stderr does
     try:
         args.run(args)
     except UserError as error:
@@ -91,6 +101,15 @@ class Version(argparse.Action):
             f'Python {platform.python_version()}\ndevice {device}\nbackends {backends.describe()}'
         )
         parser.exit()
+
+
+def format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Return the text of a warning; a `DataWarning` is for the user, who needs no line of code."""
+    if issubclass(category, DataWarning):
+        return f'warning: {message}\n'
+    return _standard_format(message, category, filename, lineno, line)
 
 
 def message_of(error: UserError) -> str:

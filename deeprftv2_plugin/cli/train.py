@@ -19,7 +19,7 @@ SIGTERM, SIGUSR1 and Ctrl-C save the state at the end of the step. The exit stat
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add BasicSR's flags."""
-    pipelines.add_arguments(parser)
+    pipelines.add_arguments(parser, is_train=True)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""PSNR and MAE."""
+"""PSNR, its gain over the blurry image, and MAE."""
 
 import cv2
 import numpy as np
@@ -44,6 +44,32 @@ def psnr(
 def to_decibel(mean_squared_error: float, peak: float) -> float:
     """Return the PSNR of a mean squared error, infinite if the error is zero."""
     return float(10 * np.log10(peak**2 / mean_squared_error)) if mean_squared_error else float('inf')
+
+
+@metric
+def psnr_gain(img: np.ndarray, img2: np.ndarray, blurry: np.ndarray) -> float:
+    """Return the PSNR of the result minus the PSNR of the blurry image, in dB.
+
+    Args:
+        img: The result, array (H, W, 3) or (H, W) of uint8 or uint16.
+        img2: The ground truth, of the same shape and type.
+        blurry: The image that was restored, of the same shape and type.
+
+    Returns:
+        Gain in dB: negative if the result is worse than the blurry image, not finite if one of them equals the ground
+        truth.
+
+    Raises:
+        UserError: The images differ in size or type.
+
+    Example:
+        >>> import numpy as np
+        >>> from deeprftv2_plugin.metrics import psnr_gain
+        >>> sharp = np.full((32, 32, 3), 100, np.uint8)
+        >>> round(psnr_gain(sharp + 2, sharp, blurry=sharp + 4), 4)
+        6.0206
+    """
+    return psnr(img, img2) - psnr(blurry, img2)
 
 
 @metric

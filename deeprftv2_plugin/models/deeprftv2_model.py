@@ -16,8 +16,7 @@ from torch.optim import Optimizer
 from deeprftv2_plugin.data.loading.loader import seed_everything
 from deeprftv2_plugin.losses import MultiScaleLoss
 from deeprftv2_plugin.models.restoration_model import RestorationModel
-from deeprftv2_plugin.training import memory_layout as layout
-from deeprftv2_plugin.training import signals
+from deeprftv2_plugin.training import memory_layout, resuming, signals
 from deeprftv2_plugin.training.dist_flags import SharedFlags, StepResult
 from deeprftv2_plugin.training.ema import WeightAverage
 from deeprftv2_plugin.training.optimizers import advance, build_optimizer, build_schedule, step_if_finite
@@ -25,18 +24,6 @@ from deeprftv2_plugin.training.progress import ProgressBar
 from deeprftv2_plugin.training.stages import accumulation_of, gpus_of
 from deeprftv2_plugin.utils.errors import Interrupted, UserError
 
-FIXED_SCHEDULE_KEYS = (
-    'T_max',
-    'eta_min',
-    'milestones',
-    'gamma',
-    'step_size',
-    'periods',
-    'total_steps',
-    'total_iters',
-    'T_0',
-)
-"""Attributes of a schedule that a resumed run takes from the state instead of the options."""
 MAX_SKIPPED_IN_A_ROW = 20
 """Number of consecutive steps without a finite loss and gradient after which training stops."""
 
@@ -77,13 +64,13 @@ class DeepRFTv2Model(RestorationModel):
         """Move a network to the device, and wrap it for distributed training."""
         train_opt = self.opt.get('train') or {}
         if train_opt.get('channels_last'):
-            layout.to_channels_last(net)
+            memory_layout.to_channels_last(net)
         if train_opt.get('compile') and self.is_train:
             net.compile()
         if not self.opt['dist']:
             return super().model_to_device(net)
         net = net.to(self.device)
-        layout.match_gradients(net)
+        memory_layout.match_gradients(net)
         return DistributedDataParallel(
             net,
             device_ids=[torch.cuda.current_device()] if self.device.type == 'cuda' else None,
@@ -123,6 +110,9 @@ class DeepRFTv2Model(RestorationModel):
     def setup_schedulers(self) -> None:
         """Build the schedule of ``train.scheduler`` for each optimizer."""
         settings = self.opt['train'].get('scheduler') or {'type': 'ConstantLR', 'factor': 1}
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group.setdefault('initial_lr', group['lr'])  # ReduceLROnPlateau does not store it
         self.schedulers = [build_schedule(settings, optimizer) for optimizer in self.optimizers]
 
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
@@ -301,26 +291,32 @@ class DeepRFTv2Model(RestorationModel):
         return True
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
-        """Load a training state, as `checkpoints.states.read_state` returns it."""
-        configured = [dict(vars(scheduler)) for scheduler in self.schedulers]
-        super().resume_training(resume_state)
-        for scheduler, before in zip(self.schedulers, configured, strict=True):
-            for key, value in vars(scheduler).items():
-                if key in FIXED_SCHEDULE_KEYS and value != before[key]:
-                    get_root_logger().warning(
-                        f'The schedule keeps {key} {value} from the resumed state; the options have '
-                        f'{before[key]}. To change the schedule, start a new run with path.pretrain_network_g.'
-                    )
-        for optimizer in self.optimizers:
-            layout.match_state(optimizer)
+        """Load a training state, as `checkpoints.states.read_state` returns it.
+
+        Optimizer and schedule keep the settings of the options. Those that differ from the resumed run are logged.
+
+        Raises:
+            UserError: The state is one of another network, optimizer or kind of schedule.
+        """
+        resuming.prepare(self, resume_state, same_schedules=False)
+        types = (resume_state.get('types') or {}).get('schedulers', [None] * len(self.schedulers))
+        changes = []
+        for number, (optimizer, schedule) in enumerate(zip(self.optimizers, self.schedulers, strict=True)):
+            saved = resume_state['optimizers'][number]
+            changes += resuming.resume_optimizer(optimizer, saved)
+            rates = [group.get('initial_lr', group['lr']) for group in saved['param_groups']]
+            saved_schedule = resume_state['schedulers'][number]
+            changes += resuming.resume_schedule(schedule, saved_schedule, resume_state['iter'], types[number], rates)
+        for text in dict.fromkeys(changes):
+            get_root_logger().warning(text)
         self.best_metric_results = resume_state.get('best_metric_results') or {}
-        self.unseen_losses = resume_state.get('unseen_losses') or []
+        self.unseen_losses = list(resume_state.get('unseen_losses') or [])
 
     def model_ema(self, decay: float = 0.999) -> None:
         """Update the weight average."""
         if not hasattr(self, '_average'):
             if self.opt['train'].get('channels_last'):
-                layout.to_channels_last(self.net_g_ema)  # the fused update requires equal layouts
+                memory_layout.to_channels_last(self.net_g_ema)  # the fused update requires equal layouts
             self._average = WeightAverage(self.net_g_ema, self.get_bare_model(self.net_g))
         self._average.update(decay)
 

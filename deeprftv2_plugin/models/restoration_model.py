@@ -2,14 +2,14 @@
 
 from typing import Any, cast
 
-import cv2
 import numpy as np
 from basicsr.models.sr_model import SRModel
-from basicsr.utils import get_root_logger, imwrite
+from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
+from deeprftv2_plugin.data.storage.images import write_png
 from deeprftv2_plugin.evaluation import validation
 from deeprftv2_plugin.evaluation.metrics_log import MetricsLog
 from deeprftv2_plugin.evaluation.report import Report
@@ -17,7 +17,7 @@ from deeprftv2_plugin.evaluation.validation import ImageScore
 from deeprftv2_plugin.inference.restoration import check_tiles, restore
 from deeprftv2_plugin.ops import backends
 from deeprftv2_plugin.training import signals
-from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.errors import UserError, printable
 
 
 class RestorationModel(SRModel):
@@ -33,6 +33,9 @@ class RestorationModel(SRModel):
     processes. During training, metrics go to the log, to TensorBoard and to ``metrics.jsonl``, and the weights with the
     best first metric on the first dataset are saved as ``net_g_best``. A test writes reports, see
     :class:`deeprftv2_plugin.evaluation.report.Report`.
+
+    A test of a dataset without ground truth continues after an image that cannot be read or restored. At the end, an
+    error names all of these images.
 
     Super-resolution networks (``scale`` other than 1) are validated without tiles, ensemble and padding.
 
@@ -50,16 +53,27 @@ class RestorationModel(SRModel):
                 f'val: found tile, ensemble or pad with scale {opt["scale"]}, but they require a network that keeps '
                 'the image size. Remove them or set scale: 1.'
             )
+        self.loaded: str | None = None
         super().__init__(opt)
+        if not self.is_train and self.loaded is None:
+            get_root_logger().warning('path.pretrain_network_g is not set: network_g has random weights.')
         get_root_logger().info(f'Backends in order of preference: {backends.describe()}.')
         check_tiles(self.get_bare_model(self.net_g), **self.tiles())
         self.validated: dict[str, int | str] = {}
         self.best_metric_results: dict[str, dict] = {}
+        self.failures: list[str] = []
 
     @property
     def processes(self) -> int:
         """Number of processes."""
         return self.opt['world_size'] if self.opt['dist'] else 1
+
+    def load_network(self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = None) -> str:
+        """Load weights, see `basicsr_bridge.patches.load_network`. ``self.loaded`` is the set of those of ``net_g``."""
+        found = super().load_network(net, load_path, strict, param_key)
+        if net is self.net_g:
+            self.loaded = found
+        return found
 
     def test(self) -> None:
         """Restore the current batch into ``self.output``, with the weight average if there is one."""
@@ -97,13 +111,14 @@ class RestorationModel(SRModel):
             save_img: Whether to save the restored images.
 
         Raises:
-            UserError: An image cannot be read, restored, scored or, in a test, saved. The message names the image.
+            UserError: An image cannot be read, restored, scored or, in a test, saved. The message names the image. In a
+                test of several datasets, images without ground truth that failed are named after the last dataset.
         """
         name = cast(Any, dataloader.dataset).opt['name']
         if self.is_train and self.validated.get(name) == current_iter:
             return
         metrics = (self.opt.get('val') or {}).get('metrics') or {}
-        report = None if self.is_train else Report(self.opt, name)
+        report = None if self.is_train else Report(self.opt, name, self.loaded)
         share = self.score_share(dataloader, current_iter, tb_logger, save_img, report)
         scores = validation.gather_scores(share, self.processes)
         self.metric_results = validation.mean_metrics(scores)
@@ -114,6 +129,11 @@ class RestorationModel(SRModel):
             self.log_results(name, current_iter, tb_logger)
         if report:
             report.write(scores)
+            self.failures = validation.gather_lists(self.failures, self.processes)
+            datasets = [settings['name'] for settings in (self.opt.get('datasets') or {}).values()]
+            if self.failures and name == (datasets or [name])[-1]:
+                raise UserError('\n'.join([f'{len(self.failures)} images were not restored:', *self.failures]))
+            self.failures = self.failures if self.opt['rank'] == 0 else []
         self.validated[name] = current_iter
 
     def score_share(
@@ -125,17 +145,29 @@ class RestorationModel(SRModel):
         share = len(range(rank, len(dataset), self.processes))
         progress = validation.ValidationProgress(dataset.opt['name'], share, rank == 0, val_opt.get('pbar', True))
         scores: dict[int, ImageScore] = {}
-        for index, sample in validation.local_samples(dataloader, rank, self.processes):
-            if self.is_train and rank == 0 and signals.requested():
+        tolerant = report is not None and not validation.has_ground_truth(dataset)
+        for index, sample in validation.local_samples(dataloader, rank, self.processes, tolerant):
+            if self.is_train and (signals.launcher_is_gone() or (rank == 0 and signals.requested())):
                 self.leave(current_iter)
+            if isinstance(sample, UserError):
+                self.record_failure(sample)
+                progress.advance()
+                continue
             name, depth = validation.image_name(dataset, sample['lq_path'][0]), int(sample.get('depth', 8))
-            with validation.error_context(f'{name} of {dataset.opt["name"]}'):
-                images, metrics = self.restore_and_score(sample, depth)
+            try:
+                with validation.error_context(f'{name} of {dataset.opt["name"]}'):
+                    images, metrics = self.restore_and_score(sample, depth)
+            except UserError as error:
+                if not tolerant or 'gt' in sample:
+                    raise
+                self.record_failure(error)
+                progress.advance()
+                continue
             if save_img or (report and len(images) == 2):
                 path = validation.result_path(self.opt, dataset.opt['name'], name, current_iter)
                 self.save_image(images[1], path)
             if tb_logger and len(scores) < validation.LOGGED_IMAGES:
-                tag = f'{dataset.opt["name"]}/{name}'
+                tag = printable(f'{dataset.opt["name"]}/{name}')
                 tb_logger.add_image(tag, validation.thumbnail(images), current_iter, dataformats='HWC')
             scores[index] = ImageScore(name, depth, metrics)
             if report:
@@ -143,6 +175,11 @@ class RestorationModel(SRModel):
             progress.advance()
         progress.close()
         return scores
+
+    def record_failure(self, error: UserError) -> None:
+        """Log the error of an image without ground truth, and keep it for the end of the test."""
+        self.failures.append(str(error))
+        get_root_logger().error(f'{error}. The test continues with the other images.')
 
     def restore_and_score(self, sample: dict[str, Any], depth: int) -> tuple[list[np.ndarray], dict[str, float]]:
         """Restore a sample.
@@ -156,10 +193,12 @@ class RestorationModel(SRModel):
         """
         self.feed_data(sample)
         self.test()
+        if not self.output.isfinite().all():
+            get_root_logger().warning(f'{sample["lq_path"][0]}: the restored image has values that are not finite.')
         sharp = [self.gt] if hasattr(self, 'gt') else []
         images = validation.to_images(self.lq, self.output, *sharp, depth=depth)
         metrics = (self.opt.get('val') or {}).get('metrics') or {}
-        return images, validation.compute_metrics(images[1], images[2] if sharp else None, metrics)
+        return images, validation.compute_metrics(images[1], images[2] if sharp else None, metrics, images[0])
 
     def save_image(self, image: np.ndarray, path: str) -> None:
         """Save a restored image. During training, a failure is only logged.
@@ -168,8 +207,8 @@ class RestorationModel(SRModel):
             UserError: The image of a test cannot be saved.
         """
         try:
-            imwrite(image, path)
-        except (OSError, cv2.error) as error:
+            write_png(path, image)
+        except OSError as error:
             text = f'the restored image {path} could not be written: {error}'
             if not self.is_train:
                 raise UserError(f'{text}. Free disk space, or check the permissions of the folder') from error

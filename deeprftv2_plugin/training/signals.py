@@ -1,4 +1,4 @@
-"""Signals on which training saves its state and stops."""
+"""Signals on which training saves its state and stops, and the end of the launcher, which counts as one."""
 
 import os
 import signal
@@ -9,6 +9,7 @@ from types import FrameType
 from deeprftv2_plugin.utils.errors import LEAVE_SIGNALS, SAVED, STOPPED
 
 _received: signal.Signals | None = None
+_launcher: int | None = None
 
 
 @contextmanager
@@ -24,6 +25,21 @@ def watched() -> Iterator[None]:
             signal.signal(each, handler)
 
 
+@contextmanager
+def launcher_watched(parent: int) -> Iterator[None]:
+    """Within the block, let the end of torchrun count as SIGTERM. Its other processes would live on after SIGKILL.
+
+    Args:
+        parent: The process that has started this one. It is watched only if it is torchrun.
+    """
+    global _launcher
+    _launcher = parent if 'TORCHELASTIC_RUN_ID' in os.environ else None
+    try:
+        yield
+    finally:
+        _launcher = None
+
+
 def _record(number: int, frame: FrameType | None) -> None:
     global _received
     _received = signal.Signals(number)
@@ -34,7 +50,16 @@ def _record(number: int, frame: FrameType | None) -> None:
 
 def requested() -> signal.Signals | None:
     """Return the last recorded signal, or None."""
+    global _received
+    if _received is None and launcher_is_gone():
+        os.write(2, b'torchrun, which started this process, has ended: saving the state after this step.\n')
+        _received = signal.SIGTERM
     return _received
+
+
+def launcher_is_gone() -> bool:
+    """Return whether torchrun started this process and has ended since. The process then has another parent."""
+    return _launcher is not None and os.getppid() != _launcher
 
 
 def exit_status(request: signal.Signals | None) -> int:

@@ -1,4 +1,4 @@
-"""Exceptions that end a command: errors that the user can fix, and interruption by a signal."""
+"""Exceptions that end a command: errors that the user can fix, and interruption by a signal. Warnings."""
 
 import signal
 from collections.abc import Iterable
@@ -10,6 +10,25 @@ class UserError(ValueError):
 
     The command prints the message without a traceback and exits with status 1.
     """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
+
+class DataWarning(UserWarning):
+    """Data that is skipped or used only in part. The command prints the message after 'warning: '."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
+
+def printable(text: str) -> str:
+    r"""Replace the bytes of a file name that are not UTF-8, which cannot be printed, by escapes such as ``\udce9``."""
+    return text.encode(errors='backslashreplace').decode()
+
+
+class SlowdownWarning(UserWarning):
+    """The run works, but something on this machine makes it slower. The message says what."""
 
 
 LEAVE_SIGNALS = tuple(getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGUSR1') if hasattr(signal, name))

@@ -4,6 +4,7 @@ import faulthandler
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 
 import pytest
@@ -20,7 +21,7 @@ HANG_TIMEOUT = 60
 """Seconds after which a run prints its stack and exits."""
 
 
-def start(folder, *argv, name='life', die_at_write=None, file_size=None):
+def start(folder, *argv, name='life', die_at_write=None, file_size=None, launched=False):
     """Start `basicsr ARGV` in a folder and write its output to NAME.txt there.
 
     Args:
@@ -29,8 +30,9 @@ def start(folder, *argv, name='life', die_at_write=None, file_size=None):
         name: Name of the output file.
         die_at_write: Kill the process with SIGKILL at this call of `os.fsync` or `os.replace`.
         file_size: Maximum size of a file in bytes. Larger writes fail as on a full disk.
+        launched: Run the command in a child of the returned process, as torchrun does.
     """
-    process = _context.Process(target=_run_command, args=(str(folder), argv, name, die_at_write, file_size))
+    process = _context.Process(target=_run_command, args=(str(folder), argv, name, die_at_write, file_size, launched))
     process.start()
     return process
 
@@ -44,12 +46,18 @@ def run(folder, *argv, **settings):
     return process.exitcode, text
 
 
-def _run_command(folder, argv, name, die_at_write, file_size):
+def _run_command(folder, argv, name, die_at_write, file_size, launched):
     os.setpgrp()
     os.chdir(folder)
     output = os.open(f'{name}.txt', os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
     os.dup2(output, 2)
+    if launched:
+        os.environ.update(TORCHELASTIC_RUN_ID='1', RANK='0', LOCAL_RANK='0', WORLD_SIZE='1')
+        os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=_free_port())
+        child = os.fork()
+        if child:
+            sys.exit(os.waitpid(child, 0)[1])
     faulthandler.dump_traceback_later(HANG_TIMEOUT, exit=True)
     if die_at_write is not None:
         _die_at_write(die_at_write)
@@ -58,6 +66,12 @@ def _run_command(folder, argv, name, die_at_write, file_size):
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
     sys.exit(cli.main(list(argv)))
+
+
+def _free_port():
+    with socket.socket() as server:
+        server.bind(('127.0.0.1', 0))
+        return str(server.getsockname()[1])
 
 
 def _die_at_write(number):

@@ -10,7 +10,7 @@ import torch
 import deeprftv2_plugin
 from deeprftv2_plugin import cli
 from tests.cli.lives import run, start
-from tests.cli.runs import options, write
+from tests.cli.runs import options, write, write_pictures
 
 ITERATIONS = 12
 STATES = 'experiments/small/training_states'
@@ -186,12 +186,24 @@ def test_damaged_images_are_named_and_skipped(folder, capsys, monkeypatch, worke
     assert 'damaged image number 2' in message and '.png' in message and 'max_damaged' in message
 
 
-def test_too_many_damaged_images_end_training_with_workers(folder):
-    for number in range(3):
-        (folder / f'lq/{number}.png').write_bytes(b'')
-    write(folder, training_options())
-    status, text = train(folder, 'small.yml', 'datasets:train:num_worker_per_gpu=2', 'datasets:train:max_damaged=2')
-    assert status == 1 and 'error: ' in text and all(f'lq/{number}.png' in text for number in range(3)), text
+def test_too_many_damaged_images_end_training_with_its_workers(tmp_path):
+    deeprftv2_plugin.register()
+    from deeprftv2_plugin.preflight.data import SAMPLED  # imports BasicSR, which register() patches
+
+    write_pictures(tmp_path, count=2 * SAMPLED)
+    for path in sorted((tmp_path / 'lq').iterdir())[1:SAMPLED:2]:  # the preflight checks miss these
+        path.write_bytes(b'')
+    opt = training_options()
+    opt['datasets']['train'].update(num_worker_per_gpu=2, max_damaged=2)
+    opt['train']['total_iter'] = 100
+    del opt['datasets']['val'], opt['val']
+    process = start(tmp_path, 'train', '-opt', write(tmp_path, opt))
+    process.join()
+    text = (tmp_path / 'life.txt').read_text()
+    assert process.exitcode == 1 and 'Timeout (' not in text, text
+    assert 'damaged image number 3' in text.rpartition('error: ')[2], text
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
 
 
 def test_resuming_a_finished_run_trains_nothing(folder, capsys):
@@ -213,11 +225,11 @@ def test_run_with_a_longer_epoch_is_resumed(folder):
     assert cli.main(['train', '-opt', file, '--auto_resume', '--force_yml', *longer]) == 0
     assert 'iter:      15' in said(folder)
     assert 'Resumed with another effective batch: 2, it was 1.' in said(folder)
-    assert 'The schedule keeps T_max 12 from the resumed state; the options have 15' in said(folder)
+    assert 'train.scheduler.T_max is 15, it was 12 in the resumed state. The new value applies.' in said(folder)
 
 
 def test_state_of_an_optimizer_that_is_not_fused_is_resumed(folder, capsys):
-    """The value of `fused` in the state takes precedence over the options."""
+    """The value of `fused` in the options applies."""
     for fused, iterations in ((False, 3), (True, 6), (True, 9)):
         opt = training_options(poisoned=[2], optim_g={'type': 'AdamW', 'lr': 1e-2, 'fused': fused})
         opt['train']['total_iter'] = iterations

@@ -52,6 +52,13 @@ def test_only_metrics_of_this_package_get_16_bit():
     assert found['theirs'] == compute_metrics(*rounded, {'psnr': {'type': 'psnr'}})['psnr']
 
 
+def test_gain_compares_with_the_blurry_image():
+    sharp, result, blurry = (noise(seed, np.uint16) for seed in range(3))
+    metrics = {'gain': {'type': 'psnr_gain'}, 'psnr': {'type': 'psnr'}}
+    found = compute_metrics(result, sharp, metrics, blurry)
+    assert found['gain'] == found['psnr'] - compute_metrics(blurry, sharp, {'psnr': {'type': 'psnr'}})['psnr']
+
+
 def test_without_ground_truth_only_no_reference_metrics_remain():
     metrics = {'psnr': {'type': 'psnr'}, 'niqe': {'type': 'calculate_niqe', 'crop_border': 0}}
     assert list(compute_metrics(noise(0, size=(200, 200)), None, metrics)) == ['niqe']

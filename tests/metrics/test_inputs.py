@@ -14,8 +14,8 @@ from deeprftv2_plugin.utils.errors import UserError
 
 from .photographs import load_pair
 
-COMPARING = ['psnr', 'ssim', 'ssim_3d', 'aligned_psnr', 'aligned_ssim', 'mae', 'pyiqa_full_reference']
-OPTIONS = {'pyiqa_full_reference': {'name': 'lpips'}}
+COMPARING = ['psnr', 'psnr_gain', 'ssim', 'ssim_3d', 'aligned_psnr', 'aligned_ssim', 'mae', 'pyiqa_full_reference']
+OPTIONS = {'pyiqa_full_reference': {'name': 'lpips'}, 'psnr_gain': {'blurry': np.zeros((60, 70, 3), np.uint8)}}
 
 
 def test_metrics_do_not_import_basicsr_or_pyiqa():
@@ -37,9 +37,10 @@ def test_basicsr_finds_metrics_and_passes_all_options(name):
     from basicsr.metrics import calculate_metric
 
     img, img2 = (image[:60, :70] for image in load_pair('coffee.png'))
-    value = calculate_metric({'img': img, 'img2': img2}, {'type': name, 'better': 'higher'})
+    options = OPTIONS.get(name, {})
+    value = calculate_metric({'img': img, 'img2': img2}, {'type': name, 'better': 'higher', **options})
     assert type(value) is float
-    assert value == getattr(metrics, name)(img, img2)
+    assert value == getattr(metrics, name)(img, img2, **options)
 
 
 @pytest.mark.parametrize('name', metrics.__all__)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
-from deeprftv2_plugin.basicsr_bridge import patches as compat
-from deeprftv2_plugin.metrics import mae, psnr
+from deeprftv2_plugin.basicsr_bridge import patches
+from deeprftv2_plugin.metrics import mae, psnr, psnr_gain
 
 from .photographs import NAMES, load, load_pair, sixteen_bit
 
@@ -21,7 +21,7 @@ def test_psnr_matches_scikit_image(name):
 @pytest.mark.parametrize('options', [{}, {'crop_border': 7}, {'test_y_channel': True}])
 @pytest.mark.parametrize('name', NAMES[:2])
 def test_psnr_matches_basicsr(name, options):
-    compat.apply()
+    patches.apply()
     from basicsr.metrics import calculate_psnr
 
     img, img2 = load_pair(name)
@@ -55,6 +55,15 @@ def test_psnr_of_equal_images_is_infinite(options):
     image = load('coffee.png')
     assert psnr(image, image.copy(), **options) == float('inf')
     assert mae(image, image.copy()) == 0
+
+
+def test_gain_is_the_difference_of_two_psnr():
+    result, sharp = load_pair('coffee.png')
+    blurry = np.full_like(sharp, 90)
+    expected = peak_signal_noise_ratio(sharp, result) - peak_signal_noise_ratio(sharp, blurry)
+    assert psnr_gain(result, sharp, blurry) == pytest.approx(expected)
+    assert psnr_gain(blurry, sharp, blurry) == 0
+    assert psnr_gain(result, sharp, sharp) == float('-inf')
 
 
 def test_luma_of_a_grayscale_image_is_itself():

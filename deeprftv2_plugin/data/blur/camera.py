@@ -1,7 +1,11 @@
-"""A camera model for synthetic blur: light adds up linearly, then the sensor clips it, adds noise and rounds."""
+"""A camera model for synthetic blur: light adds up linearly, then the sensor clips it, adds noise and rounds.
+
+JPEG compression may follow.
+"""
 
 import functools
 
+import cv2
 import numpy as np
 
 from deeprftv2_plugin.data.blur.convolution import convolve, convolve_varying
@@ -119,3 +123,23 @@ def blur_window(
     blurry = blur(image[rows[:, None], columns], kernel, rng, gain, **noise)
     sharp = image[window]
     return blurry, sharp if gain == 1 else to_pixels(overexpose(to_light(sharp), gain), sharp.dtype)
+
+
+def compress(image: np.ndarray, quality: int, corner: tuple[int, int] = (0, 0)) -> np.ndarray:
+    """Return an image as it is read from a JPEG file with chroma of half the resolution.
+
+    Args:
+        image: Array (H, W, 3) of uint8 or uint16, RGB. JPEG has 8 bits, to which 16 bits are rounded.
+        quality: Quality of the JPEG encoder, from 1 to 100.
+        corner: Row and column of the image's first pixel in its first JPEG block, each in [0, 16): a crop of a larger
+            photograph rarely begins with a block.
+
+    Returns:
+        Array of the size and the type of the image.
+    """
+    if image.dtype == np.uint16:
+        return compress(np.rint(image / 257).astype(np.uint8), quality, corner) * np.uint16(257)
+    top, left = corner
+    whole = cv2.copyMakeBorder(image[..., ::-1], top, 0, left, 0, cv2.BORDER_REFLECT)
+    _, code = cv2.imencode('.jpg', whole, (cv2.IMWRITE_JPEG_QUALITY, quality))
+    return np.ascontiguousarray(np.asarray(cv2.imdecode(code, cv2.IMREAD_COLOR))[top:, left:, ::-1])

@@ -1,4 +1,4 @@
-"""Random blur kernels: camera shake, defocus, Gaussians, kernels from files, and mixtures of these.
+"""Random blur kernels: camera shake, motion, defocus, Gaussians, kernels from files, and mixtures of these.
 
 A blur source is called with a random generator and draws one blur: a function that takes the height and width of the
 image and returns its kernel (k, k), or the kernels (rows, columns, k, k) of `convolve_varying`. Kernels are nonnegative
@@ -8,13 +8,22 @@ image.
 
 import functools
 import math
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 
 from deeprftv2_plugin.data.blur.kernel_files import read_kernels
-from deeprftv2_plugin.data.blur.trajectory import camera_roll, camera_shake, kernel_grid, kernel_size, random_kernel
+from deeprftv2_plugin.data.blur.trajectory import (
+    arc,
+    camera_roll,
+    camera_shake,
+    kernel_grid,
+    kernel_size,
+    random_kernel,
+    rasterize,
+)
 from deeprftv2_plugin.utils.build import build
 from deeprftv2_plugin.utils.errors import UserError
 
@@ -54,6 +63,24 @@ class CameraShake:
         path = camera_shake(length, anxiety, rng)
         angles = camera_roll(math.radians(rng.uniform(*self.roll)), anxiety, rng)
         return functools.partial(kernel_grid, path, angles)
+
+
+class Motion:
+    """Steady motion in a random direction, straight or along an arc, uniform across the image.
+
+    Args:
+        length: Range [least, greatest] of the length of the path in pixels. A length of 0 is sharp.
+        bend: Range of the angle in degrees through which the direction of the motion turns: 0 is a straight line.
+    """
+
+    def __init__(self, length: Any = (0, 20), bend: Any = (0, 45)):
+        self.length = number_range('length', length, least=0)
+        self.bend = number_range('bend', bend, least=0)
+        self.side = kernel_size(self.length[1])
+
+    def __call__(self, rng: np.random.Generator) -> Blur:
+        length, bend, direction = rng.uniform(*self.length), rng.uniform(*self.bend), rng.uniform(0, 2 * math.pi)
+        return _uniform(rasterize(arc(length, math.radians(bend), direction), self.side))
 
 
 class Defocus:
@@ -101,7 +128,7 @@ class KernelFiles:
         return _uniform(self.kernels[rng.integers(len(self.kernels))])
 
 
-SOURCES = {source.__name__: source for source in (CameraShake, Defocus, Gaussian, KernelFiles)}
+SOURCES = {source.__name__: source for source in (CameraShake, Motion, Defocus, Gaussian, KernelFiles)}
 
 
 class BlurMixture:
@@ -143,15 +170,21 @@ def _uniform(kernel: np.ndarray) -> Blur:
     return lambda shape: kernel
 
 
-def number_range(key: str, value: Any, least: float) -> tuple[float, float]:
+def number_range(key: str, value: Any, least: float, most: float = sys.float_info.max) -> tuple[float, float]:
     """Check an option that is a range [least, greatest] and return it as a tuple.
+
+    Args:
+        key: Name of the option.
+        value: Its value.
+        least, most: Bounds of both numbers.
 
     Raises:
         UserError: The value is not such a range.
     """
     numbers = isinstance(value, list | tuple) and all(type(n) in (int, float) for n in value)
-    if not numbers or len(value) != 2 or not least <= value[0] <= value[1] < math.inf:
-        raise UserError(f'{key} is {value!r}, expected [least, greatest], two numbers of at least {least}')
+    if not numbers or len(value) != 2 or not least <= value[0] <= value[1] <= most:
+        bounds = f'of at least {least}' if most == sys.float_info.max else f'from {least} to {most}'
+        raise UserError(f'{key} is {value!r}, expected [least, greatest], two numbers {bounds}')
     return value[0], value[1]
 
 

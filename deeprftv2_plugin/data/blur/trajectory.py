@@ -1,4 +1,4 @@
-"""Camera shake: random trajectories of the camera and the blur kernels that they cause."""
+"""Trajectories of a camera or an object during an exposure and the blur kernels that they cause."""
 
 import math
 
@@ -43,6 +43,30 @@ def camera_shake(length: float, anxiety: float, rng: np.random.Generator, sample
         path.append(path[-1] + velocity)
     centered = np.array(path) - np.mean(path)
     return np.stack([centered.imag, centered.real], axis=1)
+
+
+def arc(length: float, bend: float, direction: float, samples: int = 2000) -> np.ndarray:
+    r"""Return the path of steady motion along an arc of a circle: a straight line for a bend of zero.
+
+    With :math:`t \in [-1/2, 1/2]`, length L, bend b and direction d, the points in the complex plane are
+
+    .. math:: z_t = L \, e^{i d} \int_0^t e^{i b s} \, ds = L \, t \, e^{i (d + b t / 2)} \frac{\sin (b t / 2)}{b t / 2}
+
+    A straight line has a root-mean-square radius of :math:`L / \sqrt{12}`.
+
+    Args:
+        length: Length of the path in pixels, at least 0.
+        bend: Angle in radians through which the direction of the motion turns.
+        direction: Direction in the middle of the exposure, in radians.
+        samples: Number of points, equally spaced in time.
+
+    Returns:
+        Array (samples, 2) of rows and columns in pixels, with mean zero. All points are within length / 2 of the mean.
+    """
+    time = np.linspace(-0.5, 0.5, samples)
+    points = length * time * np.sinc(bend * time / (2 * math.pi)) * np.exp(1j * (direction + bend * time / 2))
+    points -= points.mean()
+    return np.stack([points.imag, points.real], axis=1)
 
 
 def camera_roll(extent: float, anxiety: float, rng: np.random.Generator, samples: int = 2000) -> np.ndarray:

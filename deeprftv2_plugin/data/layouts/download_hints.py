@@ -78,6 +78,14 @@ DPDD (Abuolaim and Brown, ECCV 2020): 350 pairs for training, 74 for validation,
             datasets/DPDD/val_c/..., datasets/DPDD/test_c/...""",
     ),
     DownloadHint(
+        ('held',),
+        """\
+Sharp photographs, which are blurred while they are read
+  where   any sharp photographs; docs/model_card.md names those of the weights that come with the package
+  layout  datasets/photographs/*            for training
+          datasets/photographs_held_out/*   others, for validation and test""",
+    ),
+    DownloadHint(
         ('quickstart', 'skimage'),
         """\
 Photographs of scikit-image with synthetic camera shake: no download needed

@@ -160,6 +160,17 @@ class TrainLoader:
         self.log.warning(f'{reason}. It is skipped ({len(self.damaged)} of at most {self.max_damaged} damaged images)')
 
 
+def first_batch(dataset: SizedDataset, plan: Plan, seed: int, max_damaged: int = 0) -> dict[str, Any] | None:
+    """Load the first batch that remains in a plan, in this process; return None if none remains.
+
+    Raises:
+        UserError: More than `max_damaged` samples failed for one draw.
+    """
+    plan.set_epoch(plan.epoch_of(plan.done + 1))
+    samples = DrawnDataset(dataset, seed, max_damaged)
+    return next((_collate([samples[draw] for draw in draws])[0] for draws in plan), None)
+
+
 def too_many_damaged(reason: str, number: int, allowed: int) -> UserError:
     """Return the error for the sample that exceeds the limit."""
     return UserError(

@@ -120,6 +120,8 @@ def _open_journal(dest: Path, settings: dict[str, Any], outputs: list[Path]) -> 
     path = dest / JOURNAL
     if not path.exists():
         _check_absent(outputs)
+    elif not path.is_file():
+        raise UserError(f'{path} is not a file: remove {path.parent} to start over')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return Journal(path, settings)

@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 
@@ -5,6 +6,7 @@ from deeprftv2_plugin.data.blur.camera import (
     add_sensor_noise,
     blur,
     blur_window,
+    compress,
     linear_to_srgb,
     overexpose,
     srgb_to_linear,
@@ -116,3 +118,33 @@ def test_blur_is_uint8_and_reproducible(rng):
     assert first.dtype == np.uint8 and first.shape == (20, 20, 3)
     assert np.array_equal(first, again)
     assert 0 < np.abs(first.astype(int) - other).mean() < 3
+
+
+@pytest.fixture
+def smooth(rng):
+    """A photograph-like image (80, 96, 3), RGB, with much more red than blue."""
+    image = cv2.GaussianBlur(rng.integers(0, 256, (80, 96, 3), np.uint8), (0, 0), 2) * [1.2, 1, 0.5]
+    return image.clip(0, 255).astype(np.uint8)
+
+
+def test_compression_is_that_of_a_jpeg_file(smooth, tmp_path):
+    cv2.imwrite(str(tmp_path / 'a.jpg'), smooth[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 75])
+    assert np.array_equal(compress(smooth, 75), cv2.imread(str(tmp_path / 'a.jpg'))[..., ::-1])
+
+
+def test_compressed_crop_equals_the_crop_of_the_compressed_image(smooth):
+    crop = compress(smooth[21:80, 35:96], 75, corner=(21 % 16, 35 % 16))
+    assert crop.shape == (59, 61, 3)
+    # from the first complete block on; chroma is interpolated from the neighboring block
+    inside = np.s_[32 - 21 + 2 :, 48 - 35 + 2 :]
+    assert np.array_equal(crop[inside], compress(smooth, 75)[21:80, 35:96][inside])
+    assert not np.array_equal(crop[inside], compress(smooth[21:80, 35:96], 75)[inside])
+
+
+def test_lower_quality_is_further_from_the_image(smooth):
+    errors = [np.abs(compress(smooth, quality) - smooth.astype(float)).mean() for quality in (98, 80, 60)]
+    assert 0 < errors[0] < errors[1] < errors[2] < 10
+
+
+def test_compression_keeps_16_bit(smooth):
+    assert np.array_equal(compress(smooth * np.uint16(257), 80), compress(smooth, 80) * np.uint16(257))

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from deeprftv2_plugin.data.blur.kernels import (
     Defocus,
     Gaussian,
     KernelFiles,
+    Motion,
     center_pad_or_crop,
     disc,
     gaussian,
@@ -17,14 +20,14 @@ from deeprftv2_plugin.utils.errors import UserError
 SHAPE = 40, 50
 
 
-@pytest.fixture(params=['CameraShake', 'roll', 'Defocus', 'Gaussian', 'KernelFiles'])
+@pytest.fixture(params=['CameraShake', 'roll', 'Motion', 'Defocus', 'Gaussian', 'KernelFiles'])
 def source(request, tmp_path, rng):
     if request.param == 'KernelFiles':
         np.save(tmp_path / 'a.npy', gaussian(1.5))
         return KernelFiles(str(tmp_path))
     if request.param == 'roll':
         return CameraShake(roll=[1, 5])
-    return {kind.__name__: kind for kind in (CameraShake, Defocus, Gaussian)}[request.param]()
+    return {kind.__name__: kind for kind in (CameraShake, Motion, Defocus, Gaussian)}[request.param]()
 
 
 @pytest.mark.parametrize('seed', range(3))
@@ -52,6 +55,26 @@ def test_roll_does_not_change_the_center_kernel():
         center = rolling[rolling.shape[0] // 2, rolling.shape[1] // 2]
         np.testing.assert_allclose(center_pad_or_crop(center, 11), still, atol=1e-6)
         assert np.array_equal(still, random_kernel(np.random.default_rng(seed)))
+
+
+def mean_square_radius(kernel):
+    square = (np.arange(kernel.shape[0]) - kernel.shape[0] // 2) ** 2
+    return (kernel * (square[:, None] + square)).sum()
+
+
+@pytest.mark.parametrize('length', [0, 0.5, 3, 20])
+def test_straight_motion_has_the_radius_of_a_line(length, rng):
+    kernel = Motion([length, length], bend=[0, 0])(rng)(SHAPE)
+    # between pixels, bilinear weights add f (1 - f) along each axis
+    assert length**2 / 12 - 1e-3 <= mean_square_radius(kernel) <= length**2 / 12 + 0.5
+    assert length or kernel.tolist() == [[1]]
+
+
+def test_radii_of_motion_are_even(rng):
+    source = Motion([0, 20], bend=[0, 30])
+    radii = [math.sqrt(mean_square_radius(source(rng)(SHAPE))) for _ in range(400)]
+    counts, _ = np.histogram(radii, bins=[0.8, 1.8, 2.8, 3.8, 4.8, 5.8])
+    np.testing.assert_allclose(counts, 400 * math.sqrt(12) / 20, atol=24)
 
 
 @pytest.mark.parametrize('radius', [0.7, 1, 3.3, 5])
@@ -114,6 +137,8 @@ def test_mixture_of_one_source_draws_the_same_blurs():
         ([{'type': 'CameraShake', 'length': [0, 4]}], 'at least 1'),
         ([{'type': 'CameraShake', 'anxiety': [0, 'much']}], 'anxiety is'),
         ([{'type': 'CameraShake', 'roll': [0, float('inf')]}], 'roll is'),
+        ([{'type': 'Motion', 'length': [-1, 2]}], 'length is'),
+        ([{'type': 'Motion', 'bend': 90}], 'bend is 90'),
         ([{'type': 'KernelFiles', 'path': 'gone'}], r'blurs\[0\]: KernelFiles .* gone do not exist'),
     ],
 )

@@ -1,3 +1,5 @@
+import math
+
 import cv2
 import numpy as np
 import pytest
@@ -5,6 +7,7 @@ from scipy.ndimage import map_coordinates
 
 from deeprftv2_plugin.data.blur.convolution import convolve_varying
 from deeprftv2_plugin.data.blur.trajectory import (
+    arc,
     camera_roll,
     camera_shake,
     kernel_grid,
@@ -142,3 +145,20 @@ def test_grid_matches_the_mean_of_moved_images(extent, rng):
     assert np.abs(blurry - expected).max() < 0.02
     assert np.abs(blurry - expected).mean() < 0.002
     assert blurry.mean() == pytest.approx(expected.mean(), abs=1e-4)
+
+
+@pytest.mark.parametrize('bend', [0, 0.3, 2, 2 * math.pi])
+def test_arc_has_the_requested_length_and_turns_by_the_bend(bend):
+    path = arc(12, bend, direction=1)
+    steps = np.diff(path, axis=0) @ (1j, 1)
+    np.testing.assert_allclose(path.mean(axis=0), 0, atol=1e-9)
+    np.testing.assert_allclose(np.abs(steps), 12 / 1999, rtol=1e-5)
+    assert np.angle(steps[1:] / steps[:-1]).sum() == pytest.approx(bend, rel=2e-3)
+    assert np.angle(steps[len(steps) // 2]) == pytest.approx(1)
+    assert np.linalg.norm(path, axis=1).max() <= 6 + 1e-9
+
+
+def test_straight_arc_has_the_radius_of_a_line_and_a_full_turn_that_of_a_circle():
+    for bend, radius in ((0, 12 / math.sqrt(12)), (2 * math.pi, 12 / (2 * math.pi))):
+        path = arc(12, bend, direction=0.5)
+        assert math.sqrt((path**2).sum(axis=1).mean()) == pytest.approx(radius, rel=2e-3)

@@ -35,14 +35,16 @@ def test_sample_has_a_blurry_crop_and_its_kernel(options, tmp_path):
 KINDS = [
     {'type': 'CameraShake', 'length': [4, 8]},
     {'type': 'CameraShake', 'length': [4, 8], 'roll': [5, 10]},
+    {'type': 'Motion', 'length': [4, 8]},
     {'type': 'Defocus', 'radius': [2, 4]},
     {'type': 'Gaussian'},
 ]
+NOISELESS = {'shot_noise': [0, 0], 'read_noise': [0, 0]}
 
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_kernel_reproduces_the_blur(kind, options):
-    noiseless = {'shot_noise': 0, 'read_noise': 0, 'saturation': [1, 2]}
+    noiseless = {**NOISELESS, 'saturation': [1, 2]}
     sample = SyntheticBlurDataset({**options, 'phase': 'test', 'blurs': [kind], **noiseless})[0]
     linear = ((sample['gt'] + 0.055) / 1.055) ** 2.4
     weight = sample['kernel'].flip(1, 2)[None].repeat(3, 1, 1, 1)
@@ -84,7 +86,7 @@ def test_highlights_are_overexposed(options, tmp_path):
     night = np.full((40, 50, 3), 20, np.uint8)
     night[20, 10:40:10] = 255
     cv2.imwrite(str(tmp_path / 'sharp/a.png'), night)
-    noiseless = {**options, 'phase': 'test', 'read_noise': 0, 'blurs': [{'type': 'Defocus', 'radius': [1.5, 1.5]}]}
+    noiseless = {**options, 'phase': 'test', 'read_noise': [0, 0], 'blurs': [{'type': 'Defocus', 'radius': [1.5, 1.5]}]}
     dim, bright = (SyntheticBlurDataset({**noiseless, 'saturation': [gain, gain]})[0] for gain in (1, 20))
     assert dim['lq'].max() < 0.7
     assert bright['lq'].max() == 1
@@ -103,7 +105,8 @@ def test_crop_size_can_change_between_samples(options):
 
 
 def test_samples_depend_only_on_seed_and_index(options):
-    options |= {'blurs': KINDS, 'saturation': [1, 3]}
+    ranges = {'saturation': [1, 3], 'shot_noise': [0, 1e-3], 'read_noise': [0, 1e-2], 'jpeg_quality': [60, 98]}
+    options |= {'blurs': KINDS, 'jpeg_share': 0.5, **ranges}
     dataset, same = SyntheticBlurDataset(options), SyntheticBlurDataset(options)
     assert equal(dataset[5], same[5])
     assert not equal(dataset[5], dataset[6])
@@ -134,8 +137,10 @@ def test_default_photographs_are_split_for_training_and_test():
         ({'blurs': [{'type': 'CameraShake', 'length': 9}]}, r'blurs\[0\]: CameraShake .*length is 9, expected'),
         ({'saturation': [0.5, 2]}, 'saturation is .* at least 1'),
         ({'saturation': 2}, 'saturation is 2'),
-        ({'shot_noise': -1}, 'shot_noise is -1'),
-        ({'read_noise': 'some'}, "read_noise is 'some'"),
+        ({'shot_noise': [-1, 0]}, r'shot_noise is .* from 0 to 1'),
+        ({'read_noise': 5e-4}, 'read_noise is 0.0005'),
+        ({'jpeg_quality': [60, 101]}, r'jpeg_quality is .* from 1 to 100'),
+        ({'jpeg_share': 2}, 'jpeg_share is 2'),
         ({'gt_size': None}, 'gt_size is None'),
         ({'dataroot_gt': 'gone'}, 'gone does not exist'),
     ],
@@ -148,3 +153,32 @@ def test_errors_name_invalid_options(options, change, message):
 def test_iteration_ends(options):
     dataset = SyntheticBlurDataset({**options, 'samples_per_image': 2})
     assert len(list(dataset)) == 2
+
+
+STILL = {'blurs': [{'type': 'Motion', 'length': [0, 0]}], **NOISELESS}
+
+
+def test_length_zero_without_noise_is_the_sharp_image(options):
+    sample = SyntheticBlurDataset({**options, **STILL})[0]
+    assert torch.equal(sample['lq'], sample['gt'])
+
+
+def test_noise_varies_between_samples(options):
+    dataset = SyntheticBlurDataset({**options, **STILL, 'shot_noise': [0, 0.02]})
+    deviations = [(sample['lq'] - sample['gt']).std() for sample in dataset]
+    assert min(deviations) < 0.02 and max(deviations) > 0.04
+
+
+def test_blurry_image_is_compressed_and_sharp_one_is_not(options):
+    plain, coarse = ({**options, 'phase': 'test', **change} for change in ({}, {'jpeg_quality': [60, 60]}))
+    before, after = (SyntheticBlurDataset(each)[0] for each in (plain, coarse))
+    assert torch.equal(before['gt'], after['gt'])
+    pixels = (before['lq'].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+    _, code = cv2.imencode('.jpg', pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 60])
+    assert np.array_equal((after['lq'].permute(1, 2, 0) * 255).round(), cv2.imdecode(code, 1)[..., ::-1])
+
+
+def test_share_of_the_samples_is_compressed(options):
+    dataset = SyntheticBlurDataset({**options, **STILL, 'jpeg_quality': [60, 98], 'jpeg_share': 0.7})
+    compressed = sum(not torch.equal(sample['lq'], sample['gt']) for sample in dataset)
+    assert compressed == pytest.approx(70, abs=12)
