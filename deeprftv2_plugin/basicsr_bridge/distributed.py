@@ -78,7 +78,7 @@ def errors_reported_once() -> Iterator[None]:
         yield
     except Exception:
         if not is_first_of_node():
-            time.sleep(10)  # the first process exits with the message, and the launcher ends this one
+            time.sleep(60)  # the first process exits with the message, and the launcher ends this one
         raise
 
 

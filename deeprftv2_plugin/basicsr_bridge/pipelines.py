@@ -12,7 +12,7 @@ from deeprftv2_plugin import config
 
 def add_arguments(parser: argparse.ArgumentParser, is_train: bool) -> None:
     """Add BasicSR's own flags, those of a training or of a test."""
-    parser.add_argument('-opt', '--opt', required=True, metavar='FILE', help='option file (YAML)')
+    add_options(parser)
     parser.add_argument(
         '--launcher',
         choices=('none', 'pytorch', 'slurm'),
@@ -25,6 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser, is_train: bool) -> None:
         )
     shortened = ', log every iteration, save and validate every 8 iterations' if is_train else ''
     parser.add_argument('--debug', action='store_true', help=f'prefix the name with debug_{shortened}')
+    parser.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the flags for the option file and what overrides it."""
+    parser.add_argument('-opt', '--opt', required=True, metavar='FILE', help='option file (YAML)')
     parser.add_argument(
         '--force_yml',
         nargs='+',
@@ -33,7 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser, is_train: bool) -> None:
         metavar='KEY:KEY=VALUE',
         help='override options; values are YAML, for example train:total_iter=1000 network_g:variant=S',
     )
-    parser.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace, is_train: bool) -> None:

@@ -13,6 +13,7 @@ import torch
 from basicsr import train
 from basicsr.data import build_dataloader, build_dataset
 from basicsr.data.prefetch_dataloader import PrefetchDataLoader
+from basicsr.models.sr_model import SRModel
 from basicsr.utils import MessageLogger, get_root_logger
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import distributed
@@ -275,6 +276,9 @@ class TrainingRun:
     def hand_over_model(self, opt: dict) -> Any:
         """Return the model, and record signals from here on if it can save its state on them."""
         self._log.release()
+        if isinstance(self.model, SRModel):
+            get_root_logger().addFilter(_is_true_of_sr_models)
+            self._stack.callback(get_root_logger().removeFilter, _is_true_of_sr_models)
         if isinstance(self.model, DeepRFTv2Model):
             self._stack.enter_context(signals.watched())
         return self.model
@@ -329,6 +333,11 @@ class TrainingRun:
         writer = SummaryWriter(log_dir, purge_step=self.state['iter'] + 1 if self.state else None)
         self._stack.callback(writer.close)
         return writer
+
+
+def _is_true_of_sr_models(record: logging.LogRecord) -> bool:
+    """Drop BasicSR's warning, at every validation, that several data sets are only supported by SRModel."""
+    return not record.getMessage().startswith('Multiple validation datasets')
 
 
 class ModelInRun:

@@ -17,6 +17,7 @@ from deeprftv2_plugin.evaluation.validation import ImageScore
 from deeprftv2_plugin.inference.restoration import check_tiles, restore
 from deeprftv2_plugin.ops import backends
 from deeprftv2_plugin.training import signals
+from deeprftv2_plugin.utils.atomic_io import advice
 from deeprftv2_plugin.utils.errors import UserError, printable
 
 
@@ -211,7 +212,7 @@ class RestorationModel(SRModel):
         except OSError as error:
             text = f'the restored image {path} could not be written: {error}'
             if not self.is_train:
-                raise UserError(f'{text}. Free disk space, or check the permissions of the folder') from error
+                raise UserError(f'{text}. {advice(error)}') from error
             get_root_logger().error(text)
 
     def log_results(self, dataset_name: str, current_iter: Any, tb_logger: Any) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
 
+from deeprftv2_plugin.config.schema import LARGEST_RATE
 from deeprftv2_plugin.config.signatures import TRANSPARENT
 from deeprftv2_plugin.data.datasets import SizedDataset
 from deeprftv2_plugin.data.datasets.augmentation import crop_size
@@ -44,8 +45,6 @@ def build(options: Mapping[str, Any]) -> BaseModel:
     Raises:
         UserError: It cannot be built.
     """
-    # the initial weights do not depend on what has been read before
-    set_random_seed(options['manual_seed'] + options['rank'])
     opt = copy.deepcopy({**options, 'num_gpu': 0})  # BasicSR's models remove entries from the options
     opt['path'] = {key: value for key, value in opt['path'].items() if not key.startswith('pretrain_network_')}
     networks = [key for key in opt if key.startswith('network_')]
@@ -53,6 +52,7 @@ def build(options: Mapping[str, Any]) -> BaseModel:
         require_memory(key, copy.deepcopy(opt[key]))
     if opt['is_train']:
         opt['train'].update(ema_decay=0, compile=False)  # one network is enough, and compiling takes long
+    set_random_seed(opt['manual_seed'] + opt['rank'])  # the weights do not depend on what has been read before
     try:
         return build_model(opt)
     except UserError:
@@ -96,13 +96,20 @@ def networks_of(opt: Mapping[str, Any], model: BaseModel) -> dict[str, nn.Module
 
 
 def optimizer_bytes(optimizers: Iterable[Optimizer]) -> int:
-    """Return the bytes that optimizers store besides the weights, after a first step. The step changes the weights."""
+    """Return the bytes that optimizers store besides the weights, after a first step. The step changes the weights.
+
+    Raises:
+        UserError: The step makes weights that are not finite.
+        Exception: What an optimizer raises.
+    """
     total = 0
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             for weight in group['params']:
                 weight.grad = torch.zeros_like(weight)
         optimizer.step(lambda: 0.0)
+        if not all(weight.isfinite().all() for group in optimizer.param_groups for weight in group['params']):
+            raise UserError(f'{type(optimizer).__name__} makes weights that are not finite: check its arguments')
         total += bytes_of(part for part in tree_leaves(list(optimizer.state.values())) if isinstance(part, Tensor))
     return total
 
@@ -118,8 +125,9 @@ def check_rates(opt: Mapping[str, Any], model: BaseModel) -> Iterator[Finding]:
         except Exception as fault:  # schedules raise what they like
             yield error(f'{label} fails at iteration {iteration}: {first_line(fault)}')
             return
-        if not all(math.isfinite(rate) and rate >= 0 for rate in rates):
-            yield error(f'{label}: the learning rate of iteration {iteration} is {rates[0]:g}')
+        if not all(0 <= rate <= LARGEST_RATE for rate in rates):
+            found = f'the learning rate of iteration {iteration} is {rates[0]:g}'
+            yield error(f'{label}: {found}, expected a number from 0 to {LARGEST_RATE}')
             return
 
 

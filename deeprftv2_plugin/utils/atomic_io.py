@@ -61,10 +61,10 @@ def sync_folder(folder: Path) -> None:
 
 def advice(error: OSError) -> str:
     """Return a sentence that says what to do about a file that cannot be written."""
+    if error.errno in (errno.ENOSPC, getattr(errno, 'EDQUOT', None), errno.EFBIG):
+        return 'Free disk space'
     if error.errno == errno.ENAMETOOLONG:
         return 'The name is too long: choose shorter names'
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return 'Check the permissions of the folder'
-    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
-        return 'Check the path'
-    return 'Free disk space'
+    if error.errno == errno.EBUSY:
+        return 'Stop the other process'
+    return 'Check the path and the permissions of its folder'

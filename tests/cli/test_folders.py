@@ -14,6 +14,10 @@ def run(*argv):
     return cli.main(list(argv))
 
 
+def states(experiment):
+    return sorted(path.name for path in experiment.glob('training_states/*.state'))
+
+
 def content(folder):
     return {str(path.relative_to(folder)): path.is_file() and path.read_bytes() for path in folder.rglob('*')}
 
@@ -63,10 +67,25 @@ def test_two_data_sets_of_one_name_are_refused(folder, capsys):
         assert 'datasets.val_2.name is more-noise, as in datasets.val' in captured.out + captured.err
 
 
+@pytest.mark.parametrize('command', ['train', 'test'])
+def test_results_of_two_data_sets_do_not_mix(folder, command):
+    """Their images have equal names."""
+    opt = options() if command == 'train' else test_options()
+    opt['model_type'] = 'DeepRFTv2Model'
+    phase = 'val' if command == 'train' else 'test'
+    opt['datasets'][f'{phase}_2'] = {**opt['datasets'][phase], 'name': 'second'}
+    opt['val']['save_img'] = True
+    assert run(command, '-opt', write(folder, opt)) == 0
+    root = folder / ('experiments' if command == 'train' else 'results') / 'small'
+    for name in ('more-noise', 'second'):
+        assert len(list((root / 'visualization' / name).rglob('*.png'))) == 4
+        assert command == 'train' or (root / f'{name}.csv').is_file()
+
+
 def test_every_force_yml_counts(folder):
     argv = ['train', '-opt', write(folder, options()), '--force_yml', 'name=other', 'train:total_iter=3']
     assert run(*argv, '--force_yml', 'train:total_iter=2', '--force_yml', 'logger:save_checkpoint_freq=1') == 0
-    assert sorted(os.listdir(folder / 'experiments/other/training_states')) == ['1.state', '2.state']
+    assert states(folder / 'experiments/other') == ['1.state', '2.state']
 
 
 def test_every_force_yml_counts_in_a_check(folder, capsys):
@@ -167,10 +186,10 @@ def test_an_older_state_begins_a_branch(folder, capsys):
     assert (branch / 'training_states/8.state').read_bytes() == abandoned
     assert {'net_g_3.pth', 'net_g_8.safetensors', 'net_g_latest.pth'} <= set(os.listdir(branch / 'models'))
     assert json.loads((branch / 'metrics.jsonl').read_text().splitlines()[-1])['iter'] == 8
-    assert sorted(os.listdir(experiment / 'training_states')) == ['2.state', '3.state']
+    assert states(experiment) == ['2.state', '3.state']
     assert run('train', '-opt', file, '--auto_resume') == 0
     assert 'Resumed after iteration 3 ' in capsys.readouterr().err
-    assert sorted(os.listdir(experiment / 'training_states')) == ['3.state', '4.state']
+    assert states(experiment) == ['3.state', '4.state']
     assert run('train', '-opt', file, '--force_yml', f'path:resume_state={branch}/training_states/8.state',
                'train:total_iter=9') == 0  # fmt: skip
     assert torch.load(experiment / 'training_states/9.state', weights_only=True)['iter'] == 9

@@ -199,7 +199,7 @@ def test_parts_of_a_mixture_are_checked_like_data_sets(part, message):
             'train:scheduler={type: ChainedScheduler, schedulers: [{type: StepLR, step_size: 0}]}',
             'train.scheduler.schedulers.0.step_size is 0, expected',
         ),
-        ('train:pixel_opt:loss_weight=-1', 'train.pixel_opt.loss_weight is -1, expected a number from 0 up'),
+        ('train:pixel_opt:loss_weight=-1', 'train.pixel_opt.loss_weight is -1, expected a number from 0 to 1000000'),
         (
             'train:pixel_opt={type: L1Loss, reduction: none}',
             "train.pixel_opt.reduction is 'none', expected mean or sum",
@@ -232,7 +232,7 @@ def test_parts_of_a_mixture_are_checked_like_data_sets(part, message):
         ('train:clip_grad_norm=true', 'train.clip_grad_norm is True, expected a number'),
         ('train:bf16=1', 'train.bf16 is 1, expected true or false'),
         ('train:pixel_opt=L1Loss', "train.pixel_opt is 'L1Loss', expected a section of keys"),
-        ('train:optim_g:lr=-1', 'train.optim_g.lr is -1, expected a number from 0 up'),
+        ('train:optim_g:lr=-1', 'train.optim_g.lr is -1, expected a number from 0 to 1000'),
         ('train:optim_g:lr=fast', "train.optim_g.lr is 'fast', expected a number"),
         ('train:optim_g:lr=true', 'train.optim_g.lr is True, expected a number'),
         ('train:optim_g:betas=[0.9]', 'train.optim_g.betas is [0.9], expected a list of 2 numbers from 0 to below 1'),

@@ -55,7 +55,7 @@ def test_basicsr_networks_train_and_validate(folder, network):
     log = next(experiment.glob('*.log')).read_text()
     assert 'l_pix:' in log and 'l_frequency:' in log and 'grad_norm:' in log
     assert 'Validation held-out' in log and '# psnr:' in log
-    assert len(list(experiment.glob('visualization/*/*_4.png'))) == 3
+    assert len(list(experiment.glob('visualization/held-out/*/*_4.png'))) == 3
     saved = torch.load(experiment / 'models' / 'net_g_4.pth', weights_only=True)
     assert set(saved) == {'params', 'params_ema'}
     if network is RRDBNET:

@@ -107,6 +107,8 @@ def test_option_that_basicsrs_data_set_lacks_is_named(opt):
 def test_order_of_an_epoch_that_exceeds_the_memory_is_an_error():
     assert not list(check_epoch('noise', 1000, 100))
     assert 'lower the ratio' in errors(list(check_epoch('noise', 10**9, 100_000)))[0]
+
+
 def test_skipped_files_and_transparency_are_warnings(folder, opt):
     opt['datasets'] = {'val': {**opt['datasets']['val'], 'type': 'PairedDeblurDataset'}}
     (folder / 'lq/photo.HEIC').touch()

@@ -93,6 +93,8 @@ def test_pairs_of_one_folder_with_a_template_are_fine(opt):
     opt['datasets']['train'].update(dataroot_gt='lq', filename_tmpl='{}_blurry')
     del opt['datasets']['val']['dataroot_gt']
     assert list(files.check_sources(opt)) == []
+
+
 @pytest.mark.parametrize('type', ['PairedImageDataset', 'PairedDeblurDataset'])
 def test_incomplete_database_is_reported_before_a_data_set_reads_it(folder, opt, type):
     with LmdbWriter(folder / 'a.lmdb') as writer:

@@ -21,6 +21,11 @@ def test_optimizer_stores_copies_of_the_weights(optimizer, copies):
     assert model.optimizer_bytes([optimizer(weights)]) == pytest.approx(copies * 2530 * 4, abs=20)
 
 
+def test_optimizer_that_makes_weights_that_are_not_finite_is_named():
+    with pytest.raises(UserError, match='Adamax makes weights that are not finite'):
+        model.optimizer_bytes([optim.Adamax([torch.ones(2, requires_grad=True)], eps=0)])
+
+
 def test_options_are_not_changed(opt):
     before = repr(opt)
     model.build(opt)
@@ -54,7 +59,7 @@ def test_network_that_does_not_fit_into_the_memory_is_not_built(opt):
     ('settings', 'words'),
     [
         ({'type': 'StepLR', 'step_size': 0}, 'train.scheduler StepLR fails at iteration 2: ZeroDivisionError: '),
-        ({'type': 'ExponentialLR', 'gamma': 1e300}, 'the learning rate of iteration 3 is inf'),
+        ({'type': 'ExponentialLR', 'gamma': 1e300}, 'the learning rate of iteration 2 is 1e+297, expected'),
         ({'type': 'MultiStepLR', 'milestones': [2], 'gamma': -1}, 'the learning rate of iteration 3 is -0.001'),
     ],
 )

@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from deeprftv2_plugin.utils import atomic_io
-from deeprftv2_plugin.utils.atomic_io import write_whole
+from deeprftv2_plugin.utils.atomic_io import advice, write_whole
 
 
 @pytest.fixture
@@ -131,3 +131,13 @@ def test_the_temporary_file_of_another_live_writer_is_left_to_it(path, before_sy
     with pytest.raises(OSError, match='another process'):
         write_whole(path, b'first')
     assert partial_of(path).read_bytes() == b'of another process' and not path.exists()
+
+
+@pytest.mark.parametrize(
+    ('name', 'words'),
+    [('x' * 300, 'too long: choose shorter names'), ('missing/file', 'Check the path'), ('/dev/full', 'disk space')],
+)
+def test_the_advice_fits_the_error(tmp_path, name, words):
+    with pytest.raises(OSError) as caught, open(tmp_path / name, 'w') as file:
+        file.write('x' * 100000)
+    assert words in advice(caught.value)
