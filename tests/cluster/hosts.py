@@ -1,5 +1,6 @@
 """Two hosts on one machine: network namespaces joined by a veth pair, with host names of their own."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -89,10 +90,8 @@ class Hosts:
     def stop(self, program: subprocess.Popen, number: int) -> None:
         """Send a signal to a program and all that it started in its session."""
         for pid in _session(program.pid):
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
-            except ProcessLookupError:
-                pass
 
     def link(self, name: str, up: bool) -> None:
         """Connect a host to the network or cut it off."""

@@ -28,6 +28,7 @@ SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=1,sched_interval=5,bf_interval=5
 ReturnToService=2
 KillWait=30
+MinJobAge=3600
 SlurmctldTimeout=60
 SlurmdTimeout=60
 NodeName=node0 NodeAddr={first} CPUs=2

@@ -7,6 +7,7 @@ They change the network of the machine and take about ten minutes, so they run o
 They need iproute2 and util-linux; those of SLURM need Debian's slurm-wlm and munge.
 """
 
+import functools
 import signal
 import sys
 import tempfile
@@ -24,7 +25,8 @@ from tests.cluster.slurm import Slurm
 
 ROOT = Path(__file__).parents[2]
 VARIABLES = {'PYTHON': sys.executable, 'PYTHONPATH': str(ROOT), 'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1'}
-ITERATIONS, DISTURBED = 60, 20
+ITERATIONS, DISTURBED, LONG = 60, 20, 400
+FINAL = ('COMPLETED', 'CANCELLED', 'FAILED', 'TIMEOUT', 'NODE_FAIL')
 
 pytestmark = [
     pytest.mark.cluster,
@@ -56,31 +58,37 @@ def slurm(hosts, folder):
 
 @pytest.fixture(scope='module')
 def quiet_weights(tmp_path_factory):
-    """The weights after a training on one host, with two processes that nothing disturbs."""
-    folder = tmp_path_factory.mktemp('quiet')
-    make_training(folder, seconds=0)
-    with Hosts(folder) as hosts:
-        status = train(hosts, 'node0', PROCESSES='2', NODES='1').wait(300)
-        assert status == 0, hosts.read('node0.txt')
-    return weights(folder)
+    """A function: the weights of a training on one host, with two processes that nothing disturbs."""
+
+    @functools.cache
+    def trained(iterations):
+        folder = tmp_path_factory.mktemp('quiet')
+        make_training(folder, iterations, seconds=0)
+        with Hosts(folder) as hosts:
+            status = train(hosts, 'node0', PROCESSES='2', NODES='1').wait(600)
+            assert status == 0, hosts.read('node0.txt')
+        return weights(folder)
+
+    return trained
 
 
-def make_training(folder, seconds=0.2):
-    write_pictures(folder)
+def make_training(folder, iterations=ITERATIONS, seconds=0.2):
+    """Write images and options of a training whose steps take `seconds`."""
+    if not (folder / 'lq').exists():
+        write_pictures(folder)
     opt = options()
     opt.update(model_type='DeepRFTv2Model', custom_imports=['tests.cluster.slow'])
     data = opt['datasets']['train']
     data.update(type='SlowDataset', seconds=seconds, use_flip=data.pop('use_hflip'))
     del data['io_backend'], opt['val'], opt['datasets']['val']
-    opt['train']['total_iter'] = ITERATIONS
+    opt['train']['total_iter'] = iterations
     opt['logger']['save_checkpoint_freq'] = 10
     write(folder, opt)
 
 
 def weights(folder):
-    """Return the weights after the last iteration."""
-    path = folder / f'experiments/small/models/net_g_{ITERATIONS}.pth'
-    return torch.load(path, weights_only=True)['params']
+    """Return the weights at the end of the training."""
+    return torch.load(folder / 'experiments/small/models/net_g_latest.pth', weights_only=True)['params']
 
 
 def assert_same(found, expected):
@@ -123,7 +131,7 @@ def assert_both_end(hosts, runs, seconds=300):
 
 def test_two_hosts_train_like_one(hosts, folder, quiet_weights):
     assert_both_end(hosts, train_on_both(hosts))
-    assert_same(weights(folder), quiet_weights)
+    assert_same(weights(folder), quiet_weights(ITERATIONS))
 
 
 def test_host_without_network_for_a_minute(hosts, folder, quiet_weights):
@@ -133,7 +141,7 @@ def test_host_without_network_for_a_minute(hosts, folder, quiet_weights):
     time.sleep(60)
     hosts.link('node1', up=True)
     assert_both_end(hosts, runs)
-    assert_same(weights(folder), quiet_weights)
+    assert_same(weights(folder), quiet_weights(ITERATIONS))
 
 
 def test_processes_of_the_second_host_are_killed(hosts, folder, quiet_weights):
@@ -145,7 +153,7 @@ def test_processes_of_the_second_host_are_killed(hosts, folder, quiet_weights):
     assert first.poll() is None, outputs(hosts)
     assert_both_end(hosts, [first, train(hosts, 'node1')])
     assert 'torchrun has restarted this training' in hosts.read('node0.txt')
-    assert_same(weights(folder), quiet_weights)
+    assert_same(weights(folder), quiet_weights(ITERATIONS))
 
 
 def test_processes_of_the_master_are_killed(hosts, folder, quiet_weights):
@@ -155,7 +163,7 @@ def test_processes_of_the_master_are_killed(hosts, folder, quiet_weights):
     hosts.stop(first, signal.SIGKILL)
     assert second.wait(120) != 0
     assert_both_end(hosts, train_on_both(hosts, '--auto_resume'))
-    assert_same(weights(folder), quiet_weights)
+    assert_same(weights(folder), quiet_weights(ITERATIONS))
 
 
 def test_host_that_sees_other_data(hosts, folder):
@@ -178,13 +186,21 @@ def submit(slurm, folder, *argv):
     return said.split()[-1]
 
 
+def wait_for_job(slurm, job, state, seconds=300):
+    """Wait until a job is in a final state."""
+    wait_for(lambda: slurm.state(job) in FINAL, lambda: slurm.hosts.read('job.txt'), seconds)
+    assert slurm.state(job) == state, slurm.hosts.read('job.txt')
+
+
 @needs_slurm
 def test_slurm_time_limit_requeues_and_resumes(slurm, hosts, folder, quiet_weights):
-    job = submit(slurm, folder, '--time=1', '--signal=B:USR1@50')
-    wait_for(lambda: slurm.state(job) == 'COMPLETED', lambda: hosts.read('job.txt'), 400)
+    """The limit of two minutes signals after 80 seconds, in the middle of the training, and ends the job otherwise."""
+    make_training(folder, LONG)
+    job = submit(slurm, folder, '--time=2', '--signal=B:USR1@40')
+    wait_for_job(slurm, job, 'COMPLETED', 600)
     said = hosts.read('job.txt')
     assert f'requeueing job {job}' in said and 'SLURM has restarted this training' in said, said
-    assert_same(weights(folder), quiet_weights)
+    assert_same(weights(folder), quiet_weights(LONG))
 
 
 @needs_slurm
@@ -192,10 +208,10 @@ def test_scancel_saves_the_state(slurm, hosts, folder, quiet_weights):
     job = submit(slurm, folder, '--time=10')
     wait_for_step(lambda: hosts.read('job.txt'), DISTURBED + 3)
     slurm.run('scancel', job)
-    wait_for(lambda: slurm.state(job) == 'CANCELLED', lambda: hosts.read('job.txt'))
+    wait_for_job(slurm, job, 'CANCELLED')
     newest = max(int(path.stem) for path in (folder / 'experiments/small/training_states').glob('*.state'))
     assert newest >= DISTURBED + 3, hosts.read('job.txt')
     job = submit(slurm, folder, '--time=10')
-    wait_for(lambda: slurm.state(job) == 'COMPLETED', lambda: hosts.read('job.txt'), 300)
+    wait_for_job(slurm, job, 'COMPLETED')
     assert f'Resumed after iteration {newest} ' in hosts.read('job.txt')
-    assert_same(weights(folder), quiet_weights)
+    assert_same(weights(folder), quiet_weights(ITERATIONS))
