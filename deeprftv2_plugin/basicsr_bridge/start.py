@@ -108,7 +108,7 @@ class HeldBackLog:
 
     def release(self) -> None:
         """Write the lines to the log."""
-        self._lines.setTarget(self._logger)
+        self._lines.setTarget(self._logger)  # type: ignore[arg-type]  # any object with the method handle
         self._lines.close()
 
 
