@@ -108,7 +108,8 @@ class HeldBackLog:
 
     def release(self) -> None:
         """Write the lines to the log."""
-        self._lines.setTarget(self._logger)  # type: ignore[arg-type]  # any object with the method handle
+        for record in self._lines.buffer:
+            self._logger.handle(record)
         self._lines.close()
 
 

@@ -71,16 +71,8 @@ class TrainingRun:
     def in_basicsr(self) -> Iterator[None]:
         """Within the block, `basicsr.train.train_pipeline` runs this training."""
         replacements = (
-            (
-                'load_resume_state',
-                self.start,
-                'the newest valid state; checks before folders change',
-            ),
-            (
-                'make_exp_dirs',
-                self.make_folders,
-                'only unused folders of earlier trainings are renamed',
-            ),
+            ('load_resume_state', self.start, 'the newest valid state; checks before folders change'),
+            ('make_exp_dirs', self.make_folders, 'only unused folders of earlier trainings are renamed'),
             ('mkdir_and_rename', run_folder.replace, 'the same for the folder of TensorBoard'),
             ('create_train_val_dataloader', self.create_loaders, 'samples by a plan, so that a run is resumed exactly'),
             ('build_model', self.hand_over_model, 'the model is built once; signals'),
@@ -143,7 +135,8 @@ class TrainingRun:
         # on several nodes, torchrun may report a restart to one of them only
         if any_process(opt['auto_resume'], opt):
             folders = opt['path']['training_states'], opt['path']['models']
-            found, faults = newest_whole(*folders, resumed_networks(opt)) if opt['rank'] == 0 else (None, [])
+            newest = in_first_process(lambda: newest_whole(*folders, resumed_networks(opt)), opt)
+            found, faults = newest or (None, [])
             found = from_first_process(found and str(found), opt)
             self.notes += [f'{fault}. An older state is used.' for fault in faults]
             path = opt['path']['resume_state'] = found or path
@@ -189,11 +182,10 @@ class TrainingRun:
 
     def take_folder(self, opt: dict, resume: bool) -> None:
         """Lock the folder until the end of the run, and create its subfolders."""
-        lock = in_first_process(lambda: run_folder.take(opt['path']['experiments_root'], resume), opt)
+        within = ('models', 'training_states', 'visualization')
+        lock = in_first_process(lambda: run_folder.take(opt['path']['experiments_root'], within, resume), opt)
         if lock is not None:
             self._stack.callback(lock.release)
-            for key in ('models', 'training_states', 'visualization'):
-                os.makedirs(opt['path'][key], exist_ok=True)
 
     def create_loaders(self, opt: dict, logger: logging.Logger) -> tuple:
         """Return the loader of the plan, the plan as its sampler, the validation loaders, epochs and iterations."""

@@ -247,7 +247,7 @@ BOUNDS: dict[str, dict[str, Any]] = {
         'momentum': BelowOne,
         'dampening': Fraction,
         'rho': Fraction,
-        'alpha': NotNegative,
+        'alpha': Fraction,
         'lr_decay': NotNegative,
         'initial_accumulator_value': NotNegative,
         'maximize': Literal[False],

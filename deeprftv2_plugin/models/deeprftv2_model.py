@@ -306,13 +306,13 @@ class DeepRFTv2Model(RestorationModel):
             UserError: The state is one of another network, optimizer or kind of schedule.
         """
         resuming.prepare(self, resume_state, same_schedules=False)
-        types = (resume_state.get('types') or {}).get('schedulers', [None] * len(self.schedulers))
+        types = resume_state.get('types', {}).get('schedulers', [None] * len(self.schedulers))
         changes = []
         for number, (optimizer, schedule) in enumerate(zip(self.optimizers, self.schedulers, strict=True)):
             saved = resume_state['optimizers'][number]
             changes += resuming.resume_optimizer(optimizer, saved)
-            rates = [group.get('initial_lr', group['lr']) for group in saved['param_groups']]
             saved_schedule = resume_state['schedulers'][number]
+            rates = [group.get('initial_lr') for group in saved['param_groups']]
             changes += resuming.resume_schedule(schedule, saved_schedule, resume_state['iter'], types[number], rates)
         for text in dict.fromkeys(changes):
             get_root_logger().warning(text)

@@ -226,7 +226,8 @@ class RestorationModel(SRModel):
         self.feed_data(sample)
         self.test()
         if not self.output.isfinite().all():
-            get_root_logger().warning(f'{sample["lq_path"][0]}: the restored image has values that are not finite.')
+            text = f'{sample["lq_path"][0]}: the restored image has values that are not finite.'
+            get_root_logger().warning(printable(text))
         sharp = [self.gt] if hasattr(self, 'gt') else []
         images = validation.to_images(self.lq, self.output, *sharp, depth=depth)
         metrics = (self.opt.get('val') or {}).get('metrics') or {}
@@ -241,7 +242,7 @@ class RestorationModel(SRModel):
         try:
             write_png(path, image)
         except OSError as error:
-            text = f'the restored image {path} could not be written: {error}'
+            text = printable(f'the restored image {path} could not be written: {error}')
             if not self.is_train:
                 raise UserError(f'{text}. {advice(error)}') from error
             get_root_logger().error(text)

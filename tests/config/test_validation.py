@@ -155,6 +155,11 @@ def test_training_data_is_refused_in_a_test():
         check('datasets:train={name: x, type: PairedDeblurDataset}', path=TEST, is_train=False)
 
 
+def test_test_without_data_is_refused():
+    with pytest.raises(UserError, match='datasets is empty. Expected at least one data set'):
+        check('datasets={}', path=TEST, is_train=False)
+
+
 def test_number_of_gpus_is_refused_without_a_gpu(monkeypatch):
     monkeypatch.setattr('torch.cuda.device_count', lambda: 0)
     with pytest.raises(UserError, match='num_gpu is 1, but torch sees no GPU'):

@@ -208,7 +208,10 @@ def sections() -> list[tuple[str, str, dict[str, Any], dict[str, Option]]]:
                 if key in small or (option.required and key in values)
             }
             if name == 'DeepRFTv2':
-                settings['variant'] = 'T'
+                blocks = dict.fromkeys(
+                    ('full_encoder', 'full_decoder', 'half_encoder', 'half_decoder'), [['NAF', 1]] * 3
+                )
+                settings |= {'variant': 'T', 'stages': 1, **blocks}
             table = {'type': schema.LOADER['type'], **taken.options}
             found.append(('own_train', place, {'type': name, **settings}, table))
     for name, table in schema.DATASETS.items():
@@ -246,9 +249,10 @@ def mutants() -> list[Mutant]:
         for key, option in table.items():
             for value in [*ANY, *values_of(option.kind)]:
                 changed = {**settings, key: value}
+                overridden = override(place, changed)
                 if place.endswith('blurs'):
-                    place, changed = 'datasets:train', {**SYNTHETIC, 'blurs': [changed]}
-                found.append(Mutant(base, (override(place, changed),)))
+                    overridden = override('datasets:train', {**SYNTHETIC, 'blurs': [changed]})
+                found.append(Mutant(base, (overridden,)))
     for key, option in schema.STAGE.items():
         for value in [*ANY, *values_of(option.kind)]:
             found.append(Mutant('own_train', (override('train:stages', [{'iterations': 2, key: value}, {}]),)))
@@ -358,7 +362,7 @@ def takes_long(opt: dict) -> bool:
         or batch > 64
         or max(data.get('num_worker_per_gpu') or 0, images / 100) > 4
         or train.get('compile') is True
-        or (opt['val'] or {}).get('tile') in (1, [1, 1])
+        or (opt.get('val') or {}).get('tile') in (1, [1, 1])
     )
 
 
@@ -369,22 +373,22 @@ STEEP = ('train:optim_g', 'train:scheduler', 'train:pixel_opt', 'train:frequency
 def training_faults(opt: dict, mutant: Mutant) -> str:
     """Return what is wrong with the files of a training of a few iterations, or ''."""
     folder, total = Path('experiments', opt['name']), opt['train']['total_iter']
-    weights = read_weights(folder / 'models/net_g_latest.pth')
-    if not all(weight.isfinite().all() for weight in weights.values() if weight.is_floating_point()):
-        return 'weights are not finite'
+    try:
+        read_weights(folder / 'models/net_g_latest.pth')
+    except UserError as error:  # such as weights that are not finite
+        return str(error)
     lines = [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
     steps = [line for line in lines if 'dataset' not in line]
-    if [line['iter'] for line in steps] != list(range(1, total + 1))[
-        int(opt['logger']['print_freq']) - 1 :: int(opt['logger']['print_freq'])
-    ]:
+    printed, saved = (int(opt['logger'][key]) for key in ('print_freq', 'save_checkpoint_freq'))
+    if [line['iter'] for line in steps] != list(range(printed, total + 1, printed)):
         return 'iterations are missing in the log'
-    losses = [line['l_pix'] for line in steps]
-    if None in losses:
-        return 'a loss is not finite'
-    if losses and losses[-1] > 3 * losses[0] and not mutant.overrides[0].startswith(STEEP):
-        return f'the loss rises from {losses[0]} to {losses[-1]}'
-    freq, keep = int(opt['logger']['save_checkpoint_freq']), opt['logger'].get('keep_checkpoints')
-    due = list(range(freq, total + 1, freq))[-(keep or total) :]
+    losses = [line.get('l_pix', line.get('l_pix_full')) for line in steps]
+    if not mutant.overrides[0].startswith(STEEP):
+        if None in losses:
+            return 'a loss is not finite'
+        if losses and losses[-1] > 3 * losses[0]:
+            return f'the loss rises from {losses[0]} to {losses[-1]}'
+    due = list(range(saved, total + 1, saved))[-(opt['logger'].get('keep_checkpoints') or total) :]
     if sorted(int(path.stem) for path in (folder / 'training_states').iterdir()) != due:
         return 'other states than expected'
     if opt.get('val') and opt['val'].get('metrics'):

@@ -25,7 +25,8 @@ PROGRESS_SECONDS = 5
 
 def is_image(path: str | Path) -> bool:
     """Return whether a file name has an image suffix. Hidden files, such as previews, do not count."""
-    return Path(path).suffix.lower() in SUFFIXES and not Path(path).name.startswith('.')
+    name = os.path.basename(path)
+    return name.lower().endswith(SUFFIXES) and not name.startswith('.')
 
 
 def list_images(folder: str | Path) -> list[Path]:
