@@ -37,9 +37,9 @@ def arguments() -> argparse.ArgumentParser:
         description='Measure the network and its parts. Without names, measure what the goals need, in under ten '
         'minutes on two cores.',
         epilog='A yard is the time of eight 3x3 convolutions 64->64 on 1x64x256x256 in float32, measured at the '
-        'start of the same process. The floor ratio is the time divided by that of the multiply-adds at the rate of the '
-        'yard; on CUDA, by that of every product at the measured rate of a matrix product or of a copy, whichever is '
-        'slower. Each case runs in a process of its own: "peak" is the peak memory of the process (on CUDA, what '
+        'start of the same process. The floor ratio is the time divided by that of the multiply-adds at the rate of '
+        'the yard; on CUDA, by that of every product at the measured rate of a matrix product or of a copy, whichever '
+        'is slower. Each case runs in a process of its own: "peak" is the peak memory of the process (on CUDA, what '
         'PyTorch allocated), "increase" is the part of it allocated after the network and its input. A training step '
         'includes AdamW.',
     )

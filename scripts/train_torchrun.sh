@@ -23,11 +23,12 @@ if [ "$nodes" -gt 1 ]; then
     [ -n "${MASTER:-}" ] || fail "NODES is $nodes, but MASTER is not set. Set it to the host name of one of the machines"
     meeting=$MASTER:${PORT:-29500}
 fi
+export PYTHONSAFEPATH=1  # no imports from this folder, which may contain data
 gpus=$("$python" -c 'import torch; print(torch.cuda.device_count())') || fail "$python cannot import torch; see the README for installation"
 
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 # otherwise restarted processes find the addresses of failed ones in torchrun's shared store
 export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 exec "$python" -m torch.distributed.run --nnodes="$nodes" --nproc_per_node="${PROCESSES:-$((gpus > 0 ? gpus : 1))}" \
-    --rdzv_backend=c10d --rdzv_id="${RUN:-deeprftv2}" --rdzv_endpoint="$meeting" --max-restarts="${RESTARTS:-3}" \
+    --rdzv_backend=c10d --rdzv_id="${RUN:-deeprftv2}" --rdzv_endpoint="$meeting" --max-restarts="${RESTARTS:-3}" --rdzv_conf=read_timeout=900 \
     -m deeprftv2_plugin train "$@"

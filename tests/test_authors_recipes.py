@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 import deeprftv2_plugin
-from deeprftv2_plugin import cli
-from deeprftv2_plugin import config as options
+from deeprftv2_plugin import cli, config
 from deeprftv2_plugin.archs import DeepRFTv2
 from deeprftv2_plugin.archs.variants import VARIANTS
 from deeprftv2_plugin.checkpoints import from_official_options
@@ -49,7 +48,7 @@ ARCHIVES = {
 
 
 def load(name):
-    return options.load(str(OPTIONS / f'{name}.yml'))
+    return config.load(str(OPTIONS / f'{name}.yml'))
 
 
 def resolved(network):

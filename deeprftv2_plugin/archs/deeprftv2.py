@@ -1,5 +1,6 @@
 """DeepRFTv2: a decoupled multi-scale UNet around Fourier Kernel Estimators."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -66,12 +67,13 @@ class DeepRFTv2(nn.Module):
         kernel_norm: Normalize the kernel column's output before it becomes a transfer function.
         kernel_window: Height and width of the kernels at full scale; larger maps are split. None for no limit.
         kernel_overlap: Pixels by which these windows overlap in evaluation, one number or (height, width).
-        train_size: Height and width of the training crops, for blocks named 'Local...', which average over 1.5 times
-            that size.
+        local_pool_crop: Height and width of the training crops, for blocks named 'Local...', which average over 1.5
+            times that size.
         scan_window: Height and width of the windows of blocks named '...Window'.
         reversible: Recompute the activations of columns in the backward pass instead of storing them: a bool, or any
             of the keys 'encoders', 'decoders' and 'kernels' with a bool or a bool for each stage (True by default).
             Does not change any number.
+        train_size: Deprecated name of `local_pool_crop`.
 
     Raises:
         UserError: An unknown variant or block name, or lists that do not fit the number of stages.
@@ -113,11 +115,22 @@ class DeepRFTv2(nn.Module):
         kernel_norm: bool = True,
         kernel_window: Sequence[int] | None = None,
         kernel_overlap: int | Sequence[int] = 0,
-        train_size: Sequence[int] | None = None,
+        local_pool_crop: Sequence[int] | None = None,
         scan_window: Sequence[int] | None = None,
         reversible: bool | Mapping[str, bool | Sequence[bool]] = True,
+        train_size: Sequence[int] | None = None,
     ):
         super().__init__()
+        if train_size is not None:
+            if local_pool_crop is not None:
+                raise UserError('train_size is the deprecated name of local_pool_crop, and both are given: remove it')
+            warnings.warn(
+                'train_size of DeepRFTv2 is now called local_pool_crop: rename it. The old name will stop working in '
+                'the next version',
+                FutureWarning,
+                stacklevel=2,
+            )
+            local_pool_crop = train_size
         if variant not in VARIANTS:
             raise UserError(f'unknown variant {variant!r}: choose one of {", ".join(VARIANTS)}')
         if stages < 1:
@@ -151,7 +164,7 @@ class DeepRFTv2(nn.Module):
             'kernel_norm': kernel_norm,
             'kernel_window': _optional_pair('kernel_window', kernel_window),
             'kernel_overlap': pair(kernel_overlap, 'kernel_overlap'),
-            'train_size': _optional_pair('train_size', train_size),
+            'local_pool_crop': _optional_pair('local_pool_crop', local_pool_crop),
             'scan_window': _optional_pair('scan_window', scan_window),
         }
         self.stages = nn.ModuleList(

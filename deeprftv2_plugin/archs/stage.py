@@ -47,7 +47,7 @@ class Stage(nn.Module):
         kernel_norm: bool,
         kernel_window,
         kernel_overlap,
-        train_size,
+        local_pool_crop,
         scan_window,
     ):
         super().__init__()
@@ -65,7 +65,7 @@ class Stage(nn.Module):
         ]
 
         def columns(scale, inputs):
-            windows = [_LevelWindows(train_size, scan_window, scale, level) for level in range(3)]
+            windows = [_LevelWindows(local_pool_crop, scan_window, scale, level) for level in range(3)]
             encoder, decoder = (levels[f'{("full", "half")[scale]}_{part}'] for part in ('encoder', 'decoder'))
             return (
                 _encoder(width[scale], encoder, windows, inputs, has_previous, reversible['encoders']),
@@ -154,15 +154,17 @@ def _decoder(channels, blocks, windows, has_previous, reversible):
 class _LevelWindows:
     """The windows of local means and scans at one level of one scale, derived from those at full scale."""
 
-    def __init__(self, train_size, scan_window, scale, level):
+    def __init__(self, local_pool_crop, scan_window, scale, level):
         def at_level(size):
             for _ in range(level + scale):
                 size = _halved(size)
             return size
 
-        self.pool = train_size and tuple(int(1.5 * n) for n in at_level(train_size))
+        self.pool = local_pool_crop and tuple(int(1.5 * n) for n in at_level(local_pool_crop))
         if self.pool and not all(self.pool):
-            raise UserError(f'train_size is {train_size}: it vanishes at the coarsest level; set a larger one')
+            raise UserError(
+                f'local_pool_crop is {local_pool_crop}: it vanishes at the coarsest level; set a larger one'
+            )
         self.scan = scan_window and at_level(scan_window)
 
 

@@ -34,4 +34,4 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
 }
 """'B' (30.1 M parameters) is the authors' for GoPro. 'S' (21.2 M) has the size of theirs for defocus, which takes means
-over windows besides: name its blocks LocalNAF and give train_size for those. 'T' (0.7 M) is made for a CPU."""
+over windows besides: name its blocks LocalNAF and give local_pool_crop for those. 'T' (0.7 M) is made for a CPU."""

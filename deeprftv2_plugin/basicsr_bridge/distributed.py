@@ -4,9 +4,12 @@ BasicSR's ``init_dist`` selects the GPU by ``rank % number of GPUs``, which is w
 numbers of GPUs, and always requests NCCL, which needs a GPU.
 """
 
+import contextlib
 import datetime
 import os
 import subprocess
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -44,6 +47,8 @@ def init_dist(launcher: str, backend: str = 'nccl', port: int | None = None, use
     os.environ.setdefault('MASTER_PORT', str(port or 29500))
     local_rank = int(os.environ.get('LOCAL_RANK', 0))
     count = torch.cuda.device_count() if use_gpu else 0
+    if launcher == 'slurm' and count:
+        local_rank %= count  # srun may show each of its processes a single GPU
     if count == 0:
         distributed.init_process_group('gloo', timeout=TIMEOUT, **_store_of_attempt())
         return
@@ -61,6 +66,40 @@ def end_processes() -> None:
     """Destroy the process group, if there is one."""
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
+
+
+def is_first_of_node() -> bool:
+    """Return whether this is the first process of its node, also before torch.distributed is initialized."""
+    return os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID', '0')) == '0'
+
+
+@contextlib.contextmanager
+def errors_reported_once() -> Iterator[None]:
+    """Within the block, let the first process of a node report an error that all processes of the node find."""
+    try:
+        yield
+    except Exception:
+        if not is_first_of_node():
+            time.sleep(60)  # the first process exits with the message, and the launcher ends this one
+        raise
+
+
+def in_first_process(action: Callable[[], Any], opt: dict) -> Any:
+    """Call a function in the first process only, and return its value there.
+
+    Raises:
+        UserError: The function raises one in the first process. Raised in all processes.
+    """
+    value, problem = None, None
+    if opt['rank'] == 0:
+        try:
+            value = action()
+        except UserError as error:
+            problem = str(error)
+    problem = from_first_process(problem, opt)
+    if problem is not None:
+        raise UserError(problem)
+    return value
 
 
 def any_process(value: bool, opt: dict) -> bool:
@@ -105,6 +144,4 @@ def _set_environment_from_slurm(port: int | None) -> None:
         os.environ['MASTER_ADDR'] = hosts.stdout.split()[0]
     if port is not None:
         os.environ['MASTER_PORT'] = str(port)
-    # modulo, because srun may show each of its processes a single GPU
-    local_rank = int(os.environ.get('SLURM_LOCALID', rank)) % max(1, torch.cuda.device_count())
-    os.environ.update(RANK=rank, WORLD_SIZE=size, LOCAL_RANK=str(local_rank))
+    os.environ.update(RANK=rank, WORLD_SIZE=size, LOCAL_RANK=os.environ.get('SLURM_LOCALID', rank))

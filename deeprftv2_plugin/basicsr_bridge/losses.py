@@ -6,10 +6,10 @@ from typing import Any
 from basicsr.losses import build_loss
 from torch import nn
 
-from deeprftv2_plugin import losses as _losses
+from deeprftv2_plugin import losses
 
 
-class MultiScaleLoss(_losses.MultiScaleLoss):
+class MultiScaleLoss(losses.MultiScaleLoss):
     """:class:`deeprftv2_plugin.losses.MultiScaleLoss` for option files: its losses are registered ones.
 
     With it BasicSR's plain ``SRModel``, which has one pixel loss, trains a network of two scales::

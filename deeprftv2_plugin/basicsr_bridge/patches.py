@@ -9,9 +9,8 @@ import importlib
 import importlib.util
 import os
 import queue
+import runpy
 import sys
-import tempfile
-import time
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -19,7 +18,8 @@ from typing import Any
 from deeprftv2_plugin.basicsr_bridge.replacement import replace
 from deeprftv2_plugin.utils.errors import UserError
 
-INSTALL = 'pip install --no-build-isolation basicsr==1.4.2'
+VERSION = '1.4.2'
+INSTALL = f'pip install --no-build-isolation basicsr=={VERSION}'
 if sys.version_info >= (3, 13):  # see that folder for the reason
     INSTALL = f'PYTHONPATH="$PWD/scripts/basicsr_build" {INSTALL}, in a checkout of this plugin'
 _applied = False
@@ -29,7 +29,7 @@ def apply() -> None:
     """Import BasicSR and patch it. Further calls do nothing.
 
     Raises:
-        UserError: BasicSR is not installed, or another package of that name hides it.
+        UserError: BasicSR is not installed or has another version, or another package of that name hides it.
     """
     global _applied
     if _applied:
@@ -41,14 +41,15 @@ def apply() -> None:
         importlib.import_module('basicsr')
     patch_model_to_device()
     patch_load_network()
+    patch_resume_training()
     patch_saving()
-    patch_mkdir_and_rename()
+    patch_print_network()
     patch_prefetcher()
     _applied = True
 
 
 def require_basicsr() -> None:
-    """Check, without importing it, that the package ``basicsr`` is installed and is BasicSR.
+    """Check, without importing it, that the package ``basicsr`` is installed and is BasicSR 1.4.2.
 
     Forks for single papers install a package of the same name without registries, and a folder in the working
     directory hides the installed package.
@@ -67,6 +68,13 @@ def require_basicsr() -> None:
                 f'the package basicsr at {where} is not an installed BasicSR: it has no {needed}. '
                 f'Run from another folder or uninstall that package, then: {INSTALL}'
             )
+    version_file = next(filter(os.path.isfile, (os.path.join(folder, 'version.py') for folder in folders)))
+    found = runpy.run_path(version_file).get('__version__')
+    if found != VERSION:
+        raise UserError(
+            f'BasicSR {found} is installed in {os.path.dirname(version_file)}, but the plugin patches only BasicSR '
+            f'{VERSION}. Install it: {INSTALL}'
+        )
 
 
 def define_torchvision_operators() -> None:
@@ -157,7 +165,7 @@ def patch_load_network() -> None:
     replace(BaseModel, 'load_network', load_network, reason)
 
 
-def load_network(self: Any, net: Any, load_path: str, strict: bool = True, param_key: str = 'params') -> None:
+def load_network(self: Any, net: Any, load_path: str, strict: bool = True, param_key: str | None = None) -> str:
     """Load a checkpoint of this package, BasicSR or the authors into a network.
 
     Args:
@@ -167,6 +175,9 @@ def load_network(self: Any, net: Any, load_path: str, strict: bool = True, param
         strict: Whether all names and shapes must match. Otherwise those that do not are logged.
         param_key: Name of the set of weights in the file, see `checkpoints.read_weights`.
 
+    Returns:
+        The set of weights that was loaded.
+
     Raises:
         UserError: The file is missing, damaged, unsafe, or (with `strict`) of another network.
     """
@@ -175,10 +186,26 @@ def load_network(self: Any, net: Any, load_path: str, strict: bool = True, param
     from deeprftv2_plugin import checkpoints
 
     net, logger = self.get_bare_model(net), get_root_logger()
-    left_out = checkpoints.load_into(net, checkpoints.read_weights(load_path, param_key), load_path, strict)
-    logger.info(f'{type(net).__name__} loaded from {load_path}.')
-    if left_out:
-        logger.warning(f'{load_path}: {len(left_out)} names do not fit: {", ".join(left_out)}')
+    loaded = checkpoints.load_file(net, load_path, param_key, strict)
+    logger.info(f'{type(net).__name__} loaded from {load_path}: weights {loaded.weights}.')
+    if loaded.left_out:
+        logger.warning(f'{load_path}: {len(loaded.left_out)} names do not fit: {", ".join(loaded.left_out)}')
+    return loaded.weights
+
+
+def patch_resume_training() -> None:
+    """Check the shapes of a training state. Fused optimizers crash on those of another network."""
+    from basicsr.models.base_model import BaseModel
+
+    from deeprftv2_plugin.training.resuming import prepare
+
+    original = BaseModel.resume_training
+
+    def resume_training(self: Any, resume_state: dict) -> None:
+        prepare(self, resume_state)
+        original(self, resume_state)
+
+    replace(BaseModel, 'resume_training', resume_training, 'states of another network or optimizer are errors')
 
 
 def patch_saving() -> None:
@@ -195,40 +222,22 @@ def patch_saving() -> None:
         replace(BaseModel, method.__name__, method, reason)
 
 
-def patch_mkdir_and_rename() -> None:
-    """Keep every earlier experiment. BasicSR renames it to a name with the time in seconds, which may be in use."""
-    from basicsr import train
-    from basicsr.utils import misc
+def patch_print_network() -> None:
+    """Log a network in one line. BasicSR logs all of its modules, which takes hundreds of lines."""
+    from basicsr.models.base_model import BaseModel
+    from basicsr.utils import get_root_logger
 
-    if _fails_within_a_second(misc.mkdir_and_rename):
-        for module in (misc, train):
-            replace(module, 'mkdir_and_rename', mkdir_and_rename, 'several archived experiments in one second')
+    original = BaseModel.print_network
 
+    def print_network(self: Any, net: Any) -> None:
+        if 'debug' in self.opt['name']:  # BasicSR's criterion for --debug
+            original(self, net)
+            return
+        bare = self.get_bare_model(net)
+        count = sum(weight.numel() for weight in bare.parameters())
+        get_root_logger().info(f'Network {type(bare).__name__}: {count:,} parameters. --debug lists its modules.')
 
-def _fails_within_a_second(mkdir_and_rename: Any) -> bool:
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(None):
-        path = os.path.join(folder, 'experiment')
-        try:
-            for _ in range(4):  # three archives: a second may end between two of them
-                mkdir_and_rename(path)
-                open(os.path.join(path, 'file'), 'x').close()
-        except OSError:
-            return True
-    return False
-
-
-def mkdir_and_rename(path: str) -> None:
-    """Make a folder. An existing one is renamed to NAME_archived_TIME."""
-    if os.path.exists(path):
-        stamp = time.strftime('%Y%m%d_%H%M%S')
-        archived = new = f'{path}_archived_{stamp}'
-        number = 1
-        while os.path.exists(new):
-            number += 1
-            new = f'{archived}_{number}'
-        print(f'{path} exists already. It is renamed to {new}', flush=True)
-        os.rename(path, new)
-    os.makedirs(path)
+    replace(BaseModel, 'print_network', print_network, 'one line per network in the log')
 
 
 def patch_prefetcher() -> None:

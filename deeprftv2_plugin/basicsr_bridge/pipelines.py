@@ -2,68 +2,80 @@
 
 import argparse
 import contextlib
-import logging
 import os
 import sys
 import time
 from collections.abc import Iterator
 
 from deeprftv2_plugin import config
-from deeprftv2_plugin.utils.errors import UserError
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add BasicSR's own flags."""
-    parser.add_argument('-opt', '--opt', required=True, metavar='FILE', help='option file (YAML)')
+def add_arguments(parser: argparse.ArgumentParser, is_train: bool) -> None:
+    """Add BasicSR's own flags, those of a training or of a test."""
+    add_options(parser)
     parser.add_argument(
         '--launcher',
         choices=('none', 'pytorch', 'slurm'),
         default='none',
         help='launcher of several processes; torchrun is recognized without this flag',
     )
-    parser.add_argument(
-        '--auto_resume', action='store_true', help='resume from the newest training state of the experiment'
-    )
-    parser.add_argument(
-        '--debug',
-        action='store_true',
-        help='prefix the name with debug_, log every iteration, save and validate every 8 iterations',
-    )
+    if is_train:
+        parser.add_argument(
+            '--auto_resume', action='store_true', help='resume from the newest training state of the experiment'
+        )
+    effect = 'prefix the name with debug_, list the modules of networks'
+    if is_train:
+        effect += ', log every iteration, save and validate every 8 iterations'
+    parser.add_argument('--debug', action='store_true', help=effect)
+    add_local_rank(parser, default=argparse.SUPPRESS)  # keeps a value given before the subcommand
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the flags for the option file and what overrides it."""
+    parser.add_argument('-opt', '--opt', required=True, metavar='FILE', help='option file (YAML)')
     parser.add_argument(
         '--force_yml',
         nargs='+',
+        action='extend',
         default=[],
         metavar='KEY:KEY=VALUE',
         help='override options; values are YAML, for example train:total_iter=1000 network_g:variant=S',
     )
-    parser.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
+
+
+def add_local_rank(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    """Add the flag that ``python -m torch.distributed.launch`` puts before all other arguments."""
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=default, help=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace, is_train: bool) -> None:
     """Check the options, then run BasicSR's pipeline with the working directory as root.
 
     Raises:
-        UserError: Something is wrong that can be found before BasicSR creates a folder.
+        UserError: The options are wrong, or the run fails in a way that the user can fix.
     """
+    from deeprftv2_plugin.basicsr_bridge.distributed import end_processes, errors_reported_once
+
     if args.local_rank is not None:  # python -m torch.distributed.launch passes it, torchrun sets it
         os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    opt = prepare(args, is_train)
-    forget_logger()
+    with errors_reported_once():
+        opt = load(args, is_train)
 
     from basicsr.test import test_pipeline
     from basicsr.train import train_pipeline
 
-    from deeprftv2_plugin.basicsr_bridge.distributed import end_processes
+    from deeprftv2_plugin.basicsr_bridge.evaluation_run import EvaluationRun
     from deeprftv2_plugin.basicsr_bridge.training_run import TrainingRun
 
     notes = restarts() if is_train else []
-    launcher = config.launcher(args.launcher)
-    with handed_over(opt, args.opt, launcher, args.auto_resume or bool(notes), args.debug):
+    resumes = is_train and (args.auto_resume or bool(notes))
+    with handed_over(opt, args.opt, config.launcher(args.launcher), resumes, args.debug):
         if is_train:
-            with TrainingRun(opt.get('manual_seed') is not None, notes).in_basicsr():
+            with TrainingRun(opt.get('manual_seed') is not None, notes, args.opt).in_basicsr():
                 train_pipeline(os.getcwd())
         else:
-            test_pipeline(os.getcwd())
+            with EvaluationRun(args.opt).in_basicsr():
+                test_pipeline(os.getcwd())
     end_processes()
 
 
@@ -81,23 +93,29 @@ def handed_over(opt: dict, path: str, launcher: str, auto_resume: bool, debug: b
     from basicsr import test, train
     from basicsr.utils.dist_util import master_only
 
+    from deeprftv2_plugin.basicsr_bridge import agreement, loggers
     from deeprftv2_plugin.basicsr_bridge.replacement import replace
     from deeprftv2_plugin.basicsr_bridge.run_options import complete
+    from deeprftv2_plugin.utils.atomic_io import write_whole
 
     def parse_options(root_path: str, is_train: bool = True) -> tuple[dict, argparse.Namespace]:
-        return complete(opt, root_path, is_train, launcher, auto_resume, debug), argparse.Namespace(opt=path)
+        completed = complete(opt, root_path, is_train, launcher, auto_resume, debug)
+        agreement.require_same_options(opt, debug=debug)
+        return completed, argparse.Namespace(opt=path)
 
     @master_only
     def copy_opt_file(opt_file: str, experiments_root: str) -> None:
-        with open(os.path.join(experiments_root, os.path.basename(opt_file)), 'w', encoding='utf-8') as file:
-            file.write(f'# GENERATE TIME: {time.asctime()}\n# CMD:\n# {" ".join(sys.argv)}\n\n')
-            file.write(config.reading.dump(opt))
+        head = f'# GENERATE TIME: {time.asctime()}\n# CMD:\n# {" ".join(sys.argv)}\n\n'
+        text = (head + config.reading.dump(opt)).encode(errors='backslashreplace')  # names in any encoding
+        write_whole(os.path.join(experiments_root, os.path.basename(opt_file)), text)
 
     reason = 'options with _base_ and overrides, checked before the run'
     with (
         replace(train, 'parse_options', parse_options, reason),
         replace(test, 'parse_options', parse_options, reason),
         replace(train, 'copy_opt_file', copy_opt_file, 'the resolved options are saved, without _base_'),
+        loggers.tolerated_failures(train),
+        loggers.tolerated_failures(test),
     ):
         yield
 
@@ -107,30 +125,6 @@ def restarts() -> list[str]:
     launchers = {'TORCHELASTIC_RESTART_COUNT': 'torchrun', 'SLURM_RESTART_COUNT': 'SLURM'}
     counts = {launcher: int(os.environ.get(variable) or 0) for variable, launcher in launchers.items()}
     return [f'{launcher} has restarted this training: restart {count}.' for launcher, count in counts.items() if count]
-
-
-def prepare(args: argparse.Namespace, is_train: bool) -> dict:
-    """Read and check the options, and run the preflight checks.
-
-    All processes of a node find the same errors, so the first one reports them. It alone runs the preflight checks;
-    meanwhile the others wait for it in the initialization of torch.distributed.
-
-    Raises:
-        UserError: The options are wrong, or the run would fail.
-    """
-    first = os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID', '0')) == '0'
-    try:
-        opt = load(args, is_train)
-    except UserError:
-        if not first:
-            time.sleep(10)  # the first process exits with the message, and the launcher ends this one
-        raise
-    if first:
-        from deeprftv2_plugin.basicsr_bridge.run_options import complete
-        from deeprftv2_plugin.preflight.report import require
-
-        require(complete(opt, os.getcwd(), is_train, debug=args.debug), args.opt)
-    return opt
 
 
 def load(args: argparse.Namespace, is_train: bool | None = None) -> dict:
@@ -153,13 +147,3 @@ def load(args: argparse.Namespace, is_train: bool | None = None) -> dict:
     validation.validate(opt, args.opt, 'train' in opt if is_train is None else is_train, args.force_yml)
     backends.describe()  # raises if a backend is forced that cannot be used
     return opt
-
-
-def forget_logger() -> None:
-    """Let BasicSR open a new log file. It does so only if its logger was not requested before."""
-    from basicsr.utils import logger
-
-    logger.initialized_logger.pop('basicsr', None)
-    handlers = logging.getLogger('basicsr').handlers
-    while handlers:
-        handlers.pop().close()

@@ -105,6 +105,9 @@ def load_plugins() -> None:
 def import_modules(names: Any) -> None:
     """Import the modules of an option file's `custom_imports`, also from the working directory.
 
+    If there are any, the working directory is searched from now on, after all other folders: a file in it never
+    replaces an installed module.
+
     Args:
         names: List of dotted module names, one name, or mmengine's form `{imports: [...]}`.
 
@@ -116,8 +119,8 @@ def import_modules(names: Any) -> None:
     names = [names] if isinstance(names, str) else names
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UserError(f'custom_imports: found {names!r}, expected a list of module names such as [my_archs]')
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    if names and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
     for name in names:
         try:
             importlib.import_module(name)

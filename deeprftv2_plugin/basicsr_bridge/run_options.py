@@ -72,10 +72,15 @@ def _complete_dataset(dataset: dict, phase: str, opt: dict) -> None:
 
 
 def _complete_paths(opt: dict, root: str) -> None:
+    if opt.get('path') is None:
+        opt['path'] = {}
     paths = opt['path']
     for key, value in paths.items():
         if value is not None and ('resume_state' in key or 'pretrain_network' in key):
             paths[key] = os.path.expanduser(value)
+    for key in [key for key in opt if key.startswith('network_')]:
+        # BasicSR's models read 'params' if this is absent; None reads the average if there is one
+        paths.setdefault(key.replace('network', 'param_key', 1), None)
     if opt['is_train']:
         folder = paths['experiments_root'] = os.path.join(root, 'experiments', opt['name'])
         paths.update({key: os.path.join(folder, key) for key in ('models', 'training_states')})

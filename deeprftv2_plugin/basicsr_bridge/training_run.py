@@ -4,6 +4,7 @@ import copy
 import functools
 import logging
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -12,23 +13,35 @@ import torch
 from basicsr import train
 from basicsr.data import build_dataloader, build_dataset
 from basicsr.data.prefetch_dataloader import PrefetchDataLoader
+from basicsr.models.sr_model import SRModel
 from basicsr.utils import MessageLogger, get_root_logger
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import distributed
 from torch.utils.data import DataLoader
 
 from deeprftv2_plugin.basicsr_bridge import patches
-from deeprftv2_plugin.basicsr_bridge.distributed import any_process, from_first_process
+from deeprftv2_plugin.basicsr_bridge.distributed import (
+    any_process,
+    errors_reported_once,
+    from_first_process,
+    in_first_process,
+)
+from deeprftv2_plugin.basicsr_bridge.loggers import Board
 from deeprftv2_plugin.basicsr_bridge.replacement import replace
+from deeprftv2_plugin.basicsr_bridge.start import HeldBackLog, checked_model
+from deeprftv2_plugin.basicsr_bridge.tolerant_model import TolerantModel
 from deeprftv2_plugin.checkpoints.states import newest_whole, read_state, resumed_networks, resumed_weights
-from deeprftv2_plugin.data.loading.loader import TrainLoader
+from deeprftv2_plugin.data.datasets import SizedDataset
+from deeprftv2_plugin.data.loading.loader import TrainLoader, first_batch
 from deeprftv2_plugin.data.loading.plan import Plan, Step
 from deeprftv2_plugin.evaluation.metrics_log import MetricsLog
 from deeprftv2_plugin.models.deeprftv2_model import DeepRFTv2Model
-from deeprftv2_plugin.training import signals
+from deeprftv2_plugin.training import run_folder, signals
+from deeprftv2_plugin.training.branches import set_aside
 from deeprftv2_plugin.training.saving import save_or_log
 from deeprftv2_plugin.training.stages import accumulation_of, gpus_of, stages_of
-from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.atomic_io import advice
+from deeprftv2_plugin.utils.errors import Interrupted, UserError
 
 
 class TrainingRun:
@@ -37,6 +50,7 @@ class TrainingRun:
     Args:
         seeded: Whether the option file has a seed. If not, a resumed run uses the seed of the earlier run.
         notes: Warnings for the beginning of the log.
+        path: The option file, for error messages.
 
     Attributes:
         state: The state that the run resumes from; empty if it starts anew.
@@ -47,8 +61,9 @@ class TrainingRun:
     plan: Plan
     model: Any
 
-    def __init__(self, seeded: bool = True, notes: Sequence[str] = ()):
-        self.seeded, self.notes = seeded, list(notes)
+    def __init__(self, seeded: bool = True, notes: Sequence[str] = (), path: str = 'the options'):
+        self.seeded, self.notes, self.path = seeded, list(notes), path
+        self.parent = os.getppid()
         self.state: dict[str, Any] = {}
         self.val_loaders: list[DataLoader] = []
 
@@ -56,19 +71,62 @@ class TrainingRun:
     def in_basicsr(self) -> Iterator[None]:
         """Within the block, `basicsr.train.train_pipeline` runs this training."""
         replacements = (
-            ('load_resume_state', self.load_resume_state, 'resuming from the newest valid state, also without a GPU'),
+            ('load_resume_state', self.start, 'the newest valid state; checks before folders change'),
+            ('make_exp_dirs', self.make_folders, 'only unused folders of earlier trainings are renamed'),
+            ('mkdir_and_rename', run_folder.replace, 'the same for the folder of TensorBoard'),
             ('create_train_val_dataloader', self.create_loaders, 'samples by a plan, so that a run is resumed exactly'),
-            ('build_model', self.build_model, 'states with the position in the data, a disk that is full, signals'),
+            ('build_model', self.hand_over_model, 'the model is built once; signals'),
             ('MessageLogger', self.create_logger, 'metrics.jsonl, and validations that an earlier run did not finish'),
             ('init_tb_logger', self.init_tb_logger, 'a resumed run overwrites later values in TensorBoard'),
         )
         with ExitStack() as self._stack:
+            self._stack.enter_context(signals.launcher_watched(self.parent))
             for name, new, reason in replacements:
                 self._stack.enter_context(replace(train, name, new, reason))
-            yield
+            try:
+                yield
+            except Interrupted:
+                raise
+            except Exception:
+                self.save_between_steps()
+                raise
 
-    def load_resume_state(self, opt: dict) -> dict | None:
-        """Return the newest valid state with `--auto_resume`, otherwise that of `path.resume_state`, if any.
+    def save_between_steps(self) -> None:
+        """Save the state after an error, unless it occurred within a step."""
+        done = self.model.done if hasattr(self, 'model') else None
+        if done is not None and self.model.save(self.plan.epoch_of(done), done):
+            get_root_logger().warning(f'The state of iteration {done} is saved. Rerun with --auto_resume to resume.')
+
+    def stop_after_killed_worker(self, fault: UserError) -> None:
+        """Let all processes save the state after the next step and stop, if the model can.
+
+        Raises:
+            UserError: The fault; this process stops now.
+        """
+        if not isinstance(self.model, DeepRFTv2Model):
+            raise fault
+        signals.request(fault)
+
+    def start(self, opt: dict) -> dict | None:
+        """Read the state, build the model and check everything before a folder is created or renamed.
+
+        Returns:
+            The state from which the run resumes; None if it starts anew.
+
+        Raises:
+            UserError: The run would fail, or its folder cannot be used. The folder is unchanged.
+        """
+        with errors_reported_once():
+            self.find_state(opt)
+            with HeldBackLog() as self._log:
+                self.model = checked_model(opt, self.path, self.build_model, lambda data: self.load_batch(opt, data))
+            if not self.state:
+                return None
+            self.take_folder(opt, resume=True)
+        return self.state
+
+    def find_state(self, opt: dict) -> None:
+        """Read the newest valid state with `--auto_resume`, otherwise that of `path.resume_state`, if any.
 
         Raises:
             UserError: The state is missing or damaged, or has more iterations than `total_iter`.
@@ -77,26 +135,57 @@ class TrainingRun:
         # on several nodes, torchrun may report a restart to one of them only
         if any_process(opt['auto_resume'], opt):
             folders = opt['path']['training_states'], opt['path']['models']
-            found, faults = newest_whole(*folders, resumed_networks(opt)) if opt['rank'] == 0 else (None, [])
+            newest = in_first_process(lambda: newest_whole(*folders, resumed_networks(opt)), opt)
+            found, faults = newest or (None, [])
             found = from_first_process(found and str(found), opt)
             self.notes += [f'{fault}. An older state is used.' for fault in faults]
             path = opt['path']['resume_state'] = found or path
+            if path is None:
+                self.notes.append(f'There is no training state in {folders[0]}: training starts at iteration 0.')
         opt['manual_seed'] = from_first_process(opt['manual_seed'], opt)
         if path is None:
-            return None
+            return
         self.state = read_state(path)
         for label, weights in resumed_weights(opt, path, self.state['iter']).items():
             opt['path'][f'pretrain_network_{label}'] = str(weights)
             opt['path'][f'param_key_{label}'] = 'params'
-        for key in ('models', 'training_states', 'log', 'visualization'):
-            os.makedirs(opt['path'][key], exist_ok=True)
         done, total = self.state['iter'], int(opt['train']['total_iter'])
         if done > total:
             raise UserError(f'{path} is at iteration {done}, but train.total_iter is {total}: raise it to resume')
         stream = self.state.get('stream') or {}
         if not self.seeded and 'seed' in stream:
             opt['manual_seed'] = stream['seed']
-        return self.state
+
+    def load_batch(self, opt: dict, dataset: SizedDataset) -> None:
+        """Load the first batch of this process in the way in which a worker loads it.
+
+        Args:
+            opt: The options.
+            dataset: The training data; not that of the run, whose open files workers would inherit.
+
+        Raises:
+            UserError: Too many of its samples are damaged.
+        """
+        plan = self.make_plan(opt, len(dataset))
+        if self.state:
+            self.move_plan(plan)
+        first_batch(dataset, plan, opt['manual_seed'], opt['datasets']['train'].get('max_damaged') or 0)
+
+    def make_folders(self, opt: dict) -> None:
+        """Create the folders of a run that starts anew. The folder of an earlier run is renamed.
+
+        Raises:
+            UserError: The folder cannot be used.
+        """
+        with errors_reported_once():
+            self.take_folder(opt, resume=False)
+
+    def take_folder(self, opt: dict, resume: bool) -> None:
+        """Lock the folder until the end of the run, and create its subfolders."""
+        within = ('models', 'training_states', 'visualization')
+        lock = in_first_process(lambda: run_folder.take(opt['path']['experiments_root'], within, resume), opt)
+        if lock is not None:
+            self._stack.callback(lock.release)
 
     def create_loaders(self, opt: dict, logger: logging.Logger) -> tuple:
         """Return the loader of the plan, the plan as its sampler, the validation loaders, epochs and iterations."""
@@ -132,7 +221,8 @@ class TrainingRun:
         if settings.get('prefetch_mode') == 'cpu':
             loading['loader'] = functools.partial(PrefetchDataLoader, settings.get('num_prefetch_queue', 1))
         damaged = settings.get('max_damaged') or 0
-        loader = TrainLoader(dataset, plan, opt['manual_seed'], damaged, stages, logger, **loading)
+        killed = self.stop_after_killed_worker
+        loader = TrainLoader(dataset, plan, opt['manual_seed'], damaged, stages, killed, logger, **loading)
         for phase, val_settings in opt['datasets'].items():
             if phase.split('_')[0] == 'val':
                 val_set = build_dataset(val_settings)
@@ -157,23 +247,25 @@ class TrainingRun:
     def resume_plan(self, opt: dict, logger: logging.Logger) -> None:
         """Continue the plan after the iteration of the state, and log what differs from the earlier run."""
         done, stream = self.state['iter'], self.state.get('stream')
+        self.move_plan(self.plan)
         if stream is None:
-            self.plan.resume_after(done, self.plan.samples_until(done))
             logger.warning('The state does not store which samples were used: unchanged settings are assumed.')
         else:
-            self.plan.resume_after(done, stream['samples'])
             for key, value in self.conditions(done).items():
                 if stream[key] != value:
                     logger.warning(f'Resumed with another {key}: {value}, it was {stream[key]}.')
         self.state['epoch'] = self.plan.epoch_of(done + 1)
-        if opt['rank'] == 0:
-            MetricsLog(opt['path']['log']).rewind(done)
         logger.info(f'Resumed after iteration {done} with sample {self.plan.samples_done} of the stream.')
         if done == self.plan.total:
             logger.warning(
                 f'All {done} iterations are done: nothing is left to train. The latest weights are saved and '
                 'validated. Raise train.total_iter to continue training.'
             )
+
+    def move_plan(self, plan: Plan) -> None:
+        """Let a plan continue after the iteration of the state."""
+        done, stream = self.state['iter'], self.state.get('stream')
+        plan.resume_after(done, plan.samples_until(done) if stream is None else stream['samples'])
 
     def conditions(self, iteration: int) -> dict:
         """Return the settings that the order of the samples after an iteration depends on."""
@@ -194,14 +286,47 @@ class TrainingRun:
         model_class = MODEL_REGISTRY.get(opt['model_type'])
         extension = {'training_run': self, 'recorded_options': copy.deepcopy(opt)}
         in_run = type(model_class.__name__, (ModelInRun, model_class), extension)
-        self.model = in_run(copy.deepcopy(opt))  # BasicSR's models remove entries from the options
+        model = in_run(copy.deepcopy(opt))  # BasicSR's models remove entries from the options
         get_root_logger().info(f'Model [{model_class.__name__}] is created.')
-        if issubclass(model_class, DeepRFTv2Model):
+        return model
+
+    def hand_over_model(self, opt: dict) -> Any:
+        """Return the model, and record signals from here on if it can save its state on them."""
+        self._log.release()
+        if isinstance(self.model, SRModel):
+            get_root_logger().addFilter(_is_true_of_sr_models)
+            self._stack.callback(get_root_logger().removeFilter, _is_true_of_sr_models)
+        if isinstance(self.model, DeepRFTv2Model):
             self._stack.enter_context(signals.watched())
         return self.model
 
+    def rewind(self, opt: dict) -> None:
+        """Remove from the experiment what an earlier run made after the iteration of the state.
+
+        The journal ends at that iteration. States and weights are moved aside if there is a newer state.
+
+        Raises:
+            UserError: A file cannot be moved.
+        """
+        done, journal = self.state['iter'], MetricsLog(opt['path']['log'])
+        try:
+            branch = set_aside(opt['path']['experiments_root'], done)
+            if branch is not None:
+                if journal.path.is_file():
+                    shutil.copy(journal.path, branch)
+                get_root_logger().warning(
+                    f'The states and weights after iteration {done}, and the latest and best weights, are moved to '
+                    f'{branch}. Resume from a state in {branch / "training_states"} to continue that branch.'
+                )
+            journal.rewind(done)
+        except OSError as error:
+            text = f'{error.filename or opt["path"]["log"]} cannot be written: {error.strerror}'
+            raise UserError(f'{text}. {advice(error)}') from error
+
     def create_logger(self, opt: dict, start_iter: int, tb_logger: Any) -> 'RunLogger':
         """Return the logger. Before, complete the validation during which an earlier run was killed."""
+        if self.state:
+            in_first_process(lambda: self.rewind(opt), opt)
         val_opt = opt.get('val')
         if self.state and start_iter and val_opt and start_iter % val_opt['val_freq'] == 0:
             lines = (line for line in MetricsLog(opt['path']['log']) if line['iter'] == start_iter)
@@ -222,12 +347,18 @@ class TrainingRun:
 
         if distributed.is_initialized() and distributed.get_rank() != 0:
             return None
-        writer = SummaryWriter(log_dir, purge_step=self.state['iter'] + 1 if self.state else None)
-        self._stack.callback(writer.close)
-        return writer
+        purge_step = self.state['iter'] + 1 if self.state else None
+        board = Board(functools.partial(SummaryWriter, log_dir, purge_step=purge_step))
+        self._stack.callback(board.close)
+        return board
 
 
-class ModelInRun:
+def _is_true_of_sr_models(record: logging.LogRecord) -> bool:
+    """Drop BasicSR's warning, at every validation, that several data sets are only supported by SRModel."""
+    return not record.getMessage().startswith('Multiple validation datasets')
+
+
+class ModelInRun(TolerantModel):
     """What the class of a model gains in a run: states with the position in the data, and errors of saving as a log.
 
     Attributes:
@@ -246,6 +377,16 @@ class ModelInRun:
     def stream_at(self, iteration: int) -> dict:
         """Return the position in the stream of samples after an iteration."""
         return self.training_run.stream_at(iteration)
+
+    def feed_data(self, data: dict[str, Any]) -> None:
+        """Take a batch.
+
+        Raises:
+            UserError: torchrun has been killed, and the model cannot save its state between two checkpoints.
+        """
+        if not isinstance(self, DeepRFTv2Model) and signals.launcher_is_gone():
+            raise UserError('torchrun, which started this process, has ended. Resume with --auto_resume')
+        super().feed_data(data)  # type: ignore[misc]  # of the model
 
     def save(self, epoch: int, current_iter: int) -> bool:
         """Save weights and state. Return whether all files were written."""

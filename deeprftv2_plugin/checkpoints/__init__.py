@@ -2,7 +2,7 @@
 
 from deeprftv2_plugin.checkpoints.conversion import convert_file
 from deeprftv2_plugin.checkpoints.files import read_weights, write_checkpoint
-from deeprftv2_plugin.checkpoints.networks import load_into, load_network, network_options
+from deeprftv2_plugin.checkpoints.networks import load_file, load_into, load_network, network_options
 from deeprftv2_plugin.checkpoints.official_keys import from_official_state_dict, is_official, to_official_state_dict
 from deeprftv2_plugin.checkpoints.official_options import from_official_options
 
@@ -11,6 +11,7 @@ __all__ = [
     'from_official_options',
     'from_official_state_dict',
     'is_official',
+    'load_file',
     'load_into',
     'load_network',
     'network_options',

@@ -1,25 +1,35 @@
 """Convert files between the authors' format and that of this package."""
 
+import os
 import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import yaml
+from torch import Tensor
 
-from deeprftv2_plugin.checkpoints.files import read_sets, write_checkpoint
+from deeprftv2_plugin.checkpoints.containers import first_line
+from deeprftv2_plugin.checkpoints.files import chosen, read_sets, write_checkpoint
 from deeprftv2_plugin.checkpoints.official_keys import from_official_state_dict, is_official, to_official_state_dict
 from deeprftv2_plugin.checkpoints.official_options import from_official_options
+from deeprftv2_plugin.utils.atomic_io import write_whole
 from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.regular_files import open_regular
 
 _OPTION_SUFFIXES = ('.yml', '.yaml')
+_MAX_OPTIONS = 10**6
+"""Size of the largest option file in bytes."""
 
 
-def convert_file(source: str | Path, target: str | Path) -> str:
+def convert_file(source: str | Path, target: str | Path, param_key: str | None = None) -> str:
     """Convert a checkpoint from or to the authors' parameter names, or convert an option file of the authors.
 
     Args:
         source: A checkpoint (.pth, .safetensors), whose parameter names determine the direction, or an option file of
             the authors (.yml).
-        target: Output file: .pth or .safetensors for a checkpoint, .yml for options.
+        target: Output file: .pth for all sets of weights of a checkpoint, .safetensors for one, .yml for options.
+        param_key: The only set to convert, as in `read_weights`. Without it, a .safetensors file gets the average if
+            there is one.
 
     Returns:
         A one-line summary.
@@ -28,44 +38,74 @@ def convert_file(source: str | Path, target: str | Path) -> str:
         UserError: The source cannot be read or converted, or the target exists.
     """
     source, target = Path(source), Path(target)
-    if target.exists():
+    if os.path.lexists(target):
         raise UserError(f'{target}: already exists; choose another name or remove it')
     if source.suffix in _OPTION_SUFFIXES:
         return _convert_options(source, target)
     if target.suffix not in ('.pth', '.safetensors'):
         raise UserError(f'{target}: expected a file name that ends in .pth or .safetensors')
     sets = read_sets(source)
+    if param_key is not None or target.suffix == '.safetensors':
+        sets = dict([chosen(sets, param_key, source)])
     official = is_official(next(iter(sets.values())))
     convert = from_official_state_dict if official else to_official_state_dict
     try:
+        for state in sets.values():
+            _require_finite(state)
         sets = {name: convert(state) for name, state in sets.items()}
     except UserError as error:
         raise UserError(f'{source}: {error}') from error
-    try:
-        write_checkpoint(sets, target)
-    except OSError as error:
-        raise UserError(f'{target}: cannot be written ({error.strerror or error})') from error
+    _write(target, lambda: write_checkpoint(sets, target))
     count = len(next(iter(sets.values())))
     names = "this package's names" if official else "the authors' names"
     return f'{target}: {count} tensors with {names} ({", ".join(sets)})'
 
 
+def _require_finite(state: Mapping[str, Tensor]) -> None:
+    for name, value in state.items():
+        if not value.is_floating_point() or value.float().isinf().any():
+            raise UserError(f'{name} is of {value.dtype} or infinite, expected finite floating-point numbers')
+
+
+def _write(target: Path, write: Callable[[], None]) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write()
+    except (OSError, ValueError) as error:  # ValueError: a name with a null byte
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f'{target}: cannot be written ({getattr(error, "strerror", None) or error})') from error
+
+
+def _read_options(source: Path) -> dict:
+    """Return the section network_g of an option file, or the whole file without one."""
+    try:
+        with open_regular(source, _MAX_OPTIONS) as file:
+            options = yaml.safe_load(file.read().decode())
+        return {str(key): value for key, value in options.get('network_g', options).items()}
+    except UserError:
+        raise
+    except FileNotFoundError as error:
+        raise UserError(f'{source}: no such option file; check the path') from error
+    except OSError as error:
+        raise UserError(f'{source}: cannot be read ({error.strerror or error})') from error
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f'{source}: not a YAML option file ({first_line(error)})') from error
+
+
 def _convert_options(source: Path, target: Path) -> str:
     if target.suffix not in _OPTION_SUFFIXES:
         raise UserError(f'{target}: {source} is an option file; expected a file name that ends in .yml')
+    settings = _read_options(source)
     try:
-        options = yaml.safe_load(source.read_text(encoding='utf-8'))
         with warnings.catch_warnings(record=True) as reports:
             warnings.simplefilter('always')
-            converted = from_official_options(options.get('network_g', options))
-    except FileNotFoundError as error:
-        raise UserError(f'{source}: no such option file; check the path') from error
-    except (yaml.YAMLError, UnicodeDecodeError, AttributeError) as error:
-        raise UserError(f'{source}: not a YAML option file ({str(error).splitlines()[0]})') from error
+            converted = from_official_options(settings)
     except UserError as error:
         raise UserError(f'{source}: {error}') from error
     content = {'network_g': {'type': 'DeepRFTv2', **converted['network']}, 'val': converted['restore']}
-    target.write_text(yaml.safe_dump(content, sort_keys=False, default_flow_style=None), encoding='utf-8')
+    text = yaml.safe_dump(content, sort_keys=False, default_flow_style=None)
+    _write(target, lambda: write_whole(target, text.encode()))
     return '; '.join(
         [
             f'{target}: network_g and the tiles of val, to be copied into an option file',

@@ -4,12 +4,23 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from deeprftv2_plugin.archs.deeprftv2 import DeepRFTv2
-from deeprftv2_plugin.checkpoints.files import read_options, read_weights
+from deeprftv2_plugin.checkpoints.containers import first_line
+from deeprftv2_plugin.checkpoints.files import read_options, read_set, read_weights
 from deeprftv2_plugin.utils.errors import UserError
+
+
+class LoadedFile(NamedTuple):
+    """What was loaded from a file."""
+
+    weights: str
+    """The set of weights."""
+    left_out: list[str]
+    """Names that do not match."""
 
 
 def load_into(net: nn.Module, weights: Mapping[str, Tensor], path: str | Path, strict: bool = True) -> list[str]:
@@ -25,7 +36,8 @@ def load_into(net: nn.Module, weights: Mapping[str, Tensor], path: str | Path, s
         Sorted names that do not match; empty if `strict`.
 
     Raises:
-        UserError: The weights do not match the network. The message names the first differences.
+        UserError: The weights do not match the network, or without `strict` less than half of them do; or they are
+            integers or infinite where the network has other values. The message names the first differences.
     """
     own = net.state_dict()
     missing = sorted(own.keys() - weights.keys())
@@ -39,11 +51,47 @@ def load_into(net: nn.Module, weights: Mapping[str, Tensor], path: str | Path, s
             f'{len(unexpected)} unknown, {len(reshaped)} with another shape ({"; ".join(first)}). Use the options '
             'of the training run, or set strict_load to false to load the weights that match'
         )
-    net.load_state_dict({k: v for k, v in weights.items() if k in own and k not in reshaped}, strict=strict)
+    fitting = {k: v for k, v in weights.items() if k in own and k not in reshaped}
+    if 2 * len(fitting) < len(own):
+        raise UserError(
+            f'{path}: only {len(fitting)} of the {len(own)} weights of this {type(net).__name__} fit, and the others '
+            'would stay random. Use the weights of such a network'
+        )
+    for name, value in fitting.items():
+        _require_kind(name, value, own[name], path)
+    net.load_state_dict(fitting, strict=strict)
     return sorted({*missing, *unexpected, *reshaped})
 
 
-def load_network(path: str | os.PathLike, param_key: str = 'params') -> DeepRFTv2:
+def _require_kind(name: str, value: Tensor, own: Tensor, path: str | Path) -> None:
+    """Check that a weight can replace that of a network.
+
+    Raises:
+        UserError: One of them is floating-point and the other is not, or the weight becomes infinite.
+    """
+    if (value.is_floating_point(), value.is_complex()) != (own.is_floating_point(), own.is_complex()):
+        raise UserError(f'{path}: {name} is of {value.dtype}, expected {own.dtype}')
+    if value.is_floating_point() and value.to(own.dtype).isinf().any() and not own.isinf().any():
+        raise UserError(f'{path}: {name} contains infinite values')
+
+
+def load_file(net: nn.Module, path: str | Path, param_key: str | None = None, strict: bool = True) -> LoadedFile:
+    """Load the weights of a file into a network.
+
+    Args:
+        net: The network.
+        path: The file.
+        param_key: Set of weights, as in `files.read_set`.
+        strict: As in `load_into`.
+
+    Raises:
+        UserError: The file cannot be read, or the weights do not match.
+    """
+    weights = read_set(path, param_key)
+    return LoadedFile(str(weights), load_into(net, weights.state, path, strict))
+
+
+def load_network(path: str | os.PathLike, param_key: str | None = None) -> DeepRFTv2:
     """Rebuild a DeepRFTv2 from a checkpoint of this package or of the authors.
 
     A .safetensors file written during training stores the options. For other files the options are inferred from the
@@ -65,8 +113,8 @@ def load_network(path: str | os.PathLike, param_key: str = 'params') -> DeepRFTv
     options = read_options(path)
     try:
         net = DeepRFTv2(**(options_of(options) if options else network_options(weights)))
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f'{path}: not the weights of a DeepRFTv2 ({error})') from error
+    except Exception as error:  # options and shapes of another network can make any layer fail
+        raise UserError(f'{path}: not the weights of a DeepRFTv2 ({first_line(error)})') from error
     load_into(net, weights, path)
     return net.eval()
 
@@ -92,8 +140,10 @@ def network_options(weights: Mapping[str, Tensor]) -> dict:
 
     def count(pattern: str) -> int:
         """Return one more than the largest number that `pattern` captures in the names."""
-        found = [int(match[1]) for key in weights if (match := re.match(pattern, key))]
-        return max(found, default=-1) + 1
+        found = {int(match[1]) for key in weights if (match := re.match(pattern, key))}
+        if found and max(found) >= len(found):
+            raise KeyError(f'{pattern} is not numbered from 0')
+        return len(found)
 
     def levels(column: str) -> list[list]:
         scans = [any(key.startswith(f'{column}.levels.{i}.blocks.0.scan.') for key in weights) for i in range(3)]

@@ -166,7 +166,8 @@ def from_official_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         no input from an earlier stage.
 
     Raises:
-        UserError: A name does not occur in the authors' GoPro, REDS, RealBlur or defocus networks.
+        UserError: A name, or its number of dimensions, does not occur in the authors' GoPro, REDS, RealBlur or defocus
+            networks.
     """
     ours = {}
     for key, value in state.items():
@@ -175,7 +176,7 @@ def from_official_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             raise UserError(f'{key!r} is not a parameter of a network that this package supports')
         name, change = found
         if not _is_unused(name):
-            ours[name] = change(value)
+            ours[name] = _reshaped(key, value, change)
     return ours
 
 
@@ -194,8 +195,15 @@ def to_official_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if found is None:
             raise UserError(f'{key!r} is not a parameter of DeepRFTv2')
         name, change = found
-        theirs[OFFICIAL_PREFIX + name] = change(value)
+        theirs[OFFICIAL_PREFIX + name] = _reshaped(key, value, change)
     return theirs
+
+
+def _reshaped(key: str, value: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    try:
+        return change(value)
+    except (IndexError, RuntimeError) as error:
+        raise UserError(f'{key!r} has shape {tuple(value.shape)}, which no supported network has') from error
 
 
 def _is_unused(name: str) -> bool:
@@ -213,14 +221,13 @@ def _unused_alphas(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     unused: dict[str, Tensor] = {}
     for scale in ('full', 'half'):
         stage = f'stages.0.{scale}'
-        head = f'{stage}_head.weight'
-        if head not in state:
-            raise UserError(f'not the parameters of a DeepRFTv2: {head} is missing')
+        head, kernel = f'{stage}_head.weight', f'{stage}_estimator.to_otf.weight'
+        for name in (head, kernel):
+            if name not in state or state[name].ndim < 2:
+                raise UserError(f'not the parameters of a DeepRFTv2: {name} is missing or has too few dimensions')
         width = state[head].shape[1]
         channels = {f'{stage}_encoder.alphas.{i}': width << i for i in range(3)}
         channels[f'{stage}_decoder.alphas.2'] = width
-        channels |= {
-            f'{stage}_estimator.column.alphas.{i}': state[f'{stage}_estimator.to_otf.weight'].shape[1] for i in range(4)
-        }
+        channels |= {f'{stage}_estimator.column.alphas.{i}': state[kernel].shape[1] for i in range(4)}
         unused |= {key: torch.full((1, c, 1, 1), 0.5) for key, c in channels.items()}
     return unused

@@ -161,7 +161,7 @@ def from_official_options(network_g: Mapping) -> dict[str, dict]:
         },
     }
     blocks = str([network[name] for name in network if name.endswith('coder')])
-    for ours, theirs, sign in (('train_size', 'train_size', 'Local'), ('scan_window', 'patch_size', 'Window')):
+    for ours, theirs, sign in (('local_pool_crop', 'train_size', 'Local'), ('scan_window', 'patch_size', 'Window')):
         if sign in blocks:
             network[ours] = options.numbers(theirs, 2)
     restore = {'tile': window, 'overlap': overlap} if options.get('sub_image', False) else {'tile': None}

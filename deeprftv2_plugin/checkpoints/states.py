@@ -1,17 +1,22 @@
 """Training states: safe reading, atomic writing, finding the newest, and removing old ones."""
 
+import os
 import re
-from collections.abc import Mapping, Sequence
+import reprlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from deeprftv2_plugin.checkpoints.containers import load, require_values, tensors_of
 from deeprftv2_plugin.checkpoints.files import read_sets, serialized
 from deeprftv2_plugin.utils.atomic_io import write_whole
 from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.regular_files import open_regular
 
-SUFFIX = '.state'
+WRITTEN = 'checkpoints.txt'
+"""List of the weights and states that a training has written, in the folder of the experiment."""
+MAX_LIST = 10**8
+"""Largest size of the list in bytes."""
 
 
 def write_state(state: dict, path: str | Path) -> None:
@@ -27,18 +32,89 @@ def read_state(path: str | Path) -> dict:
     """Read a state to the CPU without executing code.
 
     Raises:
-        UserError: The file is missing or damaged, or it contains objects other than tensors and plain values.
+        UserError: The file is missing or damaged, it contains NaN or objects other than tensors and plain values, or it
+            lacks what BasicSR resumes from.
     """
+    state = load(path)
     try:
-        state = torch.load(path, map_location='cpu', weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f'{path} does not exist') from None
-    except Exception as error:  # torch.load has no common exception class for damaged and unsafe files
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f'{path} is not a readable training state: {reason}') from error
-    if not isinstance(state, dict) or type(state.get('iter')) is not int:
-        raise UserError(f'{path} is not a training state: it has no iteration')
+        _require_complete(state)
+        require_values(tensors_of(state))
+    except (UserError, RecursionError) as error:
+        raise UserError(f'{path}: not a complete training state: {error}') from error
     return state
+
+
+def _require_complete(state: Any) -> None:
+    if not isinstance(state, dict):
+        raise UserError(f'it is of {type(state).__name__}, expected a dict')
+    for key, (fits, expected, required) in _PARTS.items():
+        if key not in state and required:
+            raise UserError(f'{key} is missing')
+        if key in state and not fits(state[key]):
+            raise UserError(f'{key} is {reprlib.repr(state[key])}, expected {expected}')
+    for key, names in state.get('types', {}).items():
+        if len(names) != len(state.get(key, ())):
+            raise UserError(f'types has {len(names)} names of {key}, expected {len(state.get(key, ()))}')
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_dict(value: Any, keys: type = str) -> bool:
+    return isinstance(value, dict) and all(isinstance(key, keys) for key in value)
+
+
+def _is_dicts(value: Any) -> bool:
+    return isinstance(value, list) and all(_is_dict(each) for each in value)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+def _is_optimizers(value: Any) -> bool:
+    return _is_dicts(value) and all(
+        _is_dict(each.get('state'), int)
+        and all(_is_dict(values) for values in each['state'].values())
+        and _is_dicts(each.get('param_groups'))
+        and all(isinstance(group.get('params'), list) for group in each['param_groups'])
+        and all(type(number) is int for group in each['param_groups'] for number in group['params'])
+        for each in value
+    )
+
+
+def _is_stream(value: Any) -> bool:
+    return _is_dict(value) and value.keys() >= set(_STREAM) and all(map(_is_count, value.values()))
+
+
+def _is_best(value: Any) -> bool:
+    if not _is_dict(value) or not all(map(_is_dict, value.values())):
+        return False
+    records = [record for records in value.values() for record in records.values()]
+    return all(
+        _is_dict(each) and isinstance(each.get('val'), int | float) and type(each.get('iter')) is int
+        for each in records
+    )
+
+
+_STREAM = ('samples', 'seed', 'number of processes', 'effective batch', 'number of samples in the data set')
+# By key: whether a value is valid, its description, and whether the key is required.
+_PARTS: dict[str, tuple[Callable[[Any], bool], str, bool]] = {
+    'iter': (_is_count, 'an iteration', True),
+    'epoch': (lambda value: type(value) is int, 'a number', True),
+    'optimizers': (_is_optimizers, 'a list of states of optimizers', True),
+    'schedulers': (_is_dicts, 'a list of states of schedules', True),
+    'types': (lambda value: _is_dict(value) and all(map(_is_texts, value.values())), 'names of classes', False),
+    'stream': (_is_stream, 'the position in the samples', False),
+    'best_metric_results': (_is_best, 'metrics by data set', False),
+    'unseen_losses': (
+        lambda value: isinstance(value, list) and all(isinstance(each, float) for each in value),
+        'a list of numbers',
+        False,
+    ),
+    'environment': (_is_dict, 'a section', False),
+}
 
 
 def numbered(folder: str | Path, pattern: str) -> dict[int, list[Path]]:
@@ -73,7 +149,8 @@ def newest_whole(states: str | Path, models: str | Path, labels: Sequence[str]) 
     faults: list[str] = []
     for iteration, (path, *_) in numbered(states, r'(\d+)\.state').items():
         try:
-            read_state(path)
+            if read_state(path)['iter'] != iteration:
+                raise UserError(f'{path}: not a complete training state: it is of another iteration than its name says')
             for label in labels:
                 read_sets(weights_file(models, label, iteration))
             return path, faults
@@ -113,17 +190,52 @@ def resumed_networks(opt: Mapping[str, Any]) -> list[str]:
     return [key.removeprefix('network_') for key in opt if key.startswith('network_') and key not in ignored]
 
 
-def prune(states: str | Path, models: str | Path, keep: int) -> None:
-    """Remove all but the newest `keep` states and the corresponding weights.
+def record_written(experiment: str | Path, paths: Iterable[str | Path]) -> None:
+    """Add files to the list of those that a training has written, which `prune` may remove. Call before writing them.
+
+    Args:
+        experiment: Folder of the experiment, which contains the list.
+        paths: States and weights.
+
+    Raises:
+        OSError: The list cannot be written.
+    """
+    with open(Path(experiment, WRITTEN), 'a', encoding='utf-8') as file:
+        file.writelines(f'{Path(path).name}\n' for path in paths)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def prune(experiment: str | Path, states: str | Path, models: str | Path, keep: int) -> None:
+    """Remove all but the newest `keep` states and the corresponding weights, as far as `record_written` lists them.
 
     A state is removed before its weights, so that no state is ever without weights. Weights without an iteration in
     their name, such as best and latest, are kept.
+
+    Args:
+        experiment: Folder of the experiment, for `record_written`.
+        states: Folder of the states.
+        models: Folder of the weights.
+        keep: Number of states.
     """
+    written = _written(experiment)
     all_states = numbered(states, r'(\d+)\.state')
     kept = list(all_states)[:keep]
-    all_weights = numbered(models, r'net_\w+?_(\d+)\.(?:pth|safetensors)')
-    for files in (all_states, all_weights):
+    removed = set()
+    for files in (all_states, numbered(models, r'net_\w+?_(\d+)\.(?:pth|safetensors)')):
         for iteration, paths in files.items():
-            if kept and iteration < min(kept):
-                for path in paths:
+            for path in paths:
+                if kept and iteration < min(kept) and path.name in written:
                     path.unlink(missing_ok=True)
+                    removed.add(path.name)
+    if removed:
+        write_whole(Path(experiment, WRITTEN), ''.join(f'{name}\n' for name in written if name not in removed).encode())
+
+
+def _written(experiment: str | Path) -> list[str]:
+    """Return the names that `record_written` has listed, each once."""
+    try:
+        with open_regular(Path(experiment, WRITTEN), MAX_LIST) as file:
+            return list(dict.fromkeys(file.read().decode(errors='replace').splitlines()))
+    except (OSError, UserError):  # then nothing is removed
+        return []

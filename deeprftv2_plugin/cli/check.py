@@ -6,7 +6,8 @@ import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.basicsr_bridge import pipelines
+from deeprftv2_plugin.utils.errors import SlowdownWarning, UserError
 
 if TYPE_CHECKING:
     from deeprftv2_plugin.preflight.findings import Finding
@@ -23,10 +24,8 @@ has no section train, and sends a little data through network, losses and metric
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('-opt', '--opt', required=True, metavar='FILE', help='option file (YAML)')
-    parser.add_argument(
-        '--force_yml', nargs='+', default=[], metavar='KEY:KEY=VALUE', help='override options, as in basicsr train'
-    )
+    """Add the flags that `basicsr train` has as well."""
+    pipelines.add_options(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -55,7 +54,6 @@ def run(args: argparse.Namespace) -> None:
 
 def findings(args: argparse.Namespace) -> Iterator[tuple[str, 'Finding']]:
     """Yield subject and finding; if the options are not valid, that alone."""
-    from deeprftv2_plugin.basicsr_bridge import pipelines
     from deeprftv2_plugin.basicsr_bridge.run_options import complete
     from deeprftv2_plugin.config import reading
     from deeprftv2_plugin.preflight.findings import error, ok, warning
@@ -69,14 +67,16 @@ def findings(args: argparse.Namespace) -> Iterator[tuple[str, 'Finding']]:
         yield 'options', error(str(fault))
         return
     is_train = 'train' in opt
-    bases = reading.parse_file(args.opt).get(reading.BASE) or []
+    bases = reading.bases_of(reading.parse_file(args.opt), args.opt)
     text = f'{os.path.basename(args.opt)}, a {"training" if is_train else "test"} of {opt["model_type"]}'
     if bases:
-        text += f', on {", ".join([bases] if isinstance(bases, str) else bases)}'
+        text += f', on {", ".join(bases)}'
     if args.force_yml:
         text += f', with {" ".join(args.force_yml)}'
     yield 'options', ok(text)
     for each in caught:
-        if issubclass(each.category, UserWarning) and args.opt in str(each.message):
+        if issubclass(each.category, SlowdownWarning):
+            yield 'backend', warning(str(each.message))
+        elif issubclass(each.category, UserWarning) and args.opt in str(each.message):
             yield 'options', warning(str(each.message))
     yield from report(complete(opt, os.getcwd(), is_train), thorough=True)

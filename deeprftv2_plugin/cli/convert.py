@@ -16,9 +16,15 @@ tile settings are converted."""
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('source', metavar='IN', help='input checkpoint (.pth, .safetensors) or option file (.yml)')
     parser.add_argument('destination', metavar='OUT', help='output file of the same kind')
+    parser.add_argument(
+        '--param_key',
+        metavar='SET',
+        help='convert only this set of weights, params or params_ema; without it, all of them, or for a .safetensors '
+        'file, which has one set, the average if there is one',
+    )
 
 
 def run(args: argparse.Namespace) -> None:
     from deeprftv2_plugin import checkpoints
 
-    print(checkpoints.convert_file(args.source, args.destination))
+    print(checkpoints.convert_file(args.source, args.destination, args.param_key))

@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument('source', metavar='SOURCE', nargs='?', help='folder of a dataset, or skimage')
     parser.add_argument('destination', metavar='DEST', nargs='?', help='folder to write to')
-    parser.add_argument('--split', nargs='+', metavar='SPLIT', help='splits to prepare (default: all)')
+    parser.add_argument('--split', nargs='+', action='extend', metavar='SPLIT', help='splits to prepare (default: all)')
     parser.add_argument('--crop', type=int, metavar='N', help='crop training splits to windows of N x N pixels')
     parser.add_argument(
         '--step', type=int, metavar='N', help='distance between windows in pixels (default: size of --crop)'

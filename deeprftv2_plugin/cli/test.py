@@ -14,8 +14,8 @@ under the working directory, with val:save_img or without ground truth also the 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add BasicSR's flags."""
-    pipelines.add_arguments(parser)
+    """Add BasicSR's flags, but for the one that resumes a training."""
+    pipelines.add_arguments(parser, is_train=False)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ def _options(names: str, kind: Any, help: str = '') -> Table:
 
 
 Numbers = Sequence[float]
-_IO = {'io_backend': Option(Settings, 'How files are read: type disk, lmdb or memcached, and its arguments.', None)}
+_IO = {'io_backend': Option(Settings, 'How files are read: type disk, lmdb or memcached, and its arguments.')}
 _NORM = _options('mean std', Numbers, 'Normalization of the channels.')
 _TURNS = _options('use_hflip use_rot', bool, 'Random flips and turns.')
 _ROOTS = _options('dataroot_gt dataroot_lq', Roots, 'Sharp (high-resolution) and degraded images.')

@@ -8,7 +8,9 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, Union, cast, get_args, get_origin
+
+from deeprftv2_plugin.utils.names import LONGEST, is_path_component
 
 REQUIRED = object()
 """Default of an option that has none."""
@@ -55,23 +57,50 @@ class Range(NamedTuple):
 
     def __str__(self) -> str:
         if self.most is None and self.below is None:
-            return f'from {self.least:g} up' if self.above is None else f'above {self.above:g}'
-        low = f'from {self.least:g}' if self.above is None else f'above {self.above:g}'
-        return f'{low} to {self.most:g}' if self.below is None else f'{low} to below {self.below:g}'
+            return f'from {self.least} up' if self.above is None else f'above {self.above}'
+        low = f'from {self.least}' if self.above is None else f'above {self.above}'
+        return f'{low} to {self.most}' if self.below is None else f'{low} to below {self.below}'
 
 
+class Whole:
+    """The requirement on a number to have no fraction, for `Annotated`."""
+
+    def holds(self, value: float) -> bool:
+        """Whether a number has no fraction."""
+        return float(value).is_integer()
+
+    def __str__(self) -> str:
+        return 'without a fraction'
+
+
+class PathComponent:
+    """The requirement on a text that becomes a part of a path, for `Annotated`."""
+
+    def holds(self, value: str) -> bool:
+        """Whether a text can be part of a path."""
+        return is_path_component(value)
+
+    def __str__(self) -> str:
+        return f'that can name a folder: printable, without / and \\, not . or .., at most {LONGEST} bytes'
+
+
+Name = Annotated[str, PathComponent()]
 Count = Annotated[int, Range(1)]
 Natural = Annotated[int, Range(0)]
 Fraction = Annotated[float, Range(0, 1)]
 NotNegative = Annotated[float, Range(0)]
 Positive = Annotated[float, Range(above=0)]
+BelowOne = Annotated[float, Range(0, below=1)]
 Crop = Count | tuple[Count, Count]
 Settings = dict[str, Any]
 """`type` and the arguments of a class."""
 
 
 def matches(value: object, kind: Any) -> bool:
-    """Whether a value of an option file is of a kind. YAML's lists count as tuples, whole numbers as floats."""
+    """Whether a value of an option file is of a kind.
+
+    YAML's lists count as tuples, whole numbers as floats. Infinity and NaN are no numbers.
+    """
     kind = plain(kind)
     origin, parts = get_origin(kind), get_args(kind)
     if kind is Any:
@@ -85,7 +114,7 @@ def matches(value: object, kind: Any) -> bool:
     if kind is types.NoneType:
         return value is None
     if kind is float:
-        return type(value) is int or (isinstance(value, float) and not math.isnan(value))
+        return type(value) in (int, float) and math.isfinite(cast(float, value))
     if kind in (bool, int, str):
         return type(value) is kind
     if is_list(kind):
@@ -104,7 +133,8 @@ def describe(kind: Any, plural: bool = False) -> str:
     if origin in (Union, types.UnionType):
         return ' or '.join(dict.fromkeys(describe(part, plural) for part in parts))
     if origin is Literal:
-        return ' or '.join(', '.join(map(str, parts)).rsplit(', ', 1))
+        words = [str(part).lower() if isinstance(part, bool) else str(part) for part in parts]
+        return ' or '.join(', '.join(words).rsplit(', ', 1))
     if is_list(kind):
         return ('lists' if plural else 'a list') + _items_described(origin, parts)
     names = {

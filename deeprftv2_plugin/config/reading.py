@@ -1,112 +1,52 @@
-"""Option files: inheritance, numbers and overrides.
+"""Option files: inheritance and overrides."""
 
-Files inherit with `_base_` through mmengine's Config, read by a YAML loader that builds plain values only.
-"""
-
-import contextlib
 import os
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import Any
 
-import yaml
-
+from deeprftv2_plugin.config.plain_yaml import LARGEST_FILE, Loader, TextLoader, dump, parse
 from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.regular_files import open_regular
+
+__all__ = ['apply_override', 'dump', 'launcher', 'load', 'parse_file']
 
 BASE = '_base_'
+DELETE = '_delete_'
 EXTENSIONS = ('.yml', '.yaml')
+MOST_FILES = 100
+"""Files that an option file inherits from, directly and indirectly."""
 LAUNCHED = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK')
 
 
-class Loader(yaml.SafeLoader):
-    """YAML's plain values only; `1e-3` is a number; a key given twice is an error."""
-
-    def construct_mapping(self, node, deep=False):
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key.value, str) and key.tag != 'tag:yaml.org,2002:merge':
-                if key.value in seen:
-                    problem = f'key {key.value!r} given twice'
-                    raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-class Dumper(yaml.SafeDumper):
-    """Writes what `Loader` reads: the keys in their order, lists of plain values on one line, no anchors."""
-
-    def ignore_aliases(self, data):
-        return True
-
-
-# YAML 1.1, which PyYAML follows, wants a dot and a sign in a float with an exponent
-for _class in (Loader, Dumper):
-    _class.add_implicit_resolver(
-        'tag:yaml.org,2002:float', re.compile(r'[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$'), list('-+.0123456789')
-    )
-Dumper.add_representer(type(None), lambda dumper, _: dumper.represent_scalar('tag:yaml.org,2002:null', '~'))
-Dumper.add_representer(
-    list,
-    lambda dumper, items: dumper.represent_sequence(
-        'tag:yaml.org,2002:seq', items, flow_style=not any(isinstance(item, dict | list) for item in items)
-    ),
-)
-
-
-def load(path: str, overrides: Sequence[str] = ()) -> dict:
-    """Reads an option file with the files it inherits from, and puts the overrides on top.
+def load(path: str, overrides: Sequence[str] = (), loader: type[TextLoader] = Loader) -> dict[str, Any]:
+    """Read an option file with the files that it inherits from, and apply overrides.
 
     Args:
         path: A YAML file. Its `_base_` names a file or a list of files, relative to itself.
-        overrides: `a:b=value`; the value is YAML, never evaluated. Sections on the way are made if absent.
+        overrides: `a:b=value`; the value is YAML, never evaluated. Missing sections are created.
+        loader: `Loader`, or `TextLoader` to get numbers as they are written.
 
     Returns:
-        dict: The resolved options, without `_base_`: inherited keys first, then the file's own.
+        dict: The resolved options, without `_base_`: inherited keys first, then those of the file.
 
     Raises:
-        UserError: a file is missing, is not YAML or inherits in a circle, or an override cannot be applied.
+        UserError: A file is missing, is not YAML or inherits from itself, or an override cannot be applied.
     """
-    from mmengine.config import Config
-
-    check_files(path)
-    try:
-        with _safe_yaml_in_mmengine():
-            options = Config.fromfile(path, import_custom_modules=False).to_dict()
-    except Exception as error:  # mmengine raises KeyError, TypeError and others for what it cannot merge
-        raise UserError(f'{path}: cannot be merged with the files of its {BASE}: {error}') from error
+    options = _resolve(path, (), [], loader)
     for override in overrides:
-        apply_override(options, override)
+        apply_override(options, override, loader)
     complete_schedule(options)
     return options
 
 
-@contextlib.contextmanager
-def _safe_yaml_in_mmengine() -> Iterator[None]:
-    """Within the block, mmengine reads YAML with `Loader`. Its Config takes no handler as an argument."""
-    from mmengine.fileio import BaseFileHandler
-    from mmengine.fileio.handlers.registry_utils import file_handlers
+def _resolve(path: str, chain: tuple[str, ...], files: list[str], loader: type[TextLoader]) -> dict[str, Any]:
+    """Return the options of a file and of all that it inherits from.
 
-    class SafeYaml(BaseFileHandler):
-        def load_from_fileobj(self, file, **kwargs):
-            return yaml.load(file, Loader)
-
-        def dump_to_fileobj(self, obj, file, **kwargs):
-            file.write(dump(obj))
-
-        def dump_to_str(self, obj, **kwargs):
-            return dump(obj)
-
-    former = dict(file_handlers)
-    file_handlers.update(yml=SafeYaml(), yaml=SafeYaml())
-    try:
-        yield
-    finally:
-        file_handlers.update(former)
-
-
-def check_files(path: str, chain: tuple[str, ...] = ()):
-    """Sees that an option file and all it inherits from can be read, each error with the name of its file.
-
-    Python files, which mmengine would execute, are refused.
+    Args:
+        path: The file.
+        chain: The files on the way to it, each of which names the next.
+        files: All files so far, extended by this one.
+        loader: As in `load`.
     """
     named = f' (named by {BASE} in {chain[-1]})' if chain else ''
     if not path.endswith(EXTENSIONS):
@@ -116,46 +56,99 @@ def check_files(path: str, chain: tuple[str, ...] = ()):
         )
     if os.path.realpath(path) in map(os.path.realpath, chain):
         raise UserError(f'{path}{named}: inherits from itself through {" -> ".join((*chain, path))}')
-    options = parse_file(path, named)
+    files.append(path)
+    if len(files) > MOST_FILES:
+        raise UserError(f'{path}{named}: {chain[0]} inherits from more than {MOST_FILES} files')
+    own = parse_file(path, named, loader)
+    inherited: dict[str, Any] = {}
+    for base in bases_of(own, path):
+        found = _resolve(os.path.join(os.path.dirname(path), base), (*chain, path), files, loader)
+        twice = sorted(inherited.keys() & found.keys())
+        if twice:
+            raise UserError(
+                f'{path}: two of the files in {BASE} have the key {twice[0]}. Let one of them inherit from the other'
+            )
+        inherited |= found
+    own.pop(BASE, None)
+    return _merged(inherited, own, path)
+
+
+def bases_of(options: dict[str, Any], path: str) -> list[str]:
+    """Return what `_base_` of a file names.
+
+    Raises:
+        UserError: It is neither text nor a list of texts.
+    """
     bases = options.get(BASE) or []
-    for base in [bases] if isinstance(bases, str) else bases:
-        check_files(os.path.join(os.path.dirname(path), str(base)), (*chain, path))
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise UserError(f'{path}: {BASE} is {options[BASE]!r}, expected an option file or a list of option files')
+    return bases
 
 
-def parse_file(path: str, named: str = '') -> dict:
-    """What one option file says, with nothing inherited; `named` goes into the errors after its name."""
+def _merged(inherited: dict[str, Any], own: dict[str, Any], path: str) -> dict[str, Any]:
+    """Return inherited options, overridden by a file's own through mmengine's Config.
+
+    mmengine reads the files of `_base_` itself only with a loader that executes tags, so that this is done here.
+    """
+    from mmengine.config import Config  # here, because --help should not wait for it
+
+    _drop_empty(inherited, own)
+    merged = Config({'options': inherited})
     try:
-        with open(path, encoding='utf-8') as file:
-            text = file.read()
+        merged.merge_from_dict({'options': own}, allow_list_keys=False)
+    except TypeError as error:  # mmengine's message names the section and its value
+        raise UserError(f'{path}: a section cannot replace a value of {BASE} without {DELETE}: true. {error}') from None
+    return merged.to_dict()['options']
+
+
+def _drop_empty(inherited: dict[str, Any], own: dict[str, Any]) -> None:
+    """Drop inherited keys without a value where the file has a section. mmengine merges sections only."""
+    for key, section in own.items():
+        if isinstance(section, dict):
+            if inherited.get(key) is None:
+                inherited.pop(key, None)
+                section.pop(DELETE, None)
+            elif isinstance(inherited[key], dict):
+                _drop_empty(inherited[key], section)
+
+
+def parse_file(path: str, named: str = '', loader: type[TextLoader] = Loader) -> dict[str, Any]:
+    """Return what one option file says, with nothing inherited.
+
+    Args:
+        path: The file.
+        named: Follows its name in errors.
+        loader: As in `load`.
+
+    Raises:
+        UserError: The file cannot be read, or is not YAML.
+    """
+    try:
+        with open_regular(path, LARGEST_FILE) as file:
+            text = file.read().decode('utf-8-sig')
     except OSError as error:
         raise UserError(f'{path}{named}: {error.strerror}. Expected an option file.') from None
-    except UnicodeDecodeError:
-        raise UserError(f'{path}{named}: is no text in UTF-8. Expected an option file in YAML.') from None
-    # mmengine's {{ }} templates stand for values that are not there yet
-    options = parse_yaml(re.sub(r'\{\{.*?\}\}', '0', text), path)
+    except ValueError as error:  # also a path with a null character
+        problem = 'not text in UTF-8' if isinstance(error, UnicodeDecodeError) else str(error)
+        raise UserError(f'{path}{named}: {problem}. Expected an option file in YAML.') from None
+    options = parse(text, path, loader)
     if not isinstance(options, dict):
         raise UserError(f'{path}{named}: found a {type(options).__name__}, expected options (lines of key: value)')
     return options
 
 
-def parse_yaml(text: str, where: str):
-    """Parses YAML of plain values; a UserError names `where`, the line and the column."""
-    try:
-        return yaml.load(text, Loader)
-    except (yaml.YAMLError, ValueError) as error:  # PyYAML raises ValueError for a date that does not exist
-        mark = getattr(error, 'problem_mark', None)
-        place = f', line {mark.line + 1}, column {mark.column + 1}' if mark else ''
-        problem = getattr(error, 'problem', None) or str(error).splitlines()[0]
-        raise UserError(f'{where}{place}: not YAML: {problem}') from None
+def apply_override(options: dict[str, Any], override: str, loader: type[TextLoader] = Loader) -> None:
+    """Set one `a:b=value` of `--force_yml` in place.
 
-
-def apply_override(options: dict, override: str):
-    """Sets one `a:b=value` of `--force_yml` in place."""
+    Raises:
+        UserError: It has another form, or a key on the way is not a section.
+    """
     dotted, separator, text = override.partition('=')
     keys = [key.strip() for key in dotted.split(':')]
     if not separator or not all(keys):
         raise UserError(f'--force_yml {override}: expected key:key=value, for example train:total_iter=1000')
-    value = parse_yaml(text, f'--force_yml {override}')
+    value = parse(text, f'--force_yml {override}', loader)
     if isinstance(value, str) and value.lower() == 'none':  # BasicSR's own spelling
         value = None
     section = options
@@ -168,8 +161,8 @@ def apply_override(options: dict, override: str):
     section[keys[-1]] = value
 
 
-def complete_schedule(options: dict):
-    """Lets a cosine that does not say how long it lasts (T_max) last as long as the training, whatever that is now."""
+def complete_schedule(options: dict[str, Any]) -> None:
+    """Set T_max of a cosine schedule without one to the length of the training."""
     train = options.get('train')
     if not isinstance(train, dict):
         return
@@ -178,13 +171,8 @@ def complete_schedule(options: dict):
         schedule.setdefault('T_max', train['total_iter'])
 
 
-def dump(options: dict) -> str:
-    """The options as YAML that both this module and BasicSR read alike."""
-    return yaml.dump(options, Dumper=Dumper, sort_keys=False, width=110)
-
-
 def launcher(given: str = 'none') -> str:
-    """The launcher in BasicSR's words: torchrun is known by what it sets in the environment."""
+    """Return the launcher in BasicSR's words. torchrun is recognized by the environment variables that it sets."""
     if given == 'none' and all(name in os.environ for name in LAUNCHED):
         return 'pytorch'
     return given

@@ -76,7 +76,7 @@ def _classes() -> Iterator[str]:
     }
     for kind, targets in kinds.items():
         for target in targets:
-            options = arguments(target, given=('img', 'img2', 'build')).options
+            options = arguments(target, ('img', 'img2', 'build'), schema.BOUNDS[kind.lower()]).options
             yield _section(f'{kind} `{target.__name__}`', options, '###')
 
 

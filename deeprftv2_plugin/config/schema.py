@@ -7,27 +7,32 @@ schedules are their keyword arguments, see `signatures`.
 from typing import Annotated, Any, Literal
 
 from deeprftv2_plugin.config.kinds import (
+    BelowOne,
     Count,
     Crop,
     Fraction,
+    Name,
     Natural,
     NotNegative,
     Option,
     Positive,
     Range,
     Settings,
+    Whole,
 )
 
 Table = dict[str, Option]
-Interval = Annotated[float, Range(1)]
+Interval = Annotated[float, Range(1), Whole()]
 """Iterations; BasicSR's own option files write them as 5e3."""
 
 ROOT: Table = {
-    'name': Option(str, 'Name of the run; its files go to experiments/NAME or results/NAME.'),
+    'name': Option(Name, 'Name of the run; its files go to experiments/NAME or results/NAME.'),
     'model_type': Option(str, 'A registered model, such as DeepRFTv2Model or SRModel.'),
     'num_gpu': Option(Literal['auto'] | Natural, 'Number of GPUs; 0 for the CPU, auto for all that are visible.'),
     'scale': Option(Count, 'Factor by which the network enlarges an image.', 1),
-    'manual_seed': Option(Natural, 'Seed of all random numbers; drawn at random if absent.', None),
+    'manual_seed': Option(
+        Annotated[int, Range(0, 2**31 - 1)], 'Seed of all random numbers; drawn at random if absent.', None
+    ),
     'find_unused_parameters': Option(bool, 'Passed to DistributedDataParallel.', False),
     'custom_imports': Option(
         str | list[str] | Settings, 'Modules to import first, which register classes of your own.', None
@@ -55,7 +60,11 @@ PATH: Table = {
 PATH_OF_NETWORK: Table = {
     'pretrain_network_{}': Option(str, 'Initial weights of network_{}.', None),
     'strict_load_{}': Option(bool, 'Whether all of its weights must fit.', True),
-    'param_key_{}': Option(str, 'Set of weights in the file; params_ema is the average.', 'params'),
+    'param_key_{}': Option(
+        str,
+        'Set of weights in the file: params or params_ema, the average, which is the default if there is one.',
+        None,
+    ),
 }
 
 LOGGER: Table = {
@@ -98,12 +107,16 @@ BETTER = Option(Literal['higher', 'lower'], 'Which value of a metric is better.'
 
 # The options of every phase in `datasets`, besides those of the data set's class.
 LOADER: Table = {
-    'name': Option(str, 'Name of the data set in logs and results.'),
+    'name': Option(Name, 'Name of the data set in logs and results.'),
     'type': Option(str, 'A registered data set.'),
     'phase': Option(str, 'Set by BasicSR.', None),
-    'num_worker_per_gpu': Option(Natural, 'Worker processes for each GPU. Required for training.', None),
+    'num_worker_per_gpu': Option(
+        Annotated[int, Range(0, 256)], 'Worker processes for each GPU. Required for training.', None
+    ),
     'batch_size_per_gpu': Option(Count, 'Batch size of one GPU, unless every stage has its own.', None),
-    'dataset_enlarge_ratio': Option(Count, 'How often an epoch goes through the data set.', 1),
+    'dataset_enlarge_ratio': Option(
+        Annotated[int, Range(1, 100_000)], 'How often an epoch goes through the data set.', 1
+    ),
     'prefetch_mode': Option(Literal['cpu', 'cuda'], 'How batches are loaded ahead.', None),
     'num_prefetch_queue': Option(Count, 'Batches in the queue of prefetch_mode cpu.', 1),
     'pin_memory': Option(bool, 'Whether batches are in pinned memory; with a GPU if absent.', None),
@@ -207,7 +220,7 @@ MODELS: dict[str, dict[str, Table]] = {
                 dict[str, Settings], 'Metrics by name: type, better (higher or lower) and arguments.', None
             ),
             'pbar': Option(bool, 'Whether to show a progress bar.', None),
-            'suffix': Option(str, 'Suffix of saved images; the name of the run if absent.', None),
+            'suffix': Option(Name, 'Suffix of saved images; the name of the run if absent.', None),
         },
     },
     'BaseModel': {
@@ -215,16 +228,94 @@ MODELS: dict[str, dict[str, Table]] = {
     },
 }
 
-# What the arguments of optimizers and schedules are bounded by, beyond their annotations.
-BOUNDS: dict[str, Any] = {
-    'lr': NotNegative,
-    'betas': tuple[Annotated[float, Range(0, below=1)], Annotated[float, Range(0, below=1)]],
-    'weight_decay': NotNegative,
-    'momentum': NotNegative,
-    'T_max': Count,
-    'T_0': Count,
-    'step_size': Count,
-    'eta_min': NotNegative,
-    'milestones': list[Natural],
-    'gamma': NotNegative,
+LARGEST_RATE = 1000
+"""Greatest learning rate."""
+_Rate = Annotated[float, Range(0, LARGEST_RATE)]
+_Rates = _Rate | list[_Rate]
+_Epsilon = Annotated[float, Range(1e-30, 1)]  # below, it can be zero in float32
+_Weight = Annotated[float, Range(0, 1e6)]
+
+# Kinds of arguments that are narrower than their annotations, by what the class is for. They apply to the classes of
+# PyTorch, BasicSR and this package.
+BOUNDS: dict[str, dict[str, Any]] = {
+    'optimizer': {
+        'lr': _Rate,
+        'betas': tuple[BelowOne, BelowOne],
+        'beta2_decay': float,
+        'eps': _Epsilon | tuple[_Epsilon | None, _Epsilon],
+        'weight_decay': Annotated[float, Range(0, 100)],
+        'momentum': BelowOne,
+        'dampening': Fraction,
+        'rho': Fraction,
+        'alpha': Fraction,
+        'lr_decay': NotNegative,
+        'initial_accumulator_value': NotNegative,
+        'maximize': Literal[False],
+        'max_iter': Annotated[int, Range(1, 1000)],
+        'max_eval': Annotated[int, Range(1, 1000)],
+        'history_size': Annotated[int, Range(1, 1000)],
+        'tolerance_grad': NotNegative,
+        'tolerance_change': NotNegative,
+        'ns_steps': Annotated[int, Range(1, 100)],
+    },
+    'schedule': {
+        'T_max': Count,
+        'T_0': Count,
+        'T_mult': Count,
+        'step_size': Count,
+        'step_size_up': Count,
+        'step_size_down': Count,
+        'total_iters': Count,
+        'total_steps': Count,
+        'epochs': Count,
+        'steps_per_epoch': Count,
+        'patience': Natural,
+        'cooldown': Natural,
+        'milestones': list[Natural],
+        'periods': list[Count],
+        'restarts': list[Natural],
+        'restart_weights': list[NotNegative],
+        'schedulers': list[Settings],
+        'gamma': NotNegative,
+        'power': NotNegative,
+        'factor': NotNegative,
+        'start_factor': NotNegative,
+        'end_factor': NotNegative,
+        'pct_start': Fraction,
+        'div_factor': Positive,
+        'final_div_factor': Positive,
+        'threshold': NotNegative,
+        'eps': NotNegative,
+        'eta_min': _Rate,
+        'min_lr': _Rates,
+        'max_lr': _Rates,
+        'base_lr': _Rates,
+        'last_epoch': Literal[-1],
+    },
+    'loss': {
+        'loss_weight': _Weight,
+        'perceptual_weight': _Weight,
+        'style_weight': _Weight,
+        'layer_weights': dict[str, _Weight],
+        'losses': list[Settings],
+        'scale_weights': tuple[_Weight, _Weight],
+        'reduction': Literal['mean', 'sum'],
+        'eps': _Epsilon,
+        'alpha': NotNegative,
+        'patch_factor': Count,
+    },
+    'metric': {
+        'crop_border': Natural,
+        'input_order': Literal['HWC'],
+        'test_y_channel': bool,
+    },
+    'network': {
+        'in_channels': Count,
+        'out_channels': Count,
+        'stages': Annotated[int, Range(1, 100)],
+        'kernel_width': Crop,
+    },
 }
+
+LARGEST_ARGUMENT = 10_000
+"""Greatest number among the arguments of a network, such as a number of channels, blocks or pixels."""

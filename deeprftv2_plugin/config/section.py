@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from itertools import zip_longest
 from typing import Any, NoReturn
 
 from deeprftv2_plugin.config.kinds import Option
@@ -12,6 +13,16 @@ SUFFIX = '_basicsr'
 """What BasicSR appends to the names of its own classes where another package has registered the plain name."""
 
 
+LONGEST = 200
+"""Characters of a value in a message."""
+
+
+def shown(value: object) -> str:
+    """Return a value for a message, shortened if it is long."""
+    text = repr(value)
+    return text if len(text) <= LONGEST else f'{text[:LONGEST]}...'
+
+
 class Section:
     """A section of resolved options.
 
@@ -20,12 +31,18 @@ class Section:
         file: The option file, for the errors.
         place: The keys that lead to it.
         own: The same section as the file itself has it, without what it inherits.
+        written: The same section with all numbers as text, as they are written.
     """
 
     def __init__(
-        self, values: Mapping[str, Any], file: str, place: tuple[str, ...] = (), own: Mapping | None = None
+        self,
+        values: dict[str, Any],
+        file: str,
+        place: tuple[str, ...] = (),
+        own: Mapping | None = None,
+        written: Mapping | None = None,
     ) -> None:
-        self.values, self.file, self.place, self.own = values, file, place, own or {}
+        self.values, self.file, self.place, self.own, self.written = values, file, place, own or {}, written or {}
 
     def text(self, problem: str, key: str = '') -> str:
         """Return the message about a problem of the section or of one of its keys."""
@@ -39,21 +56,25 @@ class Section:
     def child(self, key: str) -> 'Section':
         """Return the section under a key; an empty one where the key is absent or has no value."""
         values = self.values.get(key)
-        if values is not None and not isinstance(values, Mapping):
-            self.fail(f'is {values!r}, expected a section of keys', key)
-        own = self.own.get(key)
-        return Section(values or {}, self.file, (*self.place, key), own if isinstance(own, Mapping) else None)
+        if values is not None and not isinstance(values, dict):
+            self.fail(f'is {shown(values)}, expected a section of keys', key)
+        own, written = (each if isinstance(each := of.get(key), Mapping) else None for of in (self.own, self.written))
+        return Section({} if values is None else values, self.file, (*self.place, key), own, written)
 
     def children(self) -> list['Section']:
         """Return the sections right below."""
-        return [self.child(key) for key, value in self.values.items() if isinstance(value, Mapping)]
+        return [self.child(key) for key, value in self.values.items() if isinstance(value, dict)]
 
     def items(self, key: str) -> list['Section']:
         """Return the sections in the list under a key."""
-        values = self.values.get(key)
-        numbered = enumerate(values if isinstance(values, list) else [])
+        values, written = (each if isinstance(each := of.get(key), list) else [] for of in (self.values, self.written))
+        pairs = enumerate(zip_longest(values, written))
         place = (*self.place, key)
-        return [Section(value, self.file, (*place, str(n))) for n, value in numbered if isinstance(value, Mapping)]
+        return [
+            Section(value, self.file, (*place, str(number)), written=text)
+            for number, (value, text) in pairs
+            if isinstance(value, dict)
+        ]
 
     def demand(self, *keys: str) -> None:
         """Fail for the first of the keys that is missing."""
@@ -62,7 +83,7 @@ class Section:
                 self.fail('is missing', key)
 
     def check(self, options: Mapping[str, Option], further: Iterable[str] = (), open_to: str = '') -> None:
-        """Check keys and values.
+        """Check keys and values. Numbers where an option takes text are replaced by their text as it is written.
 
         Args:
             options: The keys that the section may have.
@@ -75,7 +96,10 @@ class Section:
             if key not in known:
                 self._reject(key, known, open_to)
             elif option is not None and not (option.required and value is None) and not option.accepts(value):
-                self.fail(f'is {value!r}, expected {option.expected()}', key)
+                text = self.written.get(key)
+                if text is None or not option.accepts(text):
+                    self.fail(f'is {shown(value)}, expected {option.expected()}', key)
+                self.values[key] = text
         self.demand(*(key for key, option in options.items() if option.required))
 
     def _reject(self, key: str, known: Iterable[str], open_to: str) -> None:
@@ -92,7 +116,7 @@ class Section:
         self.demand(key)
         name = self.values[key]
         if not isinstance(name, str) or name not in known:
-            self.fail(f'is {name!r}, which is unknown. {nearest(name, known)}', key)
+            self.fail(f'is {shown(name)}, which is unknown. {nearest(name, known)}', key)
         return known[name]
 
     def registered(self, registry: Iterable[tuple[str, Callable]], key: str = 'type') -> Callable:

@@ -9,6 +9,8 @@ from deeprftv2_plugin.config.kinds import REQUIRED, Option, kind_of
 
 TRANSPARENT = ('basicsr', 'deeprftv2_plugin')
 """Packages whose `**kwargs` only swallow names, so that an unknown one is an error."""
+BOUNDED = (*TRANSPARENT, 'torch')
+"""Packages whose arguments mean what `schema.BOUNDS` declares."""
 
 
 class Arguments(NamedTuple):
@@ -35,8 +37,11 @@ def arguments(target: Callable, given: Iterable[str] = (), bounds: Mapping[str, 
     Args:
         target: Class or function.
         given: Arguments that are not options.
-        bounds: Kinds that are narrower than the annotations, by the names of the arguments.
+        bounds: Kinds that are narrower than the annotations, by the names of the arguments. They do not apply to
+            classes of other packages.
     """
+    package = target.__module__.partition('.')[0]
+    bounds = bounds if bounds and package in BOUNDED else {}
     chain = [target]
     if inspect.isclass(target):
         chain = [vars(cls)['__init__'] for cls in target.__mro__ if '__init__' in vars(cls)]
@@ -48,13 +53,13 @@ def arguments(target: Callable, given: Iterable[str] = (), bounds: Mapping[str, 
         hints = _hints(function)
         for each in parameters:
             if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY) and each.name not in options:
-                options[each.name] = _option(each, hints.get(each.name, each.empty), bounds or {}, depth == 0)
+                options[each.name] = _option(each, hints.get(each.name, each.empty), bounds, depth == 0)
         if not any(each.kind is each.VAR_KEYWORD for each in parameters):
             break
     first = inspect.signature(chain[0]).parameters.values()
     swallows = any(each.kind is each.VAR_KEYWORD for each in first)
-    foreign = target.__module__.partition('.')[0] not in TRANSPARENT
-    return Arguments({name: option for name, option in options.items() if name not in given}, swallows and foreign)
+    opened = swallows and package not in TRANSPARENT
+    return Arguments({name: option for name, option in options.items() if name not in given}, opened)
 
 
 def _option(parameter, hint, bounds, required):

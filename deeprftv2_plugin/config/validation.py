@@ -1,11 +1,12 @@
 """Check the keys and values of an option file before BasicSR reads it, which ignores a misspelt key."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import cast
 
 from deeprftv2_plugin.config import basicsr_schema, reading, schema
-from deeprftv2_plugin.config.schema import Table
-from deeprftv2_plugin.config.section import Section
+from deeprftv2_plugin.config.plain_yaml import TextLoader
+from deeprftv2_plugin.config.schema import BOUNDS, LARGEST_ARGUMENT, Table
+from deeprftv2_plugin.config.section import Section, shown
 from deeprftv2_plugin.config.signatures import TRANSPARENT
 from deeprftv2_plugin.utils.errors import UserError
 
@@ -16,7 +17,8 @@ MODELS = {**basicsr_schema.MODELS, **schema.MODELS}
 def validate(opt: dict, path: str, is_train: bool, overrides: Sequence[str] = ()) -> None:
     """Check resolved options against the schema and against what is registered.
 
-    A key that no schema declares, but that a class of another package may read, gets a warning.
+    A key that no schema declares, but that a class of another package may read, gets a warning. In the options, numbers
+    where the schema declares text are replaced by their text as it is written, such as `name: 2024_01`.
 
     Args:
         opt: Resolved options.
@@ -32,21 +34,23 @@ def validate(opt: dict, path: str, is_train: bool, overrides: Sequence[str] = ()
     own = reading.parse_file(path)
     for override in overrides:
         reading.apply_override(own, override)
-    root = Section(opt, path, own=own if reading.BASE in own else None)
+    written = reading.load(path, overrides, TextLoader)
+    root = Section(opt, path, own=own if reading.BASE in own else None, written=written)
     root.demand('name', 'model_type', 'num_gpu', 'datasets')
     model = cast(type, root.registered(registry.MODEL_REGISTRY, 'model_type'))
     root.check({**schema.ROOT, **_of_model(model, 'root')}, open_to=_open(model))
     check_gpus(root)
     for network in [key for key in opt if key.startswith('network_')]:
-        section = root.child(network)
-        section.check_arguments(section.registered(registry.ARCH_REGISTRY))
+        check_network(root.child(network))
     check_datasets(root.child('datasets'), is_train)
     check_path(root.child('path'), model)
     if is_train:
+        check_prefetching(root)
         check_train(root.child('train'), model)
         check_stages(root, model)
         check_logger(root.child('logger'))
-    check_val(root.child('val'), model, is_train)
+    if opt.get('val') is not None or not is_train:
+        check_val(root.child('val'), model, is_train)
     root.child('dist_params').check(schema.DIST_PARAMS)
 
 
@@ -81,14 +85,39 @@ def check_gpus(root: Section) -> None:
     """Check that GPUs that are asked for exist."""
     import torch
 
-    count = root.values['num_gpu']
-    if count not in ('auto', 0) and not torch.cuda.is_available():
-        root.fail(f'is {count}, but torch sees no GPU. Expected auto (all that are visible) or 0', 'num_gpu')
+    count, visible = root.values['num_gpu'], torch.cuda.device_count()
+    if count != 'auto' and count > visible:
+        found = f'only {visible} GPUs' if visible else 'no GPU'
+        root.fail(f'is {count}, but torch sees {found}. Expected auto (all that are visible) or 0', 'num_gpu')
+
+
+def check_network(section: Section) -> None:
+    """Check a registered network and its arguments."""
+    from basicsr.utils import registry
+
+    network = section.registered(registry.ARCH_REGISTRY)
+    section.check_arguments(network, bounds=BOUNDS['network'])
+    if _is_known(network):
+        for key, value in section.values.items():
+            if any(abs(number) > LARGEST_ARGUMENT for number in _numbers(value)):
+                section.fail(f'is {shown(value)}, expected numbers up to {LARGEST_ARGUMENT:,}', key)
+
+
+def _numbers(value: object) -> Iterator[float]:
+    """Yield the numbers in nested lists and sections."""
+    if isinstance(value, int | float):
+        yield value
+    elif isinstance(value, list | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _numbers(item)
 
 
 def check_datasets(datasets: Section, is_train: bool) -> None:
     """Check the phases, and in each of them the options of the data set class and of the loader."""
     datasets.demand(*(['train'] if is_train else []))
+    if not datasets.values:
+        datasets.fail('is empty. Expected at least one data set, such as datasets.test')
+    named: dict[object, str] = {}
     for phase in datasets.values:
         kind = phase.split('_')[0]
         if is_train and phase != 'train' and kind != 'val':
@@ -99,7 +128,12 @@ def check_datasets(datasets: Section, is_train: bool) -> None:
         section.demand('name')
         if phase == 'train':
             section.demand('num_worker_per_gpu')
+        elif section.values.get('persistent_workers'):
+            section.fail('is true, but images are not loaded by workers here: remove it', 'persistent_workers')
         check_dataset(section, {**schema.LOADER, **(schema.LOADER_TRAIN if phase == 'train' else {})})
+        name = section.values['name']
+        if phase != 'train' and named.setdefault(name, phase) != phase:
+            section.fail(f'is {name}, as in datasets.{named[name]}. Results are stored by it: choose another', 'name')
 
 
 def check_dataset(section: Section, further: Table) -> None:
@@ -111,13 +145,18 @@ def check_dataset(section: Section, further: Table) -> None:
     """
     from basicsr.utils.registry import DATASET_REGISTRY
 
+    from deeprftv2_plugin.data.blur.kernels import SOURCES
     from deeprftv2_plugin.data.datasets.mixed import COMMON, MixedDataset
+    from deeprftv2_plugin.data.datasets.synthetic import SyntheticBlurDataset
 
     kind = cast(type, section.registered(DATASET_REGISTRY))
     options = _of_dataset(kind)
     section.check({**options, **further}, open_to=_open(kind))
     if 'io_backend' in options:
         check_io_backend(section.child('io_backend'))
+    for blur in section.items('blurs') if kind is SyntheticBlurDataset else []:
+        blur.check({'weight': schema.PART['weight']}, further=blur.values)
+        blur.check_arguments(blur.look_up('type', SOURCES), further=('weight',))
     if kind is MixedDataset:
         for part in section.items('parts'):
             for key in filter(part.values.__contains__, COMMON):
@@ -129,8 +168,23 @@ def check_io_backend(section: Section) -> None:
     """Check one of BasicSR's ways to read files; a data set itself adds the places."""
     from basicsr.utils import FileClient
 
-    if section.values:
-        section.check_arguments(section.look_up('type', FileClient._backends), given=('db_paths', 'client_keys'))
+    section.check_arguments(section.look_up('type', FileClient._backends), given=('db_paths', 'client_keys'))
+
+
+def check_prefetching(root: Section) -> None:
+    """Check that the training data can be loaded ahead as `prefetch_mode` demands."""
+    section = root.child('datasets').child('train')
+    mode = section.values.get('prefetch_mode')
+    if mode == 'cpu' and not section.values['num_worker_per_gpu']:
+        # the thread that loads ahead would draw from the random numbers of the training
+        section.fail('is cpu, which needs worker processes. Set num_worker_per_gpu to at least 1', 'prefetch_mode')
+    if mode == 'cuda':
+        import torch
+
+        if root.values['num_gpu'] == 0 or not torch.cuda.is_available():
+            section.fail('is cuda, but the training uses no GPU: remove it', 'prefetch_mode')
+        if section.values.get('pin_memory') is False:
+            section.fail('is false, but prefetch_mode cuda needs pinned memory: remove it', 'pin_memory')
 
 
 def check_path(section: Section, model: type) -> None:
@@ -153,6 +207,8 @@ def check_train(section: Section, model: type) -> None:
             check_schedule(child, model)
         elif child.values and key.endswith('_opt'):
             check_loss(child)
+    if _inherits(model, 'setup_schedulers'):  # BasicSR's method cannot do without
+        section.demand('scheduler')
 
 
 def check_stages(root: Section, model: type) -> None:
@@ -173,73 +229,80 @@ def check_stages(root: Section, model: type) -> None:
 
 def check_optimizer(section: Section, model: type) -> None:
     """Check a class of torch.optim and its arguments."""
-    from basicsr.models.base_model import BaseModel
-
     from deeprftv2_plugin.training.optimizers import OPTIMIZERS
 
-    _check_factory(section, OPTIMIZERS, model, BaseModel.get_optimizer, ('Adam',), 'params')
+    found = _class_of(section, OPTIMIZERS, model, 'get_optimizer', ('Adam',))
+    if found:
+        section.check_arguments(found, given=('params',), bounds=BOUNDS['optimizer'])
 
 
 def check_schedule(section: Section, model: type) -> None:
     """Check a class of torch.optim.lr_scheduler or BasicSR's and its arguments."""
-    from basicsr.models.base_model import BaseModel
-
     from deeprftv2_plugin.training.optimizers import SCHEDULES
 
     few = ('MultiStepLR', 'MultiStepRestartLR', 'CosineAnnealingRestartLR')
-    _check_factory(section, SCHEDULES, model, BaseModel.setup_schedulers, few, 'optimizer')
+    found = _class_of(section, SCHEDULES, model, 'setup_schedulers', few)
+    if found:
+        section.check_arguments(found, given=('optimizer',), bounds=BOUNDS['schedule'])
+    for inner in section.items('schedulers'):
+        check_schedule(inner, model)
 
 
-def _check_factory(
-    section: Section, known: Mapping[str, type], model: type, inherited: Callable, few: Collection[str], given: str
-) -> None:
-    """Check a class that is named by its `type`.
+def _inherits(model: type, method: str) -> bool:
+    """Whether a model class has a method of BasicSR's BaseModel unchanged."""
+    from basicsr.models.base_model import BaseModel
+
+    return getattr(model, method, None) is getattr(BaseModel, method)
+
+
+def _class_of(
+    section: Section, known: Mapping[str, type], model: type, method: str, few: Collection[str]
+) -> type | None:
+    """Return the class that is named by `type`, or None if a model of another package may know it.
 
     Args:
         section: `type` and the arguments.
         known: Classes by their names.
         model: The model class, which builds them. One of another package with its own method may know more classes.
-        inherited: BasicSR's method to build them.
-        few: The names that this method knows.
-        given: The argument that is not an option.
+        method: The method that builds them.
+        few: The names that BasicSR's own method knows.
     """
-    name = section.values.get('type')
-    if getattr(model, inherited.__name__, None) is inherited:
+    name = str(section.values.get('type'))
+    if _inherits(model, method):
         if name in known and name not in few:
             section.fail(
                 f'is {name}, but {model.__name__} takes only {", ".join(sorted(few))}. '
                 'model_type DeepRFTv2Model takes any',
                 'type',
             )
-    elif name not in known and name is not None and not _is_known(model):
-        return
-    section.check_arguments(section.look_up('type', known), given=(given,), bounds=schema.BOUNDS)
+    elif name not in known and 'type' in section.values and not _is_known(model):
+        return None
+    return section.look_up('type', known)
 
 
 def check_loss(section: Section) -> None:
     """Check a registered loss, and the losses that it is made of."""
     from basicsr.utils.registry import LOSS_REGISTRY
 
-    section.check_arguments(section.registered(LOSS_REGISTRY))
+    section.check_arguments(section.registered(LOSS_REGISTRY), bounds=BOUNDS['loss'])
     for key in section.values:
         for part in section.items(key):
-            if 'type' in part.values:
-                check_loss(part)
+            check_loss(part)
 
 
 def check_val(section: Section, model: type, is_train: bool) -> None:
     """Check validation and its metrics."""
     from basicsr.utils.registry import METRIC_REGISTRY
 
-    if not section.values and is_train:
-        return
     if is_train:
         section.demand('val_freq')
     section.check({**schema.VAL, **_of_model(model, 'val')}, open_to=_open(model))
+    if not is_train:
+        section.values.setdefault('suffix', None)  # BasicSR's models read it without a default
     for metric in section.child('metrics').children():
         target = metric.registered(METRIC_REGISTRY)
         metric.check({'better': schema.BETTER}, further=metric.values)
-        metric.check_arguments(target, given=('img', 'img2', 'blurry'), further=('better',))
+        metric.check_arguments(target, given=('img', 'img2', 'blurry'), further=('better',), bounds=BOUNDS['metric'])
 
 
 def check_logger(section: Section) -> None:

@@ -17,17 +17,18 @@ from deeprftv2_plugin.evaluation import protocol
 from deeprftv2_plugin.evaluation.metrics_log import finite
 from deeprftv2_plugin.evaluation.validation import ImageScore, mean_metrics
 from deeprftv2_plugin.evaluation.worst_images import WorstImages
-from deeprftv2_plugin.utils.atomic_io import write_whole
-from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.atomic_io import advice, write_whole
+from deeprftv2_plugin.utils.errors import UserError, printable
 
 LOGGED_SEQUENCES = 40
 """Maximum number of sequences shown in the log; the files contain all of them."""
 
 
 class Report:
-    """The report of a test on one dataset, written to the folder results/NAME of the run.
+    r"""The report of a test on one dataset, written to the folder results/NAME of the run.
 
-    - ``SET.csv``: name, sequence and metrics of each image, in the order of the dataset.
+    - ``SET.csv``: name, sequence and metrics of each image, in the order of the dataset. In names that are not UTF-8,
+      bytes are escaped as in ``\udce9``.
     - ``SET.json``: the protocol, the mean of each metric overall and per sequence, the worst images, and the software
       versions. Numbers that are not finite are null.
     - ``worst/SET``: the ten worst images by the first metric; blurry, restored and sharp image side by side.
@@ -36,10 +37,11 @@ class Report:
     Args:
         opt: BasicSR's options.
         dataset_name: Name of the dataset.
+        weights: Set of weights that was loaded, for the JSON file; None if the weights are random.
     """
 
-    def __init__(self, opt: dict, dataset_name: str):
-        self.opt, self.dataset_name = opt, dataset_name
+    def __init__(self, opt: dict, dataset_name: str, weights: str | None = None):
+        self.opt, self.dataset_name, self.weights = opt, dataset_name, weights
         self.folder = Path(opt['path']['results_root'])
         self.worst: WorstImages | None = None
 
@@ -73,8 +75,8 @@ class Report:
                 self._write_tables(scores)
         except OSError as error:
             raise UserError(
-                f'the report {error.filename or self.folder} could not be written: {error.strerror or error}. Free '
-                'disk space, or check the permissions of the folder'
+                f'the report {error.filename or self.folder} could not be written: {error.strerror or error}. '
+                f'{advice(error)}'
             ) from error
 
     def _write_tables(self, scores: Sequence[ImageScore]) -> None:
@@ -85,22 +87,24 @@ class Report:
         parts.pop('', None)
         worst = self.worst.ranking(scores) if self.worst else ()
         overall = mean_metrics(scores)
+        smaller_tiles = [score.smaller_tile for score in scores if score.smaller_tile]
         summary = {
             'dataset': self.dataset_name,
-            'protocol': protocol.describe(self.opt, overall, {score.depth for score in scores}),
+            'protocol': protocol.describe(self.opt, overall, {score.depth for score in scores}, smaller_tiles),
             'weights': self.opt['path'].get('pretrain_network_g'),
+            'set of weights': self.weights or 'random',
             'network': self.opt['network_g'],
             'images': len(scores),
             'overall': overall,
             'sequences': {name: {'images': len(part), **mean_metrics(part)} for name, part in sorted(parts.items())},
-            'worst': [{'name': each.name, **each.metrics} for _, each in worst],
+            'worst': [{'name': each.name, **each.metrics} for each in worst],
             'versions': protocol.versions(),
         }
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(self.folder / f'{self.dataset_name}.csv', csv_text(scores, sequences).encode())
+        write_whole(self.folder / f'{self.dataset_name}.csv', printable(csv_text(scores, sequences)).encode())
         text = json.dumps(finite(summary), indent=2, ensure_ascii=False, default=str)
-        write_whole(self.folder / f'{self.dataset_name}.json', f'{text}\n'.encode())
-        get_root_logger().info(self._log_text(summary))
+        write_whole(self.folder / f'{self.dataset_name}.json', f'{printable(text)}\n'.encode())
+        get_root_logger().info(printable(self._log_text(summary)))
 
     def _log_text(self, summary: dict[str, Any]) -> str:
         """Return the means and the protocol as text."""

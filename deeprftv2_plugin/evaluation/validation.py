@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 import deeprftv2_plugin.metrics
-from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.errors import Interrupted, UserError
 
 LOGGED_IMAGES = 3
 """Number of images per dataset that are sent to TensorBoard."""
@@ -36,14 +36,77 @@ class ImageScore(NamedTuple):
     depth: int
     """Bit depth."""
     metrics: dict[str, float]
+    smaller_tile: tuple[int, int] | None = None
+    """Height and width of the tiles, if they had to be smaller than those of the options for lack of memory."""
 
 
-def local_samples(loader: DataLoader, rank: int, processes: int) -> Iterator[tuple[int, dict]]:
-    """Yield the index and the sample of each image that this process restores: every `processes`-th of the dataset."""
+def local_samples(
+    loader: DataLoader, rank: int, processes: int, tolerant: bool = False
+) -> Iterator[tuple[int, dict | UserError]]:
+    """Yield the index and the sample of each image that this process restores: every `processes`-th of the dataset.
+
+    Args:
+        loader: Loader of the whole dataset.
+        rank: Rank of this process.
+        processes: Number of processes.
+        tolerant: Whether to yield the error, instead of raising it, if a sample cannot be read.
+    """
     indices = range(rank, len(cast(Sized, loader.dataset)), processes)
     if processes > 1:
         loader = DataLoader(Subset(loader.dataset, indices), batch_size=1, num_workers=loader.num_workers)
-    return zip(indices, loader, strict=True)
+    samples = iter(loader)
+    for index in indices:
+        sample: dict | UserError
+        try:
+            sample = next(samples)
+        except Exception as error:  # datasets of other packages raise errors of any type
+            if not tolerant or isinstance(error, StopIteration):
+                raise
+            known = isinstance(error, UserError)
+            text = str(error) if known else f'image {index + 1} cannot be read: {type(error).__name__}: {error}'
+            sample = UserError(text)
+        yield index, sample
+
+
+def gather_lists(share: list[str], processes: int) -> list[str]:
+    """Return the concatenated lists of all processes."""
+    shares = [share]
+    if processes > 1:
+        shares = [[] for _ in range(processes)]
+        torch.distributed.all_gather_object(shares, share)
+    return [each for part in shares for each in part]
+
+
+def has_ground_truth(dataset: Any) -> bool:
+    """Return whether the options of a dataset name sharp images."""
+    return bool(dataset.opt.get('dataroot') or dataset.opt.get('dataroot_gt'))
+
+
+@contextmanager
+def fails_together(processes: int) -> Iterator[None]:
+    """Raise an error of one process in all processes at the end of the block, so that none waits for another."""
+    fault = None
+    try:
+        yield
+    except Interrupted:
+        raise
+    except Exception as error:
+        if processes == 1:
+            raise
+        fault = error
+    if processes > 1:
+        reasons: list[str | None] = [None] * processes
+        torch.distributed.all_gather_object(reasons, fault and describe_error(fault))
+        if fault:
+            raise fault
+        for rank, reason in enumerate(reasons):
+            if reason:
+                raise UserError(f'process {rank}: {reason}')
+
+
+def describe_error(error: Exception) -> str:
+    """Return the message of an error, with its type unless it is addressed to the user."""
+    return str(error) if isinstance(error, UserError) else f'{type(error).__name__}: {error}'
 
 
 def gather_scores(share: dict[int, ImageScore], processes: int) -> list[ImageScore]:
@@ -115,16 +178,18 @@ def image_name(dataset: Any, path: str) -> str:
         below = os.path.relpath(name, root)
         if not below.startswith(os.pardir):
             return below
-    return os.path.basename(name) if os.path.isabs(name) else os.path.normpath(name)
+    if os.path.isabs(name):
+        return os.path.basename(name)
+    return os.path.join('', *(part for part in os.path.normpath(name).split(os.sep) if part != os.pardir))
 
 
 def result_path(opt: Mapping[str, Any], dataset_name: str, name: str, current_iter: int | str) -> str:
-    """Return the path of a restored image: BasicSR's, in a subfolder per sequence."""
+    """Return the path of a restored image: as in BasicSR, in a subfolder per dataset and sequence."""
     folder, base = os.path.split(name)
+    parent = os.path.join(opt['path']['visualization'], dataset_name, folder)
     if opt['is_train']:
-        return os.path.join(opt['path']['visualization'], folder, base, f'{base}_{current_iter}.png')
-    suffix = opt['val'].get('suffix') or opt['name']
-    return os.path.join(opt['path']['visualization'], dataset_name, folder, f'{base}_{suffix}.png')
+        return os.path.join(parent, base, f'{base}_{current_iter}.png')
+    return os.path.join(parent, f'{base}_{opt["val"].get("suffix") or opt["name"]}.png')
 
 
 def thumbnail(images: Sequence[np.ndarray]) -> np.ndarray:

@@ -6,13 +6,14 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 
+from deeprftv2_plugin.data.storage.images import write_png
 from deeprftv2_plugin.evaluation.validation import ImageScore, side_by_side
-from deeprftv2_plugin.utils.atomic_io import write_whole
 
 COUNT = 10
+MAX_NAME = 200
+"""Maximum number of bytes of the name of an image in a file name. Usual file systems allow 255 in all."""
 
 
 class WorstImages:
@@ -29,7 +30,7 @@ class WorstImages:
 
     def __init__(self, metric: str, better: str = 'higher', count: int = COUNT):
         self.metric, self.better, self.count = metric, better, count
-        self._held: list[tuple[tuple[float, int], np.ndarray]] = []
+        self._held: list[tuple[tuple[float, int], str, np.ndarray]] = []
 
     def consider(self, index: int, score: ImageScore, images: Sequence[np.ndarray]) -> None:
         """Hold the images of a sample if it is among the worst so far.
@@ -42,14 +43,14 @@ class WorstImages:
         rank = (self._badness(score), -index)
         if len(self._held) == self.count and rank < self._held[0][0]:
             return
-        heapq.heappush(self._held, (rank, side_by_side(images, max(image.shape[0] for image in images))))
+        row = side_by_side(images, max(image.shape[0] for image in images))
+        heapq.heappush(self._held, (rank, score.name, row))
         if len(self._held) > self.count:
             heapq.heappop(self._held)
 
-    def ranking(self, scores: Sequence[ImageScore]) -> Iterator[tuple[int, ImageScore]]:
-        """Yield the index and the score of the worst images of a whole dataset, worst first."""
-        indices = heapq.nsmallest(self.count, range(len(scores)), lambda i: (-self._badness(scores[i]), i))
-        return ((index, scores[index]) for index in indices)
+    def ranking(self, scores: Sequence[ImageScore]) -> Iterator[ImageScore]:
+        """Yield the score of the worst images of a whole dataset, worst first."""
+        return iter(heapq.nsmallest(self.count, scores, lambda score: -self._badness(score)))
 
     def write(self, folder: Path, scores: Sequence[ImageScore]) -> None:
         """Write those of the worst images that this process holds as PNG files named by rank, score and image.
@@ -61,12 +62,11 @@ class WorstImages:
         Raises:
             OSError: A file cannot be written.
         """
-        held = {-negative: image for (_, negative), image in self._held}
-        for rank, (index, score) in enumerate(self.ranking(scores), 1):
-            if index in held:
-                folder.mkdir(parents=True, exist_ok=True)
-                name = f'{rank:02d}_{score.metrics[self.metric]:.4f}_{score.name.replace(os.sep, "_")}.png'
-                write_whole(folder / name, cv2.imencode('.png', held[index])[1].data)
+        held = {name: image for _, name, image in self._held}
+        for rank, score in enumerate(self.ranking(scores), 1):
+            if score.name in held:
+                name = os.fsdecode(os.fsencode(score.name.replace(os.sep, '_'))[-MAX_NAME:])
+                write_png(folder / f'{rank:02d}_{score.metrics[self.metric]:.4f}_{name}.png', held[score.name])
 
     def _badness(self, score: ImageScore) -> float:
         """Return a number that is greater for worse images; NaN is the worst."""

@@ -61,7 +61,7 @@ class Blocks(nn.ModuleList):
             raise UserError(f'unknown block {name!r}. {nearest(name, BLOCKS)}')
         kind = BLOCKS[name]
         if kind.pool and pool_window is None:
-            raise UserError(f'block {name!r} averages over windows; set train_size of the network')
+            raise UserError(f'block {name!r} averages over windows; set local_pool_crop of the network')
         if kind.window and scan_window is None:
             raise UserError(f'block {name!r} scans windows; set scan_window of the network')
 

@@ -12,7 +12,24 @@ from deeprftv2_plugin.ops.pooling import local_mean
 EPS = 1e-6
 
 
-class GatedConvolution(nn.Module):
+class _NormedExpansion(nn.Module):
+    """The parameters with which both branches of a block begin: of a normalization and an expansion."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.norm_weight, self.norm_bias = norm_parameters(channels)
+        self.expand_weight, self.expand_bias = linear_parameters(channels, 2 * channels)
+
+    @property
+    def norm(self) -> tuple[Tensor, Tensor]:
+        return self.norm_weight, self.norm_bias
+
+    @property
+    def expand(self) -> tuple[Tensor, Tensor]:
+        return self.expand_weight, self.expand_bias
+
+
+class GatedConvolution(_NormedExpansion):
     """Normalization, expansion to twice the channels, depthwise convolution, and the product of the two halves.
 
     The module owns the parameters of the whole branch, which `ops.branches.gated_convolution` computes.
@@ -22,18 +39,14 @@ class GatedConvolution(nn.Module):
     """
 
     def __init__(self, channels: int):
-        super().__init__()
-        self.norm_weight, self.norm_bias = norm_parameters(channels)
-        self.expand_weight, self.expand_bias = linear_parameters(channels, 2 * channels)
+        super().__init__(channels)
         self.weight, self.bias = nn.Conv2d(2 * channels, 2 * channels, 3, groups=2 * channels).parameters()
 
     def forward(self, x: Tensor) -> Tensor:
-        return gated_convolution(
-            x, self.norm_weight, self.norm_bias, self.expand_weight, self.expand_bias, self.weight, self.bias, EPS
-        )
+        return gated_convolution(x, self.norm, self.expand, (self.weight, self.bias), EPS)
 
 
-class GatedFeedForward(nn.Module):
+class GatedFeedForward(_NormedExpansion):
     """A residual two-layer network on each pixel, with a product of halves in between.
 
     The module owns the parameters of the whole branch, which `ops.branches.gated_feed_forward` computes. `scale`, of
@@ -44,17 +57,13 @@ class GatedFeedForward(nn.Module):
     """
 
     def __init__(self, channels: int):
-        super().__init__()
-        self.norm_weight, self.norm_bias = norm_parameters(channels)
-        self.expand_weight, self.expand_bias = linear_parameters(channels, 2 * channels)
+        super().__init__(channels)
         self.project_weight, self.project_bias = linear_parameters(channels, channels)
         self.scale = nn.Parameter(torch.zeros(1, channels, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         projection = scaled(self.project_weight, self.project_bias, self.scale)
-        return gated_feed_forward(
-            x, self.norm_weight, self.norm_bias, self.expand_weight, self.expand_bias, *projection, EPS
-        )
+        return gated_feed_forward(x, self.norm, self.expand, projection, EPS)
 
 
 class NAFBlock(nn.Module):

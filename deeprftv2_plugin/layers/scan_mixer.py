@@ -66,7 +66,7 @@ class SelectiveScanMixer(nn.Module):
         """
         norm = self.norm_weight, self.norm_bias
         value_weight, gate_weight = self.in_weight.chunk(2)
-        value = gelu_convolution(x, *norm, value_weight, self.conv_weight, self.conv_bias, EPS)
+        value = gelu_convolution(x, norm, value_weight, (self.conv_weight, self.conv_bias), EPS)
         height, width = x.shape[-2:]
         if self.window is None or (height <= self.window[0] and width <= self.window[1]):
             y = self._scan(value)
@@ -75,7 +75,7 @@ class SelectiveScanMixer(nn.Module):
         out_weight, _ = scaled(self.out_weight, None, scale)
         out_norm = self.out_norm_weight, self.out_norm_bias
         residual = x if residual is None else residual
-        return normed_gate_projection(y, x, *norm, gate_weight, *out_norm, out_weight, residual, EPS, OUT_EPS)
+        return normed_gate_projection(y, x, norm, gate_weight, out_norm, out_weight, residual, EPS, OUT_EPS)
 
     def _scan(self, x):
         rows = x.permute(0, 2, 3, 1).flatten(1, 2)  # (N, pixels, channels), as channels_last has it in memory

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from contextlib import nullcontext
 from itertools import chain
+from signal import Signals
 from typing import Any
 
 import torch
@@ -16,8 +17,7 @@ from torch.optim import Optimizer
 from deeprftv2_plugin.data.loading.loader import seed_everything
 from deeprftv2_plugin.losses import MultiScaleLoss
 from deeprftv2_plugin.models.restoration_model import RestorationModel
-from deeprftv2_plugin.training import memory_layout as layout
-from deeprftv2_plugin.training import signals
+from deeprftv2_plugin.training import memory_layout, resuming, signals
 from deeprftv2_plugin.training.dist_flags import SharedFlags, StepResult
 from deeprftv2_plugin.training.ema import WeightAverage
 from deeprftv2_plugin.training.optimizers import advance, build_optimizer, build_schedule, step_if_finite
@@ -25,18 +25,6 @@ from deeprftv2_plugin.training.progress import ProgressBar
 from deeprftv2_plugin.training.stages import accumulation_of, gpus_of
 from deeprftv2_plugin.utils.errors import Interrupted, UserError
 
-FIXED_SCHEDULE_KEYS = (
-    'T_max',
-    'eta_min',
-    'milestones',
-    'gamma',
-    'step_size',
-    'periods',
-    'total_steps',
-    'total_iters',
-    'T_0',
-)
-"""Attributes of a schedule that a resumed run takes from the state instead of the options."""
 MAX_SKIPPED_IN_A_ROW = 20
 """Number of consecutive steps without a finite loss and gradient after which training stops."""
 
@@ -57,9 +45,9 @@ class DeepRFTv2Model(RestorationModel):
     - ``train.bf16``: run the network under bfloat16 autocast. Losses are computed in float32.
     - ``train.channels_last`` and ``train.compile``: use the channels_last memory format and ``torch.compile``.
 
-    A step whose loss or gradient is not finite is skipped in all processes, and counted. On SIGTERM, SIGUSR1 or Ctrl-C
-    the state is saved at the end of the step. Random numbers are seeded in every iteration from the seed, the rank and
-    the iteration.
+    A step whose loss or gradient is not finite is skipped in all processes, and counted. On SIGTERM, SIGHUP, SIGUSR1 or
+    Ctrl-C the state is saved after the step, once its log line is written. Random numbers are seeded in every iteration
+    from the seed, the rank and the iteration.
 
     Args:
         opt: BasicSR's options.
@@ -77,13 +65,13 @@ class DeepRFTv2Model(RestorationModel):
         """Move a network to the device, and wrap it for distributed training."""
         train_opt = self.opt.get('train') or {}
         if train_opt.get('channels_last'):
-            layout.to_channels_last(net)
+            memory_layout.to_channels_last(net)
         if train_opt.get('compile') and self.is_train:
             net.compile()
         if not self.opt['dist']:
             return super().model_to_device(net)
         net = net.to(self.device)
-        layout.match_gradients(net)
+        memory_layout.match_gradients(net)
         return DistributedDataParallel(
             net,
             device_ids=[torch.cuda.current_device()] if self.device.type == 'cuda' else None,
@@ -123,6 +111,9 @@ class DeepRFTv2Model(RestorationModel):
     def setup_schedulers(self) -> None:
         """Build the schedule of ``train.scheduler`` for each optimizer."""
         settings = self.opt['train'].get('scheduler') or {'type': 'ConstantLR', 'factor': 1}
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group.setdefault('initial_lr', group['lr'])  # ReduceLROnPlateau does not store it
         self.schedulers = [build_schedule(settings, optimizer) for optimizer in self.optimizers]
 
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
@@ -131,7 +122,13 @@ class DeepRFTv2Model(RestorationModel):
         Args:
             current_iter: The iteration about to begin, counted from 1.
             warmup_iter: First iteration with the full rate; -1 for no warm-up.
+
+        Raises:
+            Interrupted: A signal or a fault asked to stop; the state of the iteration before is saved.
+            UserError: The state could not be saved.
         """
+        if self.leaving:  # not in the step itself: BasicSR logs an iteration after its step
+            self.leave(current_iter - 1)
         if current_iter > 1:
             for scheduler in self.schedulers:
                 advance(scheduler, self.unseen_losses)
@@ -158,8 +155,7 @@ class DeepRFTv2Model(RestorationModel):
         """Take one training step.
 
         Raises:
-            Interrupted: A signal asked to stop; the state is saved.
-            UserError: Too many consecutive steps were skipped, or the state could not be saved after a signal.
+            UserError: Too many consecutive steps were skipped.
         """
         seed_everything(self.opt.get('manual_seed') or 0, self.opt['rank'], current_iter)
         signal_before = signals.requested()
@@ -178,9 +174,10 @@ class DeepRFTv2Model(RestorationModel):
         self.progress.advance(current_iter, result and result.loss, self.get_current_learning_rate()[0])
         if result is not None:
             self.record(result)
-        leave = result is not None and result.leave if self.processes > 1 else signal_before or signals.requested()
-        if leave:
-            self.leave(current_iter)
+        if self.processes > 1:
+            self.leaving = result is not None and result.leave
+        else:
+            self.leaving = signals.requested() is not None
 
     def get_current_log(self) -> dict[str, float]:
         """Return the losses of the last iteration, averaged over all processes. Waits for the GPU once."""
@@ -272,14 +269,14 @@ class DeepRFTv2Model(RestorationModel):
             )
 
     def leave(self, current_iter: int) -> None:
-        """Save the state and stop training, in all processes even if only one of them received a signal.
+        """Save the state and stop training, in all processes even if only one of them received a request.
 
         Raises:
             Interrupted: The state is saved.
             UserError: The state could not be saved.
         """
         request = signals.requested()
-        name = request.name if request else 'a signal to another process'
+        name = request.name if isinstance(request, Signals) else request or 'a request of another process'
         path = self.opt['path'].get('training_states')
         if not self.save(self.epoch_at(current_iter), current_iter):
             raise UserError(f'{name} at iteration {current_iter}, but the state could not be saved')
@@ -301,26 +298,32 @@ class DeepRFTv2Model(RestorationModel):
         return True
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
-        """Load a training state, as `checkpoints.states.read_state` returns it."""
-        configured = [dict(vars(scheduler)) for scheduler in self.schedulers]
-        super().resume_training(resume_state)
-        for scheduler, before in zip(self.schedulers, configured, strict=True):
-            for key, value in vars(scheduler).items():
-                if key in FIXED_SCHEDULE_KEYS and value != before[key]:
-                    get_root_logger().warning(
-                        f'The schedule keeps {key} {value} from the resumed state; the options have '
-                        f'{before[key]}. To change the schedule, start a new run with path.pretrain_network_g.'
-                    )
-        for optimizer in self.optimizers:
-            layout.match_state(optimizer)
+        """Load a training state, as `checkpoints.states.read_state` returns it.
+
+        Optimizer and schedule keep the settings of the options. Those that differ from the resumed run are logged.
+
+        Raises:
+            UserError: The state is one of another network, optimizer or kind of schedule.
+        """
+        resuming.prepare(self, resume_state, same_schedules=False)
+        types = resume_state.get('types', {}).get('schedulers', [None] * len(self.schedulers))
+        changes = []
+        for number, (optimizer, schedule) in enumerate(zip(self.optimizers, self.schedulers, strict=True)):
+            saved = resume_state['optimizers'][number]
+            changes += resuming.resume_optimizer(optimizer, saved)
+            saved_schedule = resume_state['schedulers'][number]
+            rates = [group.get('initial_lr') for group in saved['param_groups']]
+            changes += resuming.resume_schedule(schedule, saved_schedule, resume_state['iter'], types[number], rates)
+        for text in dict.fromkeys(changes):
+            get_root_logger().warning(text)
         self.best_metric_results = resume_state.get('best_metric_results') or {}
-        self.unseen_losses = resume_state.get('unseen_losses') or []
+        self.unseen_losses = list(resume_state.get('unseen_losses') or [])
 
     def model_ema(self, decay: float = 0.999) -> None:
         """Update the weight average."""
         if not hasattr(self, '_average'):
             if self.opt['train'].get('channels_last'):
-                layout.to_channels_last(self.net_g_ema)  # the fused update requires equal layouts
+                memory_layout.to_channels_last(self.net_g_ema)  # the fused update requires equal layouts
             self._average = WeightAverage(self.net_g_ema, self.get_bare_model(self.net_g))
         self._average.update(decay)
 

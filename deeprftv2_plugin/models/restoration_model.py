@@ -2,22 +2,24 @@
 
 from typing import Any, cast
 
-import cv2
 import numpy as np
 from basicsr.models.sr_model import SRModel
-from basicsr.utils import get_root_logger, imwrite
+from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
+from deeprftv2_plugin.data.storage.images import write_png
 from deeprftv2_plugin.evaluation import validation
 from deeprftv2_plugin.evaluation.metrics_log import MetricsLog
 from deeprftv2_plugin.evaluation.report import Report
 from deeprftv2_plugin.evaluation.validation import ImageScore
-from deeprftv2_plugin.inference.restoration import check_tiles, restore
+from deeprftv2_plugin.inference.memory import is_out_of_memory, reason_of, restore_in_memory
+from deeprftv2_plugin.inference.restoration import check_tiles
 from deeprftv2_plugin.ops import backends
 from deeprftv2_plugin.training import signals
-from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.atomic_io import advice
+from deeprftv2_plugin.utils.errors import UserError, printable
 
 
 class RestorationModel(SRModel):
@@ -33,6 +35,9 @@ class RestorationModel(SRModel):
     processes. During training, metrics go to the log, to TensorBoard and to ``metrics.jsonl``, and the weights with the
     best first metric on the first dataset are saved as ``net_g_best``. A test writes reports, see
     :class:`deeprftv2_plugin.evaluation.report.Report`.
+
+    A test of a dataset without ground truth continues after an image that cannot be read or restored. At the end, an
+    error names all of these images.
 
     Super-resolution networks (``scale`` other than 1) are validated without tiles, ensemble and padding.
 
@@ -50,32 +55,63 @@ class RestorationModel(SRModel):
                 f'val: found tile, ensemble or pad with scale {opt["scale"]}, but they require a network that keeps '
                 'the image size. Remove them or set scale: 1.'
             )
+        self.leaving = False
+        """Whether the training stops before the next step or validation."""
+        self.loaded: str | None = None
         super().__init__(opt)
+        if not self.is_train and self.loaded is None:
+            get_root_logger().warning('path.pretrain_network_g is not set: network_g has random weights.')
         get_root_logger().info(f'Backends in order of preference: {backends.describe()}.')
         check_tiles(self.get_bare_model(self.net_g), **self.tiles())
+        self.smaller_tile: tuple[int, int] | None = None
         self.validated: dict[str, int | str] = {}
         self.best_metric_results: dict[str, dict] = {}
+        self.failures: list[str] = []
 
     @property
     def processes(self) -> int:
         """Number of processes."""
         return self.opt['world_size'] if self.opt['dist'] else 1
 
+    def load_network(self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = None) -> str:
+        """Load weights, see `basicsr_bridge.patches.load_network`. ``self.loaded`` is the set of those of ``net_g``."""
+        found = super().load_network(net, load_path, strict, param_key)
+        if net is self.net_g:
+            self.loaded = found
+        return found
+
     def test(self) -> None:
         """Restore the current batch into ``self.output``, with the weight average if there is one."""
         if self.opt.get('scale', 1) != 1:
-            super().test()
+            self._test_without_tiles()
             return
         net = self.net_g_ema if hasattr(self, 'net_g_ema') else self.get_bare_model(self.net_g)
         self.output = self.restore(net, self.lq)
 
+    def _test_without_tiles(self) -> None:
+        try:
+            super().test()
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise UserError(
+                '{}x{} pixels (height x width) do not fit into memory: {}. Free memory, or use smaller images'.format(
+                    *self.lq.shape[-2:], reason_of(error)
+                )
+            ) from error
+
     def restore(self, net: nn.Module, x: Tensor) -> Tensor:
-        """Restore images (N, C, H, W) with the padding, tiles, overlap and ensemble of the options."""
+        """Restore images (N, C, H, W) with the padding, tiles, overlap and ensemble of the options.
+
+        ``self.smaller_tile`` becomes the tile, if it has to be smaller than that of the options for lack of memory.
+        """
         val_opt = self.opt.get('val') or {}
         height, width = x.shape[-2:]
         min_height, min_width = val_opt.get('pad') or (0, 0)
         x = F.pad(x, (0, max(0, min_width - width), 0, max(0, min_height - height)))
-        return restore(net, x, ensemble=val_opt.get('ensemble') or False, **self.tiles())[..., :height, :width]
+        ensemble = val_opt.get('ensemble') or False
+        output, self.smaller_tile = restore_in_memory(net, x, ensemble=ensemble, **self.tiles())
+        return output[..., :height, :width]
 
     def tiles(self) -> dict[str, Any]:
         """Return ``tile`` and ``overlap`` as far as the options set them."""
@@ -97,14 +133,18 @@ class RestorationModel(SRModel):
             save_img: Whether to save the restored images.
 
         Raises:
-            UserError: An image cannot be read, restored, scored or, in a test, saved. The message names the image.
+            UserError: An image cannot be read, restored, scored or, in a test, saved. The message names the image. In a
+                test of several datasets, images without ground truth that failed are named after the last dataset.
         """
         name = cast(Any, dataloader.dataset).opt['name']
         if self.is_train and self.validated.get(name) == current_iter:
             return
+        if self.leaving:
+            self.leave(current_iter)
         metrics = (self.opt.get('val') or {}).get('metrics') or {}
-        report = None if self.is_train else Report(self.opt, name)
-        share = self.score_share(dataloader, current_iter, tb_logger, save_img, report)
+        report = None if self.is_train else Report(self.opt, name, self.loaded)
+        with validation.fails_together(self.processes):
+            share = self.score_share(dataloader, current_iter, tb_logger, save_img, report)
         scores = validation.gather_scores(share, self.processes)
         self.metric_results = validation.mean_metrics(scores)
         omitted = [metric for metric in metrics if metric not in self.metric_results]
@@ -114,6 +154,11 @@ class RestorationModel(SRModel):
             self.log_results(name, current_iter, tb_logger)
         if report:
             report.write(scores)
+            self.failures = validation.gather_lists(self.failures, self.processes)
+            datasets = [settings['name'] for settings in (self.opt.get('datasets') or {}).values()]
+            if self.failures and name == (datasets or [name])[-1]:
+                raise UserError('\n'.join([f'{len(self.failures)} images were not restored:', *self.failures]))
+            self.failures = self.failures if self.opt['rank'] == 0 else []
         self.validated[name] = current_iter
 
     def score_share(
@@ -125,24 +170,48 @@ class RestorationModel(SRModel):
         share = len(range(rank, len(dataset), self.processes))
         progress = validation.ValidationProgress(dataset.opt['name'], share, rank == 0, val_opt.get('pbar', True))
         scores: dict[int, ImageScore] = {}
-        for index, sample in validation.local_samples(dataloader, rank, self.processes):
-            if self.is_train and rank == 0 and signals.requested():
+        tolerant = report is not None and not validation.has_ground_truth(dataset)
+        for index, sample in validation.local_samples(dataloader, rank, self.processes, tolerant):
+            if self.is_train and (signals.launcher_is_gone() or (rank == 0 and signals.requested())):
                 self.leave(current_iter)
+            if isinstance(sample, UserError):
+                self.record_failure(sample)
+                progress.advance()
+                continue
             name, depth = validation.image_name(dataset, sample['lq_path'][0]), int(sample.get('depth', 8))
-            with validation.error_context(f'{name} of {dataset.opt["name"]}'):
-                images, metrics = self.restore_and_score(sample, depth)
+            try:
+                with validation.error_context(f'{name} of {dataset.opt["name"]}'):
+                    images, metrics = self.restore_and_score(sample, depth)
+            except UserError as error:
+                if not tolerant or 'gt' in sample:
+                    raise
+                self.record_failure(error)
+                progress.advance()
+                continue
             if save_img or (report and len(images) == 2):
                 path = validation.result_path(self.opt, dataset.opt['name'], name, current_iter)
                 self.save_image(images[1], path)
             if tb_logger and len(scores) < validation.LOGGED_IMAGES:
-                tag = f'{dataset.opt["name"]}/{name}'
+                tag = printable(f'{dataset.opt["name"]}/{name}')
                 tb_logger.add_image(tag, validation.thumbnail(images), current_iter, dataformats='HWC')
-            scores[index] = ImageScore(name, depth, metrics)
+            if self.smaller_tile:
+                get_root_logger().warning(
+                    '{} of {}: {}x{} pixels (height x width) are restored in tiles of {}x{}, since the memory does '
+                    'not suffice for larger ones. Set val.tile to restore all images in equal tiles.'.format(
+                        name, dataset.opt['name'], *images[0].shape[:2], *self.smaller_tile
+                    )
+                )
+            scores[index] = ImageScore(name, depth, metrics, self.smaller_tile)
             if report:
                 report.consider(index, scores[index], images)
             progress.advance()
         progress.close()
         return scores
+
+    def record_failure(self, error: UserError) -> None:
+        """Log the error of an image without ground truth, and keep it for the end of the test."""
+        self.failures.append(str(error))
+        get_root_logger().error(f'{error}. The test continues with the other images.')
 
     def restore_and_score(self, sample: dict[str, Any], depth: int) -> tuple[list[np.ndarray], dict[str, float]]:
         """Restore a sample.
@@ -156,6 +225,9 @@ class RestorationModel(SRModel):
         """
         self.feed_data(sample)
         self.test()
+        if not self.output.isfinite().all():
+            text = f'{sample["lq_path"][0]}: the restored image has values that are not finite.'
+            get_root_logger().warning(printable(text))
         sharp = [self.gt] if hasattr(self, 'gt') else []
         images = validation.to_images(self.lq, self.output, *sharp, depth=depth)
         metrics = (self.opt.get('val') or {}).get('metrics') or {}
@@ -168,11 +240,11 @@ class RestorationModel(SRModel):
             UserError: The image of a test cannot be saved.
         """
         try:
-            imwrite(image, path)
-        except (OSError, cv2.error) as error:
-            text = f'the restored image {path} could not be written: {error}'
+            write_png(path, image)
+        except OSError as error:
+            text = printable(f'the restored image {path} could not be written: {error}')
             if not self.is_train:
-                raise UserError(f'{text}. Free disk space, or check the permissions of the folder') from error
+                raise UserError(f'{text}. {advice(error)}') from error
             get_root_logger().error(text)
 
     def log_results(self, dataset_name: str, current_iter: Any, tb_logger: Any) -> None:

@@ -15,27 +15,18 @@ from deeprftv2_plugin.ops.library import empty_like_all, empty_map, operator
 from deeprftv2_plugin.ops.normalization import gated_layer_norm, layer_norm
 from deeprftv2_plugin.ops.pointwise import pointwise
 
+Affine = tuple[Tensor, Tensor]
+"""A weight and what is added after it, such as the matrix of a linear layer and its bias."""
 
-def gated_feed_forward(
-    x: Tensor,
-    norm_weight: Tensor,
-    norm_bias: Tensor,
-    expand_weight: Tensor,
-    expand_bias: Tensor,
-    project_weight: Tensor,
-    project_bias: Tensor,
-    eps: float,
-) -> Tensor:
+
+def gated_feed_forward(x: Tensor, norm: Affine, expand: Affine, project: Affine, eps: float) -> Tensor:
     """Add to every pixel a gated two-layer network of its normalized channels.
 
     Args:
         x: Map of shape (N, C, H, W).
-        norm_weight: Factor of every channel after the normalization, of shape (C,).
-        norm_bias: Added to every channel after the normalization, of shape (C,).
-        expand_weight: Matrix of shape (2 K, C).
-        expand_bias: Of shape (2 K,).
-        project_weight: Matrix of shape (C, K).
-        project_bias: Of shape (C,).
+        norm: Factor of every channel after the normalization, and what is then added, each of shape (C,).
+        expand: Matrix of shape (2 K, C), and bias of shape (2 K,).
+        project: Matrix of shape (C, K), and bias of shape (C,).
         eps: Added to the variance.
 
     Returns:
@@ -44,49 +35,35 @@ def gated_feed_forward(
     References:
         Chen et al., "Simple Baselines for Image Restoration", ECCV 2022, section 3.2 and equation 5.
     """
-    parameters = norm_weight, norm_bias, expand_weight, expand_bias, project_weight, project_bias
+    parameters = *norm, *expand, *project
     branch = _gated_feed_forward if backends.fuses(x, *parameters) else _composed_gated_feed_forward
     return branch(x, *parameters, eps)
 
 
-def gated_convolution(
-    x: Tensor,
-    norm_weight: Tensor,
-    norm_bias: Tensor,
-    expand_weight: Tensor,
-    expand_bias: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    eps: float,
-) -> Tensor:
+def gated_convolution(x: Tensor, norm: Affine, expand: Affine, depthwise: Affine, eps: float) -> Tensor:
     """Normalize, expand the channels, convolve each channel with its own kernel, and multiply the two halves.
 
     Args:
-        x: Map of shape (N, C, H, W).
-        norm_weight: As in `gated_feed_forward`, like the following three.
-        norm_bias: See `gated_feed_forward`.
-        expand_weight: Matrix of shape (2 K, C).
-        expand_bias: Of shape (2 K,).
-        weight: Depthwise kernels of shape (2 K, 1, 3, 3); the border is padded with zeros.
-        bias: Of shape (2 K,).
+        x: As in `gated_feed_forward`.
+        norm: As in `gated_feed_forward`.
+        expand: As in `gated_feed_forward`.
+        depthwise: Kernels of shape (2 K, 1, 3, 3), and bias of shape (2 K,). The border is padded with zeros.
         eps: Added to the variance.
 
     Returns:
         Map of shape (N, K, H, W) in channels_last.
     """
-    parameters = norm_weight, norm_bias, expand_weight, expand_bias, weight, bias
+    parameters = *norm, *expand, *depthwise
     branch = _gated_convolution if backends.fuses(x, *parameters) else _composed_gated_convolution
     return branch(x, *parameters, eps)
 
 
-def gelu_convolution(
-    x: Tensor, norm_weight: Tensor, norm_bias: Tensor, expand_weight: Tensor, weight: Tensor, bias: Tensor, eps: float
-) -> Tensor:
+def gelu_convolution(x: Tensor, norm: Affine, expand_weight: Tensor, depthwise: Affine, eps: float) -> Tensor:
     """`gated_convolution` with a GELU in place of the gate and without a bias of the expansion.
 
     The matrix has the shape (K, C), the kernels (K, 1, 3, 3); the result has K channels.
     """
-    parameters = norm_weight, norm_bias, expand_weight, weight, bias
+    parameters = *norm, expand_weight, *depthwise
     branch = _gelu_convolution if backends.fuses(x, *parameters) else _composed_gelu_convolution
     return branch(x, *parameters, eps)
 
@@ -94,11 +71,9 @@ def gelu_convolution(
 def normed_gate_projection(
     y: Tensor,
     x: Tensor,
-    norm_weight: Tensor,
-    norm_bias: Tensor,
+    norm: Affine,
     gate_weight: Tensor,
-    out_norm_weight: Tensor,
-    out_norm_bias: Tensor,
+    out_norm: Affine,
     out_weight: Tensor,
     residual: Tensor,
     eps: float,
@@ -109,11 +84,9 @@ def normed_gate_projection(
     Args:
         y: Map of shape (N, K, H, W), such as the result of a scan.
         x: Map of shape (N, C, H, W) that the gate is made of: gelu(gate_weight norm(x)).
-        norm_weight: Factor of x's channels after their normalization, of shape (C,).
-        norm_bias: Added to x's channels after their normalization, of shape (C,).
+        norm: Factor of x's channels after their normalization, and what is then added, each of shape (C,).
         gate_weight: Matrix of shape (K, C).
-        out_norm_weight: As norm_weight, for y, of shape (K,).
-        out_norm_bias: As norm_bias, for y, of shape (K,).
+        out_norm: The same for y, each of shape (K,).
         out_weight: Matrix of shape (C, K).
         residual: Map of shape (N, C, H, W).
         eps: Added to the variance of x.
@@ -122,7 +95,7 @@ def normed_gate_projection(
     Returns:
         residual + out_weight (norm(y) * gate), of shape (N, C, H, W) in channels_last.
     """
-    parameters = norm_weight, norm_bias, gate_weight, out_norm_weight, out_norm_bias, out_weight
+    parameters = *norm, gate_weight, *out_norm, out_weight
     fuses = backends.fuses(y, x, residual, *parameters)
     branch = _normed_gate_projection if fuses else _composed_normed_gate_projection
     return branch(y, x, *parameters, residual, eps, out_eps)

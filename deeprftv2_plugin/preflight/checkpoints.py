@@ -4,23 +4,27 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from basicsr.models.base_model import BaseModel
 from torch import nn
 
-from deeprftv2_plugin.checkpoints import load_into, read_weights
+from deeprftv2_plugin.checkpoints import load_file
 from deeprftv2_plugin.checkpoints.states import newest_whole, read_state, resumed_networks, resumed_weights
 from deeprftv2_plugin.preflight.findings import Finding, error, ok, warning
 from deeprftv2_plugin.utils.errors import UserError
 
 
-def check_checkpoints(opt: Mapping[str, Any], networks: Mapping[str, nn.Module]) -> Iterator[Finding]:
-    """Load the initial weights of the networks.
+def check_checkpoints(
+    opt: Mapping[str, Any], networks: Mapping[str, nn.Module], model: BaseModel | None = None
+) -> Iterator[Finding]:
+    """Load the initial weights of the networks, or resume the model.
 
     Args:
         opt: The options.
         networks: The networks by their labels, such as 'g' for that of `network_g`; they get their weights.
+        model: The model that has these networks, if it could be built.
     """
     if opt['path'].get('resume_state') is not None and opt['is_train']:
-        yield from check_state(opt, networks)
+        yield from check_state(opt, networks, model)
         return
     for label, net in networks.items():
         yield check_weights(opt, label, net)
@@ -36,28 +40,33 @@ def check_weights(opt: Mapping[str, Any], label: str, net: nn.Module) -> Finding
     if path is None:
         text = f'{option} is not set: network_{label} has random weights, {count}'
         return ok(text) if opt['is_train'] else warning(text)
-    if not os.path.isfile(path):
+    if not os.path.exists(path):
         return error(f'{option} is {path}, which does not exist')
     strict = opt['path'].get(f'strict_load_{label}', True)
     try:
-        left_out = load_into(net, read_weights(path, opt['path'].get(f'param_key_{label}', 'params')), path, strict)
+        weights, left_out = load_file(net, path, opt['path'].get(f'param_key_{label}'), strict)
     except UserError as fault:
         return error(str(fault))
     if left_out:
         return warning(f'{option}: {len(left_out)} names of {path} do not fit, the first is {left_out[0]}; {count}')
-    return ok(f'{option} fits: {path}, {count}')
+    return ok(f'{option} fits: {path}, weights {weights}; {count}')
 
 
-def check_state(opt: Mapping[str, Any], networks: Mapping[str, nn.Module]) -> Iterator[Finding]:
-    """Read `path.resume_state` and the weights that belong to it."""
+def check_state(
+    opt: Mapping[str, Any], networks: Mapping[str, nn.Module], model: BaseModel | None
+) -> Iterator[Finding]:
+    """Resume from `path.resume_state` and the weights that belong to it."""
     path = opt['path']['resume_state']
-    if not os.path.isfile(path):
+    if not os.path.exists(path):
         yield error(f'path.resume_state is {path}, which does not exist')
         return
-    done, total = read_state(path)['iter'], opt['train']['total_iter']
+    state, total = read_state(path), opt['train']['total_iter']
+    done = state['iter']
     for label, weights in resumed_weights(opt, path, done).items():
         if label in networks:
-            load_into(networks[label], read_weights(weights), weights, opt['path'].get(f'strict_load_{label}', True))
+            load_file(networks[label], weights, 'params', opt['path'].get(f'strict_load_{label}', True))
+    if model is not None and done <= total:
+        model.resume_training(state)
     text = f'path.resume_state: {path} is at iteration {done} of {total}'
     if done > total:
         yield error(f'{text}: raise train.total_iter to resume')

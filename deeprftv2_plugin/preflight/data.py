@@ -1,6 +1,7 @@
 """Check that the images of all data sets can be read, and report their sizes."""
 
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,9 +13,10 @@ from deeprftv2_plugin.data.datasets.paired import PairedDeblurDataset
 from deeprftv2_plugin.data.layouts.pairs import Pair
 from deeprftv2_plugin.data.loading.loader import DrawnDataset
 from deeprftv2_plugin.data.loading.plan import Draw
-from deeprftv2_plugin.preflight.findings import Finding, error, ok, warning
+from deeprftv2_plugin.preflight.findings import Finding, amount, error, first_line, ok, warning
+from deeprftv2_plugin.preflight.resources import available_memory
 from deeprftv2_plugin.training.stages import stages_of
-from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.errors import DataWarning, UserError
 
 SAMPLED = 8
 """Number of pairs of a data set that are decoded."""
@@ -31,7 +33,10 @@ def check_data(opt: Mapping[str, Any], datasets: dict[str, SizedDataset] | None 
         name = f'{settings["name"]} ({phase})'
         crops = crops_of(opt) if phase == 'train' else []
         try:
-            dataset = build_dataset(settings)
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter('always', DataWarning)
+                dataset = build_dataset(settings)
+            yield from (warning(f'{name}: {each.message}') for each in caught if each.category is DataWarning)
             if datasets is not None:
                 datasets[phase] = dataset
             for part in getattr(dataset, 'parts', [dataset]):  # of a MixedDataset
@@ -39,13 +44,29 @@ def check_data(opt: Mapping[str, Any], datasets: dict[str, SizedDataset] | None 
                 if not len(part):
                     yield error(f'{label}: it is empty')
                 elif isinstance(part, PairedDeblurDataset):
-                    yield from check_pairs(label, part.pairs, crops, settings.get('max_damaged') or 0)
+                    # A test continues after damaged images without ground truth.
+                    tolerated = not opt['is_train'] and part.pairs[0].gt is None
+                    allowed = SAMPLED if tolerated else settings.get('max_damaged') or 0
+                    yield from check_pairs(label, part.pairs, crops, allowed)
                 else:
                     yield from check_samples(label, part, crops)
         except UserError as fault:
             yield error(f'{name}: {fault}')
         except Exception as fault:  # data sets of other packages raise what they like
-            yield error(f'{name}: {settings["type"]} fails: {type(fault).__name__}: {fault}')
+            yield error(f'{name}: {settings["type"]} fails: {first_line(fault)}')
+        else:
+            if phase == 'train':
+                yield from check_epoch(name, len(dataset), settings.get('dataset_enlarge_ratio', 1))
+
+
+def check_epoch(name: str, length: int, ratio: int) -> Iterator[Finding]:
+    """Check that the order of the samples in an epoch fits into the memory."""
+    needed, available = 2 * 8 * length * ratio, available_memory()
+    if available is not None and needed > available:
+        yield error(
+            f'{name}: an epoch of {length} samples times dataset_enlarge_ratio {ratio} takes {amount(needed)}, but '
+            f'{amount(available)} of memory are available: lower the ratio'
+        )
 
 
 def crops_of(opt: Mapping[str, Any]) -> list[int | list[int]]:
@@ -66,7 +87,7 @@ def check_pairs(
         name: The data set.
         pairs: Its pairs.
         crops: Crops for training, each one number or [height, width].
-        max_damaged: How many damaged pairs a training skips.
+        max_damaged: How many damaged pairs are skipped.
     """
     numbers = sorted({round(place * (len(pairs) - 1) / (SAMPLED - 1)) for place in range(SAMPLED)})
     sizes, faults, seconds = [], [], 0.0

@@ -6,13 +6,22 @@ from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any
 
-from deeprftv2_plugin.config.section import Section
+from deeprftv2_plugin.config.section import SUFFIX, Section
 from deeprftv2_plugin.data.layouts.download_hints import describe_missing
-from deeprftv2_plugin.preflight.findings import Finding, error, ok
+from deeprftv2_plugin.data.storage.lmdb_reader import check_length, is_lmdb
+from deeprftv2_plugin.preflight.findings import Finding, error, ok, warning
+from deeprftv2_plugin.training.run_folder import problem_with
+from deeprftv2_plugin.utils.errors import UserError
+
+PAIRED = ('PairedDeblurDataset', 'PairedImageDataset')
+"""Data sets whose pairs consist of two files."""
 
 
 def check_roots(opt: Mapping[str, Any]) -> Iterator[Finding]:
-    """Report every folder, database, pattern or list of the data sets that does not exist, in one message."""
+    """Report every folder, database, pattern or list of the data sets that does not exist, in one message.
+
+    Also report incomplete databases. BasicSR's own data sets would read them nevertheless, which kills the process.
+    """
     missing = {}
     found = Section(opt['datasets'], '', ('datasets',)).children()
     for dataset in found:
@@ -22,8 +31,39 @@ def check_roots(opt: Mapping[str, Any]) -> Iterator[Finding]:
             for root in value if isinstance(value, list) else [value]:
                 if root is not None and not _exists(str(root)):
                     missing['.'.join((*dataset.place, key))] = str(root)
+                elif root is not None and is_lmdb(str(root)):
+                    try:
+                        check_length(os.path.expanduser(root))
+                    except UserError as fault:
+                        yield error(str(fault))
     if missing:
         yield error(describe_missing(missing))
+
+
+def check_sources(opt: Mapping[str, Any]) -> Iterator[Finding]:
+    """Check that blurry and sharp images of pairs are different files."""
+    for phase, dataset in opt['datasets'].items():
+        for part in dataset.get('parts') or [dataset]:
+            roots = [root for key in ('dataroot_lq', 'dataroot_gt') if isinstance(root := part.get(key), str)]
+            paired = part.get('type', '').removesuffix(SUFFIX) in PAIRED and part.get('filename_tmpl', '{}') == '{}'
+            same = len({os.path.realpath(os.path.expanduser(root)) for root in roots}) < len(roots)
+            if paired and same:
+                text = f'{dataset["name"]} ({phase}): dataroot_lq and dataroot_gt are both {roots[0]}'
+                yield error(f'{text}: there is nothing to learn') if phase == 'train' else warning(text)
+
+
+def check_folders(opt: Mapping[str, Any]) -> Iterator[Finding]:
+    """Check that the run can write into its folders and rename those of an earlier run."""
+    if not opt['is_train']:
+        folders = [opt['path']['results_root']]
+    else:
+        folders = [opt['path']['experiments_root']]
+        if opt['logger'].get('use_tb_logger') and 'debug' not in opt['name']:
+            folders.append(os.path.join(opt.get('root_path', ''), 'tb_logger', opt['name']))
+    for folder in folders:
+        problem = problem_with(folder, resume=opt['path'].get('resume_state') is not None)
+        if problem is not None:
+            yield error(problem)
 
 
 def check_logging(opt: Mapping[str, Any]) -> Iterator[Finding]:

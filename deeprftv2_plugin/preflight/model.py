@@ -1,8 +1,10 @@
 """Build the model of a run on the CPU, and send a little data through it."""
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+import functools
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,22 +12,33 @@ from basicsr.archs import build_network
 from basicsr.models import build_model
 from basicsr.models.base_model import BaseModel
 from basicsr.models.sr_model import SRModel
+from basicsr.utils import set_random_seed
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
 
+from deeprftv2_plugin.config.schema import LARGEST_RATE
+from deeprftv2_plugin.config.signatures import TRANSPARENT
 from deeprftv2_plugin.data.datasets import SizedDataset
 from deeprftv2_plugin.data.datasets.augmentation import crop_size
+from deeprftv2_plugin.data.loading.loader import DrawnDataset
+from deeprftv2_plugin.data.loading.plan import Draw
 from deeprftv2_plugin.evaluation.validation import compute_metrics, to_images
 from deeprftv2_plugin.inference.restoration import size_multiple
 from deeprftv2_plugin.models.deeprftv2_model import DeepRFTv2Model
-from deeprftv2_plugin.preflight.findings import Finding, amount, error, ok
-from deeprftv2_plugin.preflight.resources import bytes_of
+from deeprftv2_plugin.preflight.findings import Finding, amount, error, first_line, ok, warning
+from deeprftv2_plugin.preflight.resources import available_memory, bytes_of
 from deeprftv2_plugin.training.stages import stages_of
 from deeprftv2_plugin.utils.errors import UserError
 
 SIDE = 96
-"""Greatest height and width of the images that are sent through a model."""
+"""Greatest height and width of the images that are sent through a model by `basicsr check`."""
+SMALL_SIDE = 32
+"""The same before a training or a test."""
+GROWTH = 1000
+"""Greatest accepted growth of the weights in a step of an optimizer without gradients."""
+RATES = 1000
+"""Iterations for which the learning rate is computed."""
 
 
 def build(options: Mapping[str, Any]) -> BaseModel:
@@ -36,23 +49,46 @@ def build(options: Mapping[str, Any]) -> BaseModel:
     """
     opt = copy.deepcopy({**options, 'num_gpu': 0})  # BasicSR's models remove entries from the options
     opt['path'] = {key: value for key, value in opt['path'].items() if not key.startswith('pretrain_network_')}
+    networks = [key for key in opt if key.startswith('network_')]
+    for key in networks:
+        require_memory(key, copy.deepcopy(opt[key]))
     if opt['is_train']:
         opt['train'].update(ema_decay=0, compile=False)  # one network is enough, and compiling takes long
+    set_random_seed(opt['manual_seed'] + opt['rank'])  # the weights do not depend on what has been read before
     try:
         return build_model(opt)
     except UserError:
         raise
     except Exception as fault:  # models of other packages raise what they like
-        for key in [key for key in opt if key.startswith('network_')]:
+        for key in networks:
             _require_network(key, opt[key])
-        raise UserError(f'{opt["model_type"]} cannot be built: {type(fault).__name__}: {fault}') from fault
+        raise UserError(f'{opt["model_type"]} cannot be built: {first_line(fault)}') from fault
 
 
 def _require_network(key: str, settings: dict) -> None:
     try:
         build_network(settings)
     except Exception as fault:
-        raise UserError(f'{key} {settings["type"]} cannot be built: {fault}') from fault
+        raise UserError(f'{key} {settings["type"]} cannot be built: {first_line(fault)}') from fault
+
+
+def require_memory(key: str, settings: dict) -> None:
+    """Check that the weights of a network fit into the memory, before any is allocated.
+
+    Raises:
+        UserError: They do not.
+    """
+    available = available_memory()
+    try:
+        with torch.device('meta'):
+            needed = bytes_of(build_network(settings).state_dict().values())
+    except Exception:  # it computes with its weights, or has wrong arguments, which building it for real tells
+        return
+    if available is not None and needed > available:
+        raise UserError(
+            f'{key}: the weights take {amount(needed)}, but {amount(available)} of memory are available: '
+            'choose a smaller network'
+        )
 
 
 def networks_of(opt: Mapping[str, Any], model: BaseModel) -> dict[str, nn.Module]:
@@ -62,50 +98,127 @@ def networks_of(opt: Mapping[str, Any], model: BaseModel) -> dict[str, nn.Module
 
 
 def optimizer_bytes(optimizers: Iterable[Optimizer]) -> int:
-    """Return the bytes that optimizers store besides the weights, after a first step. The step changes the weights."""
+    """Return the bytes that optimizers store besides the weights, after two steps. The steps change the weights.
+
+    Raises:
+        UserError: A step makes weights that are not finite or grow more than `GROWTH` times.
+        Exception: What an optimizer raises.
+    """
     total = 0
     for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            for weight in group['params']:
-                weight.grad = torch.zeros_like(weight)
-        optimizer.step(lambda: 0.0)
+        weights = [weight for group in optimizer.param_groups for weight in group['params'] if weight.numel()]
+        for gradient in (0, 1):  # arguments can fail with either
+            before = _greatest(weights)
+            for weight in weights:
+                weight.grad = torch.full_like(weight, gradient)
+            optimizer.step(lambda: 0.0)
+            after = _greatest(weights)
+            if not after <= GROWTH * max(before, 1):
+                raise UserError(
+                    f'{type(optimizer).__name__} changes weights up to {before:.3g} to {after:.3g} in a step with '
+                    f'gradients of {gradient}: check its arguments'
+                )
         total += bytes_of(part for part in tree_leaves(list(optimizer.state.values())) if isinstance(part, Tensor))
     return total
 
 
-def check_passes(opt: Mapping[str, Any], model: BaseModel, datasets: Mapping[str, SizedDataset]) -> Iterator[Finding]:
+def _greatest(weights: Iterable[Tensor]) -> float:
+    """Return the greatest magnitude of the weights; NaN or infinity if one of them is not finite."""
+    return float(torch.stack([weight.detach().abs().amax().float() for weight in weights]).amax())
+
+
+def check_rates(opt: Mapping[str, Any], model: BaseModel) -> Iterator[Finding]:
+    """Compute the learning rate of the first iterations. This changes the model's schedules."""
+    settings = opt['train'].get('scheduler') or {}
+    label = f'train.scheduler {settings.get("type", "")}'.strip()
+    for iteration in range(1, min(opt['train']['total_iter'], RATES) + 1):
+        try:
+            model.update_learning_rate(iteration, warmup_iter=opt['train'].get('warmup_iter', -1))
+            rates = model.get_current_learning_rate()
+        except Exception as fault:  # schedules raise what they like
+            yield error(f'{label} fails at iteration {iteration}: {first_line(fault)}')
+            return
+        if not all(0 <= rate <= LARGEST_RATE for rate in rates):
+            found = f'the learning rate of iteration {iteration} is {rates[0]:g}'
+            yield error(f'{label}: {found}, expected a number from 0 to {LARGEST_RATE}')
+            return
+
+
+def check_passes(
+    opt: Mapping[str, Any], model: BaseModel, datasets: Mapping[str, SizedDataset], thorough: bool = True
+) -> Iterator[Finding]:
     """Send a training batch through network and losses, and an image of each other data set through the metrics.
 
     Args:
         opt: The options.
         model: The model; one that overrides how BasicSR's SRModel trains is skipped.
         datasets: The data sets by phase, as far as they can be built.
+        thorough: Whether to use images of up to `SIDE` and whole batches, instead of `SMALL_SIDE` and pairs.
     """
     if not isinstance(model, SRModel) or 'network_d' in opt:
         yield ok(f'skipped: {type(model).__name__} does not train and restore as SRModel does')
         return
     if model.opt.get('val'):
         model.opt['val'].update(pad=None, ensemble=False)  # the images stay small, one pass is enough
+    side = SIDE if thorough else SMALL_SIDE
+    # a network of another package may need larger images than these, or a GPU
+    own = type(model.net_g).__module__.partition('.')[0] in TRANSPARENT
+    fault = error if own else warning
     with torch.no_grad():
         if opt['is_train']:
-            yield _guarded('training batch', lambda: train_pass(opt, model))
+            yield _guarded(
+                'training batch', fault, lambda: train_pass(opt, model, datasets.get('train'), side, thorough)
+            )
         for phase, dataset in datasets.items():
             if phase != 'train':
                 name = f'{opt["datasets"][phase]["name"]} ({phase})'
-                yield _guarded(name, lambda dataset=dataset: validation_pass(opt, model, dataset))
+                yield _guarded(name, fault, functools.partial(validation_pass, opt, model, dataset, side))
 
 
-def _guarded(name: str, run: Any) -> Finding:
+class NetworkFails(Exception):
+    """The network raises an error, or returns something of the wrong shape."""
+
+
+def _guarded(name: str, network_fault: Callable[[str], Finding], run: Callable[[], str]) -> Finding:
+    """Return what a pass reports; `network_fault` makes the finding about a network that fails."""
     try:
         return ok(f'{name}: {run()}')
     except UserError as fault:
         return error(f'{name}: {fault}')
-    except Exception as fault:  # networks, losses and metrics of other packages raise what they like
-        return error(f'{name}: {type(fault).__name__}: {fault}')
+    except NetworkFails as fault:
+        return network_fault(f'{name}: {fault}')
+    except Exception as fault:  # data sets, losses and metrics of other packages raise what they like
+        return error(f'{name}: {first_line(fault)}')
 
 
-def train_pass(opt: Mapping[str, Any], model: SRModel) -> str:
-    """Run network and losses on random images, of the shape of a training batch up to `SIDE`.
+@contextmanager
+def _in_network(model: SRModel) -> Iterator[None]:
+    """Within the block, errors are those of the network."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as fault:
+        raise NetworkFails(
+            f'network_g {type(model.net_g).__name__} fails on images {_size(model.lq)}: {first_line(fault)}'
+        ) from fault
+
+
+def _size(image: Tensor) -> str:
+    return 'x'.join(map(str, image.shape))
+
+
+def train_pass(
+    opt: Mapping[str, Any], model: SRModel, dataset: SizedDataset | None, side: int = SIDE, thorough: bool = True
+) -> str:
+    """Run network and losses on random images, of the shape of a training batch up to `side`.
+
+    Args:
+        opt: The options.
+        model: The model.
+        dataset: The training data, which determines the number of channels.
+        side: Greatest height and width.
+        thorough: Whether to use a whole batch, instead of at most two images.
 
     Returns:
         The shape and the losses, or why there are none.
@@ -116,38 +229,73 @@ def train_pass(opt: Mapping[str, Any], model: SRModel) -> str:
     stage = stages_of(opt)[0]
     if stage.gt_size is None:
         return 'skipped, since datasets.train has no gt_size'
+    channels = _channels(dataset, stage.gt_size)
+    if channels is None:
+        return 'skipped, since the samples are not single images'
     scale, multiple = opt.get('scale', 1), size_multiple(model.net_g)
-    limit = max(multiple, SIDE // multiple * multiple)
-    height, width = (min(side // scale, limit) for side in crop_size(stage.gt_size))
-    shape = (stage.batch, 3, height, width)
+    limit = max(multiple, side // multiple * multiple)
+    height, width = (min(length // scale, limit) for length in crop_size(stage.gt_size))
+    shape = (stage.batch if thorough else min(stage.batch, 2), channels, height, width)
     needed = 1000 * bytes_of([torch.empty(shape, device='meta')])  # roughly that of a network with many wide maps
     available = available_memory()
     if available is not None and needed > available:
-        return f'skipped, since a batch of {stage.batch} may need {amount(needed)} of memory'
+        return f'skipped, since a batch of {shape[0]} may need {amount(needed)} of memory'
     model.net_g.train()
-    model.feed_data({'lq': torch.rand(shape), 'gt': torch.rand(stage.batch, 3, height * scale, width * scale)})
+    model.feed_data({'lq': torch.rand(shape), 'gt': torch.rand(*shape[:2], height * scale, width * scale)})
     losses: dict[str, Tensor]
-    if isinstance(model, DeepRFTv2Model):
-        losses = model.compute_losses(model.run(model.lq), model.gt)
-    else:
-        losses = _compute_losses(model, model.net_g(model.lq))
+    with _in_network(model):
+        output = model.run(model.lq) if isinstance(model, DeepRFTv2Model) else model.net_g(model.lq)
+        _check_shape(output, model.gt)
+    compute = model.compute_losses if isinstance(model, DeepRFTv2Model) else functools.partial(_compute_losses, model)
+    try:
+        losses = compute(output, model.gt)
+    except Exception as fault:
+        raise UserError(f'a loss of train fails on images {_size(model.gt)}: {first_line(fault)}') from fault
+    for name, value in losses.items():
+        if not torch.isfinite(value).all():
+            raise UserError(f'{name} is {float(value):g} for random images: check the arguments of the loss')
     listed = ', '.join(f'{name} {float(value):.3g}' for name, value in losses.items())
-    return f'{"x".join(map(str, shape))}, {listed}'
+    return f'{_size(model.lq)}, {listed}'
 
 
-def _compute_losses(model: SRModel, output: Any) -> dict[str, Tensor]:
+def _channels(dataset: SizedDataset | None, gt_size: int | list[int]) -> int | None:
+    """Return the number of channels of blurry images, None if samples are not single images; 3 if unknown."""
+    try:
+        sample = DrawnDataset(dataset, 0, 0)[Draw(0, 0, gt_size)][0] if dataset else {}
+    except Exception:  # reported by the checks of the data
+        sample = {}
+    if 'lq' not in sample:
+        return 3
+    return sample['lq'].shape[0] if sample['lq'].ndim == 3 else None
+
+
+def _check_shape(output: Any, gt: Tensor) -> None:
+    """Check that the last image of a network has the shape of its target; losses would repeat a single channel."""
+    images = getattr(output, 'full', output)
+    last = images if isinstance(images, Tensor) else images[-1]
+    if last.shape != gt.shape:
+        raise ValueError(f'it returns {_size(last)}, but the sharp images are {_size(gt)}')
+
+
+def _compute_losses(model: SRModel, output: Any, gt: Tensor) -> dict[str, Tensor]:
     """Return the losses of BasicSR's SRModel."""
     losses = {}
     if model.cri_pix:
-        losses['l_pix'] = model.cri_pix(output, model.gt)
+        losses['l_pix'] = model.cri_pix(output, gt)
     if model.cri_perceptual:
-        parts = zip(('l_percep', 'l_style'), model.cri_perceptual(output, model.gt), strict=True)
+        parts = zip(('l_percep', 'l_style'), model.cri_perceptual(output, gt), strict=True)
         losses.update({name: value for name, value in parts if value is not None})
     return losses
 
 
-def validation_pass(opt: Mapping[str, Any], model: SRModel, dataset: SizedDataset) -> str:
+def validation_pass(opt: Mapping[str, Any], model: SRModel, dataset: SizedDataset, side: int = SIDE) -> str:
     """Restore a part of the first image of a data set and compute the metrics.
+
+    Args:
+        opt: The options.
+        model: The model.
+        dataset: The data set.
+        side: Greatest height and width of what remains of the part without the borders that metrics crop.
 
     Returns:
         The size and the metrics, or why there are none.
@@ -160,25 +308,27 @@ def validation_pass(opt: Mapping[str, Any], model: SRModel, dataset: SizedDatase
     scale, sample = opt.get('scale', 1), dataset[0]
     if sample['lq'].ndim != 3:
         return 'skipped, since its samples are not single images'
+    metrics = (opt.get('val') or {}).get('metrics') or {}
+    side += 2 * max((settings.get('crop_border', 0) for settings in metrics.values()), default=0)
     parts = {
-        key: sample[key][None, :, :side, :side] for key, side in (('lq', SIDE), ('gt', SIDE * scale)) if key in sample
+        key: sample[key][None, :, :length, :length]
+        for key, length in (('lq', side), ('gt', side * scale))
+        if key in sample
     }
     vars(model).pop('gt', None)  # that of another image
     model.feed_data(parts)
-    model.test()
+    with _in_network(model):
+        model.test()
     images = model.get_current_visuals()
     blurry, restored, *sharp = to_images(*(images[key] for key in ('lq', 'result', 'gt') if key in images))
-    metrics = (opt.get('val') or {}).get('metrics') or {}
-    scores = compute_metrics(restored, sharp[0] if sharp else None, metrics, blurry)
+    scores: dict[str, float] = {}
+    for name, settings in metrics.items():
+        try:
+            scores |= compute_metrics(restored, sharp[0] if sharp else None, {name: settings}, blurry)
+        except Exception as fault:
+            text = str(fault) if isinstance(fault, UserError) else first_line(fault)
+            raise UserError(f'val.metrics.{name} fails: {text}') from fault
+        if math.isnan(scores.get(name, 0)):
+            raise UserError(f'val.metrics.{name} is nan for an image of {"x".join(map(str, restored.shape))}')
     listed = ''.join(f', {name} {value:.4g}' for name, value in scores.items())
-    return f'{"x".join(map(str, parts["lq"].shape))} restored{listed}'
-
-
-def available_memory() -> int | None:
-    """Return the bytes of memory that are available to programs; None if the system does not say."""
-    try:
-        lines = Path('/proc/meminfo').read_text().splitlines()
-    except OSError:
-        return None
-    values = {name: int(value.split()[0]) for name, _, value in (line.partition(':') for line in lines)}
-    return values['MemAvailable'] * 1024 if 'MemAvailable' in values else None
+    return f'{_size(parts["lq"])} restored{listed}'

@@ -1,11 +1,13 @@
 """Run all checks. `basicsr check` prints what they find; `basicsr train` and `basicsr test` do not start on errors."""
 
 import contextlib
+import copy
 import io
 import logging
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from basicsr.models.base_model import BaseModel
@@ -15,8 +17,8 @@ from deeprftv2_plugin.data.datasets import SizedDataset
 from deeprftv2_plugin.preflight import model, resources
 from deeprftv2_plugin.preflight.checkpoints import check_checkpoints
 from deeprftv2_plugin.preflight.data import check_data
-from deeprftv2_plugin.preflight.files import check_logging, check_roots
-from deeprftv2_plugin.preflight.findings import Finding, Mark, error, ok, warning
+from deeprftv2_plugin.preflight.files import check_folders, check_logging, check_roots, check_sources
+from deeprftv2_plugin.preflight.findings import Finding, Mark, error, first_line, ok, warning
 from deeprftv2_plugin.preflight.schedule import check_batch, check_schedule
 from deeprftv2_plugin.utils.errors import UserError
 
@@ -24,33 +26,52 @@ Entries = Iterator[tuple[str, Finding]]
 """Pairs of subject and finding."""
 
 
-def require(opt: Mapping[str, Any], path: str) -> None:
+@dataclass
+class Parts:
+    """What the checks build and a run can use."""
+
+    datasets: dict[str, SizedDataset] = field(default_factory=dict)
+    """The data sets by phase, as far as they can be built. Samples have been loaded from them."""
+    networks: dict[str, nn.Module] = field(default_factory=dict)
+    """The networks by their labels, with their first random weights, as far as they can be copied."""
+
+
+def require(opt: Mapping[str, Any], path: str) -> Parts:
     """Run the checks before a training or a test.
 
     Args:
         opt: Valid options, with what BasicSR's parser adds to them.
         path: The option file, for the error.
 
+    Returns:
+        What the checks have built.
+
     Raises:
         UserError: There are errors; the message has all of them.
     """
+    parts = Parts()
     with quiet():
-        found = [finding.text for _, finding in report(opt) if finding.mark is Mark.ERROR]
+        found = [finding.text for _, finding in report(opt, parts=parts) if finding.mark is Mark.ERROR]
     if found:
         raise UserError('\n'.join(f'{path}: {text}' for text in found))
+    return parts
 
 
-def report(opt: Mapping[str, Any], thorough: bool = False) -> Entries:
+def report(opt: Mapping[str, Any], thorough: bool = False, parts: Parts | None = None) -> Entries:
     """Yield subject and finding of all checks, one after the other.
 
     Args:
         opt: Valid options, with what BasicSR's parser adds to them.
-        thorough: Also send a little data through network, losses and metrics, and estimate the memory of a training
+        thorough: Send larger images through network, losses and metrics, and estimate the memory of a training even
             if there is no GPU to compare it with.
+        parts: Filled with what is built.
     """
-    datasets: dict[str, SizedDataset] = {}
+    parts = parts or Parts()
+    datasets = parts.datasets
+    yield from about('folder', check_folders(opt))
     missing = list(check_roots(opt))
     yield from about('data', missing or check_data(opt, datasets))
+    yield from about('data', check_sources(opt))
     try:
         built = model.build(opt)
     except UserError as fault:
@@ -59,15 +80,17 @@ def report(opt: Mapping[str, Any], thorough: bool = False) -> Entries:
     else:
         yield 'model', ok(f'{opt["model_type"]} can be built')
     networks = {} if built is None else model.networks_of(opt, built)
-    yield from about('checkpoint', check_checkpoints(opt, networks))
+    with contextlib.suppress(RuntimeError):  # some cannot be copied, such as those with weight_norm of older versions
+        parts.networks = copy.deepcopy(networks)
+    yield from about('memory', resources.check_images(opt))
+    yield from about('checkpoint', check_checkpoints(opt, networks, built))
     if opt['is_train']:
         yield from about('schedule', check_schedule(opt))
         yield from about('batch', check_batch(opt, networks.get('g')))
         yield from about('log', check_logging(opt))
     if built is None:
         return
-    if thorough:
-        yield from about('passes', model.check_passes(opt, built, datasets))
+    yield from about('passes', model.check_passes(opt, built, datasets, thorough))
     if opt['is_train']:
         yield from needs(opt, networks, built, thorough)
 
@@ -82,12 +105,16 @@ def about(subject: str, findings: Iterable[Finding]) -> Entries:
 
 
 def needs(opt: Mapping[str, Any], networks: Mapping[str, nn.Module], built: BaseModel, thorough: bool) -> Entries:
-    """Check what a training needs of memory and disk."""
+    """Check a step of the optimizers, the learning rates, and what a training needs of memory and disk."""
+    optimizers = 0
     try:
         optimizers = model.optimizer_bytes(built.optimizers)
-    except Exception as fault:  # some need gradients of a special kind
-        yield 'memory', warning(f'the memory of the optimizer is unknown: {type(fault).__name__}: {fault}')
-        optimizers = 0
+    except UserError as fault:
+        yield 'model', error(str(fault))
+    except Exception as fault:  # some need a GPU, or gradients of a special kind
+        found = error if opt['num_gpu'] == 0 else warning
+        yield 'model', found(f'a step of the optimizer fails: {first_line(fault)}')
+    yield from about('schedule', model.check_rates(opt, built))
     if 'g' in networks and (thorough or resources.gpu_memory(opt) is not None):
         yield from about('memory', resources.check_memory(opt, networks['g'], optimizers))
     yield from about('disk', resources.check_disk(opt, networks, optimizers))

@@ -38,6 +38,34 @@ def bytes_of(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
+def available_memory() -> int | None:
+    """Return the bytes of memory that are available to programs; None if the system does not say."""
+    try:
+        lines = Path('/proc/meminfo').read_text().splitlines()
+    except OSError:
+        return None
+    values = {name: int(value.split()[0]) for name, _, value in (line.partition(':') for line in lines)}
+    return values['MemAvailable'] * 1024 if 'MemAvailable' in values else None
+
+
+def check_images(opt: Mapping[str, Any]) -> Iterator[Finding]:
+    """Check that a batch of each stage, and the padded images of a validation, fit into the memory of the machine."""
+    needed = {}
+    if opt['is_train']:
+        for number, stage in enumerate(stages_of(opt), 1):
+            height, width = crop_size(stage.gt_size or 1)
+            count = stage.batch * accumulation_of(opt, gpus_here(opt))
+            needed[f'stage {number}: {count} pairs of {height}x{width}'] = 2 * count * height * width
+    pad = (opt.get('val') or {}).get('pad')
+    if pad:
+        needed['val.pad: an image of {}x{}'.format(*pad)] = pad[0] * pad[1]
+    available = available_memory()
+    for text, pixels in needed.items():
+        size = 3 * 4 * pixels
+        if available is not None and size > available:
+            yield error(f'{text} pixels takes {amount(size)}, but {amount(available)} of memory are available')
+
+
 def check_memory(opt: Mapping[str, Any], net: nn.Module, optimizer: int) -> Iterator[Finding]:
     """Estimate the memory of every stage and compare it with the GPU.
 

@@ -38,6 +38,11 @@ def check_schedule(opt: Mapping[str, Any]) -> Iterator[Finding]:
         interval = (opt.get(section) or {}).get(key) or 0
         if interval > total:
             yield warning(f'{section}.{key} is {interval}, with {total} iterations: {consequence}')
+    validated = [phase for phase in opt['datasets'] if phase != 'train']
+    if validated and opt.get('val') is None:
+        yield warning(f'datasets.{validated[0]} is not used: nothing is validated without the section val')
+    if not validated and opt.get('val') is not None:
+        yield warning('val has no effect: there is no datasets.val')
 
 
 def check_rates(opt: Mapping[str, Any]) -> Iterator[Finding]:

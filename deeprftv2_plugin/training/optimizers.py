@@ -9,7 +9,7 @@ from torch import Tensor, optim
 from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
-from deeprftv2_plugin.utils import build as by_name
+from deeprftv2_plugin.utils.build import build
 
 
 def _subclasses_in(module: ModuleType, base: type) -> dict[str, type]:
@@ -46,7 +46,7 @@ def build_optimizer(settings: Mapping[str, Any], params: list) -> Optimizer:
     """
     if settings.get('type') in FUSED and not settings.keys() & {'fused', 'foreach', 'differentiable'}:
         settings = {**settings, 'fused': True}
-    return by_name.build('train.optim_g', settings, OPTIMIZERS, params=params)
+    return build('train.optim_g', settings, OPTIMIZERS, params=params)
 
 
 def build_schedule(settings: Mapping[str, Any], optimizer: Optimizer) -> LRScheduler:
@@ -66,7 +66,7 @@ def build_schedule(settings: Mapping[str, Any], optimizer: Optimizer) -> LRSched
     settings = dict(settings)
     if 'schedulers' in settings:
         settings['schedulers'] = [build_schedule(inner, optimizer) for inner in settings['schedulers']]
-    return by_name.build('train.scheduler', settings, SCHEDULES, optimizer=optimizer)
+    return build('train.scheduler', settings, SCHEDULES, optimizer=optimizer)
 
 
 def step_if_finite(finite: Tensor, optimizer: Optimizer, loss: Tensor, evaluate: Callable[[], Tensor]) -> None:

@@ -10,7 +10,10 @@ from basicsr.utils.dist_util import master_only
 from torch import Tensor, nn
 
 from deeprftv2_plugin.checkpoints.files import OPTIONS, write_checkpoint
-from deeprftv2_plugin.checkpoints.states import prune, write_state
+from deeprftv2_plugin.checkpoints.states import prune, record_written, write_state
+from deeprftv2_plugin.training import environment
+from deeprftv2_plugin.training.resuming import types_of
+from deeprftv2_plugin.utils.atomic_io import advice
 from deeprftv2_plugin.utils.errors import UserError
 
 
@@ -35,7 +38,7 @@ def save_network(
         param_key: Name of each set of weights.
 
     Raises:
-        OSError: A file cannot be written. An existing file of the same name is unchanged.
+        OSError: The .pth file cannot be written. An existing file of the same name is unchanged.
     """
     name = f'{net_label}_{"latest" if current_iter == -1 else current_iter}'
     path = os.path.join(self.opt['path']['models'], name)
@@ -45,10 +48,16 @@ def save_network(
     for part, each in zip(names, nets, strict=True):
         state = self.get_bare_model(each).state_dict()
         sets[part] = {key.removeprefix('module.'): value.detach().cpu() for key, value in state.items()}
+    if isinstance(current_iter, int) and current_iter >= 0:
+        record_written(self.opt['path']['log'], [f'{path}.pth', f'{path}.safetensors'])
     write_checkpoint(sets, f'{path}.pth')
     deployed = next((part for part in sets if part.endswith('_ema')), names[0])
     options = getattr(self, 'recorded_options', self.opt)
-    write_checkpoint({deployed: sets[deployed]}, f'{path}.safetensors', {OPTIONS: json.dumps(options, default=str)})
+    try:
+        metadata = {OPTIONS: json.dumps(options, default=str)}
+        write_checkpoint({deployed: sets[deployed]}, f'{path}.safetensors', metadata)
+    except Exception as error:  # nothing resumes from this file, so it does not end a training
+        get_root_logger().warning(f'{path}.safetensors could not be written: {error}. {path}.pth is complete.')
 
 
 @master_only
@@ -56,7 +65,8 @@ def save_training_state(self: Any, epoch: int, current_iter: int) -> None:
     """Write ``{iteration}.state``: everything needed to resume exactly, except for the weights.
 
     In addition to BasicSR's iteration, epoch, optimizers and schedules, the state contains the best metrics, the losses
-    that no schedule has used yet, the position in the sample stream, and the settings that the stream depends on.
+    that no schedule has used yet, the position in the sample stream, the settings that the stream depends on, and the
+    software and hardware that the last bits depend on.
     Random number generators are not saved: the seed, the position and the iteration determine all random numbers.
 
     Raises:
@@ -69,11 +79,15 @@ def save_training_state(self: Any, epoch: int, current_iter: int) -> None:
         'iter': current_iter,
         'optimizers': [optimizer.state_dict() for optimizer in self.optimizers],
         'schedulers': [schedule.state_dict() for schedule in self.schedulers],
+        'types': types_of(self.optimizers, self.schedulers),
+        'environment': environment.describe(self.device),
         'best_metric_results': getattr(self, 'best_metric_results', {}),
         'unseen_losses': getattr(self, 'unseen_losses', []),
         **({'stream': self.stream_at(current_iter)} if hasattr(self, 'stream_at') else {}),
     }
-    write_state(state, os.path.join(self.opt['path']['training_states'], f'{current_iter}.state'))
+    path = os.path.join(self.opt['path']['training_states'], f'{current_iter}.state')
+    record_written(self.opt['path']['log'], [path])
+    write_state(state, path)
 
 
 def save_or_log(model: Any, save: Callable[[int, int], object], epoch: int, current_iter: int) -> bool:
@@ -97,13 +111,13 @@ def save_or_log(model: Any, save: Callable[[int, int], object], epoch: int, curr
         save(epoch, current_iter)
         keep = opt['logger'].get('keep_checkpoints')
         if keep and opt['rank'] == 0 and current_iter != -1:
-            prune(states, models, keep)
+            prune(opt['path']['log'], states, models, keep)
         return True
     except OSError as error:
         text = f'{error.filename or models} could not be written: {error.strerror or error}'
         if current_iter == -1:
             raise UserError(
-                f'the final weights are not saved: {text}. Existing checkpoints are valid. Free disk space, then resume'
+                f'the final weights are not saved: {text}. Existing checkpoints are valid. {advice(error)}, then resume'
             ) from error
         get_root_logger().error(
             f'{text}. Existing checkpoints are valid. Training continues and will retry at the next save'

@@ -1,6 +1,7 @@
 """Atomic file writing."""
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 
@@ -9,25 +10,43 @@ def write_whole(path: str | Path, data: bytes | memoryview) -> None:
     """Write a file atomically, replacing an existing one.
 
     The data is written to a temporary file next to `path`, synced to disk and renamed. If writing fails, the existing
-    file is unchanged and the temporary file is removed. A temporary file left by a killed process is overwritten by
-    the next write.
+    file is unchanged and the temporary file is removed. A temporary file left by a killed process is removed by the
+    next write. Links are replaced, not followed.
 
     Raises:
-        OSError: The file cannot be written, e.g. because the disk is full or the directory is missing.
+        OSError: The file cannot be written, e.g. because the disk is full, the directory is missing, or another
+            process is writing the same file.
     """
     path = Path(path)
     partial = path.with_name(f'.{path.name}.partial')
+    partial.unlink(missing_ok=True)
+    file = open(partial, 'xb', opener=_open_without_links)  # noqa: SIM115
+    created = os.fstat(file.fileno())
     try:
-        with open(partial, 'wb') as file:
+        with file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+            if not _is_at(partial, created):
+                raise OSError(errno.EBUSY, 'another process is writing the same file', str(path))
         os.replace(partial, path)
     except BaseException:
         with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+            if _is_at(partial, created):
+                partial.unlink()
         raise
     sync_folder(path.parent)
+
+
+def _open_without_links(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, 'O_NOFOLLOW', 0), 0o666)
+
+
+def _is_at(path: Path, status: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.lstat(path), status)
+    except FileNotFoundError:
+        return False
 
 
 def sync_folder(folder: Path) -> None:
@@ -38,3 +57,14 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def advice(error: OSError) -> str:
+    """Return a sentence that says what to do about a file that cannot be written."""
+    if error.errno in (errno.ENOSPC, getattr(errno, 'EDQUOT', None), errno.EFBIG):
+        return 'Free disk space'
+    if error.errno == errno.ENAMETOOLONG:
+        return 'The name is too long: choose shorter names'
+    if error.errno == errno.EBUSY:
+        return 'Stop the other process'
+    return 'Check the path and the permissions of its folder'

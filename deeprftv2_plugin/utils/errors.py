@@ -1,4 +1,4 @@
-"""Exceptions that end a command: errors that the user can fix, and interruption by a signal."""
+"""Exceptions that end a command: errors that the user can fix, and interruption by a signal. Warnings."""
 
 import signal
 from collections.abc import Iterable
@@ -11,20 +11,43 @@ class UserError(ValueError):
     The command prints the message without a traceback and exits with status 1.
     """
 
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
-LEAVE_SIGNALS = tuple(getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGUSR1') if hasattr(signal, name))
-"""Signals on which training saves its state and stops. Windows has no SIGUSR1."""
+
+class DataWarning(UserWarning):
+    """Data that is skipped or used only in part. The command prints the message after 'warning: '."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
+
+def printable(text: str) -> str:
+    r"""Replace the bytes of a file name that are not UTF-8, which cannot be printed, by escapes such as ``\udce9``."""
+    return text.encode(errors='backslashreplace').decode()
+
+
+class SlowdownWarning(UserWarning):
+    """The run works, but something on this machine makes it slower. The message says what."""
+
+
+LEAVE_SIGNALS = tuple(
+    getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR1') if hasattr(signal, name)
+)
+"""Signals on which training saves its state and stops. Windows has neither SIGHUP nor SIGUSR1."""
+FAILED = 1
+"""Exit status after an error."""
 SAVED = 75
-"""Exit status after SIGTERM or SIGUSR1: the state is saved, rerun to resume (EX_TEMPFAIL in sysexits.h)."""
+"""Exit status after SIGTERM, SIGHUP or SIGUSR1: the state is saved, rerun to resume (EX_TEMPFAIL in sysexits.h)."""
 STOPPED = 130
 """Exit status after Ctrl-C, as in shells. Training has saved its state."""
 
 
 class Interrupted(Exception):
-    """Training was interrupted by a signal and has saved its state.
+    """Training was stopped by a signal or a fault, and has saved its state.
 
     Args:
-        status: Exit status, `SAVED` or `STOPPED`.
+        status: Exit status, `SAVED`, `STOPPED` or `FAILED`.
         text: What was saved.
     """
 

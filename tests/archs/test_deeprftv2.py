@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from deeprftv2_plugin.archs import DeepRFTv2, Outputs
+from deeprftv2_plugin.layers import NAFBlock
+from deeprftv2_plugin.utils.errors import UserError
 
 TINY = {'variant': 'T', 'width': 4, 'kernel_width': 4}
 
@@ -50,7 +52,7 @@ def test_other_shapes_of_network():
         kernel_norm=False,
         kernel_window=16,
         kernel_overlap=4,
-        train_size=(16, 24),
+        local_pool_crop=(16, 24),
         scan_window=(16, 16),
         reversible={'encoders': [False, True], 'kernels': False},
     )
@@ -99,7 +101,7 @@ def test_kernels_of_windows_that_are_odd():
         ({'in_channels': 4}, 'in_channels is 4'),
         ({'kernel_depths': [1, 1]}, 'four levels'),
         ({'kernel_window': 16, 'kernel_overlap': 16}, 'not smaller than the tile'),
-        ({'train_size': 4}, 'vanishes at the coarsest level'),
+        ({'local_pool_crop': 4}, 'vanishes at the coarsest level'),
         ({'width': (1, 2, 3)}, 'width is'),
         ({'full_encoder': [['NAFF', 1], ['NAF', 1], ['NAF', 1]]}, 'Did you mean NAF'),
         ({'full_encoder': [['NAF', 1], ['NAF', 1]]}, 'full_encoder takes three pairs'),
@@ -111,6 +113,24 @@ def test_kernels_of_windows_that_are_odd():
 def test_wrong_options(options, message):
     with pytest.raises(ValueError, match=message):
         DeepRFTv2(**{'variant': 'T'} | options)
+
+
+LOCAL = {**TINY, 'half_encoder': [['LocalNAF', 1]] * 3}
+
+
+def test_the_deprecated_name_of_an_option_works_and_warns():
+    with pytest.warns(FutureWarning, match='train_size of DeepRFTv2 is now called local_pool_crop'):
+        old = DeepRFTv2(**LOCAL, train_size=(16, 24))
+    new = DeepRFTv2(**LOCAL, local_pool_crop=(16, 24))
+    windows, expected = (
+        [module.pool_window for module in net.modules() if isinstance(module, NAFBlock)] for net in (old, new)
+    )
+    assert windows == expected and (12, 18) in expected
+
+
+def test_both_names_of_an_option_are_an_error():
+    with pytest.raises(UserError, match='train_size is the deprecated name of local_pool_crop, and both are given'):
+        DeepRFTv2(**LOCAL, train_size=16, local_pool_crop=16)
 
 
 @pytest.mark.parametrize(('shape', 'message'), [((1, 3, 20, 24), 'multiples of 8'), ((3, 24, 24), 'multiples of 8')])

@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
@@ -72,6 +73,26 @@ def test_the_error_for_a_hidden_basicsr_names_the_other_package(monkeypatch, tmp
     assert 'utils/registry.py' in str(caught.value)
 
 
+@pytest.mark.parametrize('other', ['1.4.1', '1.5.0'])
+def test_another_version_of_basicsr_is_an_error(monkeypatch, tmp_path, other):
+    (tmp_path / 'utils').mkdir()
+    for name in ('train.py', 'utils/registry.py'):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(
+        importlib.util, 'find_spec', lambda name: types.SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    )
+    (tmp_path / 'version.py').write_text(f"__version__ = '{other}'\n")
+    with pytest.raises(UserError, match=rf'BasicSR {other} is installed in .* only BasicSR 1\.4\.2.*pip install'):
+        patches.require_basicsr()
+    (tmp_path / 'version.py').write_text("__version__ = '1.4.2'\n")
+    patches.require_basicsr()
+
+
+def test_the_package_requires_the_version_that_is_patched():
+    project = (Path(__file__).parents[2] / 'pyproject.toml').read_text()
+    assert f'"basicsr=={patches.VERSION}"' in project
+
+
 def broken_batches():
     yield 1
     raise UserError('frame_7 is damaged')
@@ -106,17 +127,16 @@ def test_a_prefetcher_is_replaced_only_if_it_loses_errors():
     assert not patches._loses_errors(Sound)
 
 
-def test_archiving_is_replaced_only_if_it_fails_within_a_second():
-    from basicsr.utils import misc
+@pytest.mark.parametrize(('name', 'lines'), [('small', 1), ('debug_small', 4)])
+def test_network_is_logged_in_one_line_except_with_debug(monkeypatch, caplog, name, lines):
+    from basicsr.models.base_model import BaseModel
+    from basicsr.utils import get_root_logger
+    from torch import nn
 
-    replaced = [each for each in replacement.active() if each.name == 'mkdir_and_rename' and each.owner is misc]
-    assert patches._fails_within_a_second(replaced[0].original)
-    assert not patches._fails_within_a_second(misc.mkdir_and_rename)
-
-
-def test_every_earlier_experiment_is_kept(tmp_path):
-    for number in range(4):
-        patches.mkdir_and_rename(tmp_path / 'small')
-        (tmp_path / 'small/number').write_text(str(number))
-    assert sorted(path.read_text() for path in tmp_path.glob('small*/number')) == ['0', '1', '2', '3']
-    assert (tmp_path / 'small/number').read_text() == '3'
+    monkeypatch.setattr(get_root_logger(), 'propagate', True)
+    caplog.set_level('INFO', 'basicsr')
+    model = BaseModel({'name': name, 'num_gpu': 0, 'is_train': False})
+    model.print_network(nn.Sequential(nn.Linear(2, 3)))
+    shown = '\n'.join(dict.fromkeys(record.message for record in caplog.records))
+    assert len(shown.splitlines()) == lines
+    assert 'Sequential' in shown and '9 parameters' in shown.replace('with parameters: 9', '9 parameters')

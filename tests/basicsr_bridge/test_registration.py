@@ -1,5 +1,6 @@
 """The content of BasicSR's registries."""
 
+import contextlib
 import types
 
 import pytest
@@ -79,6 +80,27 @@ def test_custom_imports_include_the_working_directory(tmp_path, monkeypatch, nam
     monkeypatch.setenv('LOOSE_MODULE', '')
     registration.import_modules(names)
     assert registration.os.environ['LOOSE_MODULE'] == 'seen'
+
+
+def test_a_file_in_the_working_directory_does_not_replace_an_installed_module(tmp_path, monkeypatch):
+    (tmp_path / 'installed').mkdir()
+    for folder in (tmp_path, tmp_path / 'installed'):
+        (folder / 'module_of_both.py').write_text('')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr('sys.path', [str(tmp_path / 'installed')])
+    monkeypatch.delitem(registration.sys.modules, 'module_of_both', raising=False)
+    registration.import_modules(['module_of_both'])
+    assert registration.sys.modules['module_of_both'].__file__ == str(tmp_path / 'installed' / 'module_of_both.py')
+    assert registration.sys.path == [str(tmp_path / 'installed'), str(tmp_path)]
+
+
+@pytest.mark.parametrize('names', [[], {}, {'imports': []}, {'imports': None}])
+def test_the_working_directory_is_not_searched_without_custom_imports(tmp_path, monkeypatch, names):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr('sys.path', ['elsewhere'])
+    with contextlib.suppress(UserError):
+        registration.import_modules(names)
+    assert registration.sys.path == ['elsewhere']
 
 
 @pytest.mark.parametrize('names', [['no_such_module'], 7, [7]])

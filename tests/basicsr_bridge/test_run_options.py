@@ -56,6 +56,18 @@ def test_the_options_are_those_of_basicsrs_parser(parse, is_train, flags, change
     assert options == before
 
 
+@pytest.mark.parametrize('chosen', [{}, {'param_key_d': 'params'}])
+def test_the_average_is_read_unless_the_options_choose(chosen):
+    """BasicSR's models read params if the option is absent."""
+    networks = {'network_g': {'type': 'SwinIR'}, 'network_d': {'type': 'VGGStyleDiscriminator'}}
+    options = {**copy.deepcopy(TRAIN), **networks}
+    options['path'].update(chosen)
+    paths = run_options.complete(options, 'root', True)['path']
+    assert {key: paths[key] for key in ('param_key_g', 'param_key_d')} == {
+        'param_key_g': None, 'param_key_d': chosen.get('param_key_d')
+    }  # fmt: skip
+
+
 def test_a_seed_is_drawn_if_the_file_has_none():
     options = {**copy.deepcopy(TRAIN), 'manual_seed': None}
     assert 1 <= run_options.complete(options, 'root', True)['manual_seed'] <= 10000

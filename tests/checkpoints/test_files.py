@@ -3,8 +3,12 @@
 import json
 import os
 import pickle
+import re
+import zipfile
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -12,13 +16,17 @@ from safetensors.torch import save_file
 
 from deeprftv2_plugin.archs import DeepRFTv2
 from deeprftv2_plugin.checkpoints import (
+    containers,
     convert_file,
+    load_file,
     load_into,
     load_network,
     read_weights,
     to_official_state_dict,
     write_checkpoint,
 )
+from deeprftv2_plugin.checkpoints.files import read_options, read_set, read_sets
+from deeprftv2_plugin.checkpoints.states import read_state
 from deeprftv2_plugin.inference.restoration import restore
 from deeprftv2_plugin.utils.errors import UserError
 
@@ -58,7 +66,8 @@ def test_supported_formats(net, tmp_path, file_format):
 def test_param_key_selects_the_set(net, tmp_path):
     path, other = tmp_path / 'net.pth', {key: value + 1 for key, value in net.state_dict().items()}
     torch.save({'params': net.state_dict(), 'params_ema': other}, path)
-    assert same(read_weights(path), net.state_dict())
+    assert same(read_weights(path), other)
+    assert same(read_weights(path, 'params'), net.state_dict())
     assert same(read_weights(path, 'params_ema'), other)
     with pytest.raises(UserError, match="no weights called 'parms_ema', only params, params_ema"):
         read_weights(path, 'parms_ema')
@@ -145,7 +154,6 @@ def test_invalid_conversions_are_errors(net, tmp_path):
     for target, message in (
         (source, 'already exists'),
         (tmp_path / 'x.onnx', 'ends in .pth or .safetensors'),
-        (tmp_path / 'x.safetensors', 'contains one set of weights'),
     ):
         with pytest.raises(UserError, match=message):
             convert_file(source, target)
@@ -153,6 +161,58 @@ def test_invalid_conversions_are_errors(net, tmp_path):
     with pytest.raises(UserError, match='other.pth: not the parameters of a DeepRFTv2'):
         convert_file(tmp_path / 'other.pth', tmp_path / 'x.pth')
     assert sorted(path.name for path in tmp_path.iterdir()) == ['other.pth', 'ours.pth']
+
+
+def test_conversion_of_one_set(net, tmp_path):
+    """A .safetensors file has one: the average, or the one that is asked for."""
+    source, average = tmp_path / 'ours.pth', {key: value + 1 for key, value in net.state_dict().items()}
+    write_checkpoint({'params': net.state_dict(), 'params_ema': average}, source)
+    for target, param_key, name, expected in (
+        ('a.safetensors', None, 'params_ema', average),
+        ('b.safetensors', 'params', 'params', net.state_dict()),
+        ('c.pth', 'params_ema', 'params_ema', average),
+    ):
+        assert convert_file(source, tmp_path / target, param_key).endswith(f'({name})')
+        assert list(read_sets(tmp_path / target)) == [name]
+        assert same(read_weights(tmp_path / target), expected)
+    with pytest.raises(UserError, match="no weights called 'mean', only params, params_ema"):
+        convert_file(source, tmp_path / 'd.pth', 'mean')
+
+
+@pytest.mark.parametrize('value', [torch.inf, -torch.inf])
+def test_infinite_weights_are_not_converted(net, tmp_path, value):
+    state = {**net.state_dict(), 'stages.0.full_head.bias': torch.full((3,), value)}
+    torch.save({'params': state}, tmp_path / 'net.pth')
+    with pytest.raises(UserError, match='full_head.bias is .*infinite'):
+        convert_file(tmp_path / 'net.pth', tmp_path / 'x.pth')
+
+
+@pytest.mark.posix
+def test_conversion_from_and_to_what_is_no_file(net, tmp_path):
+    source, loop, folder = tmp_path / 'ours.pth', tmp_path / 'loop.pth', tmp_path / 'folder.pth'
+    write_checkpoint({'params': net.state_dict()}, source)
+    loop.symlink_to(loop)
+    folder.mkdir()
+    os.mkfifo(tmp_path / 'pipe.yml')
+    for path in (loop, folder, tmp_path / 'pipe.yml', tmp_path / 'a\0.pth', tmp_path / ('a' * 300 + '.pth')):
+        with pytest.raises(UserError, match=re.escape(str(path))):
+            convert_file(path, tmp_path / f'x{path.suffix}')
+    for path in (loop, folder, source / 'x.pth', tmp_path / 'a\0.pth', tmp_path / ('a' * 300 + '.pth')):
+        with pytest.raises(UserError, match=re.escape(str(path))):
+            convert_file(source, path)
+    assert convert_file(source, tmp_path / 'new/folders/x.pth')
+    options = tmp_path / 'theirs.yml'
+    options.write_text(yaml.safe_dump(json.loads((GOLDEN / 'authors_options.json').read_text())['gopro_test']))
+    with pytest.raises(UserError, match='cannot be written'):
+        convert_file(options, source / 'x.yml')
+    assert convert_file(options, tmp_path / 'more/folders/x.yml')
+
+
+@pytest.mark.parametrize('text', ['5', '[1, 2]', 'a: [', '\0', '1: 2', '[' * 1000, 'network_g: text'])
+def test_other_option_files_are_errors(tmp_path, text):
+    (tmp_path / 'theirs.yml').write_text(text)
+    with pytest.raises(UserError, match='theirs.yml'):
+        convert_file(tmp_path / 'theirs.yml', tmp_path / 'x.yml')
 
 
 def test_option_files_are_converted(tmp_path):
@@ -181,3 +241,201 @@ def test_failed_write_leaves_the_existing_file_unchanged(net, tmp_path, monkeypa
         write_checkpoint({'params': {}}, path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ['net.pth']
+
+
+HTML = '\n <!DOCTYPE html><html><head><title>Sign in</title></head></html>'
+POINTER = 'version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n'
+
+
+@pytest.mark.parametrize(('content', 'words'), [(HTML, 'an HTML page'), (POINTER, 'a Git LFS pointer')])
+@pytest.mark.parametrize('suffix', ['pth', 'safetensors', 'state'])
+def test_failed_downloads_are_named(tmp_path, content, words, suffix):
+    path = tmp_path / f'net.{suffix}'
+    path.write_text(content)
+    with pytest.raises(UserError, match=f'{words}, not a checkpoint: download the file itself'):
+        read_state(path) if suffix == 'state' else read_weights(path)
+
+
+@pytest.mark.parametrize('kind', [np.float64, np.float32, np.int64, np.bool_, np.uint8])
+def test_numpy_scalars_become_numbers(tmp_path, kind):
+    torch.save({'best': kind(1), 'params': {'a': torch.ones(2)}}, tmp_path / 'net.pth')
+    best = containers.load(tmp_path / 'net.pth')['best']
+    assert best == 1 and type(best) in (int, float, bool)
+    assert same(read_weights(tmp_path / 'net.pth'), {'a': torch.ones(2)})
+
+
+@pytest.mark.parametrize('value', [np.ones(3), np.str_('a'), np.void(b'abc'), np.complex64(1), np.datetime64(5, 's')])
+def test_other_numpy_objects_are_refused(tmp_path, value):
+    torch.save({'best': value, 'params': {'a': torch.ones(2)}}, tmp_path / 'net.pth')
+    with pytest.raises(UserError, match='refused, because|expected a number'):
+        read_weights(tmp_path / 'net.pth')
+
+
+def test_every_byte_of_a_tensor_is_checked(tmp_path):
+    """In .pth by the checksums of the archive, which torch.load ignores; in .safetensors by a digest."""
+    weights = {'a': torch.ones(40), 'b': torch.full((40,), 2.0)}
+    for name in ('net.pth', 'net.safetensors'):
+        path = tmp_path / name
+        write_checkpoint({'params': weights}, path, {'options': '{"a": 1}'} if name == 'net.safetensors' else None)
+        data = bytearray(path.read_bytes())
+        data[data.index(torch.ones(3).numpy().tobytes()) + 6] ^= 1
+        path.write_bytes(data)
+        with pytest.raises(UserError, match=f'{name}: damaged: the (checksum|digest)'):
+            read_weights(path)
+
+
+def test_digest_covers_names_and_metadata(tmp_path):
+    path = tmp_path / 'net.safetensors'
+    write_checkpoint({'params_ema': {'weight': torch.ones(40)}}, path, {'options': '{"size": 1}'})
+    data = path.read_bytes()
+    assert list(read_sets(path)) == ['params_ema'] and read_options(path) == {'size': 1}
+    for old, new in ((b'weight', b'veight'), (b'size', b'sise'), (b'params_ema', b'params_emb'), (b'[40]', b'[10]')):
+        assert old in data
+        path.write_bytes(data.replace(old, new))
+        with pytest.raises(UserError, match='damaged'):
+            read_options(path)
+
+
+def test_compressed_archives_are_refused(tmp_path):
+    """They could expand to any size."""
+    path = tmp_path / 'net.pth'
+    torch.save({'params': {'a': torch.zeros(1000)}}, path)
+    with zipfile.ZipFile(path) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
+        for name, data in content.items():
+            archive.writestr(name, data)
+    with pytest.raises(UserError, match='is compressed'):
+        read_weights(path)
+
+
+def test_records_that_torch_would_skip_are_refused(tmp_path):
+    """A tensor marked as a folder would be loaded as whatever is in the memory."""
+    path = tmp_path / 'net.pth'
+    torch.save({'params': {'a': torch.ones(1000)}}, path)
+    data = bytearray(path.read_bytes())
+    place = data.rindex(b'net/data/0')  # in the directory at the end, after its attributes
+    assert data[place - 8 : place - 4] == bytes(4)
+    data[place - 8] = 0x10
+    path.write_bytes(data)
+    with pytest.raises(UserError, match='data/0 is marked as a folder'):
+        read_weights(path)
+
+
+def quantized():
+    return torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)
+
+
+@pytest.mark.parametrize(
+    ('state', 'words'),
+    [
+        ({'a': torch.ones(2, device='meta')}, 'a is a tensor without values'),
+        ({'a': torch.ones(2).to_sparse()}, 'a is a tensor of torch.float32, torch.sparse_coo'),
+        ({'a': torch.ones(2, 2).to_sparse_csr()}, 'a is a tensor of torch.float32, torch.sparse_csr'),
+        ({'a': quantized()}, 'a is a tensor of torch.qint8'),
+        ({'a': torch.ones(1).expand(10**6, 10**6)}, 'fewer values'),
+        ({'a': torch.tensor(1.0).expand(3)}, 'fewer values'),
+        ({'a': torch.tensor([1, torch.nan])}, 'a contains NaN'),
+        ({'a': torch.tensor(torch.nan, dtype=torch.bfloat16)}, 'a contains NaN'),
+        ({'a': torch.tensor([torch.nan]).to(torch.float8_e4m3fn)}, 'a contains NaN'),
+        ({5: torch.ones(2)}, 'the weights have the name 5'),
+        ({('a', 1): torch.ones(2)}, 'the weights have the name'),
+        ({'module.a': torch.ones(2), 'a': torch.ones(2)}, "with and without the prefix 'module.'"),
+        ({}, 'contains no weights'),
+        ({'a': 'text'}, 'contains no weights'),
+    ],
+)
+def test_tensors_that_are_no_weights_are_errors(tmp_path, state, words):
+    torch.save({'params': state}, tmp_path / 'net.pth')
+    with pytest.raises(UserError, match=f'net.pth: .*{re.escape(words)}'):
+        read_weights(tmp_path / 'net.pth')
+
+
+@pytest.mark.parametrize(
+    ('value', 'words'),
+    [
+        (torch.full((3,), torch.inf), 'infinite'),
+        (torch.full((3,), 1e300, dtype=torch.float64), 'infinite'),
+        (torch.ones(3, dtype=torch.int64), 'torch.int64, expected torch.float32'),
+        (torch.ones(3, dtype=torch.bool), 'torch.bool, expected torch.float32'),
+        (torch.ones(3, dtype=torch.complex64), 'torch.complex64, expected torch.float32'),
+        (torch.tensor(1.0), r'is \(\), expected \(3,\)'),
+    ],
+)
+def test_weights_of_another_kind_are_errors(value, words):
+    net = torch.nn.BatchNorm2d(3)
+    with pytest.raises(UserError, match=f'a.pth: .*bias.*{words}'):
+        load_into(net, {**net.state_dict(), 'bias': value}, 'a.pth')
+    with pytest.raises(UserError, match='a.pth: num_batches_tracked is of torch.float32'):
+        load_into(net, {**net.state_dict(), 'num_batches_tracked': torch.tensor(1.0)}, 'a.pth')
+    half = {key: each.half() if each.is_floating_point() else each for key, each in net.state_dict().items()}
+    load_into(net, half, 'a.pth')
+
+
+TYPES = sorted({each for each in vars(torch).values() if isinstance(each, torch.dtype)}, key=str)
+TYPES = [each for each in TYPES if not re.search('int[1-7]$', str(each))]  # torch.save does not know these
+
+
+@pytest.mark.parametrize('dtype', TYPES, ids=str)
+def test_weights_of_any_type_are_converted_or_refused(net, tmp_path, dtype):
+    """PyTorch has types without operators."""
+    try:
+        value = torch.zeros(12, dtype=torch.uint8).view(dtype)
+    except (RuntimeError, TypeError):  # quantized
+        value = quantized()
+    torch.save({'params': {**net.state_dict(), 'stages.0.full_head.bias': value}}, tmp_path / 'net.pth')
+    with suppress(UserError):
+        convert_file(tmp_path / 'net.pth', tmp_path / 'x.pth')
+    linear = torch.nn.Linear(12, 12)
+    torch.save({'params': {**linear.state_dict(), 'bias': value}}, tmp_path / 'net.pth')
+    with suppress(UserError):
+        load_file(linear, tmp_path / 'net.pth')
+
+
+def test_network_with_infinite_buffers_loads_its_own_weights():
+    net = torch.nn.Linear(2, 2)
+    net.register_buffer('mask', torch.tensor([0, -torch.inf]))
+    load_into(net, net.state_dict(), 'a.pth')
+
+
+def test_weights_that_hardly_fit_are_an_error_without_strict(net):
+    for weights in ({}, {'a': torch.ones(2)}, dict(list(net.state_dict().items())[:9])):
+        with pytest.raises(UserError, match=r'a.pth: only \d of the \d+ weights of this DeepRFTv2 fit'):
+            load_into(net, weights, 'a.pth', strict=False)
+
+
+def test_tied_weights_are_written(tmp_path):
+    shared = torch.rand(4, 4)
+    weights = {'a': shared, 'b': shared, 'c': shared.t(), 'd': shared[1:3], 'e': torch.empty(0), 'f': torch.empty(0)}
+    for name in ('net.pth', 'net.safetensors'):
+        write_checkpoint({'params': weights}, tmp_path / name)
+        assert same(read_weights(tmp_path / name), weights)
+
+
+def test_names_of_sets(tmp_path):
+    """The average is read by default; what was read is said."""
+    raw, average = {'a': torch.zeros(2)}, {'a': torch.ones(2)}
+    path = tmp_path / 'net.pth'
+    for sets, param_key, expected in (
+        ({'params': raw, 'params_ema': average}, None, 'params_ema, the moving average'),
+        ({'params': raw, 'params_ema': average}, 'params', 'params'),
+        ({'params': raw}, None, 'params'),
+        ({'params': raw}, 'params_ema', 'params'),
+        ({'params_ema': average}, None, 'params_ema, the moving average'),
+        ({'state_dict': raw}, None, 'state_dict'),
+        ({'state_dict': raw}, 'params', 'state_dict'),
+    ):
+        torch.save(sets, path)
+        assert str(read_set(path, param_key)) == expected
+    for sets, param_key in (({'params_ema': raw}, 'params'), ({'g': raw, 'd': raw}, None)):
+        torch.save(sets, path)
+        with pytest.raises(UserError, match="no weights called 'params'"):
+            read_set(path, param_key)
+
+
+def test_numbering_of_stages_must_be_complete(net, tmp_path):
+    """A number in a name does not make the rebuilt network huge."""
+    state = {key.replace('stages.1.', 'stages.999999999.'): value for key, value in net.state_dict().items()}
+    torch.save({'params': state}, tmp_path / 'net.pth')
+    with pytest.raises(UserError, match='not the weights of a DeepRFTv2'):
+        load_network(tmp_path / 'net.pth')

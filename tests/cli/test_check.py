@@ -1,10 +1,13 @@
 """The command that checks an option file."""
 
 import logging
+from functools import cache
 
 import pytest
 
 from deeprftv2_plugin import cli
+from deeprftv2_plugin.ops import backends
+from deeprftv2_plugin.ops.backends import native
 from tests.cli.runs import options, test_options, write
 
 
@@ -34,6 +37,16 @@ def test_test_is_checked_without_the_parts_of_a_training(folder, capsys):
     assert found == [('options', 'ok'), ('data', 'ok'), ('model', 'ok'), ('checkpoint', 'warning'), ('passes', 'ok')]
 
 
+def test_a_machine_that_is_slow_for_lack_of_a_compiler_is_reported(folder, capsys, monkeypatch):
+    monkeypatch.delenv(backends.VARIABLE, raising=False)
+    monkeypatch.setattr(native, 'why_not', lambda: 'no C++ compiler was found')
+    monkeypatch.setattr(backends, 'usable', cache(backends.usable.__wrapped__))
+    status, found, captured = run(capsys, write(folder, test_options()))
+    assert status == 0 and found[:2] == [('options', 'ok'), ('backend', 'warning')]
+    assert 'all operators run in plain PyTorch, slowly: ' in captured.out
+    assert captured.out.count('not native: no C++ compiler was found') == 1
+
+
 def test_all_findings_are_printed_and_one_error_decides(folder, capsys):
     (folder / 'lq/3.png').write_bytes(b'')
     opt = options()
@@ -54,7 +67,7 @@ def test_all_findings_are_printed_and_one_error_decides(folder, capsys):
     ('override', 'words'),
     [
         ('train:total_iters=9', 'Did you mean total_iter?'),
-        ('train:optim_g:lr=-1', 'train.optim_g.lr is -1, expected a number from 0 up'),
+        ('train:optim_g:lr=-1', 'train.optim_g.lr is -1, expected a number from 0 to 1000'),
     ],
 )
 def test_invalid_options_end_the_report(folder, capsys, override, words):
@@ -107,8 +120,8 @@ def test_unusual_optimizer_does_not_prevent_other_estimates(folder, capsys):
     opt.update(model_type='DeepRFTv2Model')
     opt['train']['optim_g'] = {'type': 'SparseAdam', 'lr': 1e-3}
     status, found, captured = run(capsys, write(folder, opt))
-    assert status == 0 and ('memory', 'warning') in found and ('disk', 'ok') in found
-    assert 'the memory of the optimizer is unknown' in captured.out
+    assert status == 1 and ('model', 'error') in found and ('disk', 'ok') in found
+    assert 'a step of the optimizer fails: RuntimeError: SparseAdam does not support dense gradients' in captured.out
 
 
 def test_output_of_networks_is_not_in_the_report(folder, capsys):

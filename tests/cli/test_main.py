@@ -32,6 +32,13 @@ def test_the_help_of_every_command_has_an_example(command, capsys):
     assert f'\n  basicsr {command} ' in capsys.readouterr().out
 
 
+def test_a_test_has_nothing_to_resume(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(['test', '-opt', 'test.yml', '--auto_resume'])
+    assert end.value.code == 2
+    assert 'unrecognized arguments: --auto_resume' in capsys.readouterr().err
+
+
 def test_version_prints_the_versions_and_the_device(capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(['--version'])

@@ -1,9 +1,13 @@
 """`basicsr prepare` on the command line."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from deeprftv2_plugin import cli
 from deeprftv2_plugin.data.layouts.known import LAYOUTS
+from deeprftv2_plugin.utils.errors import DataWarning
 from tests.data.archives import unpack
 
 
@@ -35,6 +39,26 @@ def test_invalid_pairs_are_reported_with_status_one(gopro, capsys):
     output = capsys.readouterr()
     assert f'the image {damaged} is damaged: the file is empty' in output.out
     assert f'error: 1 of 6 pairs in {gopro} are invalid' in output.err
+
+
+@pytest.mark.posix
+def test_names_that_are_not_utf_8_are_printed(gopro, tmp_path, capsys):
+    folder = Path(gopro, 'test/GOPR0384_11_00')
+    damaged = os.fsdecode(b'caf\xe9.png')
+    for kind in ('blur', 'sharp'):
+        (folder / kind / '000047.png').rename(folder / kind / damaged)
+    (folder / 'blur' / damaged).write_bytes(b'damaged')
+    assert cli.main(['prepare', gopro, '--verify']) == 1
+    output = capsys.readouterr()
+    assert f'GOPR0384_11_00_caf-xe9: OpenCV cannot decode the image {folder}/blur/caf\\udce9.png' in output.out
+    assert cli.main(['prepare', gopro, str(tmp_path / 'new')]) == 1
+    assert f'cannot decode the image {folder}/blur/caf\\udce9.png' in capsys.readouterr().err
+
+
+def test_warnings_about_data_are_for_users():
+    text = cli.format_warning(DataWarning('a: skipped b'), DataWarning, 'file.py', 1)
+    assert text == 'warning: a: skipped b\n'
+    assert cli.format_warning(UserWarning('c'), UserWarning, 'file.py', 1).startswith('file.py:1: UserWarning: c')
 
 
 def test_list_prints_all_layouts(capsys):

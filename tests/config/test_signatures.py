@@ -3,7 +3,7 @@
 import pytest
 from torch import nn, optim
 
-from deeprftv2_plugin.basicsr_bridge import patches as compat
+from deeprftv2_plugin.basicsr_bridge import patches
 from deeprftv2_plugin.config.kinds import Range
 from deeprftv2_plugin.config.signatures import arguments
 
@@ -11,7 +11,7 @@ from deeprftv2_plugin.config.signatures import arguments
 @pytest.fixture
 def basicsr():
     """BasicSR's registries by the kind of what is in them."""
-    compat.apply()
+    patches.apply()
     from basicsr.utils import registry
 
     return {'network': registry.ARCH_REGISTRY, 'metric': registry.METRIC_REGISTRY, 'loss': registry.LOSS_REGISTRY}

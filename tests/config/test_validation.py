@@ -6,7 +6,7 @@ import pytest
 from torch import nn
 
 import deeprftv2_plugin
-from deeprftv2_plugin import config as options
+from deeprftv2_plugin import config
 from deeprftv2_plugin.config.validation import validate
 from deeprftv2_plugin.utils.errors import UserError
 
@@ -20,7 +20,7 @@ def registered():
 
 
 def check(*overrides, path=TRAIN, is_train=True):
-    validate(options.load(path, overrides), path, is_train, overrides)
+    validate(config.load(path, overrides), path, is_train, overrides)
 
 
 @pytest.mark.parametrize('path', sorted(map(str, OPTIONS.glob('*.yml'))), ids=lambda path: Path(path).name)
@@ -35,7 +35,7 @@ def test_shipped_option_files_are_valid(path):
             'train:stages=~',
             'datasets:train:gt_size=[64, 48]',
             'datasets:train:batch_size_per_gpu=1',
-            'datasets:train:prefetch_mode=cuda',
+            'datasets:train:prefetch_mode=cpu',
             'datasets:train:pin_memory=true',
         ],
         ['datasets:val_2={name: x, type: SyntheticBlurDataset, dataroot_gt: x, samples_per_image: 2}'],
@@ -109,7 +109,7 @@ def test_misspelt_name_is_reported_with_the_nearest_known_one(override, key, nea
         ('train:val_freq=1', 'train.val_freq is unknown'),
         ('path:models=x', 'path.models is unknown'),
         ('rank=1', 'rank is unknown'),
-        ('name=7', 'name is 7, expected text'),
+        ('name=true', 'name is True, expected text'),
         ('name=~', 'name is missing'),
         ('num_gpu=some', "num_gpu is 'some', expected auto or a whole number from 0 up"),
         ('network_g=~', 'network_g is missing'),
@@ -155,8 +155,13 @@ def test_training_data_is_refused_in_a_test():
         check('datasets:train={name: x, type: PairedDeblurDataset}', path=TEST, is_train=False)
 
 
+def test_test_without_data_is_refused():
+    with pytest.raises(UserError, match='datasets is empty. Expected at least one data set'):
+        check('datasets={}', path=TEST, is_train=False)
+
+
 def test_number_of_gpus_is_refused_without_a_gpu(monkeypatch):
-    monkeypatch.setattr('torch.cuda.is_available', lambda: False)
+    monkeypatch.setattr('torch.cuda.device_count', lambda: 0)
     with pytest.raises(UserError, match='num_gpu is 1, but torch sees no GPU'):
         check('num_gpu=1')
 
@@ -186,13 +191,53 @@ def test_parts_of_a_mixture_are_checked_like_data_sets(part, message):
         ('train:total_iter=10k', "train.total_iter is '10k', expected a whole number from 1 up"),
         ('train:total_iter=1e5', 'train.total_iter is 100000.0, expected a whole number'),
         ('train:total_iter=true', 'train.total_iter is True, expected a whole number'),
+        ('train:total_iter=999999999999999999999', 'train.total_iter is 1e+21, expected a whole number'),
+        ('train:clip_grad_norm=.inf', 'train.clip_grad_norm is inf, expected a number from 0 up'),
+        ('train:optim_g:maximize=true', 'train.optim_g.maximize is True, expected false'),
+        ('train:optim_g:foreach=1', 'train.optim_g.foreach is 1, expected true or false or ~'),
+        ('train:optim_g={type: SGD, lr: 1, momentum: 1}', 'train.optim_g.momentum is 1, expected a number from 0 to'),
+        ('train:optim_g={type: [SGD], lr: 1}', "train.optim_g.type is ['SGD'], which is unknown"),
+        ('train:scheduler={type: StepLR, step_size: 1, gamma: -1}', 'train.scheduler.gamma is -1, expected'),
+        ('train:scheduler={type: LinearLR, total_iters: 0}', 'train.scheduler.total_iters is 0, expected'),
+        ('train:scheduler={type: ChainedScheduler, schedulers: [1]}', 'train.scheduler.schedulers is [1], expected'),
+        (
+            'train:scheduler={type: ChainedScheduler, schedulers: [{type: StepLR, step_size: 0}]}',
+            'train.scheduler.schedulers.0.step_size is 0, expected',
+        ),
+        ('train:pixel_opt:loss_weight=-1', 'train.pixel_opt.loss_weight is -1, expected a number from 0 to 1000000'),
+        (
+            'train:pixel_opt={type: L1Loss, reduction: none}',
+            "train.pixel_opt.reduction is 'none', expected mean or sum",
+        ),
+        ('train:pixel_opt={type: MultiScaleLoss, losses: [{}]}', 'train.pixel_opt.losses.0.type is missing'),
+        ('network_g:stages=1000', 'network_g.stages is 1000, expected a whole number from 1 to 100'),
+        ('network_g:kernel_depths=[1, 1, 1, 100000]', 'network_g.kernel_depths is [1, 1, 1, 100000], expected numbers'),
+        ('datasets:train:num_worker_per_gpu=100000', 'datasets.train.num_worker_per_gpu is 100000, expected'),
+        ('datasets:train:dataset_enlarge_ratio=0', 'datasets.train.dataset_enlarge_ratio is 0, expected'),
+        ('val:val_freq=2.5', 'val.val_freq is 2.5, expected a number from 1 up without a fraction'),
+        ('val:metrics:psnr:input_order=CHW', "val.metrics.psnr.input_order is 'CHW', expected HWC"),
+        ('val:metrics:psnr:crop_border=-1', 'val.metrics.psnr.crop_border is -1, expected'),
+        ('val:metrics:psnr:better=Higher', "val.metrics.psnr.better is 'Higher', expected higher or lower"),
+        ('val:pad=64', 'val.pad is 64, expected a list of 2 whole numbers from 0 up'),
+        ('val={}', 'val.val_freq is missing'),
+        ('logger:keep_checkpoints=-1', 'logger.keep_checkpoints is -1, expected'),
+        ('logger:keep_checkpoints=0.5', 'logger.keep_checkpoints is 0.5, expected'),
+        ('datasets:val:persistent_workers=true', 'datasets.val.persistent_workers is true, but'),
+        (
+            'datasets:val={name: x, type: SyntheticBlurDataset, blurs: [{type: Defocus, radios: 1}]}',
+            'datasets.val.blurs.0.radios is unknown. Did you mean radius?',
+        ),
+        (
+            'datasets:val={name: x, type: SyntheticBlurDataset, blurs: [{type: Defocus, weight: 0}]}',
+            'datasets.val.blurs.0.weight is 0, expected a number above 0',
+        ),
         ('train:ema_decay=1.5', 'train.ema_decay is 1.5, expected a number from 0 to 1'),
         ('train:ema_decay=~', 'train.ema_decay is None, expected a number'),
         ('train:clip_grad_norm=-1', 'train.clip_grad_norm is -1, expected a number from 0 up'),
         ('train:clip_grad_norm=true', 'train.clip_grad_norm is True, expected a number'),
         ('train:bf16=1', 'train.bf16 is 1, expected true or false'),
         ('train:pixel_opt=L1Loss', "train.pixel_opt is 'L1Loss', expected a section of keys"),
-        ('train:optim_g:lr=-1', 'train.optim_g.lr is -1, expected a number from 0 up'),
+        ('train:optim_g:lr=-1', 'train.optim_g.lr is -1, expected a number from 0 to 1000'),
         ('train:optim_g:lr=fast', "train.optim_g.lr is 'fast', expected a number"),
         ('train:optim_g:lr=true', 'train.optim_g.lr is True, expected a number'),
         ('train:optim_g:betas=[0.9]', 'train.optim_g.betas is [0.9], expected a list of 2 numbers from 0 to below 1'),
@@ -208,8 +253,11 @@ def test_parts_of_a_mixture_are_checked_like_data_sets(part, message):
         ('datasets:train:gt_size=[64, 64, 64]', 'gt_size is [64, 64, 64], expected a whole number from 1 up or a list'),
         ('datasets:train:num_worker_per_gpu=-1', 'datasets.train.num_worker_per_gpu is -1, expected'),
         ('datasets:train:prefetch_mode=gpu', "datasets.train.prefetch_mode is 'gpu', expected cpu or cuda"),
-        ('datasets:train:dataroot=7', 'datasets.train.dataroot is 7, expected text'),
-        ('network_g:width=wide', "network_g.width is 'wide', expected a whole number or a list of whole numbers"),
+        ('datasets:train:dataroot=[7]', 'datasets.train.dataroot is [7], expected text'),
+        (
+            'network_g:width=wide',
+            "network_g.width is 'wide', expected a whole number or a list of whole numbers",
+        ),
         ('network_g:full_encoder=[LocalNAF, 1]', 'network_g.full_encoder is'),
         ('network_g={type: SwinIR, embed_dim: many}', "network_g.embed_dim is 'many', expected a number"),
         ('val:val_freq=0', 'val.val_freq is 0, expected a number from 1 up'),
@@ -223,7 +271,10 @@ def test_parts_of_a_mixture_are_checked_like_data_sets(part, message):
         ('path:strict_load_g=maybe', "path.strict_load_g is 'maybe', expected true or false"),
         ('path:pretrain_network_g=[a.pth]', "path.pretrain_network_g is ['a.pth'], expected text"),
         ('dist_params:backend=tcp', "dist_params.backend is 'tcp', expected nccl, gloo or mpi"),
-        ('manual_seed=x', "manual_seed is 'x', expected a whole number from 0 up"),
+        ('manual_seed=x', "manual_seed is 'x', expected a whole number from 0 to 2147483647"),
+        ('manual_seed=2147483648', 'manual_seed is 2147483648, expected a whole number from 0 to 2147483647'),
+        ('manual_seed=-1', 'manual_seed is -1, expected'),
+        ('manual_seed=1.5', 'manual_seed is 1.5, expected'),
         ('scale=0', 'scale is 0, expected a whole number from 1 up'),
     ],
 )
@@ -232,6 +283,59 @@ def test_wrong_value_is_reported_with_key_and_expectation(override, words):
         check(override)
     assert str(caught.value).startswith(f'{TRAIN}: {words.split()[0]}') or words.startswith('gt_size')
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize('value', ['2024', '001', '2024_01', '1e3', '2024-01-31', '0.10', '12:30', '"7"', '9' * 30])
+def test_text_may_look_like_a_number_or_a_date(value, tmp_path):
+    file = tmp_path / 'numbers.yml'
+    file.write_text(
+        f'_base_: {TRAIN}\nname: {value}\ndatasets:\n  val: {{_delete_: true, name: {value}, type: MixedDataset,\n'
+        f'    parts: [{{type: SingleImageDataset, dataroot_lq: [{value}, b], io_backend: {{type: disk}}}}]}}\n'
+    )
+    override = f'path:pretrain_network_g={value}'
+    opt = config.load(str(file), [override])
+    validate(opt, str(file), True, [override])
+    expected = value.strip('"')
+    assert opt['name'] == opt['datasets']['val']['name'] == opt['path']['pretrain_network_g'] == expected
+    assert opt['datasets']['val']['parts'][0]['dataroot_lq'] == [expected, 'b']
+
+
+def test_wrong_values_do_not_become_text_or_none():
+    for override in ('train:optim_g:foreach=1', 'datasets:train:max_damaged=1.5', 'val:tile=-1'):
+        with pytest.raises(UserError, match='expected'):
+            check(override)
+
+
+@pytest.mark.parametrize(
+    ('overrides', 'words'),
+    [
+        (['datasets:train:prefetch_mode=cpu', 'datasets:train:num_worker_per_gpu=0'], 'num_worker_per_gpu to at least'),
+        (['datasets:train:prefetch_mode=cuda', 'num_gpu=0'], 'prefetch_mode is cuda, but the training uses no GPU'),
+    ],
+)
+def test_loading_ahead_that_cannot_work_is_refused(overrides, words):
+    with pytest.raises(UserError, match=words):
+        check(*overrides)
+
+
+def test_loading_ahead_to_a_gpu_needs_pinned_memory(monkeypatch):
+    monkeypatch.setattr('torch.cuda.is_available', lambda: True)
+    check('datasets:train:prefetch_mode=cuda')
+    with pytest.raises(UserError, match='pin_memory is false, but prefetch_mode cuda needs'):
+        check('datasets:train:prefetch_mode=cuda', 'datasets:train:pin_memory=false')
+
+
+def test_basicsr_model_needs_a_schedule():
+    with pytest.raises(UserError, match='train.scheduler is missing'):
+        check(
+            'model_type=SRModel',
+            'train={total_iter: 1, optim_g: {type: Adam}, pixel_opt: {type: L1Loss}}',
+            'val={save_img: false, val_freq: 1}',
+        )
+
+
+def test_bounds_do_not_apply_to_classes_of_other_packages(foreign):
+    check('network_g={type: ForeignNet, width: 100000}')
 
 
 @pytest.fixture

@@ -2,19 +2,12 @@ import cv2
 import numpy as np
 import pytest
 
-from deeprftv2_plugin.data.storage.lmdb_reader import close_all
 from deeprftv2_plugin.data.storage.lmdb_writer import LmdbWriter
 
 
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
-
-
-@pytest.fixture(autouse=True)
-def closed_databases():
-    yield
-    close_all()
 
 
 @pytest.fixture

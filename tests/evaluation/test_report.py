@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import torch
 import yaml
 from basicsr.utils import get_root_logger
+from basicsr.utils.registry import METRIC_REGISTRY
 from torch.utils.data import DataLoader, Dataset
 
 import deeprftv2_plugin
@@ -192,9 +194,26 @@ def test_non_finite_numbers_are_null(tmp_path):
     assert rows[0]['psnr'] == 'inf' and summary['overall'] == {'psnr': None, 'mae': 0}
 
 
+@pytest.mark.posix
+@pytest.mark.parametrize('with_gt', [True, False])
+def test_names_need_not_be_utf_8(tmp_path, log, with_gt):
+    length = 240 if with_gt else 10  # restored images have longer names than their sources
+    names = [os.fsdecode(name) for name in (b's\xe9q_1', b's\xe9q_2', b'caf\xe9/' + b'x' * length)]
+    results = run(tmp_path, Frames(names, with_gt), save_img=not with_gt)
+    rows, summary = read(results)
+    assert [row['name'] for row in rows] == ['s\\udce9q_1', 's\\udce9q_2', 'caf\\udce9/' + 'x' * length]
+    assert ('s\\udce9q ' in log.text) == with_gt
+    if with_gt:
+        assert {each['name'] for each in summary['worst']} == set(names)  # JSON has the same escapes
+        assert sum(os.path.isfile(path) for path in (results / 'worst/frames').iterdir()) == 3
+    else:
+        saved = (results / 'visualization/frames').rglob('*.png')
+        assert sorted(path.name[:4] for path in saved) == [*[os.fsdecode(b's\xe9q_')] * 2, 'xxxx']
+
+
 def test_report_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / 'results').write_text('no folder')
-    with pytest.raises(UserError, match='the report .*results.* could not be written: .*Free disk space'):
+    with pytest.raises(UserError, match='the report .*results.* could not be written: Not a directory. Check the path'):
         run(tmp_path, Frames(NAMES))
 
 
@@ -268,7 +287,54 @@ def test_protocol_defines_each_metric():
     assert plain['alignment'] == 'results are not aligned'
 
 
-def test_two_processes_write_the_same_reports_as_one(tmp_path, monkeypatch):
+@METRIC_REGISTRY.register()
+def brightness(img, **options):
+    """Return the mean of an image."""
+    return img.mean()
+
+
+def test_image_that_cannot_be_read_or_restored_does_not_end_a_test(tmp_path, log):
+    """Only if there is no ground truth, so that no mean is over fewer images."""
+
+    class Damaged(Frames):
+        def __getitem__(self, index):
+            if self.names[index] == 'A_0001':
+                raise UserError('the image A_0001 is damaged')
+            if self.names[index] == 'B_0001':
+                raise AttributeError('None has no shape')  # as datasets of BasicSR
+            return super().__getitem__(index)
+
+    def restore(net, x):
+        if torch.equal(x[0], Frames(NAMES)[4]['lq']):
+            raise UserError('it is too small')
+        return x
+
+    model = make_test_model(tmp_path, {'brightness': {'type': 'brightness', 'better': 'lower'}})
+    model.restore = restore
+    model.opt['datasets'] = {'test': {'name': 'frames'}, 'test_2': {'name': 'more'}}
+    model.validation(DataLoader(Damaged(NAMES, with_gt=False)), 'test', None)
+    assert 'the image A_0001 is damaged. The test continues' in log.text
+    rows, summary = read(tmp_path / 'results')
+    assert [row['name'] for row in rows] == ['A_0002', 'B_0002']
+    for path, worst in zip(sorted((tmp_path / 'results/worst/frames').iterdir()), summary['worst'], strict=True):
+        assert path.stem.endswith(worst['name'])
+        assert cv2.imread(str(path))[:, 16:].mean() == pytest.approx(worst['brightness'])
+    more = Frames(['C'], with_gt=False)
+    more.opt['name'] = 'more'
+    reasons = (
+        r'.*A_0001 is damaged\nimage 3 cannot be read: AttributeError: None has .*\nB_0003 of frames: it is too small'
+    )
+    with pytest.raises(UserError, match=f'3 images were not restored:\n{reasons}$'):
+        model.validation(DataLoader(more), 'test', None)
+    assert len(list((tmp_path / 'results/visualization').rglob('*.png'))) == 3
+
+    damaged = Damaged(NAMES)
+    damaged.opt['dataroot_gt'] = 'sharp'
+    with pytest.raises(UserError, match=r'^the image A_0001 is damaged$'):
+        model.validation(DataLoader(damaged), 'test', None)
+
+
+def test_two_processes_write_the_same_reports_as_one(tmp_path, monkeypatch, capsys):
     random = np.random.default_rng(0)
     for number in range(13):
         image = random.integers(0, 256, (16, 20, 3), np.uint8)
@@ -280,12 +346,21 @@ def test_two_processes_write_the_same_reports_as_one(tmp_path, monkeypatch):
     for key in ('dist', 'rank', 'world_size', 'is_train', 'train', 'logger'):
         del opt[key]
     images = {'type': 'PairedDeblurDataset', 'dataroot_lq': 'blur', 'dataroot_gt': 'sharp'}
-    opt.update(datasets={'test': {'name': 'frames', **images}}, custom_imports=['tests.models.toys'], path={})
-    opt.update(manual_seed=0, val={'save_img': False, 'suffix': None, 'pbar': False, 'metrics': METRICS})
+    photographs = {'name': 'photographs', 'type': 'PairedDeblurDataset', 'dataroot_lq': 'photographs'}
+    shutil.copytree(tmp_path / 'blur/s0', tmp_path / 'photographs')
+    (tmp_path / 'photographs/003.png').write_bytes(b'damaged')
+    opt.update(
+        datasets={'test': photographs, 'test_2': {'name': 'frames', **images}},
+        custom_imports=['tests.models.toys'],
+        path={},
+    )
+    opt.update(manual_seed=0, val={'save_img': False, 'suffix': 'restored', 'pbar': False, 'metrics': METRICS})
     monkeypatch.chdir(tmp_path)
     for name in ('one', 'two'):
         (tmp_path / f'{name}.yml').write_text(yaml.safe_dump({**opt, 'name': name}))
-    assert cli.main(['test', '-opt', 'one.yml']) == 0
+    error = 'error: 1 images were not restored:\nOpenCV cannot decode the image photographs/003.png'
+    assert cli.main(['test', '-opt', 'one.yml']) == 1
+    assert error in capsys.readouterr().err
     package = str(Path(deeprftv2_plugin.__file__).parents[1])
     result = subprocess.run(
         [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', '-m', 'deeprftv2_plugin',
@@ -293,10 +368,42 @@ def test_two_processes_write_the_same_reports_as_one(tmp_path, monkeypatch):
         env={**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '', 'PYTHONPATH': package},
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 1 and error in result.stderr, result.stderr
     one, two = (
         {path.relative_to(tmp_path / 'results' / name): path.read_bytes()
          for path in (tmp_path / 'results' / name).rglob('*') if path.suffix in ('.csv', '.json', '.png')}
         for name in ('one', 'two')
     )  # fmt: skip
-    assert len(one) == 2 + COUNT and one == two
+    assert len(one) == 4 + COUNT + 4 and one == two
+
+
+class Greedy(torch.nn.Module):
+    """A network whose memory suffices for a number of pixels."""
+
+    def __init__(self, pixels):
+        super().__init__()
+        self.pixels = pixels
+
+    def forward(self, x):
+        if x.shape[-2] * x.shape[-1] > self.pixels:
+            raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB.\nMore about it')
+        return x
+
+
+def test_images_restored_in_smaller_tiles_are_named_in_log_and_protocol(tmp_path, log):
+    model = make_test_model(tmp_path, overlap=16)
+    for pixels, size in ((100 * 100, 160), (10**9, 24)):
+        model.net_g = Greedy(pixels)
+        model.validation(DataLoader(Frames(NAMES[:2], size=size)), 'test', None)
+        restoration = read(tmp_path / 'results')[1]['protocol']['restoration']
+        assert ('but 2 images in smaller tiles down to 80x80 for lack of memory' in restoration) == (size == 160)
+    assert log.text.count('pixels (height x width) are restored in tiles of 80x80') == 2
+    assert 'A_0002 of frames: 160x160 pixels (height x width) are restored in tiles of 80x80' in log.text
+
+
+def test_image_that_does_not_fit_into_memory_is_named(tmp_path):
+    model = make_test_model(tmp_path, overlap=16)
+    model.net_g = Greedy(10)
+    words = r'A_0001 of frames: 160x160 pixels .* in tiles of 80x80: CUDA out of memory. Tried to allocate 2.00 GiB\. '
+    with pytest.raises(UserError, match=words):
+        model.validation(DataLoader(Frames(NAMES[:1], size=160)), 'test', None)

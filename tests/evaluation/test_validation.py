@@ -93,6 +93,8 @@ def test_images_are_scaled_to_the_same_height_side_by_side():
         ('/data/blur', '/elsewhere/0001.png', '0001'),
         ('/data/blur.lmdb', 'GOPR0384_0001', 'GOPR0384_0001'),
         (None, 'scene050_1', 'scene050_1'),
+        (None, '../../scene050/1.png', 'scene050/1'),
+        ('/data/blur.lmdb', '../../.ssh/0001', '.ssh/0001'),
     ],
 )
 def test_image_name_is_the_path_below_the_root(root, path, name):

@@ -71,8 +71,8 @@ def test_windows_follow_the_turned_map():
     ('name', 'message'),
     [
         ('NAFScann', 'Did you mean NAFScan'),
-        ('LocalNAF', 'train_size'),
-        ('LocalNAFScanWindow', 'train_size|scan_window'),
+        ('LocalNAF', 'local_pool_crop'),
+        ('LocalNAFScanWindow', 'local_pool_crop|scan_window'),
     ],
 )
 def test_wrong_names_and_missing_windows(name, message):

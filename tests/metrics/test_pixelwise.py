@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
-from deeprftv2_plugin.basicsr_bridge import patches as compat
+from deeprftv2_plugin.basicsr_bridge import patches
 from deeprftv2_plugin.metrics import mae, psnr, psnr_gain
 
 from .photographs import NAMES, load, load_pair, sixteen_bit
@@ -21,7 +21,7 @@ def test_psnr_matches_scikit_image(name):
 @pytest.mark.parametrize('options', [{}, {'crop_border': 7}, {'test_y_channel': True}])
 @pytest.mark.parametrize('name', NAMES[:2])
 def test_psnr_matches_basicsr(name, options):
-    compat.apply()
+    patches.apply()
     from basicsr.metrics import calculate_psnr
 
     img, img2 = load_pair(name)

@@ -5,7 +5,7 @@ import pytest
 from scipy.ndimage import correlate
 from skimage.metrics import structural_similarity
 
-from deeprftv2_plugin.basicsr_bridge import patches as compat
+from deeprftv2_plugin.basicsr_bridge import patches
 from deeprftv2_plugin.metrics import ssim, ssim_3d
 from deeprftv2_plugin.metrics.structural import STRIP
 from deeprftv2_plugin.utils.errors import UserError
@@ -86,7 +86,7 @@ def test_ssim_matches_basicsr(name, options):
 
 
 def basicsr_ssim(img, img2, **options):
-    compat.apply()
+    patches.apply()
     from basicsr.metrics import calculate_ssim
 
     return calculate_ssim(img, img2, **{'crop_border': 0, **options})

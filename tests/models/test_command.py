@@ -1,5 +1,8 @@
 """Train BasicSR's architectures with the recipe of DeepRFTv2 from the command line."""
 
+import json
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -52,6 +55,28 @@ def test_basicsr_networks_train_and_validate(folder, network):
     log = next(experiment.glob('*.log')).read_text()
     assert 'l_pix:' in log and 'l_frequency:' in log and 'grad_norm:' in log
     assert 'Validation held-out' in log and '# psnr:' in log
-    assert len(list(experiment.glob('visualization/*/*_4.png'))) == 3
+    assert len(list(experiment.glob('visualization/held-out/*/*_4.png'))) == 3
     saved = torch.load(experiment / 'models' / 'net_g_4.pth', weights_only=True)
     assert set(saved) == {'params', 'params_ema'}
+    if network is RRDBNET:
+        check_test_uses_the_average(opt, experiment)
+
+
+def check_test_uses_the_average(opt, experiment):
+    """A test of the last weights has the result of the last validation, and names the set of weights."""
+    lines = [json.loads(line) for line in (experiment / 'metrics.jsonl').read_text().splitlines()]
+    expected = next(line['psnr'] for line in lines if line.get('dataset') == 'held-out' and line['iter'] == 4)
+    opt['datasets'] = {'test': opt['datasets']['val']}
+    opt['path'] = {'pretrain_network_g': str(experiment / 'models/net_g_latest.pth')}
+    del opt['train'], opt['logger'], opt['val']['val_freq']
+    Path('test.yml').write_text(yaml.safe_dump(opt))
+    found = {}
+    for suffix in ('pth', 'safetensors'):
+        weights = f'path:pretrain_network_g={experiment}/models/net_g_latest.{suffix}'
+        assert cli.main(['test', '-opt', 'test.yml', '--force_yml', weights]) == 0
+        found[suffix] = json.loads(Path('results', opt['name'], 'held-out.json').read_text())
+        assert found[suffix]['overall']['psnr'] == expected
+        assert found[suffix]['set of weights'] == 'params_ema, the moving average'
+    assert cli.main(['test', '-opt', 'test.yml', '--force_yml', 'path:param_key_g=params']) == 0
+    raw = json.loads(Path('results', opt['name'], 'held-out.json').read_text())
+    assert raw['overall']['psnr'] != expected and raw['set of weights'] == 'params'

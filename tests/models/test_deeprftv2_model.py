@@ -3,9 +3,11 @@ import logging
 import pytest
 import torch
 from basicsr.utils import get_root_logger
+from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from deeprftv2_plugin.checkpoints import files
 from deeprftv2_plugin.losses import FourierLoss, MultiScaleLoss
 from deeprftv2_plugin.ops.pyramid import half_scale
 from deeprftv2_plugin.training.ema import WeightAverage
@@ -108,13 +110,19 @@ def test_training_without_a_loss_is_an_error():
         make_model(pixel_opt=None)
 
 
+def total_losses(model, iterations):
+    """Train and return the loss of every iteration."""
+    losses = []
+    for current_iter in range(1, iterations + 1):
+        train(model, [current_iter])
+        losses.append(model.get_current_log()['l_total'])
+    return losses
+
+
 def test_deeprftv2_trains_and_validates_with_tiles_and_average():
     model = make_model({'type': 'DeepRFTv2', 'variant': 'T'}, frequency_opt=FOURIER, ema_decay=0.5,
                        optim_g={'type': 'AdamW', 'lr': 0.002})  # fmt: skip
-    losses = []
-    for current_iter in range(1, 5):
-        train(model, [current_iter])
-        losses.append(model.get_current_log()['l_total'])
+    losses = total_losses(model, 4)
     assert losses[-1] < losses[0]
     model.opt['val'].update(tile=16, overlap=8)
     model.validation(DataLoader(Images()), 4, None, False)
@@ -208,16 +216,70 @@ def test_images_without_ground_truth_are_restored_but_not_scored(log, tmp_path):
     assert model.opt['val']['metrics'].keys() == {'psnr'}
 
 
-def test_checkpoint_round_trip_includes_the_average(tmp_path):
+def test_checkpoint_round_trip_includes_the_average(tmp_path, log):
     model = make_model(ema_decay=0.5)
     model.opt['path']['models'] = tmp_path
     train(model, [1, 2])
     model.save_network([model.net_g, model.net_g_ema], 'net_g', 2, param_key=['params', 'params_ema'])
     opt = options('OneScale', ema_decay=0.5)
-    opt['path'].update(pretrain_network_g=str(tmp_path / 'net_g_2.pth'), strict_load_g=True)
+    opt['path'].update(pretrain_network_g=str(tmp_path / 'net_g_2.pth'), strict_load_g=True, param_key_g='params')
     loaded = make_model(opt=opt)
     for part in ('net_g', 'net_g_ema'):
         torch.testing.assert_close(getattr(loaded, part).state_dict(), getattr(model, part).state_dict())
+    for param_key, part, name in (
+        (None, model.net_g_ema, 'params_ema, the moving average'),
+        ('params_ema', model.net_g_ema, 'params_ema, the moving average'),
+        ('params', model.net_g, 'params'),
+    ):
+        opt['path']['param_key_g'] = param_key
+        loaded = make_model(opt=opt)
+        torch.testing.assert_close(loaded.net_g.state_dict(), part.state_dict())
+        assert loaded.loaded == name and f'net_g_2.pth: weights {name}.' in log.text
+        log.clear()
+
+
+def test_random_weights_of_a_test_are_a_warning(log):
+    opt = options('OneScale')
+    assert make_model(opt={**opt, 'is_train': False}).loaded is None
+    assert 'path.pretrain_network_g is not set: network_g has random weights' in log.text
+
+
+def test_outputs_that_are_not_finite_are_named(log):
+    model = make_model('TwoScales')
+    nn.init.constant_(model.net_g.second.weight, torch.nan)
+    model.validation(DataLoader(Images()), 1, None, False)
+    for name in ('0.png', '1.png'):
+        assert f'{name}: the restored image has values that are not finite.' in log.text
+
+
+class Tied(nn.Module):
+    """Two convolutions with the same weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+        self.second.weight = self.first.weight
+
+    def forward(self, x):
+        return x + self.second(self.first(x))
+
+
+@pytest.mark.parametrize('broken', [False, True])
+def test_checkpoint_of_tied_weights(tmp_path, monkeypatch, log, broken):
+    """A .safetensors file that cannot be written does not end the training."""
+    monkeypatch.setitem(ARCH_REGISTRY._obj_map, 'Tied', Tied)
+    if broken:
+        monkeypatch.setattr(files, 'save', lambda *args: 1 / 0)
+    model = make_model('Tied', ema_decay=0.5)
+    model.opt['path'].update(models=str(tmp_path), training_states=str(tmp_path))
+    train(model, [1])
+    model.save(0, 1)
+    for name in ('net_g_1.pth', *(() if broken else ('net_g_1.safetensors',))):
+        opt = options('Tied')
+        opt['path'].update(pretrain_network_g=str(tmp_path / name), param_key_g=None)
+        torch.testing.assert_close(make_model(opt=opt).net_g.state_dict(), model.net_g_ema.state_dict())
+    assert ('net_g_1.safetensors could not be written' in log.text) == broken
+    assert (tmp_path / '1.state').exists() and (tmp_path / 'net_g_1.safetensors').exists() != broken
 
 
 def test_average_is_initialized_from_a_checkpoint_without_average(tmp_path):
@@ -231,7 +293,7 @@ def test_average_is_initialized_from_a_checkpoint_without_average(tmp_path):
 
 
 def test_checkpoint_of_another_network(tmp_path):
-    """An error with strict loading; otherwise the matching weights are loaded."""
+    """An error with strict loading, or if hardly anything fits; otherwise the matching weights are loaded."""
     model = make_model({'type': 'OneScale', 'width': 6})
     model.opt['path']['models'] = tmp_path
     model.save_network(model.net_g, 'net_g', 0)
@@ -240,6 +302,12 @@ def test_checkpoint_of_another_network(tmp_path):
     with pytest.raises(UserError, match='net_g_0.pth'):
         make_model(opt=opt)
     opt['path']['strict_load_g'] = False
+    with pytest.raises(UserError, match='net_g_0.pth: only 2 of the 9 weights of this OneScale fit'):
+        make_model(opt=opt)
+    weights = torch.load(tmp_path / 'net_g_0.pth')['params']
+    fitting = make_model().net_g.state_dict()
+    fitting.update({key: weights[key] for key in ('body.0.weight', 'body.2.bias')})
+    torch.save({'params': fitting}, tmp_path / 'net_g_0.pth')
     loaded = make_model(opt=opt).net_g
     torch.testing.assert_close(loaded.body[2].bias, model.net_g.body[2].bias, rtol=0, atol=0)
 
@@ -279,10 +347,7 @@ def test_basicsr_networks_train_and_validate_with_the_same_recipe(network):
         network, frequency_opt=FOURIER, clip_grad_norm=1, ema_decay=0.5, scheduler=cosine,
         optim_g={'type': 'AdamW', 'lr': 1e-2, 'weight_decay': 1e-3, 'betas': [0.9, 0.9]},
     )  # fmt: skip
-    losses = []
-    for current_iter in range(1, 11):
-        train(model, [current_iter])
-        losses.append(model.get_current_log()['l_total'])
+    losses = total_losses(model, 10)
     assert losses[-1] < losses[0]
     model.opt['val'].update(tile=16, overlap=4)
     model.feed_data(batch(1, 24))

@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from deeprftv2_plugin.basicsr_bridge.training_run import TrainingRun
 from deeprftv2_plugin.training.dist_flags import SharedFlags
-from tests.cli.runs import options as run_options
+from tests.cli import runs
 from tests.cli.runs import write_pictures
 from tests.training.test_progress import Terminal
 
@@ -75,7 +75,7 @@ def with_gpu(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     write_pictures(tmp_path)
-    opt = run_options()
+    opt = runs.options()
     opt.update(num_gpu=1, dist=False, rank=0, world_size=1, auto_resume=False)
     for phase, settings in opt['datasets'].items():
         settings.update(phase=phase, scale=1)

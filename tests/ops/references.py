@@ -25,6 +25,30 @@ def sequential(u, delta, A, B, C, D, delta_bias):
     return torch.stack(y, 1)
 
 
+def norm(x, weight, bias, eps):
+    return F.layer_norm(x.permute(0, 2, 3, 1), weight.shape, weight, bias, eps).permute(0, 3, 1, 2)
+
+
+def gate(x):
+    first, second = x.chunk(2, 1)
+    return first * second
+
+
+def depthwise(x, weight, bias):
+    return F.conv2d(x, weight, bias, padding=1, groups=x.shape[1])
+
+
+def functions_of_maps(eps):
+    """Return the operators of maps in plain PyTorch by name; the normalizations add eps to the variance."""
+    return {
+        'layer_norm': lambda x, weight, bias: norm(x, weight, bias, eps),
+        'gated_layer_norm': lambda x, opening, weight, bias: norm(x, weight, bias, eps) * F.gelu(opening),
+        'simple_gate': gate,
+        'depthwise_gate': lambda x, weight, bias: gate(depthwise(x, weight, bias)),
+        'depthwise_gelu': lambda x, weight, bias: F.gelu(depthwise(x, weight, bias)),
+    }
+
+
 class Backend(NamedTuple):
     """A backend, and where and in what type it is to compute."""
 

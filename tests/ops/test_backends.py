@@ -13,6 +13,8 @@ from deeprftv2_plugin.utils.errors import UserError
 OPERATIONS = ('selective_scan', 'layer_norm', 'gated_layer_norm', 'simple_gate', 'depthwise_gate', 'depthwise_gelu')
 DIFFERENTIABLE = (*OPERATIONS, *(f'{name}_backward' for name in OPERATIONS))
 
+pytestmark = pytest.mark.filterwarnings('ignore:all operators run in plain PyTorch')
+
 
 def module(name):
     return import_module(f'{backends.__name__}.{name}')

@@ -3,20 +3,24 @@
 import ctypes
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
+import warnings
 from pathlib import Path
 
 import pytest
 
-from deeprftv2_plugin.ops.backends import cpp_build as compiled
-from deeprftv2_plugin.ops.backends import native
+from deeprftv2_plugin.ops import backends
+from deeprftv2_plugin.ops.backends import cpp_build, native
+from deeprftv2_plugin.utils.errors import SlowdownWarning
 
 ROOT = Path(__file__).parents[2]
 
 LOAD = f"""
 import runpy
-library = runpy.run_path({compiled.__file__!r})['load_library']()
+library = runpy.run_path({cpp_build.__file__!r})['load_library']()
 assert library.scan_most_states() > 0
 print(library._name)
 """
@@ -33,9 +37,8 @@ assert all(image.isfinite().all() for image in images)
 print(backends.describe())
 """
 
-needs_a_compiler = pytest.mark.skipif(
-    not any(map(shutil.which, (os.environ.get('CXX') or 'c++', 'g++', 'clang++'))), reason='no C++ compiler'
-)
+REAL_COMPILER = next(filter(None, map(shutil.which, (os.environ.get('CXX') or 'c++', 'g++', 'clang++'))), None)
+needs_a_compiler = pytest.mark.skipif(REAL_COMPILER is None, reason='no C++ compiler')
 
 
 def start(code, **environment):
@@ -58,15 +61,40 @@ def run(code, **environment):
 @pytest.fixture
 def compiler(tmp_path):
     """The machine's own in a hurry, under a name of its own; it notes what it is called for."""
-    real = next(filter(None, map(shutil.which, (os.environ.get('CXX') or 'c++', 'g++', 'clang++'))))
-    path = tmp_path / 'compiler'
-    path.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\nexec {real} "$@" -O0\n')
-    path.chmod(0o755)
-    return path
+    return write_script(tmp_path / 'compiler', f'echo "$@" >> {tmp_path}/calls\nexec {REAL_COMPILER} "$@" -O0')
 
 
 def compilations(compiler):
     return compiler.with_name('calls').read_text().count('-shared')
+
+
+@pytest.fixture(scope='module')
+def library(tmp_path_factory):
+    """A library that was compiled in a hurry."""
+    folder = tmp_path_factory.mktemp('library')
+    write_script(folder / 'compiler', f'exec {REAL_COMPILER} "$@" -O0')
+    return Path(run(LOAD, CXX=folder / 'compiler', XDG_CACHE_HOME=folder / 'cache'))
+
+
+@pytest.fixture
+def copier(tmp_path, library):
+    """A compiler that takes no time, since it has a finished library. It notes what it is called for."""
+    copy = f'[ "$1" = -shared ] && exec cp {library} "$target"; touch "$target"'
+    script = f'echo "$@" >> {tmp_path}/calls; for target; do :; done; [ "$1" = --version ] || {{ {copy}; }}'
+    return write_script(tmp_path / 'copier', script)
+
+
+@pytest.fixture
+def private(tmp_path):
+    """A place for temporary files, and for the cache."""
+    (tmp_path / 'temporary').mkdir()
+    return {'XDG_CACHE_HOME': tmp_path / 'cache', 'TMPDIR': tmp_path / 'temporary'}
+
+
+def write_script(path, text):
+    path.write_text(f'#!/bin/sh\n{text}\n')
+    path.chmod(0o755)
+    return path
 
 
 @needs_a_compiler
@@ -83,13 +111,162 @@ def test_it_is_compiled_once_for_all_processes(compiler, tmp_path):
     assert other != first and set(first.parent.iterdir()) == {first, other}
 
 
+def warned_without_cache(copier, private):
+    """Load the library in a process that cannot use the cache, and return what it warns of."""
+    process = start(LOAD, CXX=copier, **private)
+    name, warned = process.communicate()
+    assert process.returncode == 0, warned
+    assert Path(name).is_relative_to(private['TMPDIR'])
+    assert not list(private['TMPDIR'].iterdir())
+    assert compilations(copier) == 1
+    assert warned.count('the CPU operators are compiled at every start: ') == 1
+    return warned
+
+
 @needs_a_compiler
-def test_without_a_folder_to_keep_it_in(compiler, tmp_path):
-    (tmp_path / 'cache').write_text('not a folder')
-    library = run(LOAD, CXX=compiler, XDG_CACHE_HOME=tmp_path / 'cache', TMPDIR=tmp_path)
-    assert Path(library).is_relative_to(tmp_path)
-    assert not Path(library).parent.exists()  # gone with the process
-    assert compilations(compiler) == 1
+def test_without_a_folder_to_keep_it_in(copier, private):
+    private['XDG_CACHE_HOME'].write_text('not a folder')
+    assert str(private['XDG_CACHE_HOME']) in warned_without_cache(copier, private)
+
+
+@needs_a_compiler
+@pytest.mark.posix
+@pytest.mark.parametrize('mode', [0o777, 0o770, 0o755])
+def test_a_cache_that_is_open_to_others_is_not_used(copier, private, mode):
+    """A planted library would run with the rights of this user."""
+    cache = private['XDG_CACHE_HOME'] / 'deeprftv2_plugin'
+    cache.mkdir(parents=True)
+    cache.chmod(mode)
+    warned = warned_without_cache(copier, private)
+    assert f'the cache {cache} is open to other users. Close it: chmod 700 {cache}' in warned
+    assert not list(cache.iterdir())
+
+
+@needs_a_compiler
+@pytest.mark.skipif(not hasattr(os, 'geteuid') or os.geteuid() != 0, reason='only root can give files away')
+def test_a_cache_of_another_user_is_not_used(copier, private):
+    cache = private['XDG_CACHE_HOME'] / 'deeprftv2_plugin'
+    cache.mkdir(parents=True, mode=0o700)
+    os.chown(cache, 65534, 65534)
+    assert f'the cache {cache} belongs to another user' in warned_without_cache(copier, private)
+    assert not list(cache.iterdir())
+
+
+@needs_a_compiler
+@pytest.mark.posix
+def test_the_cache_is_private_and_may_be_elsewhere(copier, private, tmp_path):
+    (tmp_path / 'disk').mkdir(mode=0o700)
+    private['XDG_CACHE_HOME'].mkdir()
+    (private['XDG_CACHE_HOME'] / 'deeprftv2_plugin').symlink_to(tmp_path / 'disk')
+    assert Path(run(LOAD, CXX=copier, **private)).parent == tmp_path / 'disk'
+    (private['XDG_CACHE_HOME'] / 'deeprftv2_plugin').unlink()
+    kept = Path(run(LOAD, CXX=copier, **private))
+    assert kept.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_relative_cache_is_ignored(monkeypatch, tmp_path):
+    """It would be in the working directory, whose files are not run."""
+    monkeypatch.setenv('XDG_CACHE_HOME', 'cache')
+    monkeypatch.setenv('HOME', str(tmp_path / 'home'))
+    monkeypatch.setenv('USERPROFILE', str(tmp_path / 'home'))
+    monkeypatch.chdir(tmp_path)
+    assert cpp_build._cache_folder.__wrapped__() == tmp_path / 'home' / '.cache' / 'deeprftv2_plugin'
+    assert [path.name for path in tmp_path.iterdir()] == ['home']
+
+
+@needs_a_compiler
+@pytest.mark.skipif(not shutil.which('unshare'), reason='no unshare')
+def test_a_cache_that_is_mounted_without_execution(copier, private):
+    """The library is kept there, and loaded from a folder for temporary files."""
+    private['XDG_CACHE_HOME'].mkdir()
+    mount = f'mount -t tmpfs -o noexec tmpfs {private["XDG_CACHE_HOME"]}'
+    command = ['unshare', '--mount', 'sh', '-c', mount]
+    if subprocess.run(command, capture_output=True).returncode:
+        pytest.skip('no permission to mount')
+    twice = f'{mount} && for i in 1 2; do "$0" -c "$1"; done; ls {private["XDG_CACHE_HOME"]}/*'
+    environment = os.environ | {'PYTHONPATH': str(ROOT), 'CXX': str(copier)} | {k: str(v) for k, v in private.items()}
+    process = subprocess.run(
+        [*command[:-1], twice, sys.executable, LOAD], env=environment, capture_output=True, text=True
+    )
+    first, second, kept = process.stdout.splitlines()
+    assert all(Path(name).parent.parent == private['TMPDIR'] for name in (first, second)), process.stderr
+    assert Path(first).name == kept and compilations(copier) == 1
+    assert not list(private['TMPDIR'].iterdir())
+
+
+@needs_a_compiler
+@pytest.mark.posix
+@pytest.mark.parametrize('damage', ['truncated', 'empty', 'changed', 'link', 'pipe', 'of another user'])
+def test_a_library_that_is_not_the_compiled_one_is_compiled_again_once(monkeypatch, copier, tmp_path, library, damage):
+    monkeypatch.setenv('CXX', str(copier))
+    kept = cpp_build._compiled(tmp_path, threads=False)
+    content = kept.read_bytes()
+    assert content == library.read_bytes() and cpp_build._compiled(tmp_path, threads=False) == kept
+    assert compilations(copier) == 1
+    if damage == 'of another user':
+        if os.geteuid() != 0:
+            pytest.skip('only root can give files away')
+        os.chown(kept, 65534, 65534)
+    else:
+        kept.unlink()
+        {
+            'truncated': lambda: kept.write_bytes(content[:-100]),
+            'empty': lambda: kept.write_bytes(b''),
+            'changed': lambda: kept.write_bytes(content[:-1] + bytes([content[-1] ^ 1])),
+            'link': lambda: kept.symlink_to(library),
+            'pipe': lambda: os.mkfifo(kept),
+        }[damage]()
+    for _ in range(2):
+        assert cpp_build._compiled(tmp_path, threads=False) == kept
+        assert kept.read_bytes() == content and not kept.is_symlink() and kept.stat().st_uid == os.geteuid()
+        assert compilations(copier) == 2
+    assert [path.name for path in tmp_path.glob('native-*')] == [kept.name]
+
+
+@needs_a_compiler
+@pytest.mark.posix
+def test_a_compiler_that_hangs_is_killed_with_its_processes(monkeypatch, tmp_path):
+    """Compilers are drivers: they start others, which a wrapper such as ccache starts in turn."""
+    path = write_script(tmp_path / 'slow', f'sleep 60 & echo $! >> {tmp_path}/started; wait')
+    monkeypatch.setenv('CXX', str(path))
+    monkeypatch.setattr(cpp_build, 'TIME_LIMIT', 0.5)
+    begin = time.monotonic()
+    with pytest.raises(cpp_build.CompilerError, match=f'{path} did not finish in 0.5 seconds'):
+        cpp_build._compiled(tmp_path, threads=False)
+    assert time.monotonic() - begin < 10
+    assert all(is_gone(int(pid)) for pid in (tmp_path / 'started').read_text().split())
+
+
+def is_gone(pid):
+    """Whether a process ends within five seconds."""
+    for _ in range(100):
+        try:
+            if Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] == 'Z':
+                return True
+        except FileNotFoundError:
+            return True
+        time.sleep(0.05)
+    os.kill(pid, signal.SIGKILL)
+    return False
+
+
+@needs_a_compiler
+@pytest.mark.posix
+def test_what_a_killed_compilation_leaves_is_removed_at_the_next_start(copier, private, tmp_path):
+    waiting = write_script(
+        tmp_path / 'waiting', f'[ "$1" = --version ] && exit; echo $$ > {tmp_path}/started; sleep 60'
+    )
+    process = start(LOAD, CXX=waiting, **private)
+    while not (tmp_path / 'started').exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    os.killpg(int((tmp_path / 'started').read_text()), signal.SIGKILL)
+    cache = private['XDG_CACHE_HOME'] / 'deeprftv2_plugin'
+    assert len(list(cache.iterdir())) == 1
+    kept = Path(run(LOAD, CXX=copier, **private))
+    assert list(cache.iterdir()) == [kept]
 
 
 @needs_a_compiler
@@ -117,10 +294,22 @@ print(*(path for path in mapped if path.rpartition('/')[2].startswith(('libgomp'
 
 
 def test_without_a_compiler_the_network_runs_in_plain_pytorch(tmp_path):
-    described = run(NETWORK, PATH='', XDG_CACHE_HOME=tmp_path)
+    process = start(NETWORK, PATH='', XDG_CACHE_HOME=tmp_path)
+    described, warned = process.communicate()
+    assert process.returncode == 0, warned
     assert described.startswith('pytorch; ')
-    assert 'not native: no C++ compiler was found (c++, g++, clang++ or the one that CXX names)' in described
+    reason = 'not native: no C++ compiler was found (c++, g++, clang++ or the one that CXX names)'
+    assert reason in described
+    assert warned.count('all operators run in plain PyTorch, slowly: ') == warned.count(reason) == 1
     assert not list(tmp_path.rglob('*.so'))
+
+
+def test_a_backend_that_is_fast_or_chosen_is_no_reason_to_warn(monkeypatch):
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', SlowdownWarning)
+        backends.usable.__wrapped__('pytorch')
+        monkeypatch.setattr(native, 'why_not', lambda: None)
+        backends.usable.__wrapped__()
 
 
 @pytest.mark.parametrize(
@@ -133,13 +322,11 @@ def test_without_a_compiler_the_network_runs_in_plain_pytorch(tmp_path):
 )
 @pytest.mark.parametrize('fails_at', ['once', 'the sources'])
 def test_a_compiler_that_fails_is_the_reason(monkeypatch, tmp_path, script, reason, fails_at):
-    path = tmp_path / 'broken'
     version = '[ "$1" = --version ] && exit\n' if fails_at == 'the sources' else ''
-    path.write_text(f'#!/bin/sh\n{version}{script}\n')
-    path.chmod(0o755)
+    path = write_script(tmp_path / 'broken', version + script)
     monkeypatch.setenv('CXX', str(path))
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
-    monkeypatch.setattr(compiled, '_cache_folder', compiled._cache_folder.__wrapped__)
-    monkeypatch.setattr(native, 'load_library', compiled.load_library.__wrapped__)
+    monkeypatch.setattr(cpp_build, '_cache_folder', cpp_build._cache_folder.__wrapped__)
+    monkeypatch.setattr(native, 'load_library', cpp_build.load_library.__wrapped__)
     assert native.why_not.__wrapped__() == f'{path} failed: {reason}'
     assert not list(tmp_path.glob('cache/*/*'))

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch._subclasses import FakeTensorMode
 
 from deeprftv2_plugin.ops.backends import native
-from tests.ops.references import threads
+from tests.ops.references import depthwise, functions_of_maps, gate, norm, threads
 
 pytestmark = pytest.mark.skipif(native.why_not() is not None, reason=f'native: {native.why_not()}')
 
@@ -29,21 +29,8 @@ SHAPES = [
 ]
 
 
-def norm(x, weight, bias, eps):
-    return F.layer_norm(x.permute(0, 2, 3, 1), weight.shape, weight, bias, eps).permute(0, 3, 1, 2)
-
-
 def linear(x, weight, bias=None):
     return F.linear(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
-
-
-def gate(x):
-    first, second = x.chunk(2, 1)
-    return first * second
-
-
-def depthwise(x, weight, bias):
-    return F.conv2d(x, weight, bias, padding=1, groups=x.shape[1])
 
 
 def gated_feed_forward(x, norm_weight, norm_bias, expand_weight, expand_bias, project_weight, project_bias):
@@ -67,11 +54,7 @@ def normed_gate_projection(
 
 
 REFERENCES = {
-    'layer_norm': lambda x, weight, bias: norm(x, weight, bias, EPS),
-    'gated_layer_norm': lambda x, opening, weight, bias: norm(x, weight, bias, EPS) * F.gelu(opening),
-    'simple_gate': gate,
-    'depthwise_gate': lambda x, weight, bias: gate(depthwise(x, weight, bias)),
-    'depthwise_gelu': lambda x, weight, bias: F.gelu(depthwise(x, weight, bias)),
+    **functions_of_maps(EPS),
     'gated_feed_forward': gated_feed_forward,
     'gated_convolution': gated_convolution,
     'gelu_convolution': gelu_convolution,

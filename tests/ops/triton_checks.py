@@ -18,9 +18,9 @@ from pathlib import Path
 from unittest import mock
 
 import torch
-import torch.nn.functional as F
 
 from deeprftv2_plugin.ops.backends import triton as backend
+from tests.ops.references import functions_of_maps, sequential
 
 EPS = 1e-5
 HALF_TYPES = {torch.bfloat16: 2e-2, torch.float16: 4e-3}
@@ -35,37 +35,8 @@ SMALL_BLOCKS = {
 """Constants of the kernels with which small inputs take several programs, tiles and segments too."""
 
 
-def norm_reference(x, weight, bias):
-    return F.layer_norm(x.permute(0, 2, 3, 1), weight.shape, weight, bias, EPS).permute(0, 3, 1, 2)
-
-
-def gate_reference(x):
-    first, second = x.chunk(2, 1)
-    return first * second
-
-
-def depthwise_reference(x, weight, bias):
-    return F.conv2d(x, weight, bias, padding=1, groups=x.shape[1])
-
-
-def scan_reference(u, delta, A, B, C, D, delta_bias):
-    step = F.softplus(delta + delta_bias)
-    h, y = u.new_zeros(u.shape[0], u.shape[2], A.shape[1]), []
-    for t in range(u.shape[1]):
-        h = torch.exp(step[:, t, :, None] * A) * h + step[:, t, :, None] * B[:, t, None] * u[:, t, :, None]
-        y.append((h * C[:, t, None]).sum(-1) + D * u[:, t])
-    return torch.stack(y, 1)
-
-
-REFERENCES = {
-    'layer_norm': norm_reference,
-    'gated_layer_norm': lambda x, gate, weight, bias: norm_reference(x, weight, bias) * F.gelu(gate),
-    'simple_gate': gate_reference,
-    'depthwise_gate': lambda x, weight, bias: gate_reference(depthwise_reference(x, weight, bias)),
-    'depthwise_gelu': lambda x, weight, bias: F.gelu(depthwise_reference(x, weight, bias)),
-    'selective_scan': scan_reference,
-}
-MAPS = ('layer_norm', 'gated_layer_norm', 'simple_gate', 'depthwise_gate', 'depthwise_gelu')
+MAPS = functions_of_maps(EPS)
+REFERENCES = {**MAPS, 'selective_scan': sequential}
 
 
 def forward(operation, inputs, dtype):
@@ -223,7 +194,9 @@ def large_cases():
 def map_types(shape):
     for operation, dtype in product(MAPS, HALF_TYPES):
         yield f'{operation}, {dtype}', check_map, {'operation': operation, 'shape': shape, 'dtype': dtype}
-    for operation, result in product(MAPS[:2], ((torch.float32, torch.bfloat16), (torch.bfloat16, torch.float32))):
+    for operation, result in product(
+        ('layer_norm', 'gated_layer_norm'), ((torch.float32, torch.bfloat16), (torch.bfloat16, torch.float32))
+    ):
         arguments = {'operation': operation, 'shape': shape, 'dtype': result[0], 'result': result[1]}
         yield f'{operation}, {result[0]} to {result[1]}', check_map, arguments
 

@@ -1,16 +1,20 @@
 """Initial weights and training states."""
 
+import os
+
 import pytest
 import torch
 from basicsr.archs import build_network
 
 from deeprftv2_plugin.preflight.checkpoints import check_checkpoints
+from deeprftv2_plugin.preflight.model import build, networks_of
 from deeprftv2_plugin.utils.errors import UserError
 from tests.preflight.findings import errors, warnings
 
 
 def check(opt):
-    return list(check_checkpoints(opt, {'g': build_network(opt['network_g'])}))
+    model = build(opt)
+    return list(check_checkpoints(opt, networks_of(opt, model), model))
 
 
 def save(path, opt, **network):
@@ -25,7 +29,10 @@ def state(folder, opt):
     experiment = folder / 'experiments/small'
     save(experiment / 'models/net_g_2.pth', opt)
     (experiment / 'training_states').mkdir()
-    torch.save({'iter': 2}, experiment / 'training_states/2.state')
+    model = build(opt)
+    state = {'iter': 2, 'epoch': 0, 'optimizers': [each.state_dict() for each in model.optimizers],
+             'schedulers': [each.state_dict() for each in model.schedulers]}  # fmt: skip
+    torch.save(state, experiment / 'training_states/2.state')
     return experiment / 'training_states/2.state'
 
 
@@ -106,3 +113,39 @@ def test_weights_of_ignored_networks_are_not_read(opt, state):
     (state.parent.parent / 'models/net_g_2.pth').unlink()
     opt['path'].update(resume_state=str(state), ignore_resume_networks=['network_g'])
     assert not errors(check(opt))
+
+
+@pytest.mark.parametrize(('param_key', 'words'), [(None, 'params_ema, the moving average'), ('params', 'params;')])
+def test_set_of_weights_is_named(folder, opt, param_key, words):
+    weights = build_network(opt['network_g']).state_dict()
+    torch.save({'params': weights, 'params_ema': weights}, 'both.pth')
+    opt['path'].update(pretrain_network_g='both.pth', param_key_g=param_key)
+    (finding, *_) = check(opt)
+    assert f'path.pretrain_network_g fits: both.pth, weights {words}' in finding.text
+
+
+def test_weights_that_hardly_fit_are_an_error(folder, opt):
+    torch.save({'params': {'body.0.weight': torch.ones(4, 3, 3, 3)}}, 'other.pth')
+    opt['path'].update(pretrain_network_g='other.pth', strict_load_g=False)
+    assert 'other.pth: only 1 of the ' in errors(check(opt))[0]
+
+
+def test_state_of_another_optimizer_is_an_error(opt, state):
+    content = torch.load(state)
+    content['optimizers'][0]['state'] = {0: {'exp_avg': torch.zeros(7)}}
+    torch.save(content, state)
+    opt['path']['resume_state'] = str(state)
+    with pytest.raises(UserError, match='the resumed state does not fit this network and train.optim_g'):
+        check(opt)
+
+
+@pytest.mark.posix
+@pytest.mark.parametrize('option', ['pretrain_network_g', 'resume_state'])
+def test_pipes_are_refused(folder, opt, option):
+    os.mkfifo('pipe.pth')
+    opt['path'][option] = 'pipe.pth'
+    if option == 'resume_state':
+        with pytest.raises(UserError, match='pipe.pth is a named pipe'):
+            check(opt)
+    else:
+        assert 'pipe.pth is a named pipe' in errors(check(opt))[0]

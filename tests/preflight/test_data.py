@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from deeprftv2_plugin.data.layouts.pairs import find_pairs
-from deeprftv2_plugin.preflight.data import SAMPLED, check_data, check_pairs
+from deeprftv2_plugin.preflight.data import SAMPLED, check_data, check_epoch, check_pairs
 from tests.preflight.findings import errors, warnings
 
 
@@ -90,3 +90,44 @@ def test_empty_data_set_is_an_error(folder, opt):
     for path in [*folder.glob('lq/*'), *folder.glob('gt/*')]:
         path.unlink()
     assert all('it is empty' in text for text in errors(list(check_data(opt))))
+
+
+def test_wrong_template_of_file_names_is_an_error(opt):
+    opt['datasets']['train']['filename_tmpl'] = '{}x4'
+    (text,) = errors(list(check_data(opt)))
+    assert 'noise (train): PairedImageDataset fails: AssertionError: ' in text and 'x4.png is not in lq_paths' in text
+
+
+def test_option_that_basicsrs_data_set_lacks_is_named(opt):
+    del opt['datasets']['train']['dataroot_gt']
+    (text,) = errors(list(check_data(opt)))
+    assert text == "noise (train): PairedImageDataset fails: the key 'dataroot_gt' is missing or unknown"
+
+
+def test_order_of_an_epoch_that_exceeds_the_memory_is_an_error():
+    assert not list(check_epoch('noise', 1000, 100))
+    assert 'lower the ratio' in errors(list(check_epoch('noise', 10**9, 100_000)))[0]
+
+
+def test_skipped_files_and_transparency_are_warnings(folder, opt):
+    opt['datasets'] = {'val': {**opt['datasets']['val'], 'type': 'PairedDeblurDataset'}}
+    (folder / 'lq/photo.HEIC').touch()
+    for name in (0, 2):
+        cv2.imwrite(str(folder / f'gt/{name}.png'), np.random.default_rng(0).integers(0, 256, (24, 28, 4), np.uint8))
+    skipped, transparent = warnings(check_data(opt))
+    assert skipped.startswith('more-noise (val): lq: skipped images in other formats than ') and 'photo.HEIC' in skipped
+    assert (
+        transparent
+        == 'more-noise (val): the transparency of images such as gt/0.png is ignored, only their colors are used'
+    )
+
+
+@pytest.mark.parametrize('with_gt', [True, False])
+def test_only_a_test_without_ground_truth_tolerates_damaged_images(folder, test_opt, with_gt):
+    path = damage(folder / 'lq/2.png')
+    settings = test_opt['datasets']['test']
+    settings['type'] = 'PairedDeblurDataset'
+    if not with_gt:
+        del settings['dataroot_gt']
+    (text,) = (errors if with_gt else warnings)(check_data(test_opt))
+    assert path.endswith('lq/2.png') and 'lq/2.png is damaged' in text

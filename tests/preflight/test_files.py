@@ -1,9 +1,13 @@
 """Missing data, and packages for logging."""
 
+import os
+
+import numpy as np
 import pytest
 
+from deeprftv2_plugin.data.storage.lmdb_writer import LmdbWriter
 from deeprftv2_plugin.preflight import files
-from tests.preflight.findings import errors
+from tests.preflight.findings import errors, warnings
 
 
 def missing(opt, **datasets):
@@ -71,3 +75,31 @@ def test_packages_that_are_not_used_may_be_missing(opt, monkeypatch):
     assert not logging(opt, monkeypatch, set(), wandb={'project': None})
     opt['name'] = 'debug_small'
     assert not logging(opt, monkeypatch, set(), use_tb_logger=True)
+
+
+@pytest.mark.parametrize('kind', ['PairedImageDataset', 'PairedDeblurDataset'])
+def test_sharp_images_as_blurry_ones_are_reported(folder, opt, kind):
+    (folder / 'same').symlink_to('lq')
+    opt['datasets']['train'].update(type=kind, dataroot_gt='same')
+    opt['datasets']['val'].update(type=kind, dataroot_gt='./lq')
+    found = list(files.check_sources(opt))
+    assert 'noise (train): dataroot_lq and dataroot_gt are both lq' in errors(found)[0]
+    assert 'more-noise (val): dataroot_lq and dataroot_gt are both lq' in warnings(found)[0]
+    opt['datasets']['train'] = {'name': 'mix', 'parts': [opt['datasets']['train']]}
+    assert 'mix (train)' in errors(list(files.check_sources(opt)))[0]
+
+
+def test_pairs_of_one_folder_with_a_template_are_fine(opt):
+    opt['datasets']['train'].update(dataroot_gt='lq', filename_tmpl='{}_blurry')
+    del opt['datasets']['val']['dataroot_gt']
+    assert list(files.check_sources(opt)) == []
+
+
+@pytest.mark.parametrize('type', ['PairedImageDataset', 'PairedDeblurDataset'])
+def test_incomplete_database_is_reported_before_a_data_set_reads_it(folder, opt, type):
+    with LmdbWriter(folder / 'a.lmdb') as writer:
+        writer.add('a', np.zeros((99, 99, 3), np.uint8))
+    assert missing(opt, train={'name': 'x', 'type': type, 'dataroot_lq': 'a.lmdb'}) == ''
+    os.truncate(folder / 'a.lmdb/data.mdb', 9000)
+    message = missing(opt, train={'name': 'x', 'type': type, 'dataroot_lq': 'a.lmdb'})
+    assert message.startswith('a.lmdb/data.mdb has 9000 of ')

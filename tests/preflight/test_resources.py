@@ -111,3 +111,14 @@ def test_disk_is_that_of_the_folder_to_be_created(opt, folder, monkeypatch):
     (folder / 'experiments').mkdir()
     list(resources.check_disk(opt, {}, 0))
     assert asked == [folder, folder / 'experiments']
+
+
+def test_images_that_exceed_the_memory_are_an_error(opt, test_opt):
+    assert list(resources.check_images(opt)) == []
+    opt['datasets']['train'].update(gt_size=1_000_000, batch_size_per_gpu=2)
+    opt['train']['accumulation'] = 3
+    assert (
+        'stage 1: 6 pairs of 1000000x1000000 pixels takes 144 TB, but' in errors(list(resources.check_images(opt)))[0]
+    )
+    test_opt['val']['pad'] = [10**6, 10**6]
+    assert 'val.pad: an image of 1000000x1000000' in errors(list(resources.check_images(test_opt)))[0]

@@ -121,3 +121,13 @@ def test_any_batch_is_fine_without_a_recipe(opt, monkeypatch):
 def test_crops_of_a_network_that_enlarges_are_those_of_its_input():
     assert crop_fits(of_eight(), 32, scale=2) and crop_fits(of_eight(), [32, 48], scale=2)
     assert not crop_fits(of_eight(), 24, scale=2)
+
+
+def test_validation_data_without_validation_and_the_reverse_are_warnings(opt):
+    assert not warnings(check(opt))
+    assert (
+        'val has no effect'
+        in warnings(list(check_schedule({**opt, 'datasets': {'train': {**opt['datasets']['train']}}})))[0]
+    )
+    opt['val'] = None
+    assert 'datasets.val is not used' in warnings(check(opt))[0]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from deeprftv2_plugin.training import memory_layout as layout
+from deeprftv2_plugin.training import memory_layout
 from tests.models.toys import batch, make_model, options, train
 
 FUSED = {'type': 'AdamW', 'lr': 0.01, 'fused': True}
@@ -28,7 +28,7 @@ def gradients(net, memory_format):
 def test_only_weights_with_another_memory_order_change_their_strides():
     net = convolutions()
     before = strides(net)
-    layout.to_channels_last(net)
+    memory_layout.to_channels_last(net)
     assert net[0].weight.stride() == (27, 1, 9, 3)
     assert strides(net)[1:] == before[1:]
 
@@ -38,7 +38,7 @@ def test_gradients_get_the_strides_of_their_weights(memory_format):
     torch.manual_seed(0)
     net, plain = convolutions(), convolutions()
     plain.load_state_dict(net.state_dict())
-    layout.match_gradients(net)
+    memory_layout.match_gradients(net)
     for _ in range(2):  # in the second pass, the hooks of matching weights are removed
         found, expected = gradients(net, memory_format), gradients(plain, memory_format)
         assert [tuple(each.stride()) for each in found] == strides(net)
@@ -49,7 +49,7 @@ def test_gradients_get_the_strides_of_their_weights(memory_format):
 
 def test_hooks_of_matching_weights_are_removed():
     net = convolutions()
-    layout.match_gradients(net)
+    memory_layout.match_gradients(net)
     assert sum(bool(weight._backward_hooks) for weight in net.parameters()) == 2
     gradients(net, torch.contiguous_format)
     assert not any(weight._backward_hooks for weight in net.parameters())

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from deeprftv2_plugin.data.storage.images import StoredImage, is_image
+from deeprftv2_plugin.data.storage.images import StoredImage
+from deeprftv2_plugin.data.storage.listing import is_image
 from deeprftv2_plugin.utils.errors import UserError
 
 ARRAYS = ('.mat', '.npy', '.npz')

@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from deeprftv2_plugin.data.layouts.pairs import Pair, Readers, find_pairs
-from deeprftv2_plugin.data.storage.images import StoredImage, list_images
+from deeprftv2_plugin.data.storage.images import StoredImage
+from deeprftv2_plugin.data.storage.listing import list_images
 from deeprftv2_plugin.utils.errors import UserError
 
 SPLITS = ('train', 'val', 'test')

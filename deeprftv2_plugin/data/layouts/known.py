@@ -1,13 +1,15 @@
 """Recognition of deblurring datasets by their directory layout."""
 
+import os
 import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from deeprftv2_plugin.data.layouts import folders, lists
 from deeprftv2_plugin.data.layouts.pairs import Pair, Readers, check_unique_names
-from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.errors import DataWarning, UserError
 
 
 class Layout(NamedTuple):
@@ -63,7 +65,7 @@ class RecognizedDataset(NamedTuple):
 
         Names are unique in a split. They join the distinguishing parts of the path with underscores, as in
         GOPR0372_07_00_000047 and RealBlur-J_scene050_1. They have no suffix, dot or space, which LMDB keys in BasicSR
-        cannot have.
+        cannot have. Bytes that are not ASCII are replaced as in caf-xc3-xa9.
 
         Raises:
             UserError: The split does not exist or is empty, an image has no partner, or a listed image is missing.
@@ -72,7 +74,7 @@ class RecognizedDataset(NamedTuple):
             raise UserError(
                 f'{self.root}, recognized as {self.layout}, has no split {split!r}. It has {", ".join(self.splits)}'
             )
-        pairs = [pair._replace(name=re.sub(r'[.\s]', '-', pair.name)) for pair in self.readers[split]()]
+        pairs = [pair._replace(name=_as_key(pair.name)) for pair in self.readers[split]()]
         check_unique_names(pairs)
         return sorted(pairs)
 
@@ -89,7 +91,10 @@ def recognize(root: str | Path) -> RecognizedDataset:
     root = Path(root).expanduser()
     if not root.is_dir():
         raise UserError(f'the dataset {root} ' + ('is not a folder' if root.exists() else 'does not exist'))
-    content = sorted(path for path in root.iterdir() if not path.name.startswith('.'))
+    try:
+        content = sorted(path for path in root.iterdir() if not path.name.startswith('.'))
+    except OSError as error:
+        raise UserError(f'cannot list the dataset {root}: {error.strerror}') from error
     found = _matches(root) or [match for path in content if path.is_dir() for match in _matches(path)]
     if len(found) == 1:
         return found[0]
@@ -108,8 +113,17 @@ def recognize(root: str | Path) -> RecognizedDataset:
 
 def _matches(folder: Path) -> list[RecognizedDataset]:
     """Return a folder with each layout that fits it. The general layout counts only if no other one fits."""
-    *special, general = (RecognizedDataset(known.name, folder, known.find(folder)) for known in LAYOUTS)
+    try:
+        *special, general = (RecognizedDataset(known.name, folder, known.find(folder)) for known in LAYOUTS)
+    except OSError as error:
+        warnings.warn(DataWarning(f'skipped {folder}, which cannot be listed: {error.strerror}'), stacklevel=3)
+        return []
     return [match for match in special if match.readers] or [match for match in [general] if match.readers]
+
+
+def _as_key(name: str) -> str:
+    ascii_name = os.fsencode(name).decode('ascii', 'backslashreplace')
+    return re.sub(r'[.\s\\]', '-', ascii_name)
 
 
 def _shorten(names: list[str], most: int = 6) -> str:

@@ -35,9 +35,9 @@ def _find(root: Path, name: str, pattern: str, splits: Sequence[str]) -> Readers
 
     If no split has a list, all splits are returned, and their readers report the missing list.
     """
-    subfolders = [path.name for path in root.iterdir() if path.is_dir()]
-    named = any(_has_name(own, name) for own in (root.name, root.resolve().name))
-    if not named or any(_has_name(folder, name) for folder in subfolders):
+    if not any(_has_name(own, name) for own in (root.name, root.resolve().name)):
+        return {}
+    if any(_has_name(path.name, name) for path in root.iterdir() if path.is_dir()):
         return {}
     folders = dict.fromkeys([root, root.parent, root.resolve().parent])
     lists = {

@@ -2,16 +2,21 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from glob import escape, glob
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from deeprftv2_plugin.data.storage.images import StoredImage, is_image, list_images
+from deeprftv2_plugin.data.storage.decoding import is_transparent
+from deeprftv2_plugin.data.storage.images import StoredImage
+from deeprftv2_plugin.data.storage.listing import SUFFIXES, is_image, list_images
 from deeprftv2_plugin.data.storage.lmdb_reader import is_lmdb, read_keys
-from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.data.storage.text_files import read_lines
+from deeprftv2_plugin.utils.errors import DataWarning, UserError
 
 
 class Pair(NamedTuple):
@@ -37,6 +42,9 @@ def check_equal_size(pair: Pair, lq: np.ndarray, gt: np.ndarray) -> None:
         raise UserError(
             f'the images of a pair differ in size: {pair.lq} has {sizes[0]} pixels, {pair.gt} has {sizes[1]}'
         )
+
+
+_LISTED_NAME = re.compile(rf'\S.*?(?:{"|".join(map(re.escape, SUFFIXES))})(?=\s|$)', re.IGNORECASE)
 
 
 def find_pairs(root_lq: str, root_gt: str | None = None, list_file: str | None = None) -> list[Pair]:
@@ -156,22 +164,36 @@ def _pairs_of_list(root_lq: str, root_gt: str | None, list_file: str) -> list[Pa
     return pairs
 
 
+def warn_of_transparency(pairs: Sequence[Pair]) -> None:
+    """Emit a `DataWarning` if images have transparent pixels. A few pairs from all parts of a dataset are checked."""
+    for pair in pairs[:: max(1, len(pairs) // 3)]:
+        for image in filter(None, (pair.lq, pair.gt)):
+            with suppress(UserError):  # raised again when the image is used
+                if is_transparent(image.read_bytes()):
+                    text = f'the transparency of images such as {image} is ignored, only their colors are used'
+                    warnings.warn(DataWarning(text), stacklevel=2)
+                    return
+
+
 def read_list(list_file: str | os.PathLike) -> list[tuple[str, str]]:
     """Return the sharp and the blurry image of each line of a list. A line with one name gives it for both.
 
+    Names end in the suffix of an image and may contain blanks. More fields, such as the shape of the image in BasicSR's
+    own lists ('0001.png (480,480,3)'), are ignored.
+
     Raises:
-        UserError: The list cannot be read or is empty.
+        UserError: The list cannot be read, is empty, or has a line without the name of an image.
     """
-    try:
-        lines = [line.split() for line in Path(list_file).read_text('utf-8').splitlines() if line.strip()]
-    except OSError as error:
-        raise UserError(f'cannot read the list of pairs {list_file}: {error.strerror}') from error
-    except UnicodeDecodeError as error:
-        raise UserError(f'the list of pairs {list_file} is not a text file') from error
-    if not lines:
-        raise UserError(f'the list of pairs {list_file} is empty')
-    # In BasicSR's own lists the second field is the shape of the image, as in '0001.png (480,480,3)'.
-    return [(line[0], line[1] if len(line) > 1 and line[1][0] != '(' else line[0]) for line in lines]
+    found = []
+    for line in read_lines(list_file, 'the list of pairs'):
+        names = _LISTED_NAME.findall(line)
+        if not names:
+            raise UserError(
+                f'the list of pairs {list_file} has the line {line.strip()[:200]!r}, expected the names of a sharp and '
+                f'a blurry image that end in {", ".join(SUFFIXES)}'
+            )
+        found.append((names[0], names[1] if len(names) > 1 else names[0]))
+    return found
 
 
 def check_files_exist(images: Iterable[StoredImage], list_file: str | os.PathLike) -> None:

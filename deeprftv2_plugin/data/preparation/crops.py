@@ -7,8 +7,8 @@ from typing import NamedTuple
 import cv2
 
 from deeprftv2_plugin.data.layouts.pairs import Pair, check_equal_size
-from deeprftv2_plugin.data.storage.images import StoredImage, decode
-from deeprftv2_plugin.data.storage.lmdb_writer import encode_png
+from deeprftv2_plugin.data.storage.decoding import decode
+from deeprftv2_plugin.data.storage.images import StoredImage, encode_png
 from deeprftv2_plugin.utils.errors import UserError
 
 

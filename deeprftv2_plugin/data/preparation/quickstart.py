@@ -1,7 +1,5 @@
 """A dataset without download: photographs of scikit-image with random camera shake, as pairs of LMDBs."""
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -16,6 +14,7 @@ from deeprftv2_plugin.data.blur.trajectory import random_kernel
 from deeprftv2_plugin.data.storage.lmdb_writer import LmdbWriter
 from deeprftv2_plugin.data.storage.photographs import HELD_OUT, TRAINING, photograph
 from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.temporary import temporary_folder
 
 
 def prepare_photographs(dest: str | Path, seed: int = 0, progress: bool = True) -> Path:
@@ -38,16 +37,12 @@ def prepare_photographs(dest: str | Path, seed: int = 0, progress: bool = True) 
     if dest.exists():
         raise UserError(f'{dest} exists and is not overwritten: remove it or choose another folder')
     dest.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f'.{dest.name}-', dir=dest.parent))
-    try:
+    with temporary_folder(dest.parent, f'.{dest.name}.') as partial:
         for number, (split, photographs) in enumerate((('train', TRAINING), ('test', HELD_OUT))):
             _write_split(partial, split, photographs, np.random.default_rng([seed, number]), progress)
         # Temporary folders are private, but a dataset should be readable by others.
         partial.chmod(0o755)
         partial.rename(dest)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return dest
 
 

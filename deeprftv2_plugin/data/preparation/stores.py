@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Protocol
 
 from deeprftv2_plugin.data.preparation.crops import EncodedPair, Entry
-from deeprftv2_plugin.data.storage.lmdb_writer import META_INFO, GrowingLmdb, meta_line
+from deeprftv2_plugin.data.storage.lmdb_reader import META_INFO
+from deeprftv2_plugin.data.storage.lmdb_writer import GrowingLmdb, meta_line
 from deeprftv2_plugin.utils.atomic_io import sync_folder, write_whole
 
 SIDES = ('blur', 'sharp')

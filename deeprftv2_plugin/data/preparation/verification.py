@@ -12,7 +12,7 @@ from deeprftv2_plugin.data.preparation.archive import JOURNAL
 from deeprftv2_plugin.data.preparation.stores import SIDES, FolderPair, LmdbPair
 from deeprftv2_plugin.data.preparation.workers import Workers
 from deeprftv2_plugin.data.storage.images import StoredImage
-from deeprftv2_plugin.data.storage.lmdb_reader import check_complete, is_lmdb, read_shapes
+from deeprftv2_plugin.data.storage.lmdb_reader import check_structure, is_lmdb, read_shapes
 from deeprftv2_plugin.utils.errors import UserError
 
 
@@ -106,7 +106,7 @@ def _prepared(root: Path, say: Callable[[str], None]) -> list[Check]:
 
 def _with_shapes(pairs: list[Pair], roots: list[str]) -> list[Check]:
     for database in roots:
-        check_complete(database)
+        check_structure(database)
     lq, gt = map(read_shapes, roots)
     return [Check(pair, (lq[pair.name], gt[pair.name])) for pair in pairs]
 

@@ -1,17 +1,17 @@
 """Writing images into an LMDB in BasicSR's format: `data.mdb`, `lock.mdb` and `meta_info.txt`."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-import cv2
 import lmdb
 import numpy as np
 
+from deeprftv2_plugin.data.storage.images import PNG_LEVEL, encode_png
+from deeprftv2_plugin.data.storage.lmdb_reader import DATA, META_INFO, check_structure
 from deeprftv2_plugin.utils.errors import UserError
 
-PNG_LEVEL = 1
 FIRST_MAP_SIZE = 2**26
-META_INFO = 'meta_info.txt'
 
 
 def check_key(key: str) -> None:
@@ -30,18 +30,6 @@ def meta_line(key: str, shape: tuple[int, ...]) -> str:
     return f'{key}.png ({height},{width},{channels[0] if channels else 1}) {PNG_LEVEL}\n'
 
 
-def encode_png(image: np.ndarray) -> bytes:
-    """Encode a BGR array (H, W, 3) or grayscale array (H, W) of uint8 or uint16 as PNG.
-
-    Raises:
-        ValueError: PNG does not support the shape or type.
-    """
-    done, png = cv2.imencode('.png', image, [cv2.IMWRITE_PNG_COMPRESSION, PNG_LEVEL])
-    if not done:
-        raise ValueError(f'PNG does not support an image of shape {image.shape} and type {image.dtype}')
-    return png.tobytes()
-
-
 class GrowingLmdb:
     """A database, new or existing, whose map grows with its content.
 
@@ -52,14 +40,17 @@ class GrowingLmdb:
         durable: Whether values are on disk when `put` returns. Otherwise they are when `close` returns.
 
     Raises:
-        UserError: The folder cannot be opened as a database.
+        UserError: The folder cannot be opened as a database, or has a database that is damaged.
     """
 
     def __init__(self, folder: str | Path, durable: bool = True):
         self.folder, self._durable = Path(folder), durable
         self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / DATA
+        if path.exists() and not (path.is_file() and path.stat().st_size == 0):
+            check_structure(str(self.folder))  # LMDB can kill the process when it reads a damaged file
         try:
-            self._environment = lmdb.open(str(self.folder), map_size=FIRST_MAP_SIZE, sync=durable)
+            self._environment = lmdb.open(os.fsencode(self.folder), map_size=FIRST_MAP_SIZE, sync=durable)
         except lmdb.Error as error:
             raise UserError(f'cannot open the database {self.folder} for writing: {error}') from error
 

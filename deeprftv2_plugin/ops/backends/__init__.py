@@ -10,6 +10,7 @@ channels_last. The backend `pytorch` is the reference: it has every operator, on
 """
 
 import os
+import warnings
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
@@ -18,7 +19,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from deeprftv2_plugin.utils.errors import UserError, nearest
+from deeprftv2_plugin.utils.errors import SlowdownWarning, UserError, nearest
 
 NAMES = ('triton', 'native', 'pytorch')
 """The backends in the order of preference."""
@@ -52,9 +53,13 @@ def _native():
 
 @cache
 def usable(forced: str | None = None) -> tuple[ModuleType, ...]:
-    """Return the backends that `choose` looks through."""
+    """Return the backends that `choose` looks through. Warn, once, if there is only plain PyTorch."""
     if not forced:
-        return tuple(backend for backend in map(load, NAMES) if backend.why_not() is None)
+        found = tuple(backend for backend in map(load, NAMES) if backend.why_not() is None)
+        if len(found) == 1:
+            reasons = '; '.join(f'not {name}: {load(name).why_not()}' for name in NAMES[:-1])
+            warnings.warn(f'all operators run in plain PyTorch, slowly: {reasons}', SlowdownWarning, stacklevel=2)
+        return found
     if forced not in NAMES:
         raise UserError(f'{VARIABLE}: there is no backend {forced!r}. {nearest(forced, NAMES)}')
     if reason := load(forced).why_not():

@@ -1,22 +1,31 @@
 """Compiling the C++ of `cpp/` with the machine's own compiler, at first use and once for all later ones."""
 
-import atexit
+import contextlib
 import ctypes
 import hashlib
 import os
 import platform
 import shutil
+import signal
+import stat
 import subprocess
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+import time
+import warnings
 from functools import cache
 from pathlib import Path
+
+from deeprftv2_plugin.utils.atomic_io import write_whole
+from deeprftv2_plugin.utils.errors import SlowdownWarning
+from deeprftv2_plugin.utils.temporary import remove_abandoned, temporary_folder
 
 SOURCES = Path(__file__).with_name('cpp')
 FLAGS = (
     *('-O3', '-ffp-contract=fast', '-fno-math-errno'),
     *('-fno-exceptions', '-fno-rtti', '-std=c++14', '-fPIC'),
 )
+TIME_LIMIT = 300
+"""Seconds that the compiler may take. It takes about five on one core, and much longer on a busy machine."""
 
 
 class CompilerError(Exception):
@@ -34,7 +43,16 @@ def load_library() -> ctypes.CDLL:
     openmp = _openmp_of_torch()
     if openmp:
         ctypes.CDLL(openmp, mode=ctypes.RTLD_GLOBAL)
-    return ctypes.CDLL(str(_compiled(threads=openmp is not None)))
+    cache_folder = _cache_folder()
+    if cache_folder is None:
+        with temporary_folder() as folder:
+            return ctypes.CDLL(str(_compiled(folder, threads=openmp is not None)))
+    library = _compiled(cache_folder, threads=openmp is not None)
+    try:
+        return ctypes.CDLL(str(library))
+    except OSError:  # the cache may be mounted without permission to execute
+        with temporary_folder() as folder:
+            return ctypes.CDLL(str(shutil.copy(library, folder)))
 
 
 def _openmp_of_torch():
@@ -45,8 +63,8 @@ def _openmp_of_torch():
     return next((line.split(maxsplit=5)[-1] for line in lines if line.rpartition('/')[2].startswith(names)), None)
 
 
-def _compiled(threads):
-    """The path of the shared library, compiled where none is kept for this source, compiler and processor."""
+def _compiled(folder, threads):
+    """The path of the shared library, compiled where the folder has none for this source, compiler and processor."""
     compiler = shutil.which(os.environ.get('CXX') or 'c++') or shutil.which('g++') or shutil.which('clang++')
     if compiler is None:
         raise CompilerError('no C++ compiler was found (c++, g++, clang++ or the one that CXX names)')
@@ -55,29 +73,72 @@ def _compiled(threads):
     version = _output([compiler, '--version'])
     sources = sorted(SOURCES.iterdir())
     key = '\n'.join((*(source.read_text('utf-8') for source in sources), *flags, compiler, version, _processor()))
-    library = _cache_folder() / f'native-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so'
-    if not library.exists():
-        with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-            linked = Path(folder, 'native.so')
-            objects = {source: f'{folder}/{source.stem}.o' for source in sources if source.suffix == '.cpp'}
-            commands = ([compiler, *flags, '-c', str(source), '-o', target] for source, target in objects.items())
-            with ThreadPoolExecutor() as pool:
-                list(pool.map(_output, commands))
-            # without the compiler's own libraries: OpenMP's functions are to be those of the runtime already loaded
-            _output([compiler, '-shared', '-nostdlib', *objects.values(), '-o', str(linked)])
-            linked.replace(library)
+    name = f'native-{_digest(key.encode())}'
+    remove_abandoned(folder)
+    for library in sorted(folder.glob(f'{name}-*.so')):
+        if _is_intact(library):
+            return library
+        library.unlink(missing_ok=True)
+    with temporary_folder(folder) as build:
+        linked = build / 'native.so'
+        objects = {source: f'{build}/{source.stem}.o' for source in sources if source.suffix == '.cpp'}
+        _output(*([compiler, *flags, '-c', str(source), '-o', target] for source, target in objects.items()))
+        # without the compiler's own libraries: OpenMP's functions are to be those of the runtime already loaded
+        _output([compiler, '-shared', '-nostdlib', *objects.values(), '-o', str(linked)])
+        content = linked.read_bytes()
+    library = folder / f'{name}-{_digest(content)}.so'
+    write_whole(library, content)
     return library
 
 
-def _output(command):
+def _digest(content):
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _is_intact(library):
+    """Whether a library was written by this user, and has the content whose digest is in its name."""
+    with contextlib.suppress(FileNotFoundError):  # another process may have removed it
+        status = library.lstat()
+        if stat.S_ISREG(status.st_mode) and _belongs_to_user(status):
+            return library.stem.rpartition('-')[2] == _digest(library.read_bytes())
+    return False
+
+
+def _belongs_to_user(status):
+    return not hasattr(os, 'geteuid') or status.st_uid == os.geteuid()
+
+
+def _output(*commands):
+    """What the first command prints. All run at once, and none outlives this function.
+
+    Raises:
+        CompilerError: A command fails, or they take too long.
+    """
     environment = os.environ | {'LC_ALL': 'C'}  # messages in English, of which the error is picked out
-    result = subprocess.run(
-        command, capture_output=True, encoding='utf-8', errors='replace', stdin=subprocess.DEVNULL, env=environment
-    )
-    if result.returncode:
-        lines = [line for line in result.stderr.splitlines() if 'error' in line] or [f'exit status {result.returncode}']
-        raise CompilerError(f'{command[0]} failed: {lines[0]}')
-    return result.stdout
+    end = time.monotonic() + TIME_LIMIT
+    with contextlib.ExitStack() as stack:
+        processes = []
+        for command in commands:
+            streams = {'stdin': subprocess.DEVNULL, 'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE}
+            text = {'encoding': 'utf-8', 'errors': 'replace'}
+            process = subprocess.Popen(command, **streams, **text, env=environment, start_new_session=True)
+            processes.append(stack.enter_context(process))
+            stack.callback(_kill, process)
+        try:
+            outputs = [process.communicate(timeout=max(0, end - time.monotonic())) for process in processes]
+        except subprocess.TimeoutExpired:
+            raise CompilerError(f'{commands[0][0]} did not finish in {TIME_LIMIT} seconds') from None
+    for process, (_, messages) in zip(processes, outputs, strict=True):
+        if process.returncode:
+            errors = [line for line in messages.splitlines() if 'error' in line]
+            raise CompilerError(f'{process.args[0]} failed: {(errors or [f"exit status {process.returncode}"])[0]}')
+    return outputs[0][0]
+
+
+def _kill(process):
+    """Kill a running compiler with the processes that it has started."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL) if hasattr(os, 'killpg') else process.kill()
 
 
 def _processor():
@@ -90,13 +151,25 @@ def _processor():
 
 @cache
 def _cache_folder():
-    """Where compiled libraries are kept: with the user's other caches, or for this process alone."""
+    """The private folder for compiled libraries, with the user's other caches; None if there cannot be one."""
     try:
-        folder = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache', 'deeprftv2_plugin')
+        given = os.environ.get('XDG_CACHE_HOME', '')  # by its specification, relative paths are ignored
+        folder = Path(given if os.path.isabs(given) else Path.home() / '.cache', 'deeprftv2_plugin')
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = folder.resolve()
+        if hasattr(os, 'geteuid'):
+            _check_private(folder)
         with tempfile.TemporaryFile(dir=folder):
             return folder
-    except (OSError, RuntimeError):  # the latter where a user has no home
-        kept = tempfile.TemporaryDirectory(prefix='deeprftv2_plugin-')
-        atexit.register(kept.cleanup)
-        return Path(kept.name)
+    except (OSError, RuntimeError) as error:  # the latter where a user has no home
+        warnings.warn(f'the CPU operators are compiled at every start: {error}', SlowdownWarning, stacklevel=2)
+        return None
+
+
+def _check_private(folder):
+    """Refuse a folder in which others can place a library, which this user would then run."""
+    status = folder.stat()
+    if not _belongs_to_user(status):
+        raise PermissionError(f'the cache {folder} belongs to another user. Set XDG_CACHE_HOME to a folder of yours')
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        raise PermissionError(f'the cache {folder} is open to other users. Close it: chmod 700 {folder}')

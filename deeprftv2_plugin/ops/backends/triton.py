@@ -115,18 +115,8 @@ def selective_scan(
     return _run('scan', 'selective_scan', u, delta, A, B, C, D, delta_bias, keep)
 
 
-def selective_scan_backward(
-    dy: Tensor,
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    delta_bias: Tensor,
-    entries: Tensor,
-) -> tuple[Tensor, ...]:
-    return _run('scan', 'selective_scan_backward', dy, u, delta, A, B, C, D, delta_bias, entries)
+def selective_scan_backward(dy: Tensor, *inputs_and_entries: Tensor) -> tuple[Tensor, ...]:
+    return _run('scan', 'selective_scan_backward', dy, *inputs_and_entries)
 
 
 def _interpreted():

@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from deeprftv2_plugin.basicsr_bridge import patches as compat
+from deeprftv2_plugin.basicsr_bridge import patches
 from deeprftv2_plugin.data import PairedDeblurDataset
-from deeprftv2_plugin.data.storage.lmdb_reader import close_all
 from deeprftv2_plugin.utils.errors import UserError
 from tests.data.archives import unpack
 
@@ -145,8 +144,7 @@ def database(options, write_lmdb):
 def test_database_samples_match_basicsr(database):
     opt, images = database
     ours = [PairedDeblurDataset(opt)[index] for index in range(3)]
-    close_all()
-    compat.apply()
+    patches.apply()
     from basicsr.data.paired_image_dataset import PairedImageDataset
 
     theirs = PairedImageDataset(opt)

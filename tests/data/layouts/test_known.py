@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from deeprftv2_plugin.data.layouts.known import LAYOUTS, recognize
-from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.errors import DataWarning, UserError
 from tests.data.archives import ARCHIVES, REALBLUR_J, REALBLUR_R, unpack, write_list
 
 
@@ -226,7 +226,8 @@ SCENE = 'scene001/gt/gt_1.png', 'scene001/blur/blur_1.png'
             'val',
             r'source has 2 \(2\.png to 4\.png\) but .*target has 1 \(1\.png to 1\.png\)',
         ),
-        (('val_c/source/a.txt',), 'val', r'source has 0 but .*target has 0'),
+        (('val_c/source/a.txt', 'val_c/target/a.txt'), 'val', r'source has 0 but .*target has 0'),
+        (('val_c/source/a.png',), 'val', r'cannot list the folder .*target: No such file'),
     ],
 )
 def test_invalid_splits(touch, files, split, message):
@@ -258,3 +259,17 @@ def test_invalid_lists(touch, text, message):
         (root / 'RealBlur_J_train_list.txt').write_text(text)
     with pytest.raises(UserError, match=message):
         recognize(root).pairs('train')
+
+
+def test_folder_that_cannot_be_listed_is_skipped_with_a_warning(touch, monkeypatch):
+    root = touch('GoPro/train/s/blur/1.png', 'GoPro/train/s/sharp/1.png', 'lost+found/1.png')
+    is_dir = Path.is_dir
+
+    def refuse(path):  # tests may run as a user whom permissions do not stop
+        if path.parent.name == 'lost+found':
+            raise PermissionError(13, 'Permission denied')
+        return is_dir(path)
+
+    monkeypatch.setattr(Path, 'is_dir', refuse)
+    with pytest.warns(DataWarning, match=r'skipped .*lost\+found, which cannot be listed: Permission denied'):
+        assert recognize(root).layout == 'GoPro'

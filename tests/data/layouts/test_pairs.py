@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from deeprftv2_plugin.data.layouts.pairs import find_images, find_pairs
@@ -153,7 +155,25 @@ def test_invalid_lists(touch, tmp_path, root, text, message):
         find_pairs(f'{tmp_path}/{root}', f'{tmp_path}/{root}', f'{tmp_path}/list.txt')
 
 
-def test_binary_list_is_rejected(touch, tmp_path):
-    (tmp_path / 'list.txt').write_bytes(b'\xff\xfe\x00')
-    with pytest.raises(UserError, match=r'list\.txt is not a text file'):
+def test_names_in_lists_may_contain_blanks(touch, tmp_path):
+    root = touch('.', 'my sharp/a 1.PNG', 'my blur/a 1.jpg', 'b.png')
+    (tmp_path / 'list.txt').write_bytes(
+        b'\xef\xbb\xbfmy sharp/a 1.PNG\tmy blur/a 1.jpg more\r\n  b.png (480,480,3) 1\r\n'
+    )
+    assert summary(find_pairs(root, root, f'{tmp_path}/list.txt'), tmp_path) == [
+        ('b.png', 'b.png', 'b.png'),
+        ('my blur_a 1.jpg', 'my blur/a 1.jpg', 'my sharp/a 1.PNG'),
+    ]
+
+
+def test_line_without_an_image_is_an_error(touch, tmp_path):
+    (tmp_path / 'list.txt').write_text('a.png\na,b\n')
+    with pytest.raises(UserError, match=r"list\.txt has the line 'a,b', expected the names .* end in \.png, \.jpg"):
+        find_pairs(touch('lq', 'a.png'), None, f'{tmp_path}/list.txt')
+
+
+@pytest.mark.posix
+def test_list_must_be_a_regular_file(touch, tmp_path):
+    os.mkfifo(tmp_path / 'list.txt')
+    with pytest.raises(UserError, match=r'list\.txt is a named pipe, expected a regular file'):
         find_pairs(touch('lq', 'a.png'), None, f'{tmp_path}/list.txt')

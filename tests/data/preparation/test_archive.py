@@ -1,15 +1,17 @@
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from deeprftv2_plugin.basicsr_bridge import patches as compat
+from deeprftv2_plugin.basicsr_bridge import patches
 from deeprftv2_plugin.data import PairedDeblurDataset
 from deeprftv2_plugin.data.layouts.known import recognize
-from deeprftv2_plugin.data.preparation import archive
+from deeprftv2_plugin.data.preparation import archive, verify
 from deeprftv2_plugin.data.preparation.crops import CropGrid
 from deeprftv2_plugin.data.storage.images import StoredImage
-from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.data.storage.lmdb_reader import read_value
+from deeprftv2_plugin.utils.errors import DataWarning, UserError
 from tests.data.archives import REALBLUR_J, REALBLUR_R, unpack
 from tests.data.preparation.conftest import content_of
 
@@ -88,7 +90,7 @@ def test_pairs_are_stored_byte_for_byte(unpacked, prepare, layout, count, folder
 @pytest.mark.parametrize('folders', [False, True], ids=['LMDB', 'folders'])
 @pytest.mark.parametrize('layout', ['GOPRO_Large', 'REDS'])
 def test_basicsr_reads_the_same_pixels(tmp_path, prepare, layout, folders, crops):
-    compat.apply()
+    patches.apply()
     from basicsr.data.paired_image_dataset import PairedImageDataset
 
     split = {'GOPRO_Large': 'train', 'REDS': 'train_jpeg'}[layout]
@@ -251,9 +253,28 @@ def test_errors_explain_invalid_arguments(gopro, tmp_path, dest, settings, messa
 
 def test_names_that_basicsr_cannot_read_are_rejected_first(prepare, write_image, tmp_path):
     for kind in ('blur', 'sharp'):
-        write_image(f'mine/{kind}/straße.png')
-    with pytest.raises(UserError, match=r'blur/straße\.png would be stored as straße, but a key is .*: rename it'):
+        write_image(f'mine/{kind}/{"a" * 250}/{"b" * 255}/c.png')
+    with pytest.raises(UserError, match=r'c\.png would be stored as a+_b+_c, but a key is 1 to 511 .*: rename it'):
         prepare(tmp_path / 'mine')
+
+
+@pytest.mark.posix
+@pytest.mark.parametrize('folders', [False, True])
+def test_names_need_be_neither_ascii_nor_utf_8(prepare, write_image, tmp_path, folders):
+    names = {os.fsdecode(b'caf\xe9'): 'caf-xe9', 'straße': 'stra-xc3-x9fe', 'a\\b': 'a-b'}
+    images = {}
+    for kind in ('blur', 'sharp'):
+        for name in names:
+            write_image('image.png')
+            (tmp_path / 'mine' / kind).mkdir(parents=True, exist_ok=True)
+            images[names[name]] = (tmp_path / 'image.png').rename(tmp_path / 'mine' / kind / f'{name}.png').read_bytes()
+    prepared = prepare(tmp_path / 'mine', folders=folders)
+    if folders:
+        found = {path.stem: path.read_bytes() for path in (prepared / 'all_sharp').iterdir()}
+    else:
+        found = {key: read_value(str(prepared / 'all_sharp.lmdb'), key) for key in names.values()}
+    assert found == images
+    assert verify(prepared, progress=False) == verify(tmp_path / 'mine', progress=False) == 3
 
 
 def test_unknown_layout_is_rejected(prepare, tmp_path):
@@ -294,3 +315,10 @@ def test_partly_stored_pair_is_removed_if_it_leaves_the_source(gopro, prepare, t
 
 def interrupt():
     raise KeyboardInterrupt
+
+
+def test_transparency_that_crops_lose_is_a_warning(prepare, write_image, tmp_path):
+    for kind in ('blur', 'sharp'):
+        write_image(f'mine/{kind}/a.png', (20, 24, 4))
+    with pytest.warns(DataWarning, match=r'the transparency of images such as .*mine/blur/a\.png is ignored'):
+        prepare(tmp_path / 'mine', crops=CropGrid(8, 8))

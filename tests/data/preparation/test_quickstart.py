@@ -7,6 +7,7 @@ from deeprftv2_plugin.data import PairedDeblurDataset
 from deeprftv2_plugin.data.blur.camera import blur
 from deeprftv2_plugin.data.preparation import quickstart
 from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.temporary import MARK
 
 
 @pytest.fixture
@@ -77,3 +78,13 @@ def test_quarters_tile_the_image():
     for quarter in quickstart.quarters(image):
         image[quarter] += 1
     assert (image == 1).all()
+
+
+@pytest.mark.posix
+def test_the_folder_of_a_killed_run_is_removed(monkeypatch, tmp_path):
+    monkeypatch.setattr(quickstart, '_write_split', lambda folder, *_: (folder / 'file').touch())
+    (tmp_path / f'.quickstart.{MARK}x').mkdir()
+    (tmp_path / '.quickstart.mine').mkdir()
+    quickstart.prepare_photographs(tmp_path / 'quickstart', progress=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['.quickstart.mine', 'quickstart']
+    assert [path.name for path in (tmp_path / 'quickstart').iterdir()] == ['file']

@@ -157,6 +157,15 @@ def _convolved(x, weight, bias, image, row, column, c, last, channels, height, w
     return total
 
 
+@triton.jit
+def _convolved_halves(x, weight, bias, image, row, column, c, channels, height, width):
+    """Return the convolution for some pixels, for the channels c and for those as far behind the middle."""
+    both = 2 * channels
+    first = _convolved(x, weight, bias, image, row, column, c, channels, both, height, width)
+    second = _convolved(x, weight, bias, image, row, column, channels + c, both, both, height, width)
+    return first, second
+
+
 @triton.jit(do_not_specialize=['height', 'width', 'rows', 'columns'])
 def _forward(
     x,
@@ -176,9 +185,7 @@ def _forward(
     image, patch, patch_column, c = _place(rows, columns, BLOCK_C)
     row, column = _pixels(patch, patch_column, BLOCK_H, BLOCK_W)
     if GATE:
-        both = 2 * channels
-        first = _convolved(x, weight, bias, image, row, column, c, channels, both, height, width)
-        second = _convolved(x, weight, bias, image, row, column, channels + c, both, both, height, width)
+        first, second = _convolved_halves(x, weight, bias, image, row, column, c, channels, height, width)
         result = first * second
     else:
         result = gelu(_convolved(x, weight, bias, image, row, column, c, channels, channels, height, width))
@@ -208,8 +215,7 @@ def _by_convolution(
     g = _load(dy, image, row, column, c, channels, channels, height, width)
     if GATE:
         both = 2 * channels
-        first = _convolved(x, weight, bias, image, row, column, c, channels, both, height, width)
-        second = _convolved(x, weight, bias, image, row, column, channels + c, both, both, height, width)
+        first, second = _convolved_halves(x, weight, bias, image, row, column, c, channels, height, width)
         _store(dz, g * second, image, row, column, c, channels, both, height, width)
         _store(dz, g * first, image, row, column, channels + c, both, both, height, width)
     else:

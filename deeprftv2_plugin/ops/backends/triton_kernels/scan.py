@@ -39,14 +39,7 @@ def scan_entries_shape(batch: int, length: int, channels: int, states: int) -> t
 
 
 def selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    delta_bias: Tensor,
-    keep: bool,
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor, keep: bool
 ) -> tuple[Tensor, Tensor]:
     """Return y and, with `keep`, the states before every chunk.
 

@@ -9,10 +9,9 @@ import triton
 import triton.language as tl
 
 from deeprftv2_plugin.ops.backends.triton_kernels.scan_forward import (
-    LOG2_E,
     advance,
+    begin,
     load_states,
-    place,
     retreat,
     step_size,
     store_states,
@@ -86,10 +85,7 @@ def gradients(
 
     `wanted` is the gradient with respect to the state after every segment that comes from the segments behind it.
     """
-    batch, segment, d = place(segments, BLOCK_D)
-    n = tl.arange(0, BLOCK_N)
-    rate = load_states(A, 0, n, d, channels, N) * LOG2_E
-    shift = tl.load(delta_bias + d, mask=d < channels, other=0.0)
+    batch, segment, n, d, rate, shift = begin(A, delta_bias, segments, channels, N, BLOCK_N, BLOCK_D)
     direct = tl.load(D + d, mask=d < channels, other=0.0)
     u += batch * length * channels
     delta += batch * length * channels

@@ -12,17 +12,20 @@ LOG2_E = tl.constexpr(1.4426950408889634)
 
 
 @triton.jit
-def place(segments, BLOCK_D: tl.constexpr):
-    """Return the sequence and the segment of a program, and its channels."""
-    d = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
-    return (tl.program_id(0) // segments).to(tl.int64), tl.program_id(0) % segments, d
-
-
-@triton.jit
 def load_states(x, index, n, d, channels, N: tl.constexpr):
     """Return one of the matrices (states, channels) that x consists of."""
     inside = (n < N)[:, None] & (d < channels)[None, :]
     return tl.load(x + (index * N + n[:, None]) * channels + d[None, :], mask=inside, other=0.0)
+
+
+@triton.jit
+def begin(A, delta_bias, segments, channels, N: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr):
+    """Return the sequence and the segment of a program, its states and channels, and their rates and biases."""
+    n = tl.arange(0, BLOCK_N)
+    d = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
+    rate = load_states(A, 0, n, d, channels, N) * LOG2_E
+    shift = tl.load(delta_bias + d, mask=d < channels, other=0.0)
+    return (tl.program_id(0) // segments).to(tl.int64), tl.program_id(0) % segments, n, d, rate, shift
 
 
 @triton.jit
@@ -122,10 +125,7 @@ def segment_ends(
     In reverse x is dy, the weights are C, and the result is the gradient with respect to the state before the segment,
     as if the sequence ended with it.
     """
-    batch, segment, d = place(segments, BLOCK_D)
-    n = tl.arange(0, BLOCK_N)
-    rate = load_states(A, 0, n, d, channels, N) * LOG2_E
-    shift = tl.load(delta_bias + d, mask=d < channels, other=0.0)
+    batch, segment, n, d, rate, shift = begin(A, delta_bias, segments, channels, N, BLOCK_N, BLOCK_D)
     x += batch * length * channels
     delta += batch * length * channels
     weights += batch * length * N
@@ -224,10 +224,7 @@ def outputs(
     KEEP: tl.constexpr,
 ):
     """Write y and, with KEEP, the state before every chunk."""
-    batch, segment, d = place(segments, BLOCK_D)
-    n = tl.arange(0, BLOCK_N)
-    rate = load_states(A, 0, n, d, channels, N) * LOG2_E
-    shift = tl.load(delta_bias + d, mask=d < channels, other=0.0)
+    batch, segment, n, d, rate, shift = begin(A, delta_bias, segments, channels, N, BLOCK_N, BLOCK_D)
     direct = tl.load(D + d, mask=d < channels, other=0.0)
     u += batch * length * channels
     delta += batch * length * channels

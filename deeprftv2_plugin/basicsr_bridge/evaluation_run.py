@@ -1,0 +1,57 @@
+"""A run of BasicSR's test: the functions that build the model and create the folder."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from basicsr import test
+from basicsr.models import build_model
+from basicsr.models.base_model import BaseModel
+
+from deeprftv2_plugin.basicsr_bridge.distributed import errors_reported_once, in_first_process
+from deeprftv2_plugin.basicsr_bridge.replacement import replace
+from deeprftv2_plugin.basicsr_bridge.start import HeldBackLog, checked_model
+from deeprftv2_plugin.training import run_folder
+
+
+class EvaluationRun:
+    """A test, which renames the results of an earlier one only when everything that it needs exists.
+
+    Args:
+        path: The option file, for error messages.
+
+    Attributes:
+        model: BasicSR's model.
+    """
+
+    model: BaseModel
+
+    def __init__(self, path: str):
+        self.path = path
+
+    @contextmanager
+    def in_basicsr(self) -> Iterator[None]:
+        """Within the block, `basicsr.test.test_pipeline` runs this test."""
+        reason = 'the model is built and checked once, before the results of an earlier test are renamed'
+        with ExitStack() as self._stack:
+            for name, new in (('make_exp_dirs', self.make_folders), ('build_model', self.hand_over_model)):
+                self._stack.enter_context(replace(test, name, new, reason))
+            yield
+
+    def make_folders(self, opt: dict[str, Any]) -> None:
+        """Build and check the model, then create the folders.
+
+        Raises:
+            UserError: The test would fail, or its folder cannot be used.
+        """
+        with errors_reported_once():
+            with HeldBackLog() as self._log:
+                self.model = checked_model(opt, self.path, build_model)
+            lock = in_first_process(lambda: run_folder.take(opt['path']['results_root'], ['visualization']), opt)
+        if lock is not None:
+            self._stack.callback(lock.release)
+
+    def hand_over_model(self, opt: dict[str, Any]) -> BaseModel:
+        """Return the model."""
+        self._log.release()
+        return self.model

@@ -1,0 +1,67 @@
+"""Opening only what is a file."""
+
+import os
+import socket
+
+import pytest
+
+from deeprftv2_plugin.utils import regular_files
+from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.regular_files import open_regular
+
+
+def test_a_file_up_to_the_limit_is_opened(tmp_path):
+    path = tmp_path / 'file'
+    path.write_bytes(b'12345')
+    (tmp_path / 'link').symlink_to(path)
+    for name in (path, str(path), tmp_path / 'link'):
+        with open_regular(name, limit=5) as file:
+            assert file.read() == b'12345'
+    with pytest.raises(UserError, match=r'file has 5 bytes, expected at most 4'):
+        open_regular(path, limit=4)
+
+
+def test_errors_of_the_operating_system_pass(tmp_path):
+    (tmp_path / 'loop').symlink_to('loop')
+    with pytest.raises(FileNotFoundError):
+        open_regular(tmp_path / 'missing', limit=1)
+    with pytest.raises(OSError):
+        open_regular(tmp_path / 'loop', limit=1)
+
+
+def make_socket(path):
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+
+
+@pytest.mark.posix
+@pytest.mark.parametrize(
+    ('make', 'kind'),
+    [
+        (os.mkdir, 'a folder'),
+        (lambda path: os.mkfifo(path), 'a named pipe'),
+        (make_socket, 'a socket'),
+        (lambda path: os.symlink('/dev/zero', path), 'a device'),
+    ],
+    ids=['folder', 'pipe', 'socket', 'device'],
+)
+def test_anything_else_is_refused(monkeypatch, tmp_path, make, kind):
+    monkeypatch.chdir(tmp_path)  # a socket's path is limited to some 100 bytes
+    make('x.png')
+    with pytest.raises(UserError, match=f'x.png is {kind}, expected a regular file'):
+        open_regular('x.png', limit=1)
+
+
+@pytest.mark.posix
+def test_a_file_replaced_by_a_pipe_before_it_is_opened(monkeypatch, tmp_path):
+    path = tmp_path / 'file'
+    path.write_bytes(b'')
+    before = os.stat(path)
+    path.unlink()
+    os.mkfifo(path)
+    monkeypatch.setattr(regular_files.os, 'stat', lambda path: before)
+    descriptors = len(os.listdir('/proc/self/fd')) if os.path.exists('/proc/self/fd') else None
+    with pytest.raises(UserError, match='named pipe'):
+        open_regular(path, limit=1)
+    if descriptors is not None:
+        assert len(os.listdir('/proc/self/fd')) == descriptors
