@@ -11,10 +11,10 @@ from importlib import metadata
 from typing import Any
 
 from deeprftv2_plugin import __version__
-from deeprftv2_plugin.cli import check, convert, prepare, test, train
+from deeprftv2_plugin.cli import check, convert, deblur, prepare, test, train
 from deeprftv2_plugin.utils.errors import STOPPED, DataWarning, Interrupted, UserError
 
-COMMANDS = (train, test, check, prepare, convert)
+COMMANDS = (train, test, check, prepare, deblur, convert)
 
 _standard_format = warnings.formatwarning
 

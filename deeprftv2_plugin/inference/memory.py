@@ -1,0 +1,88 @@
+"""Restore images for which the memory does not suffice, in smaller tiles."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from deeprftv2_plugin.inference.restoration import OVERLAP, restore, size_multiple
+from deeprftv2_plugin.ops.tiles import pair
+from deeprftv2_plugin.utils.errors import UserError
+
+SMALLEST = 64
+"""Height and width in pixels below which tiles are not halved."""
+ALLOCATORS = (
+    'DefaultCPUAllocator',
+    'out of memory',
+    'bad_alloc',
+    'CUDNN_STATUS_ALLOC_FAILED',
+    'CUBLAS_STATUS_ALLOC_FAILED',
+)
+"""Words in the messages of a RuntimeError by which PyTorch reports that memory could not be allocated."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error means that memory of the GPU or of the computer could not be allocated."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in ALLOCATORS)
+
+
+def restore_in_memory(
+    net: nn.Module,
+    x: Tensor,
+    tile: int | Sequence[int] | None = None,
+    overlap: int | Sequence[int] = OVERLAP,
+    ensemble: bool = False,
+) -> tuple[Tensor, tuple[int, int] | None]:
+    """Restore images like `restore`. If that takes too much memory, try again with the tile halved, repeatedly.
+
+    Args:
+        net: The network.
+        x: Images (N, C, H, W).
+        tile: Tile size to begin with; None for the whole image.
+        overlap: Minimum number of pixels that neighboring tiles share.
+        ensemble: Average over the eight flips and rotations.
+
+    Returns:
+        The restored images; and height and width of the tile if it had to be smaller than `tile`, otherwise None.
+
+    Raises:
+        UserError: The memory does not suffice for the smallest tile either, or the arguments are not suitable.
+    """
+    smaller = None
+    while True:
+        try:
+            return restore(net, x, smaller or tile, overlap, ensemble), smaller
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            reason = str(error).strip().split('\n')[0]
+        # only here, since the traceback of the error keeps the tensors of the failed attempt
+        torch.cuda.empty_cache()
+        used = smaller or (None if tile is None else pair(tile, 'tile'))
+        smaller = halved(used or x.shape[-2:], pair(overlap, 'overlap'), math.lcm(size_multiple(net), 2))
+        if smaller is None:
+            parts = 'whole' if used is None else 'in tiles of {}x{}'.format(*used)
+            raise UserError(
+                '{}x{} pixels (height x width) do not fit into memory {}: {}. '.format(*x.shape[-2:], parts, reason)
+                + 'Free memory, set a smaller tile with a smaller overlap, or restore on another device'
+            )
+
+
+def halved(tile: Sequence[int], overlap: Sequence[int], multiple: int) -> tuple[int, int] | None:
+    """Return a tile with sides of half the size, or None if both sides are too small.
+
+    Args:
+        tile: Height and width.
+        overlap: Minimum number of pixels that neighboring tiles share; a side remains at least twice as long.
+        multiple: Of which the sides of the new tile are multiples.
+    """
+    sides = []
+    for side, shared in zip(tile, overlap, strict=True):
+        half = math.ceil(side / 2 / multiple) * multiple
+        kept = math.ceil(side / multiple) * multiple
+        sides.append(half if half >= max(SMALLEST, 2 * shared) else kept)
+    height, width = sides
+    return (height, width) if height < tile[0] or width < tile[1] else None
