@@ -9,6 +9,7 @@
 #SBATCH --requeue
 #SBATCH --open-mode=append
 # Train under SLURM. Before its time limit, the job saves its state and requeues itself until training is complete.
+# After scancel it saves its state and ends; submit it again to resume.
 #   sbatch scripts/train_slurm.sh -opt options/train_gopro.yml
 #   sbatch --nodes=2 --time=4:00:00 scripts/train_slurm.sh -opt options/train_gopro.yml
 # Submit it from the folder that will contain experiments/, on storage shared by all nodes. Each task is a process with one
@@ -19,14 +20,15 @@ set -uo pipefail
 saved=75  # exit status of `basicsr train` after a signal: the state is saved
 
 forward_signal() { [ -z "${step:-}" ] || kill -TERM "$step"; }
-trap forward_signal USR1 TERM  # USR1: three minutes before the time limit; TERM: scancel or preemption
+trap 'limit=reached; forward_signal' USR1  # three minutes before the time limit
+trap forward_signal TERM  # scancel or preemption
 
 srun --kill-on-bad-exit=1 "${PYTHON:-python}" -m deeprftv2_plugin train "$@" --launcher slurm --auto_resume &
 step=$!
 wait "$step"; status=$?
 while kill -0 "$step" 2>/dev/null; do wait "$step"; status=$?; done  # a trapped signal interrupts wait
 
-if [ "$status" -eq "$saved" ]; then
+if [ "$status" -eq "$saved" ] && [ -n "${limit:-}" ]; then
     echo "the state is saved; requeueing job $SLURM_JOB_ID"
     scontrol requeue "$SLURM_JOB_ID"
 fi

@@ -30,5 +30,5 @@ export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 # otherwise restarted processes find the addresses of failed ones in torchrun's shared store
 export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 exec "$python" -m torch.distributed.run --nnodes="$nodes" --nproc_per_node="${PROCESSES:-$((gpus > 0 ? gpus : 1))}" \
-    --rdzv_backend=c10d --rdzv_id="${RUN:-deeprftv2}" --rdzv_endpoint="$meeting" --max-restarts="${RESTARTS:-3}" \
+    --rdzv_backend=c10d --rdzv_id="${RUN:-deeprftv2}" --rdzv_endpoint="$meeting" --max-restarts="${RESTARTS:-3}" --rdzv_conf=read_timeout=900 \
     -m deeprftv2_plugin train "$@"

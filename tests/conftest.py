@@ -11,11 +11,14 @@ import torch  # noqa: E402
 def pytest_configure(config):
     config.addinivalue_line('markers', 'slow: takes more than half a minute; -m "not slow" leaves it out')
     config.addinivalue_line('markers', 'gpu: needs a CUDA device; skipped where there is none')
+    config.addinivalue_line('markers', 'cluster: changes the network as root, takes minutes; only with -m cluster')
     config.addinivalue_line('markers', 'posix: needs fork and signals that Windows lacks; skipped there')
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     missing = {}
+    if config.option.markexpr != 'cluster':
+        missing['cluster'] = 'runs only with -m cluster'
     if not torch.cuda.is_available():
         missing['gpu'] = 'no CUDA device'
     if not hasattr(os, 'fork'):

@@ -62,13 +62,27 @@ def test_torchrun_trains_on_one_machine(folder):
     assert 'world_size: 2' in said and (folder / 'experiments/small/models/net_g_latest.pth').is_file()
 
 
-def test_slurm_job_saves_before_its_time_limit_and_requeues(folder):
+def start_endless(folder):
+    """Start a job that does not end, and wait for its third step."""
     endless = ('--force_yml', 'train:total_iter=1000000', 'logger:save_checkpoint_freq=1000000')
     process = start(folder, 'train_slurm.sh', '-opt', 'small.yml', *endless)
     deadline = time.monotonic() + 90
     while 'iter:       3' not in (folder / 'output.txt').read_text():
         assert process.poll() is None and time.monotonic() < deadline, (folder / 'output.txt').read_text()
         time.sleep(0.05)
+    return process
+
+
+def test_cancelled_slurm_job_saves_and_does_not_come_back(folder):
+    process = start_endless(folder)
+    process.send_signal(signal.SIGTERM)
+    status, said = finish(process, folder)
+    assert status == 75 and 'SIGTERM: the state of iteration' in said, said
+    assert not (folder / 'scontrol.txt').exists()
+
+
+def test_slurm_job_saves_before_its_time_limit_and_requeues(folder):
+    process = start_endless(folder)
     process.send_signal(signal.SIGUSR1)
     status, said = finish(process, folder)
     assert status == 75, said

@@ -106,7 +106,7 @@ def test_error_about_a_missing_dataset_fits_on_a_screen(tmp_path, monkeypatch, c
     screen = capsys.readouterr().err
     lines = screen.splitlines()
     rows = sum(math.ceil(len(line) / 120) for line in lines)  # on a screen of 120 columns
-    assert 'Missing:' in screen and rows <= 24 and max(len(line) for line in lines if line[0] == ' ') <= 120
+    assert 'Missing:' in screen and rows <= 24 and max(len(line) for line in lines if line.startswith(' ')) <= 120
     assert screen.count('  where  ') == 1
     assert ('GOPRO_Large' in screen) == ('gopro' in file)
     assert [path.name for path in tmp_path.iterdir()] == ['options']

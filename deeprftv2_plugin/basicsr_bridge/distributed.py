@@ -47,6 +47,8 @@ def init_dist(launcher: str, backend: str = 'nccl', port: int | None = None, use
     os.environ.setdefault('MASTER_PORT', str(port or 29500))
     local_rank = int(os.environ.get('LOCAL_RANK', 0))
     count = torch.cuda.device_count() if use_gpu else 0
+    if launcher == 'slurm' and count:
+        local_rank %= count  # srun may show each of its processes a single GPU
     if count == 0:
         distributed.init_process_group('gloo', timeout=TIMEOUT, **_store_of_attempt())
         return
@@ -142,6 +144,4 @@ def _set_environment_from_slurm(port: int | None) -> None:
         os.environ['MASTER_ADDR'] = hosts.stdout.split()[0]
     if port is not None:
         os.environ['MASTER_PORT'] = str(port)
-    # modulo, because srun may show each of its processes a single GPU
-    local_rank = int(os.environ.get('SLURM_LOCALID', rank)) % max(1, torch.cuda.device_count())
-    os.environ.update(RANK=rank, WORLD_SIZE=size, LOCAL_RANK=str(local_rank))
+    os.environ.update(RANK=rank, WORLD_SIZE=size, LOCAL_RANK=os.environ.get('SLURM_LOCALID', rank))

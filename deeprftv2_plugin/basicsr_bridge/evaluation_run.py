@@ -1,6 +1,5 @@
 """A run of BasicSR's test: the functions that build the model and create the folder."""
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -48,10 +47,9 @@ class EvaluationRun:
         with errors_reported_once():
             with HeldBackLog() as self._log:
                 self.model = checked_model(opt, self.path, build_model)
-            lock = in_first_process(lambda: run_folder.take(opt['path']['results_root']), opt)
+            lock = in_first_process(lambda: run_folder.take(opt['path']['results_root'], ['visualization']), opt)
         if lock is not None:
             self._stack.callback(lock.release)
-            os.makedirs(opt['path']['visualization'], exist_ok=True)
 
     def hand_over_model(self, opt: dict[str, Any]) -> BaseModel:
         """Return the model."""

@@ -43,6 +43,7 @@ def apply() -> None:
     patch_load_network()
     patch_resume_training()
     patch_saving()
+    patch_print_network()
     patch_prefetcher()
     _applied = True
 
@@ -219,6 +220,24 @@ def patch_saving() -> None:
     reason = 'atomic saving, errors that are raised, .safetensors files, states with the position in the data'
     for method in (saving.save_network, saving.save_training_state):
         replace(BaseModel, method.__name__, method, reason)
+
+
+def patch_print_network() -> None:
+    """Log a network in one line. BasicSR logs all of its modules, which takes hundreds of lines."""
+    from basicsr.models.base_model import BaseModel
+    from basicsr.utils import get_root_logger
+
+    original = BaseModel.print_network
+
+    def print_network(self: Any, net: Any) -> None:
+        if 'debug' in self.opt['name']:  # BasicSR's criterion for --debug
+            original(self, net)
+            return
+        bare = self.get_bare_model(net)
+        count = sum(weight.numel() for weight in bare.parameters())
+        get_root_logger().info(f'Network {type(bare).__name__}: {count:,} parameters. --debug lists its modules.')
+
+    replace(BaseModel, 'print_network', print_network, 'one line per network in the log')
 
 
 def patch_prefetcher() -> None:

@@ -12,7 +12,7 @@ from deeprftv2_plugin import config
 
 def add_arguments(parser: argparse.ArgumentParser, is_train: bool) -> None:
     """Add BasicSR's own flags, those of a training or of a test."""
-    parser.add_argument('-opt', '--opt', required=True, metavar='FILE', help='option file (YAML)')
+    add_options(parser)
     parser.add_argument(
         '--launcher',
         choices=('none', 'pytorch', 'slurm'),
@@ -25,6 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser, is_train: bool) -> None:
         )
     shortened = ', log every iteration, save and validate every 8 iterations' if is_train else ''
     parser.add_argument('--debug', action='store_true', help=f'prefix the name with debug_{shortened}')
+    add_local_rank(parser, default=argparse.SUPPRESS)  # keeps a value given before the subcommand
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the flags for the option file and what overrides it."""
+    parser.add_argument('-opt', '--opt', required=True, metavar='FILE', help='option file (YAML)')
     parser.add_argument(
         '--force_yml',
         nargs='+',
@@ -33,7 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser, is_train: bool) -> None:
         metavar='KEY:KEY=VALUE',
         help='override options; values are YAML, for example train:total_iter=1000 network_g:variant=S',
     )
-    parser.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
+
+
+def add_local_rank(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    """Add the flag that ``python -m torch.distributed.launch`` puts before all other arguments."""
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=default, help=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace, is_train: bool) -> None:
@@ -81,12 +91,15 @@ def handed_over(opt: dict, path: str, launcher: str, auto_resume: bool, debug: b
     from basicsr import test, train
     from basicsr.utils.dist_util import master_only
 
+    from deeprftv2_plugin.basicsr_bridge import agreement, loggers
     from deeprftv2_plugin.basicsr_bridge.replacement import replace
     from deeprftv2_plugin.basicsr_bridge.run_options import complete
     from deeprftv2_plugin.utils.atomic_io import write_whole
 
     def parse_options(root_path: str, is_train: bool = True) -> tuple[dict, argparse.Namespace]:
-        return complete(opt, root_path, is_train, launcher, auto_resume, debug), argparse.Namespace(opt=path)
+        completed = complete(opt, root_path, is_train, launcher, auto_resume, debug)
+        agreement.require_same_options(opt, debug=debug)
+        return completed, argparse.Namespace(opt=path)
 
     @master_only
     def copy_opt_file(opt_file: str, experiments_root: str) -> None:
@@ -99,6 +112,8 @@ def handed_over(opt: dict, path: str, launcher: str, auto_resume: bool, debug: b
         replace(train, 'parse_options', parse_options, reason),
         replace(test, 'parse_options', parse_options, reason),
         replace(train, 'copy_opt_file', copy_opt_file, 'the resolved options are saved, without _base_'),
+        loggers.tolerated_failures(train),
+        loggers.tolerated_failures(test),
     ):
         yield
 

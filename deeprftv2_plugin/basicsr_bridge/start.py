@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from logging.handlers import MemoryHandler
 from typing import Any
 
+from basicsr.data import build_dataset
 from basicsr.models.base_model import BaseModel
 from basicsr.utils import logger as basicsr_logger
 from basicsr.utils import set_random_seed
@@ -15,6 +16,7 @@ from basicsr.utils.dist_util import get_dist_info
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
+from deeprftv2_plugin.basicsr_bridge.agreement import require_same_data
 from deeprftv2_plugin.basicsr_bridge.distributed import any_process, is_first_of_node
 from deeprftv2_plugin.basicsr_bridge.replacement import replace
 from deeprftv2_plugin.data.datasets import SizedDataset
@@ -32,7 +34,7 @@ def checked_model(
 ) -> BaseModel:
     """Run the preflight checks, then build the model of a run from the networks that the checks have built.
 
-    The first process of each node runs the checks. All processes wait until all nodes are ready.
+    The first process of each node runs the checks. All processes must find the same data, and wait until all are ready.
 
     Args:
         opt: Options of the run.
@@ -48,6 +50,10 @@ def checked_model(
         parts = require({**opt, 'dist': False, 'rank': 0, 'world_size': 1}, path)  # the others do not take part
         if further is not None:
             further(parts.datasets['train'])
+        datasets = parts.datasets
+    else:
+        datasets = {phase: build_dataset(settings) for phase, settings in opt['datasets'].items()}
+    require_same_data(datasets)
     set_random_seed(opt['manual_seed'] + opt['rank'])
     with HandedOver(opt, parts.networks):
         model = make(opt)
@@ -102,7 +108,8 @@ class HeldBackLog:
 
     def release(self) -> None:
         """Write the lines to the log."""
-        self._lines.setTarget(self._logger)
+        for record in self._lines.buffer:
+            self._logger.handle(record)
         self._lines.close()
 
 

@@ -13,6 +13,7 @@ import torch
 from basicsr import train
 from basicsr.data import build_dataloader, build_dataset
 from basicsr.data.prefetch_dataloader import PrefetchDataLoader
+from basicsr.models.sr_model import SRModel
 from basicsr.utils import MessageLogger, get_root_logger
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import distributed
@@ -25,8 +26,10 @@ from deeprftv2_plugin.basicsr_bridge.distributed import (
     from_first_process,
     in_first_process,
 )
+from deeprftv2_plugin.basicsr_bridge.loggers import Board
 from deeprftv2_plugin.basicsr_bridge.replacement import replace
 from deeprftv2_plugin.basicsr_bridge.start import HeldBackLog, checked_model
+from deeprftv2_plugin.basicsr_bridge.tolerant_model import TolerantModel
 from deeprftv2_plugin.checkpoints.states import newest_whole, read_state, resumed_networks, resumed_weights
 from deeprftv2_plugin.data.datasets import SizedDataset
 from deeprftv2_plugin.data.loading.loader import TrainLoader, first_batch
@@ -38,7 +41,7 @@ from deeprftv2_plugin.training.branches import set_aside
 from deeprftv2_plugin.training.saving import save_or_log
 from deeprftv2_plugin.training.stages import accumulation_of, gpus_of, stages_of
 from deeprftv2_plugin.utils.atomic_io import advice
-from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.errors import Interrupted, UserError
 
 
 class TrainingRun:
@@ -68,16 +71,8 @@ class TrainingRun:
     def in_basicsr(self) -> Iterator[None]:
         """Within the block, `basicsr.train.train_pipeline` runs this training."""
         replacements = (
-            (
-                'load_resume_state',
-                self.start,
-                'the newest valid state; checks before folders change',
-            ),
-            (
-                'make_exp_dirs',
-                self.make_folders,
-                'only unused folders of earlier trainings are renamed',
-            ),
+            ('load_resume_state', self.start, 'the newest valid state; checks before folders change'),
+            ('make_exp_dirs', self.make_folders, 'only unused folders of earlier trainings are renamed'),
             ('mkdir_and_rename', run_folder.replace, 'the same for the folder of TensorBoard'),
             ('create_train_val_dataloader', self.create_loaders, 'samples by a plan, so that a run is resumed exactly'),
             ('build_model', self.hand_over_model, 'the model is built once; signals'),
@@ -88,7 +83,29 @@ class TrainingRun:
             self._stack.enter_context(signals.launcher_watched(self.parent))
             for name, new, reason in replacements:
                 self._stack.enter_context(replace(train, name, new, reason))
-            yield
+            try:
+                yield
+            except Interrupted:
+                raise
+            except Exception:
+                self.save_between_steps()
+                raise
+
+    def save_between_steps(self) -> None:
+        """Save the state after an error, unless it occurred within a step."""
+        done = self.model.done if hasattr(self, 'model') else None
+        if done is not None and self.model.save(self.plan.epoch_of(done), done):
+            get_root_logger().warning(f'The state of iteration {done} is saved. Rerun with --auto_resume to resume.')
+
+    def stop_after_killed_worker(self, fault: UserError) -> None:
+        """Let all processes save the state after the next step and stop, if the model can.
+
+        Raises:
+            UserError: The fault; this process stops now.
+        """
+        if not isinstance(self.model, DeepRFTv2Model):
+            raise fault
+        signals.request(fault)
 
     def start(self, opt: dict) -> dict | None:
         """Read the state, build the model and check everything before a folder is created or renamed.
@@ -118,7 +135,8 @@ class TrainingRun:
         # on several nodes, torchrun may report a restart to one of them only
         if any_process(opt['auto_resume'], opt):
             folders = opt['path']['training_states'], opt['path']['models']
-            found, faults = newest_whole(*folders, resumed_networks(opt)) if opt['rank'] == 0 else (None, [])
+            newest = in_first_process(lambda: newest_whole(*folders, resumed_networks(opt)), opt)
+            found, faults = newest or (None, [])
             found = from_first_process(found and str(found), opt)
             self.notes += [f'{fault}. An older state is used.' for fault in faults]
             path = opt['path']['resume_state'] = found or path
@@ -164,11 +182,10 @@ class TrainingRun:
 
     def take_folder(self, opt: dict, resume: bool) -> None:
         """Lock the folder until the end of the run, and create its subfolders."""
-        lock = in_first_process(lambda: run_folder.take(opt['path']['experiments_root'], resume), opt)
+        within = ('models', 'training_states', 'visualization')
+        lock = in_first_process(lambda: run_folder.take(opt['path']['experiments_root'], within, resume), opt)
         if lock is not None:
             self._stack.callback(lock.release)
-            for key in ('models', 'training_states', 'visualization'):
-                os.makedirs(opt['path'][key], exist_ok=True)
 
     def create_loaders(self, opt: dict, logger: logging.Logger) -> tuple:
         """Return the loader of the plan, the plan as its sampler, the validation loaders, epochs and iterations."""
@@ -204,7 +221,8 @@ class TrainingRun:
         if settings.get('prefetch_mode') == 'cpu':
             loading['loader'] = functools.partial(PrefetchDataLoader, settings.get('num_prefetch_queue', 1))
         damaged = settings.get('max_damaged') or 0
-        loader = TrainLoader(dataset, plan, opt['manual_seed'], damaged, stages, logger, **loading)
+        killed = self.stop_after_killed_worker
+        loader = TrainLoader(dataset, plan, opt['manual_seed'], damaged, stages, killed, logger, **loading)
         for phase, val_settings in opt['datasets'].items():
             if phase.split('_')[0] == 'val':
                 val_set = build_dataset(val_settings)
@@ -275,6 +293,9 @@ class TrainingRun:
     def hand_over_model(self, opt: dict) -> Any:
         """Return the model, and record signals from here on if it can save its state on them."""
         self._log.release()
+        if isinstance(self.model, SRModel):
+            get_root_logger().addFilter(_is_true_of_sr_models)
+            self._stack.callback(get_root_logger().removeFilter, _is_true_of_sr_models)
         if isinstance(self.model, DeepRFTv2Model):
             self._stack.enter_context(signals.watched())
         return self.model
@@ -326,12 +347,18 @@ class TrainingRun:
 
         if distributed.is_initialized() and distributed.get_rank() != 0:
             return None
-        writer = SummaryWriter(log_dir, purge_step=self.state['iter'] + 1 if self.state else None)
-        self._stack.callback(writer.close)
-        return writer
+        purge_step = self.state['iter'] + 1 if self.state else None
+        board = Board(functools.partial(SummaryWriter, log_dir, purge_step=purge_step))
+        self._stack.callback(board.close)
+        return board
 
 
-class ModelInRun:
+def _is_true_of_sr_models(record: logging.LogRecord) -> bool:
+    """Drop BasicSR's warning, at every validation, that several data sets are only supported by SRModel."""
+    return not record.getMessage().startswith('Multiple validation datasets')
+
+
+class ModelInRun(TolerantModel):
     """What the class of a model gains in a run: states with the position in the data, and errors of saving as a log.
 
     Attributes:

@@ -20,6 +20,8 @@ _OTHER_CONTENT = (
     (rb'version https://git-lfs', 'a Git LFS pointer, not a checkpoint: download the file itself (git lfs pull)'),
     (rb'<(!doctype|html|head|body|\?xml|!--)', 'an HTML page, not a checkpoint: download the file itself'),
 )
+_FOLDER = 0x10
+"""Bit of the attributes in an archive."""
 _REFUSED = r'GLOBAL (\S+) (?:was|whose)|(?:Can only (?:create|build)|reduce for).* got (.*)|(Unsupported operand \d+)'
 
 
@@ -98,6 +100,8 @@ def _verify_archive(file: BinaryIO) -> None:
         for record in archive.infolist():
             if record.compress_type != zipfile.ZIP_STORED:  # could expand to any size
                 raise UserError(f'{record.filename} is compressed, which torch.save does not do; not a checkpoint')
+            if record.is_dir() or record.external_attr & _FOLDER:  # torch.load would leave its memory as it is
+                raise UserError(f'damaged: {record.filename} is marked as a folder; copy or download the file again')
         damaged = archive.testzip()
     if damaged is not None:
         raise UserError(f'damaged: the checksum of {damaged} is wrong; copy or download the file again')

@@ -52,6 +52,9 @@ def _require_complete(state: Any) -> None:
             raise UserError(f'{key} is missing')
         if key in state and not fits(state[key]):
             raise UserError(f'{key} is {reprlib.repr(state[key])}, expected {expected}')
+    for key, names in state.get('types', {}).items():
+        if len(names) != len(state.get(key, ())):
+            raise UserError(f'types has {len(names)} names of {key}, expected {len(state.get(key, ()))}')
 
 
 def _is_count(value: Any) -> bool:
@@ -64,6 +67,10 @@ def _is_dict(value: Any, keys: type = str) -> bool:
 
 def _is_dicts(value: Any) -> bool:
     return isinstance(value, list) and all(_is_dict(each) for each in value)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
 def _is_optimizers(value: Any) -> bool:
@@ -98,7 +105,7 @@ _PARTS: dict[str, tuple[Callable[[Any], bool], str, bool]] = {
     'epoch': (lambda value: type(value) is int, 'a number', True),
     'optimizers': (_is_optimizers, 'a list of states of optimizers', True),
     'schedulers': (_is_dicts, 'a list of states of schedules', True),
-    'types': (lambda value: _is_dict(value) and all(isinstance(each, list) for each in value.values()), 'names', False),
+    'types': (lambda value: _is_dict(value) and all(map(_is_texts, value.values())), 'names of classes', False),
     'stream': (_is_stream, 'the position in the samples', False),
     'best_metric_results': (_is_best, 'metrics by data set', False),
     'unseen_losses': (

@@ -1,6 +1,7 @@
 """The command `basicsr` (also `deeprftv2` and `python -m deeprftv2_plugin`)."""
 
 import argparse
+import contextlib
 import io
 import os
 import platform
@@ -11,6 +12,7 @@ from importlib import metadata
 from typing import Any
 
 from deeprftv2_plugin import __version__
+from deeprftv2_plugin.basicsr_bridge.pipelines import add_local_rank
 from deeprftv2_plugin.cli import check, convert, deblur, prepare, test, train
 from deeprftv2_plugin.utils.errors import STOPPED, DataWarning, Interrupted, UserError
 
@@ -26,8 +28,8 @@ def main(argv: list[str] | None = None) -> int:
         argv: Command line without the program's name. Defaults to that of the process.
 
     Returns:
-        int: Exit status: 0 on success; 1 after an error in the input, whose message is printed to stderr; 75 if SIGTERM
-            or SIGUSR1 ended a training, whose state is saved; 130 after Ctrl-C.
+        int: Exit status: 0 on success; 1 after an error in the input, whose message is printed to stderr; 75 if
+            SIGTERM, SIGHUP or SIGUSR1 ended a training, whose state is saved; 130 after Ctrl-C.
 
     Raises:
         SystemExit: The command line is wrong (status 2), or asks for help or versions.
@@ -44,15 +46,26 @@ def main(argv: list[str] | None = None) -> int:
     try:
         args.run(args)
     except UserError as error:
-        print(f'error: {message_of(error)}', file=sys.stderr)
+        say(f'error: {message_of(error)}')
         return 1
     except Interrupted as signal:
-        print(signal, file=sys.stderr)
+        say(str(signal))
         return signal.status
     except KeyboardInterrupt:
-        print('interrupted', file=sys.stderr)
+        say('interrupted')
         return STOPPED
     return 0
+
+
+def say(text: str) -> None:
+    """Print to stderr. If its terminal is gone, nothing can be written, and the exit status must not depend on it."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # takes what Python flushes at exit
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -66,6 +79,7 @@ def make_parser() -> argparse.ArgumentParser:
         'as python -m deeprftv2_plugin.',
     )
     parser.add_argument('--version', action=Version, help='print versions and the device')
+    add_local_rank(parser)
     commands = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
     for command in COMMANDS:
         subparser = commands.add_parser(

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from deeprftv2_plugin.basicsr_bridge import pipelines
 from deeprftv2_plugin.utils.errors import SlowdownWarning, UserError
 
 if TYPE_CHECKING:
@@ -23,15 +24,8 @@ has no section train, and sends a little data through network, losses and metric
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('-opt', '--opt', required=True, metavar='FILE', help='option file (YAML)')
-    parser.add_argument(
-        '--force_yml',
-        nargs='+',
-        action='extend',
-        default=[],
-        metavar='KEY:KEY=VALUE',
-        help='override options, as in basicsr train',
-    )
+    """Add the flags that `basicsr train` has as well."""
+    pipelines.add_options(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -60,7 +54,6 @@ def run(args: argparse.Namespace) -> None:
 
 def findings(args: argparse.Namespace) -> Iterator[tuple[str, 'Finding']]:
     """Yield subject and finding; if the options are not valid, that alone."""
-    from deeprftv2_plugin.basicsr_bridge import pipelines
     from deeprftv2_plugin.basicsr_bridge.run_options import complete
     from deeprftv2_plugin.config import reading
     from deeprftv2_plugin.preflight.findings import error, ok, warning

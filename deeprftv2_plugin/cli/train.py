@@ -14,7 +14,7 @@ Weights, logs and the resolved options are written to experiments/NAME under the
 tb_logger/NAME. An existing experiment of the same name is renamed to NAME_archived_TIME, unless it is resumed with
 --auto_resume or path:resume_state. After a restart by torchrun or SLURM it is resumed without these.
 
-SIGTERM, SIGUSR1 and Ctrl-C save the state at the end of the step. The exit status is then 75, after Ctrl-C 130."""
+SIGTERM, SIGHUP, SIGUSR1 and Ctrl-C save the state after the step. The exit status is then 75, after Ctrl-C 130."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -228,21 +228,26 @@ MODELS: dict[str, dict[str, Table]] = {
     },
 }
 
-_Rates = NotNegative | list[NotNegative]
+LARGEST_RATE = 1000
+"""Greatest learning rate."""
+_Rate = Annotated[float, Range(0, LARGEST_RATE)]
+_Rates = _Rate | list[_Rate]
+_Epsilon = Annotated[float, Range(1e-30, 1)]  # below, it can be zero in float32
+_Weight = Annotated[float, Range(0, 1e6)]
 
 # Kinds of arguments that are narrower than their annotations, by what the class is for. They apply to the classes of
 # PyTorch, BasicSR and this package.
 BOUNDS: dict[str, dict[str, Any]] = {
     'optimizer': {
-        'lr': NotNegative,
+        'lr': _Rate,
         'betas': tuple[BelowOne, BelowOne],
         'beta2_decay': float,
-        'eps': NotNegative | tuple[NotNegative | None, NotNegative],
-        'weight_decay': NotNegative,
+        'eps': _Epsilon | tuple[_Epsilon | None, _Epsilon],
+        'weight_decay': Annotated[float, Range(0, 100)],
         'momentum': BelowOne,
         'dampening': Fraction,
         'rho': Fraction,
-        'alpha': NotNegative,
+        'alpha': Fraction,
         'lr_decay': NotNegative,
         'initial_accumulator_value': NotNegative,
         'maximize': Literal[False],
@@ -281,21 +286,21 @@ BOUNDS: dict[str, dict[str, Any]] = {
         'final_div_factor': Positive,
         'threshold': NotNegative,
         'eps': NotNegative,
-        'eta_min': NotNegative,
+        'eta_min': _Rate,
         'min_lr': _Rates,
         'max_lr': _Rates,
         'base_lr': _Rates,
         'last_epoch': Literal[-1],
     },
     'loss': {
-        'loss_weight': NotNegative,
-        'perceptual_weight': NotNegative,
-        'style_weight': NotNegative,
-        'layer_weights': dict[str, NotNegative],
+        'loss_weight': _Weight,
+        'perceptual_weight': _Weight,
+        'style_weight': _Weight,
+        'layer_weights': dict[str, _Weight],
         'losses': list[Settings],
-        'scale_weights': tuple[NotNegative, NotNegative],
+        'scale_weights': tuple[_Weight, _Weight],
         'reduction': Literal['mean', 'sum'],
-        'eps': Positive,
+        'eps': _Epsilon,
         'alpha': NotNegative,
         'patch_factor': Count,
     },

@@ -115,6 +115,8 @@ def _numbers(value: object) -> Iterator[float]:
 def check_datasets(datasets: Section, is_train: bool) -> None:
     """Check the phases, and in each of them the options of the data set class and of the loader."""
     datasets.demand(*(['train'] if is_train else []))
+    if not datasets.values:
+        datasets.fail('is empty. Expected at least one data set, such as datasets.test')
     named: dict[object, str] = {}
     for phase in datasets.values:
         kind = phase.split('_')[0]

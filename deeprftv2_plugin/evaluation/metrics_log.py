@@ -1,6 +1,5 @@
 """Losses and metrics of a training run as JSON Lines."""
 
-import contextlib
 import json
 import math
 import os
@@ -29,29 +28,60 @@ class MetricsLog:
 
     def append(self, iteration: int, **values: object) -> None:
         """Append a line. Validation results are synced to disk. A failed write is logged and otherwise ignored."""
-        line = json.dumps(finite({'iter': iteration, **values}))
         try:
+            line = json.dumps(finite({'iter': iteration, **values}), default=float)
             with open(self.path, 'a', encoding='utf-8') as file:
                 file.write(line + '\n')
                 if 'dataset' in values:
                     file.flush()
                     os.fsync(file.fileno())
-        except OSError as error:
-            get_root_logger().error(f'{self.path}: iteration {iteration} could not be logged: {error.strerror}')
+        except (OSError, TypeError, ValueError) as error:
+            reason = getattr(error, 'strerror', None) or error
+            get_root_logger().warning(f'{self.path}: iteration {iteration} could not be logged: {reason}')
 
     def __iter__(self) -> Iterator[dict]:
+        """Yield the lines that are whole: a killed process, a full disk or a broken copy can leave others."""
         if not self.path.is_file():
             return
-        with open(self.path, encoding='utf-8') as file:
+        with open(self.path, 'rb') as file:
             for line in file:
-                with contextlib.suppress(ValueError):  # a killed process or a full disk can leave a partial line
-                    yield json.loads(line)
+                record = parse(line)
+                if record is not None:
+                    yield record
 
     def rewind(self, iteration: int) -> None:
-        """Remove the lines after an iteration, before training resumes from it."""
-        if self.path.is_file():
-            kept = (json.dumps(record) + '\n' for record in self if record['iter'] <= iteration)
+        """Remove damaged lines and those after an iteration, before training resumes from it.
+
+        If the file cannot be read or written, that is logged and otherwise ignored.
+        """
+        if not self.path.is_file():
+            return
+        try:
+            found = self.path.read_bytes().splitlines()
+            records = [record for record in map(parse, found) if record is not None]
+            if len(records) < len(found):
+                get_root_logger().warning(f'{self.path}: removed damaged lines: {len(found) - len(records)}.')
+            kept = (json.dumps(record) + '\n' for record in records if record['iter'] <= iteration)
             write_whole(self.path, ''.join(kept).encode())
+        except OSError as error:
+            get_root_logger().warning(
+                f'{self.path} could not be cut to iteration {iteration}, from which training resumes: '
+                f'{error.strerror or error}. Later lines of the former run remain.'
+            )
+
+
+def parse(line: bytes) -> dict | None:
+    """Return the content of a line; None if it is not an object such as `MetricsLog.append` writes."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict) or type(record.get('iter')) is not int:
+        return None
+    numbers = (value for key, value in record.items() if key != 'dataset')
+    if not all(value is None or type(value) in (int, float) for value in numbers):
+        return None
+    return record if isinstance(record.get('dataset', ''), str) else None
 
 
 def finite(value: object) -> object:

@@ -3,7 +3,7 @@
 import inspect
 import platform
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -22,13 +22,17 @@ from deeprftv2_plugin.version import __version__
 ALIGNED = {function.__name__ for function in (aligned_psnr, aligned_ssim)}
 
 
-def describe(opt: dict, metrics: Collection[str], depths: Collection[int]) -> dict[str, Any]:
+def describe(
+    opt: dict, metrics: Collection[str], depths: Collection[int], smaller_tiles: Sequence[tuple[int, int]] = ()
+) -> dict[str, Any]:
     """Describe the protocol of a test on one dataset.
 
     Args:
         opt: BasicSR's options.
         metrics: Names of the computed metrics.
         depths: Bit depths of the images.
+        smaller_tiles: Height and width of the tiles of those images that were restored in smaller ones than those of
+            the options for lack of memory.
 
     Returns:
         dict: `metrics` maps each name to a definition. `restoration`, `rounding` and, if there are metrics, `alignment`
@@ -38,7 +42,7 @@ def describe(opt: dict, metrics: Collection[str], depths: Collection[int]) -> di
     settings = {name: val_opt['metrics'][name] for name in metrics}
     protocol: dict[str, Any] = {
         'metrics': {name: define(each) for name, each in settings.items()},
-        'restoration': _restoration(val_opt),
+        'restoration': _restoration(val_opt, smaller_tiles),
         'rounding': _rounding(settings, depths),
     }
     if settings:
@@ -74,7 +78,7 @@ def versions() -> dict[str, str]:
     return {'python': platform.python_version(), 'deeprftv2_plugin': __version__, **known}
 
 
-def _restoration(val_opt: Mapping[str, Any]) -> str:
+def _restoration(val_opt: Mapping[str, Any], smaller_tiles: Sequence[tuple[int, int]]) -> str:
     if val_opt.get('tile'):
         overlap = OVERLAP if val_opt.get('overlap') is None else val_opt['overlap']
         tile, overlap = pair(val_opt['tile'], 'tile'), pair(overlap, 'overlap')
@@ -82,6 +86,9 @@ def _restoration(val_opt: Mapping[str, Any]) -> str:
         parts = ['whole images in tiles of {}x{} with overlap {}'.format(*tile, shared)]
     else:
         parts = ['whole images, no tiles']
+    if smaller_tiles:
+        least = 'x'.join(map(str, min(smaller_tiles)))
+        parts.append(f'but {len(smaller_tiles)} images in smaller tiles down to {least} for lack of memory')
     pad = val_opt.get('pad')
     parts.append('zero-padded to at least {}x{} pixels (height x width)'.format(*pad) if pad else 'no padding')
     parts.append('mean over the eight flips and rotations' if val_opt.get('ensemble') else 'no ensemble')

@@ -87,9 +87,10 @@ class Report:
         parts.pop('', None)
         worst = self.worst.ranking(scores) if self.worst else ()
         overall = mean_metrics(scores)
+        smaller_tiles = [score.smaller_tile for score in scores if score.smaller_tile]
         summary = {
             'dataset': self.dataset_name,
-            'protocol': protocol.describe(self.opt, overall, {score.depth for score in scores}),
+            'protocol': protocol.describe(self.opt, overall, {score.depth for score in scores}, smaller_tiles),
             'weights': self.opt['path'].get('pretrain_network_g'),
             'set of weights': self.weights or 'random',
             'network': self.opt['network_g'],

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 import deeprftv2_plugin.metrics
-from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.errors import Interrupted, UserError
 
 LOGGED_IMAGES = 3
 """Number of images per dataset that are sent to TensorBoard."""
@@ -36,6 +36,8 @@ class ImageScore(NamedTuple):
     depth: int
     """Bit depth."""
     metrics: dict[str, float]
+    smaller_tile: tuple[int, int] | None = None
+    """Height and width of the tiles, if they had to be smaller than those of the options for lack of memory."""
 
 
 def local_samples(
@@ -78,6 +80,33 @@ def gather_lists(share: list[str], processes: int) -> list[str]:
 def has_ground_truth(dataset: Any) -> bool:
     """Return whether the options of a dataset name sharp images."""
     return bool(dataset.opt.get('dataroot') or dataset.opt.get('dataroot_gt'))
+
+
+@contextmanager
+def fails_together(processes: int) -> Iterator[None]:
+    """Raise an error of one process in all processes at the end of the block, so that none waits for another."""
+    fault = None
+    try:
+        yield
+    except Interrupted:
+        raise
+    except Exception as error:
+        if processes == 1:
+            raise
+        fault = error
+    if processes > 1:
+        reasons: list[str | None] = [None] * processes
+        torch.distributed.all_gather_object(reasons, fault and describe_error(fault))
+        if fault:
+            raise fault
+        for rank, reason in enumerate(reasons):
+            if reason:
+                raise UserError(f'process {rank}: {reason}')
+
+
+def describe_error(error: Exception) -> str:
+    """Return the message of an error, with its type unless it is addressed to the user."""
+    return str(error) if isinstance(error, UserError) else f'{type(error).__name__}: {error}'
 
 
 def gather_scores(share: dict[int, ImageScore], processes: int) -> list[ImageScore]:

@@ -29,6 +29,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in ALLOCATORS)
 
 
+def reason_of(error: BaseException) -> str:
+    """Return the first line of an allocator's message, without its period."""
+    return str(error).strip().split('\n')[0].rstrip('.')
+
+
 def restore_in_memory(
     net: nn.Module,
     x: Tensor,
@@ -58,7 +63,7 @@ def restore_in_memory(
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            reason = str(error).strip().split('\n')[0]
+            reason = reason_of(error)
         # only here, since the traceback of the error keeps the tensors of the failed attempt
         torch.cuda.empty_cache()
         used = smaller or (None if tile is None else pair(tile, 'tile'))

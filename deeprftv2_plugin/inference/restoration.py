@@ -66,7 +66,8 @@ def restore(
         net = load_network(net).to(x.device)
     check_tiles(net, tile, overlap)
     multiple = size_multiple(net)
-    with _evaluation_mode(net):
+    with keep_modes(net):
+        net.eval()
         if not ensemble:
             return _restore(net, x, multiple, tile, overlap)
         outputs = (
@@ -159,10 +160,9 @@ def _check_image(x: Tensor) -> None:
 
 
 @contextmanager
-def _evaluation_mode(net: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode and restore the mode of every module, e.g. of frozen ones, afterwards."""
+def keep_modes(net: nn.Module) -> Iterator[None]:
+    """At the end of the block, restore the training or evaluation mode of every module, also of frozen ones."""
     modes = [(module, module.training) for module in net.modules()]
-    net.eval()
     try:
         yield
     finally:

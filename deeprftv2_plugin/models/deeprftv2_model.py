@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from contextlib import nullcontext
 from itertools import chain
+from signal import Signals
 from typing import Any
 
 import torch
@@ -44,9 +45,9 @@ class DeepRFTv2Model(RestorationModel):
     - ``train.bf16``: run the network under bfloat16 autocast. Losses are computed in float32.
     - ``train.channels_last`` and ``train.compile``: use the channels_last memory format and ``torch.compile``.
 
-    A step whose loss or gradient is not finite is skipped in all processes, and counted. On SIGTERM, SIGUSR1 or Ctrl-C
-    the state is saved at the end of the step. Random numbers are seeded in every iteration from the seed, the rank and
-    the iteration.
+    A step whose loss or gradient is not finite is skipped in all processes, and counted. On SIGTERM, SIGHUP, SIGUSR1 or
+    Ctrl-C the state is saved after the step, once its log line is written. Random numbers are seeded in every iteration
+    from the seed, the rank and the iteration.
 
     Args:
         opt: BasicSR's options.
@@ -121,7 +122,13 @@ class DeepRFTv2Model(RestorationModel):
         Args:
             current_iter: The iteration about to begin, counted from 1.
             warmup_iter: First iteration with the full rate; -1 for no warm-up.
+
+        Raises:
+            Interrupted: A signal or a fault asked to stop; the state of the iteration before is saved.
+            UserError: The state could not be saved.
         """
+        if self.leaving:  # not in the step itself: BasicSR logs an iteration after its step
+            self.leave(current_iter - 1)
         if current_iter > 1:
             for scheduler in self.schedulers:
                 advance(scheduler, self.unseen_losses)
@@ -148,8 +155,7 @@ class DeepRFTv2Model(RestorationModel):
         """Take one training step.
 
         Raises:
-            Interrupted: A signal asked to stop; the state is saved.
-            UserError: Too many consecutive steps were skipped, or the state could not be saved after a signal.
+            UserError: Too many consecutive steps were skipped.
         """
         seed_everything(self.opt.get('manual_seed') or 0, self.opt['rank'], current_iter)
         signal_before = signals.requested()
@@ -168,9 +174,10 @@ class DeepRFTv2Model(RestorationModel):
         self.progress.advance(current_iter, result and result.loss, self.get_current_learning_rate()[0])
         if result is not None:
             self.record(result)
-        leave = result is not None and result.leave if self.processes > 1 else signal_before or signals.requested()
-        if leave:
-            self.leave(current_iter)
+        if self.processes > 1:
+            self.leaving = result is not None and result.leave
+        else:
+            self.leaving = signals.requested() is not None
 
     def get_current_log(self) -> dict[str, float]:
         """Return the losses of the last iteration, averaged over all processes. Waits for the GPU once."""
@@ -262,14 +269,14 @@ class DeepRFTv2Model(RestorationModel):
             )
 
     def leave(self, current_iter: int) -> None:
-        """Save the state and stop training, in all processes even if only one of them received a signal.
+        """Save the state and stop training, in all processes even if only one of them received a request.
 
         Raises:
             Interrupted: The state is saved.
             UserError: The state could not be saved.
         """
         request = signals.requested()
-        name = request.name if request else 'a signal to another process'
+        name = request.name if isinstance(request, Signals) else request or 'a request of another process'
         path = self.opt['path'].get('training_states')
         if not self.save(self.epoch_at(current_iter), current_iter):
             raise UserError(f'{name} at iteration {current_iter}, but the state could not be saved')
@@ -299,13 +306,13 @@ class DeepRFTv2Model(RestorationModel):
             UserError: The state is one of another network, optimizer or kind of schedule.
         """
         resuming.prepare(self, resume_state, same_schedules=False)
-        types = (resume_state.get('types') or {}).get('schedulers', [None] * len(self.schedulers))
+        types = resume_state.get('types', {}).get('schedulers', [None] * len(self.schedulers))
         changes = []
         for number, (optimizer, schedule) in enumerate(zip(self.optimizers, self.schedulers, strict=True)):
             saved = resume_state['optimizers'][number]
             changes += resuming.resume_optimizer(optimizer, saved)
-            rates = [group.get('initial_lr', group['lr']) for group in saved['param_groups']]
             saved_schedule = resume_state['schedulers'][number]
+            rates = [group.get('initial_lr') for group in saved['param_groups']]
             changes += resuming.resume_schedule(schedule, saved_schedule, resume_state['iter'], types[number], rates)
         for text in dict.fromkeys(changes):
             get_root_logger().warning(text)

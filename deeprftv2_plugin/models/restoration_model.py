@@ -14,7 +14,8 @@ from deeprftv2_plugin.evaluation import validation
 from deeprftv2_plugin.evaluation.metrics_log import MetricsLog
 from deeprftv2_plugin.evaluation.report import Report
 from deeprftv2_plugin.evaluation.validation import ImageScore
-from deeprftv2_plugin.inference.restoration import check_tiles, restore
+from deeprftv2_plugin.inference.memory import is_out_of_memory, reason_of, restore_in_memory
+from deeprftv2_plugin.inference.restoration import check_tiles
 from deeprftv2_plugin.ops import backends
 from deeprftv2_plugin.training import signals
 from deeprftv2_plugin.utils.atomic_io import advice
@@ -54,12 +55,15 @@ class RestorationModel(SRModel):
                 f'val: found tile, ensemble or pad with scale {opt["scale"]}, but they require a network that keeps '
                 'the image size. Remove them or set scale: 1.'
             )
+        self.leaving = False
+        """Whether the training stops before the next step or validation."""
         self.loaded: str | None = None
         super().__init__(opt)
         if not self.is_train and self.loaded is None:
             get_root_logger().warning('path.pretrain_network_g is not set: network_g has random weights.')
         get_root_logger().info(f'Backends in order of preference: {backends.describe()}.')
         check_tiles(self.get_bare_model(self.net_g), **self.tiles())
+        self.smaller_tile: tuple[int, int] | None = None
         self.validated: dict[str, int | str] = {}
         self.best_metric_results: dict[str, dict] = {}
         self.failures: list[str] = []
@@ -79,18 +83,35 @@ class RestorationModel(SRModel):
     def test(self) -> None:
         """Restore the current batch into ``self.output``, with the weight average if there is one."""
         if self.opt.get('scale', 1) != 1:
-            super().test()
+            self._test_without_tiles()
             return
         net = self.net_g_ema if hasattr(self, 'net_g_ema') else self.get_bare_model(self.net_g)
         self.output = self.restore(net, self.lq)
 
+    def _test_without_tiles(self) -> None:
+        try:
+            super().test()
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise UserError(
+                '{}x{} pixels (height x width) do not fit into memory: {}. Free memory, or use smaller images'.format(
+                    *self.lq.shape[-2:], reason_of(error)
+                )
+            ) from error
+
     def restore(self, net: nn.Module, x: Tensor) -> Tensor:
-        """Restore images (N, C, H, W) with the padding, tiles, overlap and ensemble of the options."""
+        """Restore images (N, C, H, W) with the padding, tiles, overlap and ensemble of the options.
+
+        ``self.smaller_tile`` becomes the tile, if it has to be smaller than that of the options for lack of memory.
+        """
         val_opt = self.opt.get('val') or {}
         height, width = x.shape[-2:]
         min_height, min_width = val_opt.get('pad') or (0, 0)
         x = F.pad(x, (0, max(0, min_width - width), 0, max(0, min_height - height)))
-        return restore(net, x, ensemble=val_opt.get('ensemble') or False, **self.tiles())[..., :height, :width]
+        ensemble = val_opt.get('ensemble') or False
+        output, self.smaller_tile = restore_in_memory(net, x, ensemble=ensemble, **self.tiles())
+        return output[..., :height, :width]
 
     def tiles(self) -> dict[str, Any]:
         """Return ``tile`` and ``overlap`` as far as the options set them."""
@@ -118,9 +139,12 @@ class RestorationModel(SRModel):
         name = cast(Any, dataloader.dataset).opt['name']
         if self.is_train and self.validated.get(name) == current_iter:
             return
+        if self.leaving:
+            self.leave(current_iter)
         metrics = (self.opt.get('val') or {}).get('metrics') or {}
         report = None if self.is_train else Report(self.opt, name, self.loaded)
-        share = self.score_share(dataloader, current_iter, tb_logger, save_img, report)
+        with validation.fails_together(self.processes):
+            share = self.score_share(dataloader, current_iter, tb_logger, save_img, report)
         scores = validation.gather_scores(share, self.processes)
         self.metric_results = validation.mean_metrics(scores)
         omitted = [metric for metric in metrics if metric not in self.metric_results]
@@ -170,7 +194,14 @@ class RestorationModel(SRModel):
             if tb_logger and len(scores) < validation.LOGGED_IMAGES:
                 tag = printable(f'{dataset.opt["name"]}/{name}')
                 tb_logger.add_image(tag, validation.thumbnail(images), current_iter, dataformats='HWC')
-            scores[index] = ImageScore(name, depth, metrics)
+            if self.smaller_tile:
+                get_root_logger().warning(
+                    '{} of {}: {}x{} pixels (height x width) are restored in tiles of {}x{}, since the memory does '
+                    'not suffice for larger ones. Set val.tile to restore all images in equal tiles.'.format(
+                        name, dataset.opt['name'], *images[0].shape[:2], *self.smaller_tile
+                    )
+                )
+            scores[index] = ImageScore(name, depth, metrics, self.smaller_tile)
             if report:
                 report.consider(index, scores[index], images)
             progress.advance()
@@ -195,7 +226,8 @@ class RestorationModel(SRModel):
         self.feed_data(sample)
         self.test()
         if not self.output.isfinite().all():
-            get_root_logger().warning(f'{sample["lq_path"][0]}: the restored image has values that are not finite.')
+            text = f'{sample["lq_path"][0]}: the restored image has values that are not finite.'
+            get_root_logger().warning(printable(text))
         sharp = [self.gt] if hasattr(self, 'gt') else []
         images = validation.to_images(self.lq, self.output, *sharp, depth=depth)
         metrics = (self.opt.get('val') or {}).get('metrics') or {}
@@ -210,7 +242,7 @@ class RestorationModel(SRModel):
         try:
             write_png(path, image)
         except OSError as error:
-            text = f'the restored image {path} could not be written: {error}'
+            text = printable(f'the restored image {path} could not be written: {error}')
             if not self.is_train:
                 raise UserError(f'{text}. {advice(error)}') from error
             get_root_logger().error(text)

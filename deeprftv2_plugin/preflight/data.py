@@ -13,7 +13,6 @@ from deeprftv2_plugin.data.datasets.paired import PairedDeblurDataset
 from deeprftv2_plugin.data.layouts.pairs import Pair
 from deeprftv2_plugin.data.loading.loader import DrawnDataset
 from deeprftv2_plugin.data.loading.plan import Draw
-from deeprftv2_plugin.data.storage.decoding import is_transparent
 from deeprftv2_plugin.preflight.findings import Finding, amount, error, first_line, ok, warning
 from deeprftv2_plugin.training.stages import stages_of
 from deeprftv2_plugin.utils.errors import DataWarning, UserError
@@ -91,21 +90,16 @@ def check_pairs(
         max_damaged: How many damaged pairs are skipped.
     """
     numbers = sorted({round(place * (len(pairs) - 1) / (SAMPLED - 1)) for place in range(SAMPLED)})
-    sizes, faults, readable, seconds = [], [], [], 0.0
+    sizes, faults, seconds = [], [], 0.0
     for pair in (pairs[number] for number in numbers):
         begin = time.perf_counter()
         try:
             sizes.append(_size_of(pair))
-            readable.append(pair)
         except UserError as fault:
             faults.append(str(fault))
         seconds += time.perf_counter() - begin
     for message in faults:
         yield warning(f'{name}: {message}') if len(faults) <= max_damaged else error(f'{name}: {message}')
-    images = [image for pair in readable for image in (pair.lq, pair.gt) if image]
-    transparent = next((image for image in images if is_transparent(image.read_bytes())), None)
-    if transparent:
-        yield warning(f'{name}: the transparency of images such as {transparent} is ignored, only their colors count')
     if not sizes:
         return
     kind = 'pairs' if pairs[0].gt else 'images without ground truth'

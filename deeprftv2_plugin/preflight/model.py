@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
 
+from deeprftv2_plugin.config.schema import LARGEST_RATE
 from deeprftv2_plugin.config.signatures import TRANSPARENT
 from deeprftv2_plugin.data.datasets import SizedDataset
 from deeprftv2_plugin.data.datasets.augmentation import crop_size
@@ -35,6 +36,8 @@ SIDE = 96
 """Greatest height and width of the images that are sent through a model by `basicsr check`."""
 SMALL_SIDE = 32
 """The same before a training or a test."""
+GROWTH = 1000
+"""Greatest accepted growth of the weights in a step of an optimizer without gradients."""
 RATES = 1000
 """Iterations for which the learning rate is computed."""
 
@@ -96,15 +99,33 @@ def networks_of(opt: Mapping[str, Any], model: BaseModel) -> dict[str, nn.Module
 
 
 def optimizer_bytes(optimizers: Iterable[Optimizer]) -> int:
-    """Return the bytes that optimizers store besides the weights, after a first step. The step changes the weights."""
+    """Return the bytes that optimizers store besides the weights, after two steps. The steps change the weights.
+
+    Raises:
+        UserError: A step makes weights that are not finite or grow more than `GROWTH` times.
+        Exception: What an optimizer raises.
+    """
     total = 0
     for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            for weight in group['params']:
-                weight.grad = torch.zeros_like(weight)
-        optimizer.step(lambda: 0.0)
+        weights = [weight for group in optimizer.param_groups for weight in group['params'] if weight.numel()]
+        for gradient in (0, 1):  # arguments can fail with either
+            before = _greatest(weights)
+            for weight in weights:
+                weight.grad = torch.full_like(weight, gradient)
+            optimizer.step(lambda: 0.0)
+            after = _greatest(weights)
+            if not after <= GROWTH * max(before, 1):
+                raise UserError(
+                    f'{type(optimizer).__name__} changes weights up to {before:.3g} to {after:.3g} in a step with '
+                    f'gradients of {gradient}: check its arguments'
+                )
         total += bytes_of(part for part in tree_leaves(list(optimizer.state.values())) if isinstance(part, Tensor))
     return total
+
+
+def _greatest(weights: Iterable[Tensor]) -> float:
+    """Return the greatest magnitude of the weights; NaN or infinity if one of them is not finite."""
+    return float(torch.stack([weight.detach().abs().amax().float() for weight in weights]).amax())
 
 
 def check_rates(opt: Mapping[str, Any], model: BaseModel) -> Iterator[Finding]:
@@ -118,8 +139,9 @@ def check_rates(opt: Mapping[str, Any], model: BaseModel) -> Iterator[Finding]:
         except Exception as fault:  # schedules raise what they like
             yield error(f'{label} fails at iteration {iteration}: {first_line(fault)}')
             return
-        if not all(math.isfinite(rate) and rate >= 0 for rate in rates):
-            yield error(f'{label}: the learning rate of iteration {iteration} is {rates[0]:g}')
+        if not all(0 <= rate <= LARGEST_RATE for rate in rates):
+            found = f'the learning rate of iteration {iteration} is {rates[0]:g}'
+            yield error(f'{label}: {found}, expected a number from 0 to {LARGEST_RATE}')
             return
 
 
@@ -225,9 +247,11 @@ def train_pass(
     with _in_network(model):
         output = model.run(model.lq) if isinstance(model, DeepRFTv2Model) else model.net_g(model.lq)
         _check_shape(output, model.gt)
-    losses = (
-        model.compute_losses(output, model.gt) if isinstance(model, DeepRFTv2Model) else _compute_losses(model, output)
-    )
+    compute = model.compute_losses if isinstance(model, DeepRFTv2Model) else functools.partial(_compute_losses, model)
+    try:
+        losses = compute(output, model.gt)
+    except Exception as fault:
+        raise UserError(f'a loss of train fails on images {_size(model.gt)}: {first_line(fault)}') from fault
     for name, value in losses.items():
         if not torch.isfinite(value).all():
             raise UserError(f'{name} is {float(value):g} for random images: check the arguments of the loss')
@@ -254,13 +278,13 @@ def _check_shape(output: Any, gt: Tensor) -> None:
         raise ValueError(f'it returns {_size(last)}, but the sharp images are {_size(gt)}')
 
 
-def _compute_losses(model: SRModel, output: Any) -> dict[str, Tensor]:
+def _compute_losses(model: SRModel, output: Any, gt: Tensor) -> dict[str, Tensor]:
     """Return the losses of BasicSR's SRModel."""
     losses = {}
     if model.cri_pix:
-        losses['l_pix'] = model.cri_pix(output, model.gt)
+        losses['l_pix'] = model.cri_pix(output, gt)
     if model.cri_perceptual:
-        parts = zip(('l_percep', 'l_style'), model.cri_perceptual(output, model.gt), strict=True)
+        parts = zip(('l_percep', 'l_style'), model.cri_perceptual(output, gt), strict=True)
         losses.update({name: value for name, value in parts if value is not None})
     return losses
 

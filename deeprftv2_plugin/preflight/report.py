@@ -106,12 +106,14 @@ def about(subject: str, findings: Iterable[Finding]) -> Entries:
 
 def needs(opt: Mapping[str, Any], networks: Mapping[str, nn.Module], built: BaseModel, thorough: bool) -> Entries:
     """Check a step of the optimizers, the learning rates, and what a training needs of memory and disk."""
+    optimizers = 0
     try:
         optimizers = model.optimizer_bytes(built.optimizers)
+    except UserError as fault:
+        yield 'model', error(str(fault))
     except Exception as fault:  # some need a GPU, or gradients of a special kind
         found = error if opt['num_gpu'] == 0 else warning
         yield 'model', found(f'a step of the optimizer fails: {first_line(fault)}')
-        optimizers = 0
     yield from about('schedule', model.check_rates(opt, built))
     if 'g' in networks and (thorough or resources.gpu_memory(opt) is not None):
         yield from about('memory', resources.check_memory(opt, networks['g'], optimizers))

@@ -47,7 +47,7 @@ def prepare(model: Any, state: Mapping[str, Any], same_schedules: bool = True) -
     for key, found in types.items():
         if len(state[key]) != len(found):
             raise UserError(f'the resumed state has {len(state[key])} {key}, expected {len(found)}. {RESTART}')
-    before = (state.get('types') or {}).get('optimizers', types['optimizers'])
+    before = state.get('types', {}).get('optimizers', types['optimizers'])
     if before != types['optimizers']:
         raise UserError(
             f'train.optim_g.type is {", ".join(types["optimizers"])}, but the resumed state is one of '
@@ -128,7 +128,7 @@ def resume_schedule(
     saved: Mapping[str, Any],
     iteration: int,
     before: str | None = None,
-    rates: Sequence[float] | None = None,
+    rates: Sequence[Any] | None = None,
 ) -> list[str]:
     """Bring a schedule with the settings of the options to an iteration.
 
@@ -140,7 +140,7 @@ def resume_schedule(
         saved: The state of the schedule that was saved.
         iteration: The iteration of the state.
         before: Name of the class of the saved schedule, if known.
-        rates: Initial learning rates of the saved run, if known.
+        rates: Initial learning rates of the saved run, as far as known.
 
     Returns:
         A sentence for each setting that differs from that in the state.
@@ -173,11 +173,25 @@ def resume_schedule(
     return changes
 
 
-def _resume_plateau(schedule: LRScheduler, saved: Mapping[str, Any], rates: Sequence[float] | None) -> None:
+def _resume_plateau(schedule: LRScheduler, saved: Mapping[str, Any], rates: Sequence[Any] | None) -> None:
     initial = schedule.get_last_lr()
-    vars(schedule).update({key: saved[key] for key in PROGRESS if key in saved})
-    factors = [now / before if before else 1 for now, before in zip(initial, rates or initial, strict=True)]
-    vars(schedule)['_last_lr'] = [rate * factor for rate, factor in zip(saved['_last_lr'], factors, strict=True)]
+    progress = {key: saved[key] for key in PROGRESS if key in saved and key in vars(schedule)}
+    last: Any = saved.get('_last_lr')
+    if not all(map(_is_number, progress.values())) or not _are_rates(last, initial):
+        raise UserError(f'the resumed state is damaged: its schedule has {progress} and the rates {last}. {RESTART}')
+    vars(schedule).update(progress)
+    known = rates if rates is not None and _are_rates(rates, initial) else initial
+    factors = [now / before if before else 1 for now, before in zip(initial, known, strict=True)]
+    vars(schedule)['_last_lr'] = [rate * factor for rate, factor in zip(last, factors, strict=True)]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+
+
+def _are_rates(values: Any, expected: Sequence[Any]) -> bool:
+    fit = isinstance(values, list) and len(values) == len(expected) and all(map(_is_number, values))
+    return fit and all(0 <= value < math.inf for value in values)
 
 
 def _problems(optimizer: Optimizer, saved: Mapping[str, Any]) -> Iterator[str]:
@@ -191,37 +205,35 @@ def _problems(optimizer: Optimizer, saved: Mapping[str, Any]) -> Iterator[str]:
     if len(set(listed)) < len(listed) or saved['state'].keys() - set(listed):
         yield 'its values do not belong to its parameters'
         return
-    known: dict[tuple, dict | None] = {}
-    total = sum(weight.numel() for group in optimizer.param_groups for weight in group['params'])
-    for place, group in enumerate(optimizer.param_groups):
-        for number, weight in zip(numbers[place], group['params'], strict=True):
-            values = saved['state'].get(number)
-            if not values or all(value is None for value in values.values()):
-                continue  # the optimizer begins with these weights
-            kind = (place, weight.shape, weight.dtype, weight.device)
-            if kind not in known:
-                known[kind] = _state_after_a_step(optimizer, group, weight)
-            problem = _mismatch(values, known[kind] or {}, {1, weight.numel(), total})
-            if problem:
-                yield f'for a weight of shape {tuple(weight.shape)}, {problem}'
+    weights = list(chain.from_iterable(group['params'] for group in optimizer.param_groups))
+    total = sum(weight.numel() for weight in weights)
+    for number, weight, expected in zip(listed, weights, _state_after_steps(optimizer), strict=True):
+        values = saved['state'].get(number)
+        if not values or all(value is None for value in values.values()):
+            continue  # the optimizer begins with these weights
+        problem = _mismatch(values, expected, {1, weight.numel(), total})
+        if problem:
+            yield f'for a weight of shape {tuple(weight.shape)}, {problem}'
 
 
 def _mismatch(values: Mapping[str, Any], expected: Mapping[str, Any], sizes: set[int]) -> str | None:
-    """Compare what a state has for a weight with what an optimizer stores after a step.
+    """Compare what a state has for a weight with what an optimizer stores.
 
     Args:
         values: From the state.
-        expected: From the optimizer. It can store more later, as LBFGS does.
+        expected: From the optimizer.
         sizes: Possible numbers of elements of tensors that are not in `expected`.
     """
     for key, target in expected.items():
+        value = values.get(key)
+        if value is None:
+            return f'it has no {key}, only {", ".join(values)}'
         if not isinstance(target, Tensor):
             continue
-        value = values.get(key)
         if target.numel() == 1 and isinstance(value, int | float):
             continue  # step counts of older versions of PyTorch
         if not isinstance(value, Tensor):
-            return f'it has no {key}, only {", ".join(values)}'
+            return f'its {key} is of {type(value).__name__}, expected a tensor'
         if value.shape != target.shape and not value.numel() == target.numel() == 1:
             return f'its {key} has shape {tuple(value.shape)}, expected {tuple(target.shape)}'
     for key, value in tensors_of({key: value for key, value in values.items() if key not in expected}):
@@ -233,17 +245,28 @@ def _mismatch(values: Mapping[str, Any], expected: Mapping[str, Any], sizes: set
     return None
 
 
-def _state_after_a_step(optimizer: Optimizer, group: Mapping[str, Any], weight: Tensor) -> dict | None:
-    """Return what an optimizer stores for such a weight; None if it cannot step with a dense gradient of zeros."""
-    probe = nn.Parameter(torch.zeros_like(weight))
-    probe.grad = torch.zeros_like(weight)
-    groups = [[probe] if each is group else [] for each in optimizer.param_groups]
+def _state_after_steps(optimizer: Optimizer) -> list[Mapping[str, Any]]:
+    """Return what an optimizer stores for each weight after two steps, when all of it exists.
+
+    Nothing is known of an optimizer that cannot take a step with dense gradients.
+    """
+    groups = [
+        [nn.Parameter(torch.zeros_like(weight)) for weight in group['params']] for group in optimizer.param_groups
+    ]
+    weights = list(chain.from_iterable(groups))
     try:
         twin = _twin(optimizer, groups)
-        twin.step(lambda: 0.0)
+        for gradient in (1, 2):
+            for weight in weights:
+                weight.grad = torch.full_like(weight, gradient)
+            twin.step(lambda: 0.0)
     except Exception:  # optimizers of other packages raise what they like
-        return None
-    return dict(twin.state[probe])
+        return [{}] * len(weights)
+    return [twin.state.get(weight, {}) for weight in weights]
+
+
+def _zeros(weight: Tensor) -> nn.Parameter:
+    return nn.Parameter(torch.zeros_like(weight))
 
 
 def _change(name: str, now: Any, before: Any) -> str:

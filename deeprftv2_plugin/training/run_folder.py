@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
@@ -78,8 +79,13 @@ class Lock:
         self._file.close()
 
 
-def take(folder: str | Path, resume: bool = False) -> Lock:
+def take(folder: str | Path, within: Iterable[str] = (), resume: bool = False) -> Lock:
     """Create the folder of a run and lock it. The folder of an earlier run is renamed, unless it is resumed.
+
+    Args:
+        folder: The folder.
+        within: Names of subfolders to create.
+        resume: Whether the run continues in the folder.
 
     Raises:
         UserError: The folder cannot be used, see :func:`problem_with`. It is unchanged.
@@ -93,7 +99,10 @@ def take(folder: str | Path, resume: bool = False) -> Lock:
             archive(folder)
             lock.release()
         os.makedirs(folder, exist_ok=True)
-        return Lock(folder)
+        lock = Lock(folder)
+        for name in within:
+            os.makedirs(Path(folder, name), exist_ok=True)
+        return lock
     except OSError as error:
         raise UserError(f'{error.filename or folder} cannot be written: {error.strerror}. {advice(error)}') from error
 

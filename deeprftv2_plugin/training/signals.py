@@ -1,28 +1,38 @@
-"""Signals on which training saves its state and stops, and the end of the launcher, which counts as one."""
+"""Requests to save the state and stop the training: signals, the end of the launcher, and faults of a process."""
 
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
-from deeprftv2_plugin.utils.errors import LEAVE_SIGNALS, SAVED, STOPPED
+from deeprftv2_plugin.utils.errors import FAILED, LEAVE_SIGNALS, SAVED, STOPPED, UserError
 
-_received: signal.Signals | None = None
+Request = signal.Signals | UserError
+"""A signal, or the fault because of which a process cannot continue."""
+_received: Request | None = None
 _launcher: int | None = None
 
 
 @contextmanager
 def watched() -> Iterator[None]:
-    """Record SIGTERM, SIGUSR1 and the first Ctrl-C instead of ending the process. A second Ctrl-C ends it."""
+    """Record SIGTERM, SIGHUP, SIGUSR1 and the first Ctrl-C instead of ending the process. A second Ctrl-C ends it.
+
+    SIGHUP, which a terminal sends when it is closed, stays ignored under ``nohup``.
+    """
     global _received
     _received = None
-    former = {each: signal.signal(each, _record) for each in LEAVE_SIGNALS}
+    former = {each: signal.signal(each, _record) for each in LEAVE_SIGNALS if not _under_nohup(each)}
     try:
         yield
     finally:
+        _received = None
         for each, handler in former.items():
             signal.signal(each, handler)
+
+
+def _under_nohup(number: signal.Signals) -> bool:
+    return number.name == 'SIGHUP' and signal.getsignal(number) == signal.SIG_IGN
 
 
 @contextmanager
@@ -44,15 +54,23 @@ def _record(number: int, frame: FrameType | None) -> None:
     global _received
     _received = signal.Signals(number)
     if number == signal.SIGINT:
-        os.write(2, b'\nCtrl-C: saving the state after this step. Press Ctrl-C again to stop immediately.\n')
+        with suppress(OSError):  # the terminal may be gone
+            os.write(2, b'\nCtrl-C: saving the state after this step. Press Ctrl-C again to stop immediately.\n')
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def requested() -> signal.Signals | None:
-    """Return the last recorded signal, or None."""
+def request(fault: UserError) -> None:
+    """Ask all processes to save the state after this step and stop, because this process cannot continue."""
+    global _received
+    _received = fault
+
+
+def requested() -> Request | None:
+    """Return the last request, or None."""
     global _received
     if _received is None and launcher_is_gone():
-        os.write(2, b'torchrun, which started this process, has ended: saving the state after this step.\n')
+        with suppress(OSError):
+            os.write(2, b'torchrun, which started this process, has ended: saving the state after this step.\n')
         _received = signal.SIGTERM
     return _received
 
@@ -62,6 +80,8 @@ def launcher_is_gone() -> bool:
     return _launcher is not None and os.getppid() != _launcher
 
 
-def exit_status(request: signal.Signals | None) -> int:
-    """Return the exit status for a recorded signal; None if another process received it."""
+def exit_status(request: Request | None) -> int:
+    """Return the exit status for a request; None if another process has it."""
+    if isinstance(request, UserError):
+        return FAILED
     return STOPPED if request == signal.SIGINT else SAVED

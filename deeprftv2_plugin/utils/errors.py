@@ -31,19 +31,23 @@ class SlowdownWarning(UserWarning):
     """The run works, but something on this machine makes it slower. The message says what."""
 
 
-LEAVE_SIGNALS = tuple(getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGUSR1') if hasattr(signal, name))
-"""Signals on which training saves its state and stops. Windows has no SIGUSR1."""
+LEAVE_SIGNALS = tuple(
+    getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR1') if hasattr(signal, name)
+)
+"""Signals on which training saves its state and stops. Windows has neither SIGHUP nor SIGUSR1."""
+FAILED = 1
+"""Exit status after an error."""
 SAVED = 75
-"""Exit status after SIGTERM or SIGUSR1: the state is saved, rerun to resume (EX_TEMPFAIL in sysexits.h)."""
+"""Exit status after SIGTERM, SIGHUP or SIGUSR1: the state is saved, rerun to resume (EX_TEMPFAIL in sysexits.h)."""
 STOPPED = 130
 """Exit status after Ctrl-C, as in shells. Training has saved its state."""
 
 
 class Interrupted(Exception):
-    """Training was interrupted by a signal and has saved its state.
+    """Training was stopped by a signal or a fault, and has saved its state.
 
     Args:
-        status: Exit status, `SAVED` or `STOPPED`.
+        status: Exit status, `SAVED`, `STOPPED` or `FAILED`.
         text: What was saved.
     """
 

@@ -87,6 +87,41 @@ def test_the_environment_of_slurm_is_translated(environment, started):
     assert started == [1, ('nccl', {'device_id': torch.device('cuda', 1)})]
 
 
+def test_processes_of_srun_that_see_one_gpu_each_use_it(environment, started):
+    for name, value in zip(SLURM, ('5', '8', 'node[1-2]', '1'), strict=True):
+        environment.setenv(name, value)
+    environment.setenv('MASTER_ADDR', 'node1')
+    environment.setattr(torch.cuda, 'device_count', lambda: 1)
+    distributed.init_dist('slurm')
+    assert started[0] == 0
+    assert not distributed.is_first_of_node()
+
+
+@pytest.mark.parametrize(
+    ('variables', 'first'),
+    [
+        ({}, True),
+        ({'LOCAL_RANK': '0', 'SLURM_LOCALID': '0'}, True),
+        ({'LOCAL_RANK': '1', 'SLURM_LOCALID': '0'}, False),
+        ({'SLURM_LOCALID': '1'}, False),
+    ],
+)
+def test_the_first_process_of_a_node_is_known_from_the_launcher(environment, variables, first):
+    for name, value in variables.items():
+        environment.setenv(name, value)
+    assert distributed.is_first_of_node() == first
+
+
+def test_an_error_of_the_first_process_is_raised():
+    def fail():
+        raise UserError('in use')
+
+    assert distributed.in_first_process(lambda: 1, {'dist': False, 'rank': 0}) == 1
+    assert distributed.in_first_process(fail, {'dist': False, 'rank': 1}) is None
+    with pytest.raises(UserError, match='in use'):
+        distributed.in_first_process(fail, {'dist': False, 'rank': 0})
+
+
 def test_a_single_process_has_the_values_of_the_first():
     opt = {'dist': False}
     assert distributed.from_first_process({'a': 1}, opt) == {'a': 1}

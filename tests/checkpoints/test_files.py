@@ -307,6 +307,19 @@ def test_compressed_archives_are_refused(tmp_path):
         read_weights(path)
 
 
+def test_records_that_torch_would_skip_are_refused(tmp_path):
+    """A tensor marked as a folder would be loaded as whatever is in the memory."""
+    path = tmp_path / 'net.pth'
+    torch.save({'params': {'a': torch.ones(1000)}}, path)
+    data = bytearray(path.read_bytes())
+    place = data.rindex(b'net/data/0')  # in the directory at the end, after its attributes
+    assert data[place - 8 : place - 4] == bytes(4)
+    data[place - 8] = 0x10
+    path.write_bytes(data)
+    with pytest.raises(UserError, match='data/0 is marked as a folder'):
+        read_weights(path)
+
+
 def quantized():
     return torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)
 

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,12 +17,15 @@ if not hasattr(os, 'fork'):
 
 _context = multiprocessing.get_context('forkserver')
 _context.set_forkserver_preload(['tests.cli.preloaded'])
+ROOT = str(Path(__file__).parents[2])
 WRITES = ('fsync', 'replace')
 HANG_TIMEOUT = 60
 """Seconds after which a run prints its stack and exits."""
 
 
-def start(folder, *argv, name='life', die_at_write=None, file_size=None, launched=False):
+def start(
+    folder, *argv, name='life', die_at_write=None, file_size=None, launched=False, environment=None, terminal=None
+):
     """Start `basicsr ARGV` in a folder and write its output to NAME.txt there.
 
     Args:
@@ -31,9 +35,14 @@ def start(folder, *argv, name='life', die_at_write=None, file_size=None, launche
         die_at_write: Kill the process with SIGKILL at this call of `os.fsync` or `os.replace`.
         file_size: Maximum size of a file in bytes. Larger writes fail as on a full disk.
         launched: Run the command in a child of the returned process, as torchrun does.
+        environment: Variables to set.
+        terminal: Path of a terminal that the process controls and writes to, instead of the file.
     """
-    process = _context.Process(target=_run_command, args=(str(folder), argv, name, die_at_write, file_size, launched))
-    process.start()
+    arguments = str(folder), argv, name, die_at_write, file_size, launched, environment or {}, terminal
+    process = _context.Process(target=_run_command, args=arguments)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('PYTHONPATH', ROOT, prepend=os.pathsep)  # the server silently preloads only what it finds
+        process.start()
     return process
 
 
@@ -46,12 +55,31 @@ def run(folder, *argv, **settings):
     return process.exitcode, text
 
 
-def _run_command(folder, argv, name, die_at_write, file_size, launched):
-    os.setpgrp()
+def run_together(folder, *commands):
+    """Run commands as the processes of one run, each on a node of its own; return their exit statuses and outputs."""
+    common = {'WORLD_SIZE': str(len(commands)), 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': _free_port()}
+    common['TORCHELASTIC_RESTART_COUNT'] = '0'
+    processes = [
+        start(folder, *argv, name=f'process{rank}', environment={**common, 'RANK': str(rank), 'LOCAL_RANK': '0'})
+        for rank, argv in enumerate(commands)
+    ]
+    for process in processes:
+        process.join()
+    outputs = [(folder / f'process{rank}.txt').read_text() for rank in range(len(commands))]
+    assert not any('Timeout (' in text for text in outputs), outputs
+    return [process.exitcode for process in processes], outputs
+
+
+def _run_command(folder, argv, name, die_at_write, file_size, launched, environment, terminal):
+    os.setpgrp() if terminal is None else os.setsid()
+    os.environ.update(environment)
     os.chdir(folder)
-    output = os.open(f'{name}.txt', os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    # the first terminal that the leader of a session opens for reading and writing controls the session
+    output = os.open(terminal or f'{name}.txt', os.O_RDWR | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
     os.dup2(output, 2)
+    if terminal is not None:  # the streams of a file would seek
+        sys.stdout, sys.stderr = (os.fdopen(number, 'w', 1, closefd=False) for number in (1, 2))
     if launched:
         os.environ.update(TORCHELASTIC_RUN_ID='1', RANK='0', LOCAL_RANK='0', WORLD_SIZE='1')
         os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=_free_port())

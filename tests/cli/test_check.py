@@ -67,7 +67,7 @@ def test_all_findings_are_printed_and_one_error_decides(folder, capsys):
     ('override', 'words'),
     [
         ('train:total_iters=9', 'Did you mean total_iter?'),
-        ('train:optim_g:lr=-1', 'train.optim_g.lr is -1, expected a number from 0 up'),
+        ('train:optim_g:lr=-1', 'train.optim_g.lr is -1, expected a number from 0 to 1000'),
     ],
 )
 def test_invalid_options_end_the_report(folder, capsys, override, words):

@@ -1,6 +1,9 @@
 """Faults during training: signals, full disks, truncated files, NaN samples, damaged images."""
 
+import json
 import os
+import pty
+import select
 import signal
 import time
 
@@ -9,6 +12,7 @@ import torch
 
 import deeprftv2_plugin
 from deeprftv2_plugin import cli
+from deeprftv2_plugin.utils.errors import LEAVE_SIGNALS
 from tests.cli.lives import run, start
 from tests.cli.runs import options, write, write_pictures
 
@@ -82,7 +86,13 @@ def signalled(folder, number, workers=0):
     return process.exitcode, output.read_text()
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT], ids=lambda number: number.name)
+def journal(folder):
+    """Return the iterations whose losses are logged."""
+    lines = map(json.loads, (folder / 'experiments/small/metrics.jsonl').read_text().splitlines())
+    return [line['iter'] for line in lines if 'dataset' not in line]
+
+
+@pytest.mark.parametrize('number', LEAVE_SIGNALS, ids=lambda number: number.name)
 def test_signal_saves_the_state_and_stops_training(folder, number):
     write(folder, training_options())
     status, text = signalled(folder, number, workers=1)
@@ -93,6 +103,69 @@ def test_signal_saves_the_state_and_stops_training(folder, number):
     more = int(state.stem) + 2
     status, text = train(folder, 'small.yml', f'train:total_iter={more}')
     assert status == 0 and f'Resumed after iteration {state.stem}' in text, text
+    assert journal(folder) == list(range(1, more + 1))
+
+
+def test_closed_terminal_saves_the_state(folder):
+    """The process is the foreground job of a terminal, which is closed: SIGHUP, and every write to it fails."""
+    write(folder, training_options())
+    ours, theirs = pty.openpty()
+    process = start(folder, 'train', '-opt', 'small.yml', *ENDLESS, terminal=os.ttyname(theirs))
+    shown = b''
+    while b'iter:       3' not in shown:
+        assert select.select([ours], [], [], 60)[0], shown
+        shown += os.read(ours, 65536)
+    os.close(theirs)
+    os.close(ours)
+    process.join(60)
+    assert process.exitcode == 75, said(folder)[-2000:]
+    (state,) = (folder / STATES).iterdir()
+    assert f'SIGHUP: the state of iteration {state.stem} is saved' in said(folder)
+
+
+@pytest.mark.parametrize('model', ['DeepRFTv2Model', 'SRModel'])
+def test_error_between_steps_saves_the_state(folder, monkeypatch, capsys, model):
+    deeprftv2_plugin.register()
+    monkeypatch.setattr('deeprftv2_plugin.preflight.data.SAMPLED', 2)  # the preflight checks miss 1.png
+    (folder / 'lq/1.png').write_bytes(b'')
+    opt = {**training_options(network={'type': 'OneScale'}), 'model_type': model}
+    opt['train']['scheduler'] = {'type': 'MultiStepLR', 'milestones': [2]}
+    del opt['val'], opt['datasets']['val']
+    assert cli.main(['train', '-opt', write(folder, opt), '--force_yml', 'logger:save_checkpoint_freq=100']) == 1
+    (state,) = (folder / STATES).iterdir()
+    assert f'The state of iteration {state.stem} is saved' in said(folder)
+    assert '1.png' in capsys.readouterr().err.rpartition('error: ')[2]
+
+
+def test_training_continues_without_tensorboard_on_a_full_disk(folder):
+    """Of the loggers, only TensorBoard writes more than the limit. Everything else fits."""
+    opt = training_options({'type': 'OneScale'})
+    opt['logger']['use_tb_logger'] = True
+    opt['train']['total_iter'] = 150
+    status, text = train(folder, write(folder, opt), 'logger:save_checkpoint_freq=150', file_size=70_000)
+    assert status == 0, text
+    assert text.count('TensorBoard failed: OSError: [Errno 27] File too large') == 1, text
+    assert 'Traceback' not in text
+    assert journal(folder) == list(range(1, 151))
+
+
+def test_failing_validation_does_not_end_training(folder):
+    opt = training_options({'type': 'OneScale'})
+    opt['custom_imports'].append('tests.cli.failing')
+    opt['val'].update(val_freq=2, metrics={'sometimes': {'type': 'sometimes', 'failing': [2, 4, 8]}})
+    opt['logger']['save_checkpoint_freq'] = 100
+    opt['datasets']['val'].update(dataroot_lq='one/lq', dataroot_gt='one/gt')
+    (folder / 'one').mkdir()
+    write_pictures(folder / 'one', count=1)
+    status, text = train(folder, write(folder, opt))
+    assert status == 0, text
+    assert 'The validation of more-noise at iteration 4 failed (2 in a row, at most 3): LookupError' in text, text
+    assert 'The validation of more-noise at iteration 8 failed (1 in a row, at most 3): LookupError' in text, text
+    assert {path.stem for path in (folder / STATES).iterdir()} == {'2', '4', '8'}
+    opt['val']['metrics']['sometimes']['failing'] = [2, 4, 6, 8]
+    status, text = run(folder, 'train', '-opt', write(folder, opt))
+    assert status == 1 and 'error: The validation of more-noise at iteration 6 failed (3 in a row' in text, text
+    assert {path.stem for path in (folder / STATES).iterdir()} == {'2', '4', '6'}
 
 
 def test_second_ctrl_c_ends_the_process_immediately(folder):

@@ -17,7 +17,7 @@ from tests.cli.runs import options, test_options, write, write_pictures
 ITERATIONS = 20
 
 
-def torchrun(*argv, processes=2, restarts=0):
+def torchrun(*argv, processes=2, restarts=0, launcher='torch.distributed.run'):
     package = str(Path(deeprftv2_plugin.__file__).parents[1])  # if the package is not installed
     environment = {
         **os.environ,
@@ -25,14 +25,15 @@ def torchrun(*argv, processes=2, restarts=0):
         'CUDA_VISIBLE_DEVICES': '',
         'PYTHONPATH': f'{package}{os.pathsep}.',
     }
-    launcher = [sys.executable, '-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}']
-    launcher.append(f'--max-restarts={restarts}')
-    command = [*launcher, '-m', 'deeprftv2_plugin', *argv]
+    command = [sys.executable, '-m', launcher, '--standalone', f'--nproc_per_node={processes}']
+    command += [f'--max-restarts={restarts}', '-m', 'deeprftv2_plugin', *argv]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
 
 
-def test_launcher_is_detected(folder):
-    result = torchrun('train', '-opt', write(folder, options()))
+@pytest.mark.parametrize('launcher', ['torch.distributed.run', 'torch.distributed.launch'])
+def test_launcher_is_detected(folder, launcher):
+    """The second one passes --local-rank before the subcommand."""
+    result = torchrun('train', '-opt', write(folder, options()), launcher=launcher)
     assert result.returncode == 0, result.stderr
     log = next((folder / 'experiments/small').glob('*.log')).read_text()
     assert 'dist: True' in log

@@ -155,6 +155,11 @@ def test_training_data_is_refused_in_a_test():
         check('datasets:train={name: x, type: PairedDeblurDataset}', path=TEST, is_train=False)
 
 
+def test_test_without_data_is_refused():
+    with pytest.raises(UserError, match='datasets is empty. Expected at least one data set'):
+        check('datasets={}', path=TEST, is_train=False)
+
+
 def test_number_of_gpus_is_refused_without_a_gpu(monkeypatch):
     monkeypatch.setattr('torch.cuda.device_count', lambda: 0)
     with pytest.raises(UserError, match='num_gpu is 1, but torch sees no GPU'):
@@ -199,7 +204,7 @@ def test_parts_of_a_mixture_are_checked_like_data_sets(part, message):
             'train:scheduler={type: ChainedScheduler, schedulers: [{type: StepLR, step_size: 0}]}',
             'train.scheduler.schedulers.0.step_size is 0, expected',
         ),
-        ('train:pixel_opt:loss_weight=-1', 'train.pixel_opt.loss_weight is -1, expected a number from 0 up'),
+        ('train:pixel_opt:loss_weight=-1', 'train.pixel_opt.loss_weight is -1, expected a number from 0 to 1000000'),
         (
             'train:pixel_opt={type: L1Loss, reduction: none}',
             "train.pixel_opt.reduction is 'none', expected mean or sum",
@@ -232,7 +237,7 @@ def test_parts_of_a_mixture_are_checked_like_data_sets(part, message):
         ('train:clip_grad_norm=true', 'train.clip_grad_norm is True, expected a number'),
         ('train:bf16=1', 'train.bf16 is 1, expected true or false'),
         ('train:pixel_opt=L1Loss', "train.pixel_opt is 'L1Loss', expected a section of keys"),
-        ('train:optim_g:lr=-1', 'train.optim_g.lr is -1, expected a number from 0 up'),
+        ('train:optim_g:lr=-1', 'train.optim_g.lr is -1, expected a number from 0 to 1000'),
         ('train:optim_g:lr=fast', "train.optim_g.lr is 'fast', expected a number"),
         ('train:optim_g:lr=true', 'train.optim_g.lr is True, expected a number'),
         ('train:optim_g:betas=[0.9]', 'train.optim_g.betas is [0.9], expected a list of 2 numbers from 0 to below 1'),

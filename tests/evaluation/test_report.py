@@ -213,7 +213,7 @@ def test_names_need_not_be_utf_8(tmp_path, log, with_gt):
 
 def test_report_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / 'results').write_text('no folder')
-    with pytest.raises(UserError, match='the report .*results.* could not be written: .*Free disk space'):
+    with pytest.raises(UserError, match='the report .*results.* could not be written: Not a directory. Check the path'):
         run(tmp_path, Frames(NAMES))
 
 
@@ -375,3 +375,35 @@ def test_two_processes_write_the_same_reports_as_one(tmp_path, monkeypatch, caps
         for name in ('one', 'two')
     )  # fmt: skip
     assert len(one) == 4 + COUNT + 4 and one == two
+
+
+class Greedy(torch.nn.Module):
+    """A network whose memory suffices for a number of pixels."""
+
+    def __init__(self, pixels):
+        super().__init__()
+        self.pixels = pixels
+
+    def forward(self, x):
+        if x.shape[-2] * x.shape[-1] > self.pixels:
+            raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB.\nMore about it')
+        return x
+
+
+def test_images_restored_in_smaller_tiles_are_named_in_log_and_protocol(tmp_path, log):
+    model = make_test_model(tmp_path, overlap=16)
+    for pixels, size in ((100 * 100, 160), (10**9, 24)):
+        model.net_g = Greedy(pixels)
+        model.validation(DataLoader(Frames(NAMES[:2], size=size)), 'test', None)
+        restoration = read(tmp_path / 'results')[1]['protocol']['restoration']
+        assert ('but 2 images in smaller tiles down to 80x80 for lack of memory' in restoration) == (size == 160)
+    assert log.text.count('pixels (height x width) are restored in tiles of 80x80') == 2
+    assert 'A_0002 of frames: 160x160 pixels (height x width) are restored in tiles of 80x80' in log.text
+
+
+def test_image_that_does_not_fit_into_memory_is_named(tmp_path):
+    model = make_test_model(tmp_path, overlap=16)
+    model.net_g = Greedy(10)
+    words = r'A_0001 of frames: 160x160 pixels .* in tiles of 80x80: CUDA out of memory. Tried to allocate 2.00 GiB\. '
+    with pytest.raises(UserError, match=words):
+        model.validation(DataLoader(Frames(NAMES[:1], size=160)), 'test', None)

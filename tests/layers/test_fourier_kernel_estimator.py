@@ -61,6 +61,16 @@ def test_windows_treat_every_image_of_a_batch_alike(training, overlap):
         )
 
 
+@pytest.mark.parametrize(
+    ('training', 'overlap', 'count'), [(True, (4, 4), 3 * 3), (False, (4, 4), 4 * 4), (False, (0, 0), 3 * 3)]
+)
+def test_windows_overlap_in_evaluation_only(training, overlap, count):
+    net = FourierKernelEstimator(6, window=(8, 8), overlap=overlap).train(training)
+    feature, _ = feature_and_image((20, 20), batch=1)
+    with torch.no_grad():
+        assert {len(state) for state in net(feature).states} == {count}
+
+
 def test_a_window_as_large_as_the_map_is_no_window():
     x, image = feature_and_image()
     net = FourierKernelEstimator(6, window=(16, 24), overlap=(4, 4)).eval()

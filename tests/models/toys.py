@@ -35,6 +35,15 @@ class Noisy(OneScale):
 
 
 @ARCH_REGISTRY.register()
+class PartlyUnused(OneScale):
+    """A network with parameters that its output does not depend on."""
+
+    def __init__(self):
+        super().__init__()
+        self.unused = nn.Conv2d(3, 3, 1)
+
+
+@ARCH_REGISTRY.register()
 class TwoScales(nn.Module):
     """A deterministic network with two outputs at each of two scales in training mode."""
 

@@ -138,8 +138,14 @@ def other(experiment):
 def test_a_folder_in_use_is_refused_and_unchanged(experiment, other, resume):
     before = content(experiment.parent)
     with pytest.raises(UserError, match=rf'small is in use by another run \(process {other.pid} on .*, since 20'):
-        run_folder.take(experiment, resume)
+        run_folder.take(experiment, resume=resume)
     assert content(experiment.parent) == before
+
+
+def test_subfolders_that_cannot_be_created_are_named(experiment):
+    (experiment / 'models').touch()
+    with pytest.raises(UserError, match='models cannot be written: .* Check the path'):
+        run_folder.take(experiment, ['models'], resume=True)
 
 
 @pytest.mark.posix

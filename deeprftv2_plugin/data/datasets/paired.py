@@ -7,7 +7,7 @@ from torch.utils.data import Dataset
 
 from deeprftv2_plugin.data.datasets.augmentation import FlipAndRotate, crop_size, pad_to, random_window
 from deeprftv2_plugin.data.layouts.known import recognize
-from deeprftv2_plugin.data.layouts.pairs import Pair, check_equal_size, find_pairs
+from deeprftv2_plugin.data.layouts.pairs import Pair, check_equal_size, find_pairs, warn_of_transparency
 from deeprftv2_plugin.data.storage.images import to_tensor
 from deeprftv2_plugin.utils.errors import UserError
 
@@ -50,6 +50,7 @@ class PairedDeblurDataset(Dataset):
             crop_size(opt['gt_size'])
         self.use_flip, self.use_rot = opt.get('use_flip', True), opt.get('use_rot', True)
         self.pairs = self._find_pairs()
+        warn_of_transparency(self.pairs)
 
     def _find_pairs(self) -> list[Pair]:
         root, root_lq, root_gt = self.opt.get('dataroot'), self.opt.get('dataroot_lq'), self.opt.get('dataroot_gt')

@@ -2,18 +2,21 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from glob import escape, glob
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from deeprftv2_plugin.data.storage.decoding import is_transparent
 from deeprftv2_plugin.data.storage.images import StoredImage
 from deeprftv2_plugin.data.storage.listing import SUFFIXES, is_image, list_images
 from deeprftv2_plugin.data.storage.lmdb_reader import is_lmdb, read_keys
 from deeprftv2_plugin.data.storage.text_files import read_lines
-from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.errors import DataWarning, UserError
 
 
 class Pair(NamedTuple):
@@ -159,6 +162,17 @@ def _pairs_of_list(root_lq: str, root_gt: str | None, list_file: str) -> list[Pa
         check_files_exist(filter(None, (pair.lq, pair.gt)), list_file)
         pairs.append(pair)
     return pairs
+
+
+def warn_of_transparency(pairs: Sequence[Pair]) -> None:
+    """Emit a `DataWarning` if images have transparent pixels. A few pairs from all parts of a dataset are checked."""
+    for pair in pairs[:: max(1, len(pairs) // 3)]:
+        for image in filter(None, (pair.lq, pair.gt)):
+            with suppress(UserError):  # raised again when the image is used
+                if is_transparent(image.read_bytes()):
+                    text = f'the transparency of images such as {image} is ignored, only their colors are used'
+                    warnings.warn(DataWarning(text), stacklevel=2)
+                    return
 
 
 def read_list(list_file: str | os.PathLike) -> list[tuple[str, str]]:

@@ -4,13 +4,17 @@ import logging
 import multiprocessing
 import random
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from multiprocessing.connection import wait
 from multiprocessing.util import Finalize
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data._utils import signal_handling
 
 from deeprftv2_plugin.data.datasets import SizedDataset
 from deeprftv2_plugin.data.datasets.augmentation import crop_size
@@ -108,6 +112,8 @@ class TrainLoader:
         seed: Seed of the augmentation.
         max_damaged: Number of different samples that may fail in the whole training.
         announcements: Messages to log at the start of iterations.
+        on_killed_worker: Called with an error that says what to do when a worker process was killed. It may raise.
+            Otherwise, this process makes the remaining batches of the epoch.
         log: Logs the announcements, and a warning when a sample fails for the first time.
         loader: The loader class.
         setup: Prepares a worker process that is not forked, see :class:`DrawnDataset`.
@@ -121,6 +127,7 @@ class TrainLoader:
         seed: int,
         max_damaged: int = 0,
         announcements: Mapping[int, str] | None = None,
+        on_killed_worker: Callable[[UserError], object] | None = None,
         log: logging.Logger | None = None,
         loader: Callable[..., DataLoader] = DataLoader,
         setup: Callable[[], None] | None = None,
@@ -128,15 +135,18 @@ class TrainLoader:
     ):
         self.dataset, self.plan, self.max_damaged = dataset, plan, max_damaged
         self.announcements, self.log = announcements or {}, log or logging.getLogger(__name__)
+        self.on_killed_worker = on_killed_worker or _raise
         self.damaged: set[str] = set()
         Finalize(None, _kill_workers, exitpriority=1)
         if settings.get('num_workers') and multiprocessing.get_start_method() == 'forkserver':
             # Linux' default from Python 3.14 on. Its server dies of the signals that ask a training to leave, and takes
             # the workers along; it also imports PyTorch anew in each of them.
             settings.setdefault('multiprocessing_context', 'fork')
-        drawn = DrawnDataset(dataset, seed, max_damaged, setup)
+        self.workers = settings.get('num_workers', 0)
+        self._processes: set[Any] = set()
+        self._drawn = DrawnDataset(dataset, seed, max_damaged, setup)
         self._loader = loader(
-            dataset=drawn,
+            dataset=self._drawn,
             batch_sampler=plan,
             collate_fn=_collate,
             worker_init_fn=_ignore_signals,
@@ -144,12 +154,52 @@ class TrainLoader:
         )
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        for iteration, (batch, errors) in zip(self.plan.iterations, self._loader, strict=True):
+        for iteration, (batch, errors) in zip(self.plan.iterations, self._batches(), strict=True):
             for reason in errors:
                 self._record_damage(reason)
             if iteration in self.announcements:
                 self.log.info(self.announcements[iteration])
             yield batch
+
+    def _batches(self) -> Iterator[tuple[dict[str, Any], list[str]]]:
+        made = 0
+        try:
+            for batch in self._start():
+                made += 1
+                yield batch
+            return
+        except (RuntimeError, EOFError, OSError) as error:
+            reason = self._loss_of_worker(error)
+            if reason is None:
+                raise
+        self.on_killed_worker(
+            UserError(
+                f'a process that loads training data failed ({reason}), most likely because memory or shared memory '
+                f'(/dev/shm) ran out. Lower datasets.train.num_worker_per_gpu, which starts {self.workers} processes '
+                'here, or provide more memory'
+            )
+        )
+        for draws in islice(self.plan, made, None):
+            yield _collate([self._drawn[draw] for draw in draws])
+
+    def _start(self) -> Iterator[tuple[dict[str, Any], list[str]]]:
+        others = set(multiprocessing.active_children())
+        batches = iter(self._loader)
+        self._processes = (set(multiprocessing.active_children()) - others) or self._processes
+        _do_not_raise_in_steps()
+        return batches
+
+    def _loss_of_worker(self, error: Exception) -> str | None:
+        """Return how a worker was lost, of which PyTorch reports the consequences; None if no worker was."""
+        if str(error).startswith('Caught '):  # an error that the data set raised in a worker
+            return str(error).strip().splitlines()[-1] if 'shared memory' in str(error) else None
+        if not self._processes:
+            return None
+        wait([process.sentinel for process in self._processes], timeout=1)
+        codes = [process.exitcode for process in self._processes if process.exitcode is not None]
+        if not codes:
+            return None
+        return signal.Signals(-codes[0]).name if codes[0] < 0 else f'exit status {codes[0]}'
 
     def _record_damage(self, reason: str) -> None:
         if reason in self.damaged:
@@ -181,6 +231,21 @@ def too_many_damaged(reason: str, number: int, allowed: int) -> UserError:
 
 def _collate(samples: list[tuple[dict[str, Any], list[str]]]) -> tuple[dict[str, Any], list[str]]:
     return default_collate([sample for sample, _ in samples]), [error for _, errors in samples for error in errors]
+
+
+def _raise(error: UserError) -> None:
+    raise error
+
+
+def _do_not_raise_in_steps() -> None:
+    """Remove PyTorch's handler of SIGCHLD, which raises an error about a killed worker in the midst of a step.
+
+    The loader still notices within seconds, when it waits for a batch.
+    """
+    if hasattr(signal, 'SIGCHLD') and threading.current_thread() is threading.main_thread():
+        handler = signal.getsignal(signal.SIGCHLD)
+        if getattr(handler, '__module__', '') == signal_handling.__name__:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def _kill_workers() -> None:

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from deeprftv2_plugin.data.layouts.folders import UNDIVIDED
 from deeprftv2_plugin.data.layouts.known import RecognizedDataset, recognize
-from deeprftv2_plugin.data.layouts.pairs import Pair
+from deeprftv2_plugin.data.layouts.pairs import Pair, warn_of_transparency
 from deeprftv2_plugin.data.preparation.crops import CropGrid, EncodedPair, encode_pair
 from deeprftv2_plugin.data.preparation.journal import Journal
 from deeprftv2_plugin.data.preparation.stores import SIDES, FolderPair, LmdbPair, PairStore
@@ -63,6 +63,9 @@ def prepare_archive(
     counts = ', '.join(f'{split} {len(found)} pairs' for split, found in pairs.items())
     say(f'{dataset.root} is recognized as {dataset.layout}: {counts}')
     _check(dataset, dest, pairs, crops)
+    for split, found in pairs.items():
+        if crops and _is_training(split):
+            warn_of_transparency(found)
     store: type[PairStore] = FolderPair if folders else LmdbPair
     settings = {
         'source': str(dataset.root.resolve()),

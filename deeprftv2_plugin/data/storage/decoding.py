@@ -4,16 +4,24 @@ PNG files have checksums, so any damage is found. TIFF files have checksums only
 JPEG, WebP and BMP files have none: a changed bit is found only if it violates the format. Truncation is always found.
 """
 
+import io
 import re
 import struct
 import zlib
 
 import cv2
 import numpy as np
+from PIL import TiffImagePlugin
 
 from deeprftv2_plugin.data.storage.native_messages import captured, show
 from deeprftv2_plugin.utils.errors import UserError
 
+PNG, JPEG = b'\x89PNG\r\n\x1a\n', b'\xff\xd8'
+"""The first bytes of files."""
+COMPRESSION, OFFSETS, SIZES = 259, (273, 324), (279, 325)
+"""Tags of TIFF files: the compression, and places and sizes of strips or tiles."""
+DEFLATE = (8, 32946)
+"""The compressions that have checksums."""
 _DAMAGE = re.compile(
     r'TIFF_Error (?P<tiff_error>.*)'
     # Other warnings of libtiff are about tags of cameras and editors, which do not affect the pixels.
@@ -78,22 +86,30 @@ def damaged(name: str, damage: str) -> UserError:
 
 def is_transparent(data: bytes) -> bool:
     """Return whether an encoded image that can be decoded has pixels that are not opaque."""
-    with captured():
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    opaque_png = data.startswith(PNG) and data[25:26] in (b'\0', b'\2') and b'tRNS' not in data[:1024]
+    if opaque_png or data.startswith(JPEG):  # need not be decoded
+        return False
+    try:
+        with captured():
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:  # empty, or too large
+        return False
     return image is not None and image.ndim == 3 and image.shape[2] == 4 and image[..., 3].min() < image[..., 3].max()
 
 
 def find_damage(data: bytes) -> str | None:
     """Describe how an encoded image is damaged, or return None if it seems complete.
 
-    OpenCV silently returns the upper part of a truncated JPEG file.
+    OpenCV silently returns the upper part of a truncated JPEG file, and ignores some checksums in TIFF files.
     """
     if not data:
         return 'the file is empty'
-    if data.startswith(b'\x89PNG\r\n\x1a\n'):
+    if data.startswith(PNG):
         return _find_png_damage(data)
-    if data.startswith(b'\xff\xd8'):
+    if data.startswith(JPEG):
         return _find_jpeg_damage(data)
+    if data.startswith((b'II*\0', b'MM\0*')):
+        return _find_deflate_damage(data)
     return None
 
 
@@ -113,6 +129,31 @@ def _find_jpeg_damage(data: bytes) -> str | None:
             break
         position += 1 if kind == 0xFF else 2 + length
     return f'the JPEG ends after {len(data)} bytes without an end marker'
+
+
+def _find_deflate_damage(data: bytes) -> str | None:
+    """Check the checksums of the strips or tiles of a TIFF file. The decoder may stop before it reaches them."""
+    try:
+        tags = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
+        file = io.BytesIO(data)
+        file.seek(tags.next)
+        tags.load(file)
+        compressed = tags.get(COMPRESSION) in DEFLATE
+        starts, sizes = (tags.get(strips) or tags.get(tiles) or () for strips, tiles in (OFFSETS, SIZES))
+        parts = [(int(start), int(size)) for start, size in zip(starts, sizes, strict=True)] if compressed else []
+    except Exception:  # Pillow raises errors of many types; OpenCV reports a damaged directory
+        return None
+    for start, size in parts:
+        inflater, part = zlib.decompressobj(), data[start : start + size]
+        try:
+            while part:
+                inflater.decompress(part, 2**20)
+                part = inflater.unconsumed_tail
+        except zlib.error as error:
+            return f'the TIFF strip at byte {start}: {error}'
+        if not inflater.eof:
+            return f'the TIFF strip at byte {start} is incomplete'
+    return None
 
 
 def _find_png_damage(data: bytes) -> str | None:

@@ -4,7 +4,7 @@ import os
 import time
 import warnings
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from tqdm import tqdm
@@ -23,12 +23,13 @@ PROGRESS_SECONDS = 5
 """Time after which a search shows its progress, and the time between updates."""
 
 
-def is_image(path: str | Path, suffixes: Collection[str] = SUFFIXES) -> bool:
+def is_image(path: str | Path, suffixes: tuple[str, ...] = SUFFIXES) -> bool:
     """Return whether a file name has an image suffix. Hidden files, such as previews, do not count."""
-    return Path(path).suffix.lower() in suffixes and not Path(path).name.startswith('.')
+    name = os.path.basename(path)
+    return name.lower().endswith(suffixes) and not name.startswith('.')
 
 
-def list_images(folder: str | Path, suffixes: Collection[str] = SUFFIXES) -> list[Path]:
+def list_images(folder: str | Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
     """Return the sorted paths, relative to a folder, of all images below it.
 
     Links are followed, but each folder is searched only once. Images in formats that are not supported, and whatever
@@ -54,7 +55,7 @@ def list_images(folder: str | Path, suffixes: Collection[str] = SUFFIXES) -> lis
     return sorted(images)
 
 
-def _search(root: str, suffixes: Collection[str]) -> Iterator[tuple[str, str | None]]:
+def _search(root: str, suffixes: tuple[str, ...]) -> Iterator[tuple[str, str | None]]:
     """Yield the path below a root of each image, with None, and of what is skipped, with the reason."""
     seen: set[str] = set()
     folders, links = deque(['']), deque[str]()
@@ -90,7 +91,7 @@ def _search(root: str, suffixes: Collection[str]) -> Iterator[tuple[str, str | N
                 yield folder, f'folders that cannot be listed ({error.strerror})'
 
 
-def _reason_to_skip(entry: os.DirEntry[str], suffixes: Collection[str]) -> str | None:
+def _reason_to_skip(entry: os.DirEntry[str], suffixes: tuple[str, ...]) -> str | None:
     if entry.name.startswith('.'):
         return None
     if not is_image(entry.name, suffixes):

@@ -47,10 +47,10 @@ def formats() -> tuple[str, ...]:
 
 
 @functools.cache
-def suffixes() -> frozenset[str]:
+def suffixes() -> tuple[str, ...]:
     """Return the lower-case suffixes of files in these formats."""
     known = formats()
-    return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in known)
+    return tuple(suffix for suffix, name in Image.registered_extensions().items() if name in known)
 
 
 def read(path: str | Path) -> Photograph:

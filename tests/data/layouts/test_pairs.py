@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from deeprftv2_plugin.data.layouts.pairs import find_images, find_pairs
@@ -167,4 +169,11 @@ def test_names_in_lists_may_contain_blanks(touch, tmp_path):
 def test_line_without_an_image_is_an_error(touch, tmp_path):
     (tmp_path / 'list.txt').write_text('a.png\na,b\n')
     with pytest.raises(UserError, match=r"list\.txt has the line 'a,b', expected the names .* end in \.png, \.jpg"):
+        find_pairs(touch('lq', 'a.png'), None, f'{tmp_path}/list.txt')
+
+
+@pytest.mark.posix
+def test_list_must_be_a_regular_file(touch, tmp_path):
+    os.mkfifo(tmp_path / 'list.txt')
+    with pytest.raises(UserError, match=r'list\.txt is a named pipe, expected a regular file'):
         find_pairs(touch('lq', 'a.png'), None, f'{tmp_path}/list.txt')

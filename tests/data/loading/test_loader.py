@@ -1,11 +1,13 @@
 import os
 import random
+import signal
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import Dataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 import deeprftv2_plugin
 from deeprftv2_plugin.basicsr_bridge import patches
@@ -131,6 +133,62 @@ def test_damaged_samples_are_replaced_deterministically(caplog, workers):
 def test_too_many_damaged_samples_stop_the_training(workers, damaged, allowed):
     with pytest.raises(UserError, match=r'\d.png.*cannot be read.*max_damaged is'):
         batches(loader(RandomSamples(damaged), max_damaged=allowed, num_workers=workers))
+
+
+class Deadly(RandomSamples):
+    """Samples of which one kills the worker process that loads it, once."""
+
+    def __init__(self, marker):
+        super().__init__()
+        self.marker = marker
+
+    def __getitem__(self, index):
+        if index == 3 and torch.utils.data.get_worker_info() and not self.marker.exists():
+            self.marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(index)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """The loader checks ten times a second whether its workers live."""
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, '__defaults__', (0.1,))
+
+
+@pytest.mark.posix
+@pytest.mark.parametrize('prefetching', [False, True])
+def test_batches_of_a_killed_worker_are_made_in_this_process(tmp_path, impatient, prefetching):
+    patches.apply()
+    from basicsr.data.prefetch_dataloader import PrefetchDataLoader
+
+    faults = []
+    settings = {'loader': partial(PrefetchDataLoader, 1)} if prefetching else {}
+    made = loader(Deadly(tmp_path / 'killed'), num_workers=1, on_killed_worker=faults.append, **settings)
+    found = batches(made)
+    (fault,) = faults
+    assert isinstance(fault, UserError) and 'Lower datasets.train.num_worker_per_gpu, which starts 1 pro' in str(fault)
+    torch.testing.assert_close(numbers(found), numbers(batches(loader())), rtol=0, atol=0)
+
+
+@pytest.mark.posix
+def test_killed_worker_is_an_error_between_two_batches(tmp_path, impatient):
+    made = loader(Deadly(tmp_path / 'killed'), num_workers=1)
+    with pytest.raises(UserError, match=r'process that loads training data failed \(SIGKILL\), .*memory'):
+        batches(made)
+    assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL  # otherwise PyTorch raises at any time
+
+
+@pytest.mark.posix
+def test_lack_of_shared_memory_is_explained(monkeypatch):
+    text = 'RuntimeError: unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)'
+
+    def fail(self):
+        raise RuntimeError('Caught RuntimeError in DataLoader worker process 0.\nTraceback\n' + text)
+        yield
+
+    monkeypatch.setattr(torch.utils.data.DataLoader, '__iter__', fail)
+    with pytest.raises(UserError, match=r'No space left on device .*/dev/shm'):
+        batches(loader())
 
 
 def test_announcements_are_logged_at_their_iteration(caplog):

@@ -11,7 +11,7 @@ from deeprftv2_plugin.data.preparation import archive, verify
 from deeprftv2_plugin.data.preparation.crops import CropGrid
 from deeprftv2_plugin.data.storage.images import StoredImage
 from deeprftv2_plugin.data.storage.lmdb_reader import read_value
-from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.errors import DataWarning, UserError
 from tests.data.archives import REALBLUR_J, REALBLUR_R, unpack
 from tests.data.preparation.conftest import content_of
 
@@ -315,3 +315,10 @@ def test_partly_stored_pair_is_removed_if_it_leaves_the_source(gopro, prepare, t
 
 def interrupt():
     raise KeyboardInterrupt
+
+
+def test_transparency_that_crops_lose_is_a_warning(prepare, write_image, tmp_path):
+    for kind in ('blur', 'sharp'):
+        write_image(f'mine/{kind}/a.png', (20, 24, 4))
+    with pytest.warns(DataWarning, match=r'the transparency of images such as .*mine/blur/a\.png is ignored'):
+        prepare(tmp_path / 'mine', crops=CropGrid(8, 8))

@@ -1,11 +1,13 @@
 """Decoding of image files, and detection of damage."""
 
+import io
 import os
 import threading
 
 import cv2
 import numpy as np
 import pytest
+import tifffile
 import torch
 
 from deeprftv2_plugin.data.storage import native_messages
@@ -87,6 +89,10 @@ def test_floating_point_images_are_rejected(rng):
         decode(encode(rng.random((8, 8, 3), np.float32), '.tiff'), 'a')
 
 
+PLACES = {'rowsperstrip': ('StripOffsets', 'StripByteCounts'), 'tile': ('TileOffsets', 'TileByteCounts')}
+DEFLATE = cv2.IMWRITE_TIFF_COMPRESSION, cv2.IMWRITE_TIFF_COMPRESSION_ADOBE_DEFLATE
+
+
 @pytest.fixture
 def lzw(image):
     return encode(image, '.tiff', cv2.IMWRITE_TIFF_COMPRESSION, cv2.IMWRITE_TIFF_COMPRESSION_LZW)
@@ -117,13 +123,29 @@ def test_damage_is_reported_at_any_log_level(lzw):
         logging.setLogLevel(level)
 
 
-def test_deflated_tiff_has_checksums(image):
-    data = encode(image, '.tiff', cv2.IMWRITE_TIFF_COMPRESSION, cv2.IMWRITE_TIFF_COMPRESSION_ADOBE_DEFLATE)
-    for position in range(100, 1000, 100):
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+def test_deflated_tiff_has_checksums(image, dtype):
+    data = encode(image.astype(dtype), '.tiff', *DEFLATE)
+    decode(data, 'a')
+    for position in range(20, len(data) - 300, 11):  # before the directory
         changed = bytearray(data)
-        changed[position] ^= 4
+        changed[position] ^= 1 << position % 8
         with pytest.raises(UserError, match='is damaged'):
             decode(bytes(changed), 'a')
+
+
+@pytest.mark.parametrize('byteorder', '<>')
+@pytest.mark.parametrize('layout', [{'rowsperstrip': 10}, {'tile': (16, 16)}], ids=['strips', 'tiles'])
+def test_deflated_tiff_of_other_writers(image, byteorder, layout):
+    file = io.BytesIO()
+    tifffile.imwrite(file, image, byteorder=byteorder, compression='zlib', photometric='rgb', **layout)
+    data = file.getvalue()
+    assert np.array_equal(decode(data, 'a'), image)
+    start, size = (tifffile.TiffFile(io.BytesIO(data)).pages[0].tags[tag].value[1] for tag in PLACES[list(layout)[0]])
+    changed = bytearray(data)
+    changed[start + size - 1] ^= 1  # in the checksum
+    with pytest.raises(UserError, match='incorrect data check'):
+        decode(bytes(changed), 'a')
 
 
 def test_corrupt_jpeg_is_an_error(image):
@@ -193,3 +215,5 @@ def test_transparency(rng):
     rgba[..., 3] = 255
     assert not is_transparent(encode(rgba, '.png'))
     assert not is_transparent(encode(rgba[..., :3], '.png'))
+    assert not is_transparent(encode(rgba[..., :3], '.jpg'))
+    assert not is_transparent(b'') and not is_transparent(b'damaged')

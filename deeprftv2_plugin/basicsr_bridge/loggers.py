@@ -1,0 +1,120 @@
+"""The log file, TensorBoard and wandb of a run. If one of them fails, that is a warning, and the run continues."""
+
+import contextlib
+import logging
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+from basicsr.utils import get_root_logger, init_wandb_logger
+from basicsr.utils.dist_util import get_dist_info
+
+from deeprftv2_plugin.basicsr_bridge.replacement import replace
+
+
+@contextlib.contextmanager
+def tolerated_failures(pipeline: ModuleType) -> Iterator[None]:
+    """Within the block, loggers that fail do not end a pipeline of BasicSR.
+
+    Args:
+        pipeline: ``basicsr.train`` or ``basicsr.test``.
+    """
+    reason = 'a full disk or a missing connection ends no run'
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(replace(pipeline, 'get_root_logger', open_log, reason))
+        if hasattr(pipeline, 'init_wandb_logger'):
+            stack.enter_context(replace(pipeline, 'init_wandb_logger', start_wandb, reason))
+        hook = _hide_errors_of_board(threading.excepthook)
+        stack.enter_context(replace(threading, 'excepthook', hook, "Board reports errors of TensorBoard's thread"))
+        yield
+
+
+def open_log(
+    logger_name: str = 'basicsr', log_level: int = logging.INFO, log_file: str | None = None
+) -> logging.Logger:
+    """Return BasicSR's logger. In the first process it also writes to a file."""
+    logger = get_root_logger(logger_name)
+    if log_file is not None and get_dist_info()[0] == 0:
+        logger.setLevel(log_level)
+        try:
+            handler = LogFile(log_file, 'w', encoding='utf-8', errors='backslashreplace')
+        except OSError as error:
+            logger.warning(f'The log file {log_file} cannot be created: {error.strerror}. The run continues without.')
+        else:
+            handler.setFormatter(logger.handlers[0].formatter)
+            logger.addHandler(handler)
+    return logger
+
+
+class LogFile(logging.FileHandler):
+    """A log file. Lines that cannot be written yet, for example because the disk is full, are written later."""
+
+    failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Warn once on the screen."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self.failed:
+            self.failed = True
+            get_root_logger().warning(
+                f'The log file {self.baseFilename} cannot be written: {error.strerror}. The run continues.'
+            )
+
+    def close(self) -> None:
+        """Close the file."""
+        with contextlib.suppress(OSError):
+            super().close()
+
+
+def start_wandb(opt: dict) -> None:
+    """Start wandb, which copies what TensorBoard gets."""
+    try:
+        init_wandb_logger(opt)
+    except Exception as error:
+        get_root_logger().warning(f'wandb failed: {type(error).__name__}: {error}. The run continues without it.')
+
+
+class Board:
+    """TensorBoard's writer. After an error it is off.
+
+    It has the methods of ``torch.utils.tensorboard.SummaryWriter``.
+
+    Args:
+        open_writer: Opens the writer.
+    """
+
+    def __init__(self, open_writer: Callable[[], Any]):
+        self._writer: Any = None
+        with self._off_after_error():
+            self._writer = open_writer()
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        def call(*args: Any, **settings: Any) -> None:
+            with self._off_after_error():
+                if self._writer is not None:
+                    getattr(self._writer, name)(*args, **settings)
+
+        return call
+
+    @contextlib.contextmanager
+    def _off_after_error(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # of TensorBoard, wandb and file systems of other packages
+            self._writer = None
+            get_root_logger().warning(
+                f'TensorBoard failed: {type(error).__name__}: {error}. The run continues without it. '
+                'metrics.jsonl has all losses and metrics.'
+            )
+
+
+def _hide_errors_of_board(original: Callable[[Any], object]) -> Callable[[Any], None]:
+    def hook(fault: Any) -> None:
+        if not type(fault.thread).__module__.startswith('tensorboard.'):
+            original(fault)
+
+    return hook

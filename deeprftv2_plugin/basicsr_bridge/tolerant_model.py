@@ -1,0 +1,106 @@
+"""What the class of a model gains in a run so that faults do not end the training, or end it with a clear message."""
+
+import re
+from contextlib import ExitStack
+from typing import Any
+
+from basicsr.utils import get_root_logger
+from torch import nn
+from torch.utils.data import DataLoader
+
+from deeprftv2_plugin.evaluation.validation import describe_error
+from deeprftv2_plugin.inference.memory import is_out_of_memory, reason_of
+from deeprftv2_plugin.inference.restoration import keep_modes
+from deeprftv2_plugin.utils.errors import Interrupted, UserError
+
+MAX_FAILED_IN_A_ROW = 3
+"""Number of consecutive validations of a data set that may fail before the training stops."""
+
+
+class TolerantModel:
+    """Continue after a validation that fails, and explain errors of a training step.
+
+    Attributes:
+        done: The last completed iteration; None within a step and before the first one.
+        failed_validations: Number of failures in a row and the iteration, by the name of the data set.
+    """
+
+    opt: dict[str, Any]
+    plan: Any
+    save: Any
+    done: int | None = None
+
+    def __init__(self, opt: dict):
+        self.failed_validations: dict[str, tuple[int, int]] = {}
+        super().__init__(opt)  # type: ignore[call-arg]  # of the model
+
+    def optimize_parameters(self, current_iter: int) -> None:
+        """Take one training step.
+
+        Raises:
+            UserError: The memory does not suffice, or parameters are not used.
+        """
+        self.done = None
+        try:
+            super().optimize_parameters(current_iter)  # type: ignore[misc]
+        except Exception as error:
+            text = explain_step_error(error, getattr(self, 'net_g', None))
+            if text is None:
+                raise
+            raise UserError(f'iteration {current_iter}: {text}') from error
+        self.done = current_iter
+
+    def validation(self, dataloader: DataLoader, current_iter: int, tb_logger: Any, save_img: bool = False) -> None:
+        """Validate. If that fails, log the error, save the state and continue, up to `MAX_FAILED_IN_A_ROW` times.
+
+        Raises:
+            UserError: The data set could not be validated so often in a row.
+        """
+        dataset: Any = dataloader.dataset
+        name = dataset.opt['name']
+        count, last = self.failed_validations.get(name, (0, -1))
+        if last == current_iter:  # BasicSR repeats the last validation at the end
+            return
+        try:
+            with ExitStack() as stack:
+                for net in [each for each in vars(self).values() if isinstance(each, nn.Module)]:
+                    stack.enter_context(keep_modes(net))
+                super().validation(dataloader, current_iter, tb_logger, save_img)  # type: ignore[misc]
+            self.failed_validations.pop(name, None)
+        except Interrupted:
+            raise
+        except Exception as error:
+            self.failed_validations[name] = count + 1, current_iter
+            text = (
+                f'The validation of {name} at iteration {current_iter} failed ({count + 1} in a row, at most '
+                f'{MAX_FAILED_IN_A_ROW}): {describe_error(error)}'
+            )
+            self.save(self.plan.epoch_of(current_iter), current_iter)
+            if count + 1 == MAX_FAILED_IN_A_ROW:
+                raise UserError(f'{text}. Fix the cause, or remove the data set or the metric, then resume') from error
+            get_root_logger().error(f'{text}. Training continues.', exc_info=not isinstance(error, UserError))
+
+
+def explain_step_error(error: Exception, net: nn.Module | None) -> str | None:
+    """Return what to do about an error of a training step; None if that is not known.
+
+    Args:
+        error: The error.
+        net: The trained network.
+    """
+    if is_out_of_memory(error):
+        return (
+            f'the memory does not suffice for a training step: {reason_of(error)}. Lower batch_size_per_gpu '
+            '(train.accumulation keeps the effective batch) or gt_size of datasets.train or train.stages, or set '
+            'train.bf16; then resume'
+        )
+    found = re.search(r'did not receive grad for rank \d+: ([\d ]+)', str(error))
+    if isinstance(error, RuntimeError) and found and net is not None:
+        names = [name for name, weight in net.named_parameters() if weight.requires_grad]
+        unused = [names[int(number)].removeprefix('module.') for number in found[1].split()]
+        shown = ', '.join(unused[:5]) + (f' and {len(unused) - 5} more' if len(unused) > 5 else '')
+        return (
+            f'the loss does not depend on {len(unused)} parameters of the network: {shown}. Several processes need '
+            'find_unused_parameters: true in the option file for that'
+        )
+    return None

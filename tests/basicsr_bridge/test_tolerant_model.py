@@ -1,0 +1,73 @@
+"""Faults that do not end a training, or end it with a clear message."""
+
+import pytest
+import torch
+from torch import nn
+
+from deeprftv2_plugin.basicsr_bridge.run_options import complete
+from deeprftv2_plugin.basicsr_bridge.tolerant_model import explain_step_error
+from deeprftv2_plugin.basicsr_bridge.training_run import TrainingRun
+from deeprftv2_plugin.utils.errors import UserError
+from tests.cli.runs import options
+
+
+@pytest.fixture
+def model(tmp_path):
+    """BasicSR's SRModel in a run."""
+    opt = complete(options(), str(tmp_path), is_train=True)
+    run = TrainingRun()
+    with run.in_basicsr():
+        run.plan = run.make_plan(opt, length=4)
+        model = run.build_model(opt)
+        model.feed_data({'lq': torch.rand(1, 3, 16, 16), 'gt': torch.rand(1, 3, 16, 16)})
+        yield model
+
+
+class Unreadable(torch.utils.data.Dataset):
+    """A data set whose images cannot be read."""
+
+    opt = {'name': 'unreadable'}
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        raise OSError('a damaged image')
+
+
+def test_networks_keep_their_modes_when_a_validation_fails(model, monkeypatch):
+    saved = []
+    monkeypatch.setattr(model, 'save', lambda *position: saved.append(position))
+    loader = torch.utils.data.DataLoader(Unreadable())
+    model.net_g.eval = lambda: pytest.fail('not before an image is read')
+    model.validation(loader, 4, None)
+    model.validation(loader, 4, None)  # BasicSR repeats the last validation
+    assert saved == [(0, 4)] and model.failed_validations == {'unreadable': (1, 4)}
+    assert model.net_g.training
+
+
+def test_mode_is_training_again_after_an_error_in_the_network(model, monkeypatch):
+    monkeypatch.setattr(model, 'save', lambda *position: None)
+    monkeypatch.setattr(Unreadable, '__getitem__', lambda self, index: {'lq': torch.rand(5, 9, 9), 'lq_path': 'a.png'})
+    model.validation(torch.utils.data.DataLoader(Unreadable()), 4, None)
+    assert model.failed_validations and model.net_g.training
+
+
+def test_iteration_is_done_after_the_step_only(model):
+    assert model.done is None
+    model.optimize_parameters(1)
+    assert model.done == 1
+    model.feed_data({'lq': torch.rand(1, 5, 16, 16), 'gt': torch.rand(1, 3, 16, 16)})
+    with pytest.raises(RuntimeError):
+        model.optimize_parameters(2)
+    assert model.done is None
+
+
+def test_lack_of_memory_in_a_step_names_the_options(model, monkeypatch):
+    monkeypatch.setattr(model, 'cri_pix', lambda *images: torch.empty(1 << 60))
+    with pytest.raises(UserError, match='iteration 1: the memory does not suffice .*batch_size_per_gpu'):
+        model.optimize_parameters(1)
+
+
+def test_other_errors_are_not_explained():
+    assert explain_step_error(RuntimeError('shapes differ'), nn.Linear(2, 2)) is None
