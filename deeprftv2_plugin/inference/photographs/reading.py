@@ -70,7 +70,7 @@ def read(path: str | Path) -> Photograph:
         raise damaged(name, damage)
     with _readable_errors(name):
         page = tiff.only_page(data, name) if tiff.is_tiff(data) else None
-        if page is not None and (max(page.get(tiff.BITS, (1,))) > 8):
+        if page is not None and max(page.get(tiff.BITS, (1,))) > 8:
             return _deep_tiff(data, name, page)
         with Image.open(io.BytesIO(data), formats=formats()) as image:
             frames = getattr(image, 'n_frames', 1)

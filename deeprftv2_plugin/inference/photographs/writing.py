@@ -16,7 +16,7 @@ from deeprftv2_plugin.utils.errors import UserError
 
 DEPTHS: dict[str, tuple[type, ...]] = {'PNG': (np.uint8, np.uint16), 'TIFF': (np.uint8, np.uint16, np.floating)}
 """Types of pixels by format. Formats that are not listed store 8 bits."""
-WITHOUT_ALPHA = ('JPEG', 'PPM')
+WITHOUT_ALPHA = ('BMP', 'JPEG', 'PPM')
 SETTINGS: dict[str, dict[str, Any]] = {
     'AVIF': {'quality': 90},
     'BMP': {},
