@@ -53,7 +53,7 @@ def plan(inputs: Sequence[str], output: str) -> list[Job]:
             if format_of(target) is None:
                 raise UserError(f'-o {output}: cannot write this format: choose a name that ends in .png, .tif or .jpg')
             return [Job(paths[0], target)]
-        raise UserError(f'-o {output} is the name of an image, but several images are given: name a folder')
+        raise UserError(f'-o {output} is the name of an image, but there are several images or a folder: name a folder')
     found = _unique([each for path in paths for each in _images(path, target)])
     if not found:
         raise UserError(f'no images in {", ".join(inputs)}: give images, or folders that contain images')

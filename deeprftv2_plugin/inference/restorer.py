@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -201,7 +202,8 @@ class Restorer:
         x = F.pad(x, (0, max(0, MIN_SIZE - width), 0, max(0, MIN_SIZE - height)), mode='replicate')
         color = x.to(self.device).expand(-1, 3, -1, -1)
         tile = self.tile_size(x[:, 0].numel())
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+        current = torch.cuda.device(self.device) if self.device.type == 'cuda' else nullcontext()  # Triton requires it
+        with current, torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             out, _ = restore_in_memory(self.net, color, tile, overlap_of(tile), self.ensemble)
         out = out[..., :height, :width]
         return (out.mean(1, keepdim=True) if x.shape[1] == 1 else out).cpu()

@@ -112,7 +112,7 @@ def test_folders_and_pipes_with_names_of_images_are_skipped():
         (['missing.jpg'], 'out', 'missing.jpg does not exist'),
         (['photos/*.webp'], 'out', r'photos/\*.webp matches nothing'),
         (['empty'], 'out', 'no images in empty'),
-        (['photos'], 'out.jpg', '-o out.jpg is the name of an image, but several images are given'),
+        (['photos'], 'out.jpg', '-o out.jpg is the name of an image, but there are several images or a folder'),
         (['a.jpg', 'photos'], 'out.png', '-o out.png is the name of an image'),
         (['a.jpg'], 'out.gif', '-o out.gif: cannot write this format'),
     ],

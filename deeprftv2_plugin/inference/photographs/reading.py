@@ -31,6 +31,7 @@ FIRST_IMAGE = ('MPO', 'PSD')
 """Formats whose first image is the photograph. The others are for stereoscopes and previews, or layers."""
 COLOR = ('RGB', 'RGBX', 'P', 'YCbCr', 'HSV')
 GRAY = ('1', 'L')
+HEIC = ('.heic', '.heif')
 
 
 @functools.cache
@@ -48,9 +49,9 @@ def formats() -> tuple[str, ...]:
 
 @functools.cache
 def suffixes() -> tuple[str, ...]:
-    """Return the lower-case suffixes of files in these formats."""
+    """Return the lower-case suffixes of these formats, and of HEIC, for which an error says what to install."""
     known = formats()
-    return tuple(suffix for suffix, name in Image.registered_extensions().items() if name in known)
+    return (*(suffix for suffix, name in Image.registered_extensions().items() if name in known), *HEIC)
 
 
 def read(path: str | Path) -> Photograph:
@@ -212,7 +213,7 @@ def _readable_errors(name: str) -> Iterator[None]:
             raise
         except Image.UnidentifiedImageError as error:
             hint = ''
-            if Path(name).suffix.lower() in ('.heic', '.heif') and 'HEIF' not in formats():
+            if Path(name).suffix.lower() in HEIC and 'HEIF' not in formats():
                 hint = ". HEIC needs another package: pip install 'deeprftv2-plugin[heic]'"
             raise UserError(f'{name} is not an image in a format that Pillow reads{hint}') from error
         except Image.DecompressionBombError as error:
