@@ -19,7 +19,8 @@ set -uo pipefail
 [ $# -gt 0 ] || { echo "error: no option file. Example: sbatch $0 -opt options/train_gopro.yml" >&2; exit 1; }
 saved=75  # exit status of `basicsr train` after a signal: the state is saved
 
-forward_signal() { [ -z "${step:-}" ] || kill -TERM "$step"; }
+# srun passes SIGUSR1 on to the tasks; on SIGTERM it kills them
+forward_signal() { [ -z "${step:-}" ] || kill -USR1 "$step"; }
 trap 'limit=reached; forward_signal' USR1  # three minutes before the time limit
 trap forward_signal TERM  # scancel or preemption
 

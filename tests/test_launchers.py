@@ -77,7 +77,7 @@ def test_cancelled_slurm_job_saves_and_does_not_come_back(folder):
     process = start_endless(folder)
     process.send_signal(signal.SIGTERM)
     status, said = finish(process, folder)
-    assert status == 75 and 'SIGTERM: the state of iteration' in said, said
+    assert status == 75 and 'SIGUSR1: the state of iteration' in said, said
     assert not (folder / 'scontrol.txt').exists()
 
 
@@ -86,7 +86,7 @@ def test_slurm_job_saves_before_its_time_limit_and_requeues(folder):
     process.send_signal(signal.SIGUSR1)
     status, said = finish(process, folder)
     assert status == 75, said
-    assert 'SIGTERM: the state of iteration' in said
+    assert 'SIGUSR1: the state of iteration' in said
     assert (folder / 'scontrol.txt').read_text() == 'requeue 7\n'
     (state,) = (folder / 'experiments/small/training_states').iterdir()
     total = f'train:total_iter={int(state.stem) + 1}'

@@ -23,8 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser, is_train: bool) -> None:
         parser.add_argument(
             '--auto_resume', action='store_true', help='resume from the newest training state of the experiment'
         )
-    shortened = ', log every iteration, save and validate every 8 iterations' if is_train else ''
-    parser.add_argument('--debug', action='store_true', help=f'prefix the name with debug_{shortened}')
+    effect = 'prefix the name with debug_, list the modules of networks'
+    if is_train:
+        effect += ', log every iteration, save and validate every 8 iterations'
+    parser.add_argument('--debug', action='store_true', help=effect)
     add_local_rank(parser, default=argparse.SUPPRESS)  # keeps a value given before the subcommand
 
 

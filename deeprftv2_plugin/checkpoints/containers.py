@@ -20,6 +20,8 @@ _OTHER_CONTENT = (
     (rb'version https://git-lfs', 'a Git LFS pointer, not a checkpoint: download the file itself (git lfs pull)'),
     (rb'<(!doctype|html|head|body|\?xml|!--)', 'an HTML page, not a checkpoint: download the file itself'),
 )
+_PACKED = getattr(torch, 'float4_e2m1fn_x2', None)
+"""A type with two numbers per element, which PyTorch cannot convert."""
 _FOLDER = 0x10
 """Bit of the attributes in an archive."""
 _REFUSED = r'GLOBAL (\S+) (?:was|whose)|(?:Can only (?:create|build)|reduce for).* got (.*)|(Unsupported operand \d+)'
@@ -86,7 +88,8 @@ def require_values(tensors: Iterable[tuple[str, Tensor]]) -> None:
         UserError: A tensor does not; the message names it.
     """
     for name, value in tensors:
-        if value.is_meta or value.is_quantized or value.is_nested or value.layout is not torch.strided:
+        packed = value.is_quantized or value.dtype is _PACKED
+        if value.is_meta or packed or value.is_nested or value.layout is not torch.strided:
             kind = 'without values (device meta)' if value.is_meta else f'of {value.dtype}, {value.layout}'
             raise UserError(f'{name} is a tensor {kind}; expected a dense tensor of plain numbers')
         if value.numel() * value.element_size() > value.untyped_storage().nbytes():

@@ -63,7 +63,7 @@ def convert_file(source: str | Path, target: str | Path, param_key: str | None =
 
 def _require_finite(state: Mapping[str, Tensor]) -> None:
     for name, value in state.items():
-        if not value.is_floating_point() or value.isinf().any():
+        if not value.is_floating_point() or value.float().isinf().any():
             raise UserError(f'{name} is of {value.dtype} or infinite, expected finite floating-point numbers')
 
 

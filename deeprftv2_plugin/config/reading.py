@@ -86,22 +86,31 @@ def bases_of(options: dict[str, Any], path: str) -> list[str]:
     return bases
 
 
-def _merged(inherited: dict[str, Any], own: dict[str, Any], path: str, place: str = '') -> dict[str, Any]:
-    """Return a section with all inherited keys, overridden by its own; `_delete_` in a section drops the inherited."""
-    merged = dict(inherited)
-    for key, value in own.items():
-        dotted = f'{place}{key}'
-        if isinstance(value, dict):
-            value = dict(value)
-            former = {} if value.pop(DELETE, False) else merged.get(key)
-            if not isinstance(former, dict | None):
-                raise UserError(
-                    f'{path}: {dotted} is a section, but {former!r} in the files of {BASE}. '
-                    f'Add {DELETE}: true to replace it'
-                )
-            value = _merged(former or {}, value, path, f'{dotted}.')
-        merged[key] = value
-    return merged
+def _merged(inherited: dict[str, Any], own: dict[str, Any], path: str) -> dict[str, Any]:
+    """Return inherited options, overridden by a file's own through mmengine's Config.
+
+    mmengine reads the files of `_base_` itself only with a loader that executes tags, so that this is done here.
+    """
+    from mmengine.config import Config  # here, because --help should not wait for it
+
+    _drop_empty(inherited, own)
+    merged = Config({'options': inherited})
+    try:
+        merged.merge_from_dict({'options': own}, allow_list_keys=False)
+    except TypeError as error:  # mmengine's message names the section and its value
+        raise UserError(f'{path}: a section cannot replace a value of {BASE} without {DELETE}: true. {error}') from None
+    return merged.to_dict()['options']
+
+
+def _drop_empty(inherited: dict[str, Any], own: dict[str, Any]) -> None:
+    """Drop inherited keys without a value where the file has a section. mmengine merges sections only."""
+    for key, section in own.items():
+        if isinstance(section, dict):
+            if inherited.get(key) is None:
+                inherited.pop(key, None)
+                section.pop(DELETE, None)
+            elif isinstance(inherited[key], dict):
+                _drop_empty(inherited[key], section)
 
 
 def parse_file(path: str, named: str = '', loader: type[TextLoader] = Loader) -> dict[str, Any]:

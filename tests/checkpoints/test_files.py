@@ -5,6 +5,7 @@ import os
 import pickle
 import re
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from deeprftv2_plugin.archs import DeepRFTv2
 from deeprftv2_plugin.checkpoints import (
     containers,
     convert_file,
+    load_file,
     load_into,
     load_network,
     read_weights,
@@ -368,6 +370,26 @@ def test_weights_of_another_kind_are_errors(value, words):
         load_into(net, {**net.state_dict(), 'num_batches_tracked': torch.tensor(1.0)}, 'a.pth')
     half = {key: each.half() if each.is_floating_point() else each for key, each in net.state_dict().items()}
     load_into(net, half, 'a.pth')
+
+
+TYPES = sorted({each for each in vars(torch).values() if isinstance(each, torch.dtype)}, key=str)
+TYPES = [each for each in TYPES if not re.search('int[1-7]$', str(each))]  # torch.save does not know these
+
+
+@pytest.mark.parametrize('dtype', TYPES, ids=str)
+def test_weights_of_any_type_are_converted_or_refused(net, tmp_path, dtype):
+    """PyTorch has types without operators."""
+    try:
+        value = torch.zeros(12, dtype=torch.uint8).view(dtype)
+    except (RuntimeError, TypeError):  # quantized
+        value = quantized()
+    torch.save({'params': {**net.state_dict(), 'stages.0.full_head.bias': value}}, tmp_path / 'net.pth')
+    with suppress(UserError):
+        convert_file(tmp_path / 'net.pth', tmp_path / 'x.pth')
+    linear = torch.nn.Linear(12, 12)
+    torch.save({'params': {**linear.state_dict(), 'bias': value}}, tmp_path / 'net.pth')
+    with suppress(UserError):
+        load_file(linear, tmp_path / 'net.pth')
 
 
 def test_network_with_infinite_buffers_loads_its_own_weights():

@@ -237,6 +237,11 @@ def test_section_replaces_no_value(write):
     }
 
 
+def test_delete_without_anything_inherited_is_no_option(write):
+    write('base.yml', 'a: 1')
+    assert reading.load(write('top.yml', '_base_: base.yml\nb: {_delete_: true, c: 2}')) == {'a': 1, 'b': {'c': 2}}
+
+
 def test_keys_are_text_and_numbers_can_be_had_as_written(write):
     path = write('a.yml', '1: 001\non: 1_0\n2024-01-01: {x: 1e3, y: [2.50, true, ~]}')
     assert reading.load(path) == {'1': '001', 'on': 10, '2024-01-01': {'x': 1000.0, 'y': [2.5, True, None]}}

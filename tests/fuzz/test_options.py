@@ -392,7 +392,8 @@ def training_faults(opt: dict, mutant: Mutant) -> str:
     if sorted(int(path.stem) for path in (folder / 'training_states').iterdir()) != due:
         return 'other states than expected'
     if opt.get('val') and opt['val'].get('metrics'):
-        names = {dataset['name'] for phase, dataset in opt['datasets'].items() if phase != 'train'}
+        validated = [dataset for phase, dataset in opt['datasets'].items() if phase != 'train']
+        names = {dataset['name'] for dataset in validated if dataset.get('dataroot_gt')}
         if mutant.base == 'own_train' and {line['dataset'] for line in lines if 'dataset' in line} != names:
             return 'a data set is not validated'
     return ''
