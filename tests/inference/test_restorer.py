@@ -153,6 +153,14 @@ def test_unsuitable_settings_are_errors(arguments, message):
         Restorer(network(), **arguments)
 
 
+def test_cuda_names_all_gpus(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    monkeypatch.setattr(restorer, '_device', lambda name: torch.device(name or 'cuda'))
+    assert restorer.devices('cuda') == restorer.devices() == [torch.device('cuda:0'), torch.device('cuda:1')]
+    assert restorer.devices('cuda:1') == [torch.device('cuda:1')]
+    assert restorer.devices('cpu') == [torch.device('cpu')]
+
+
 def test_networks_for_other_channels_are_refused():
     with pytest.raises(UserError, match='6 input channels, expected 3'):
         Restorer(DeepRFTv2('T', in_channels=6, out_channels=6, **SIZES))
