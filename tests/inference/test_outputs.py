@@ -78,8 +78,8 @@ def test_results_in_the_folder_are_no_images():
 
 
 def test_formats_that_are_only_read_are_written_as_png():
-    make('photos/a.gif', 'photos/b.psd')
-    assert planned('photos') == {'photos/a.gif': 'out/a.gif.png', 'photos/b.psd': 'out/b.psd.png'}
+    make('photos/a.gif', 'photos/b.psd', 'photos/c.pfm')
+    assert planned('photos') == {f'photos/{name}': f'out/{name}.png' for name in ('a.gif', 'b.psd', 'c.pfm')}
     make('photos/a.gif.png')
     with pytest.raises(UserError, match=r'a\.gif and .*a\.gif\.png would both be written to out/a\.gif\.png'):
         plan(['photos'], 'out')

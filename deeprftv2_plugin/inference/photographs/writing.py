@@ -29,14 +29,17 @@ SETTINGS: dict[str, dict[str, Any]] = {
     'WEBP': {'quality': 95},
 }
 """The formats that are written, by Pillow's names, and their settings."""
+OTHER_PIXELS = ('.pbm', '.pfm')
+"""Suffixes for one bit and for floating-point numbers, which Pillow counts among PPM."""
 WITHOUT_METADATA = ('BMP', 'JPEG2000', 'PPM')
 
 
 def format_of(path: str | Path) -> str | None:
     """Return the format for the suffix of a file name, or None if it is not one that is written."""
-    if formats():  # has registered the suffixes
-        found = Image.registered_extensions().get(Path(path).suffix.lower())
-    return found if found in SETTINGS and found in Image.SAVE else None
+    formats()  # registers the suffixes
+    suffix = Path(path).suffix.lower()
+    found = Image.registered_extensions().get(suffix)
+    return found if found in SETTINGS and found in Image.SAVE and suffix not in OTHER_PIXELS else None
 
 
 def check_target(photo: Photograph, path: Path) -> str:
