@@ -103,7 +103,8 @@ def from_pillow(image: Image.Image, name: str, metadata: Metadata) -> Photograph
     if image.mode == 'CMYK':
         image, metadata = _without_cmyk(image, metadata)
     if image.mode in ('F', 'I;16', 'I;16L', 'I;16B', 'I;16N'):
-        return from_array(np.asarray(image), name)._replace(metadata=metadata)
+        array = np.asarray(image).astype(np.float32 if image.mode == 'F' else np.uint16)  # in native byte order
+        return from_array(array, name)._replace(metadata=metadata)
     mode = image.mode.removesuffix('A').removesuffix('a')  # RGBA, LA, PA; RGBa and La are multiplied by alpha
     if mode not in (*COLOR, *GRAY):
         raise UserError(f'the image {name} has pixels of mode {image.mode}, expected RGB, grayscale, CMYK or a palette')

@@ -1,6 +1,7 @@
 """Writing photographs to files."""
 
 import io
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
 """The formats that are written, by Pillow's names, and their settings."""
 OTHER_PIXELS = ('.pbm', '.pfm')
 """Suffixes for one bit and for floating-point numbers, which Pillow counts among PPM."""
+JPEG_LIMIT = 65_000
+"""Bytes of EXIF data and of XMP from which on they do not fit into a JPEG file, and are left out."""
 WITHOUT_METADATA = ('BMP', 'JPEG2000', 'PPM')
 
 
@@ -72,7 +75,9 @@ def encode(photo: Photograph, format: str) -> bytes:
     if format not in WITHOUT_METADATA:
         exif = b'Exif\0\0' + metadata.exif if metadata.exif else b''
         found = {'exif': exif, 'icc_profile': metadata.icc, 'xmp': metadata.xmp, 'dpi': metadata.dpi}
-        settings = settings | {key: value for key, value in found.items() if value}
+        limit = JPEG_LIMIT if format == 'JPEG' else sys.maxsize
+        fitting = {key: value for key, value in found.items() if value and (key == 'icc_profile' or len(value) < limit)}
+        settings = settings | fitting
     file = io.BytesIO()
     to_pillow(photo).save(file, format, **settings)
     return file.getvalue()

@@ -184,6 +184,14 @@ def test_palettes_become_rgb(tmp_path, transparency):
         np.testing.assert_array_equal(found.alpha == 0, np.asarray(image) == transparency)
 
 
+@pytest.mark.parametrize('values', ['<u2', '>u2', '<f4'])
+def test_images_of_pillow_with_any_byte_order(values):
+    array = picture(np.uint16, 1) if 'u' in values else picture(np.float32, 1)
+    found = reading.from_pillow(Image.fromarray(array.astype(values)), 'a', Metadata())
+    assert found.pixels.dtype == array.dtype
+    np.testing.assert_array_equal(found.pixels, array)
+
+
 @pytest.mark.parametrize('mode', ['1', 'L', 'YCbCr', 'HSV', 'RGBX'])
 def test_other_modes_become_grayscale_or_rgb(mode):
     image = Image.fromarray(smooth()).convert(mode)
@@ -292,6 +300,12 @@ def test_unsuitable_files_are_named_in_a_sentence(tmp_path, name, data, message)
     with pytest.raises(UserError, match=message) as caught:
         read(tmp_path / name)
     assert str(tmp_path / name) in str(caught.value) and '\n' not in str(caught.value)
+
+
+def test_metadata_that_is_too_long_for_jpeg_is_left_out(tmp_path):
+    photo = Photograph(smooth(), None, Metadata(exif(), SRGB + bytes(100_000), XMP + b' ' * 100_000, (300, 300)))
+    found = read(written(tmp_path, photo, '.jpg')).metadata
+    assert found.xmp == b'' and tags_of(found.exif) == tags_of(exif()) and len(found.icc) == len(SRGB) + 100_000
 
 
 def test_damaged_exif_data_does_not_matter(tmp_path):
