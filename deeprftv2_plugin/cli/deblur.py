@@ -60,5 +60,5 @@ def run(args: argparse.Namespace) -> None:
     skipped = f', skipped {len(planned) - len(jobs)} whose results exist' if len(planned) > len(jobs) else ''
     print(f'restored {len(jobs) - len(failures)} of {len(jobs)} images{skipped}')
     if failures:
-        listed = '\n'.join(f'  {failure.job.source}: {failure.reason}' for failure in failures)
+        listed = '\n'.join(f'  {failure}' for failure in failures)
         raise UserError(f'{len(failures)} of {len(jobs)} images could not be restored:\n{listed}')

@@ -27,6 +27,10 @@ class Failure(NamedTuple):
     job: Job
     reason: str
 
+    def __str__(self) -> str:
+        name = printable(str(self.job.source))
+        return self.reason if name in self.reason else f'{name}: {self.reason}'
+
 
 def deblur_files(restorers: Sequence[Restorer], jobs: Sequence[Job], compare: bool = False) -> list[Failure]:
     """Restore images and write the results. An image that fails is reported, and the others are restored.
@@ -63,9 +67,8 @@ def deblur_files(restorers: Sequence[Restorer], jobs: Sequence[Job], compare: bo
                         _deblur(restorer, before, job.target, compare)
                     progress.say(f'{job.target}: {width}x{height} pixels, {time.monotonic() - start:.1f} s')
                 except Exception as error:
-                    reason = _reason(error)
-                    failures.append(Failure(job, reason))
-                    progress.say(f'failed: {job.source}: {reason}')
+                    failures.append(Failure(job, _reason(error)))
+                    progress.say(f'failed: {failures[-1]}')
 
         threads = [threading.Thread(target=work, args=(each,), daemon=True) for each in restorers[1:]]
         for thread in threads:

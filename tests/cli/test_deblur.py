@@ -109,14 +109,11 @@ def test_images_that_fail_are_named_and_the_others_are_restored(weights, capsys)
     assert sorted(os.listdir('out')) == sorted(['first.png', 'last.png', os.path.basename(latin)])
     assert read(latin.replace('photos', 'out').encode(errors='surrogateescape')).shape == (5, 5, 3)
     assert 'restored 3 of 6 images' in output.out and 'out/caf\\udce9.png: 5x5 pixels' in output.out
-    assert 'failed: photos/text.png: photos/text.png is not an image' in output.out
+    assert 'failed: photos/text.png is not an image' in output.out
     head, *listed = output.err.splitlines()
     assert head == 'error: 3 of 6 images could not be restored:'
-    assert [line.split(':')[0].strip() for line in listed] == [
-        'photos/cut.jpg',
-        'photos/loop.png',
-        'photos/text.png',
-    ]
+    for line, name in zip(listed, ('cut.jpg', 'loop.png', 'text.png'), strict=True):
+        assert line.count(f'photos/{name}') == 1
 
 
 def test_a_full_disk_leaves_no_half_written_files(weights, monkeypatch, capsys):
@@ -131,7 +128,7 @@ def test_a_full_disk_leaves_no_half_written_files(weights, monkeypatch, capsys):
 
     monkeypatch.setattr(deblurring, 'write_whole', full)
     assert deblur(weights, 'photos', '-o', 'out') == 1
-    assert 'cannot write out/a.png: No space left on device. Free disk space' in capsys.readouterr().err
+    assert 'photos/a.png: cannot write out/a.png: No space left on device. Free disk space' in capsys.readouterr().err
     assert os.listdir('out') == ['b.png']
 
 
