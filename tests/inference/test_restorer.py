@@ -106,10 +106,10 @@ def test_tiles_and_ensemble_are_those_of_restore():
 
 def test_tiles_are_chosen_by_the_free_memory(deblur, monkeypatch):
     sizes = []
-    for free in (10**8, 10**9, 10**10, 10**12, None):
+    for free in (10**8, 4 * 10**8, 10**9, 10**12, None):
         monkeypatch.setattr(restorer, 'available_memory', lambda free=free: free)
         sizes.append(deblur.tile_size(10**6))
-    assert sizes == [256, 512, 1024, 1024, 256]
+    assert sizes == [256, 384, 640, 640, 256]
 
 
 def test_bfloat16_is_similar():
