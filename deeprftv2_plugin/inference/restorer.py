@@ -169,14 +169,13 @@ class Restorer:
             return self.tile
         if self.device.type == 'cuda':
             free: int | None = torch.cuda.mem_get_info(self.device)[0]
-            sizes = TILES
         else:
             free = available_memory()
-            sizes = tuple(size for size in TILES if size <= LARGEST_ON_CPU)
         if free is None:
             return TILES[-1]
         free -= 4 * 3 * 4 * pixels  # the image and the result, which are held whole, and copies of them
-        fitting = [size for size in sizes if BYTES * self._width * size**2 <= SHARE * free]
+        largest = max(TILES) if self.device.type == 'cuda' else LARGEST_ON_CPU
+        fitting = [size for size in TILES if size <= largest and BYTES * self._width * size**2 <= SHARE * free]
         return fitting[0] if fitting else TILES[-1]
 
     def save_pretrained(self, folder: str | os.PathLike) -> Path:
