@@ -27,3 +27,36 @@ def pytest_collection_modifyitems(config, items):
         for marker, reason in missing.items():
             if item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture
+def make_pipe():
+    """Return a function that makes a named pipe. It is open here, so that opening it elsewhere does not wait."""
+    opened = []
+
+    def make(path):
+        os.mkfifo(path)
+        opened.append(os.open(path, os.O_RDWR | os.O_NONBLOCK))
+
+    yield make
+    for descriptor in opened:
+        os.close(descriptor)
+
+
+@pytest.fixture
+def plant(tmp_path, make_pipe):
+    """Return a function that replaces a file by a link or a pipe. What links lead to must be unchanged at the end."""
+    victim = tmp_path / 'victim'
+    victim.write_text('precious')
+
+    def plant(path, kind):
+        path.unlink(missing_ok=True)
+        {
+            'link': lambda: path.symlink_to(victim),
+            'dangling': lambda: path.symlink_to(tmp_path / 'nowhere'),
+            'pipe': lambda: make_pipe(path),
+        }[kind]()
+
+    yield plant
+    assert victim.read_text() == 'precious'
+    assert not os.path.lexists(tmp_path / 'nowhere')

@@ -25,6 +25,7 @@ BLOCK = re.compile(r'^( *)```(\w+)\n(.*?)^ *```$', re.MULTILINE | re.DOTALL)
 RUNNERS = ('basicsr', 'deeprftv2', 'python', 'bash', 'sbatch', 'torchrun')
 EXAMPLES = (
     'archs.DeepRFTv2',
+    'inference.Restorer',
     'inference.restore',
     'layers.FourierKernelEstimator',
     'losses.FFTL1Loss',

@@ -86,7 +86,7 @@ def test_another_network_with_the_same_recipe(gopro):
     network = 'network_g={type: RRDBNet, num_in_ch: 3, num_out_ch: 3, scale: 1}'  # as in the README
     assert train(*SMALL[1:], 'name=train_rrdb_gopro', network) == 0
     log = log_of(gopro / 'experiments/train_rrdb_gopro')
-    assert 'Network: RRDBNet' in log and '# psnr: ' in log
+    assert 'Network RRDBNet: ' in log and '# psnr: ' in log
 
 
 @pytest.mark.parametrize('file', sorted(path.name for path in OPTIONS.glob('*.yml')))

@@ -14,11 +14,10 @@ from deeprftv2_plugin.checkpoints.official_keys import from_official_state_dict,
 from deeprftv2_plugin.checkpoints.official_options import from_official_options
 from deeprftv2_plugin.utils.atomic_io import write_whole
 from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.plain_yaml import LARGEST_FILE, parse
 from deeprftv2_plugin.utils.regular_files import open_regular
 
 _OPTION_SUFFIXES = ('.yml', '.yaml')
-_MAX_OPTIONS = 10**6
-"""Size of the largest option file in bytes."""
 
 
 def convert_file(source: str | Path, target: str | Path, param_key: str | None = None) -> str:
@@ -80,8 +79,8 @@ def _write(target: Path, write: Callable[[], None]) -> None:
 def _read_options(source: Path) -> dict:
     """Return the section network_g of an option file, or the whole file without one."""
     try:
-        with open_regular(source, _MAX_OPTIONS) as file:
-            options = yaml.safe_load(file.read().decode())
+        with open_regular(source, LARGEST_FILE) as file:
+            options = parse(file.read().decode(), str(source))
         return {str(key): value for key, value in options.get('network_g', options).items()}
     except UserError:
         raise
@@ -89,7 +88,7 @@ def _read_options(source: Path) -> dict:
         raise UserError(f'{source}: no such option file; check the path') from error
     except OSError as error:
         raise UserError(f'{source}: cannot be read ({error.strerror or error})') from error
-    except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, AttributeError) as error:  # not UTF-8, or no section
         raise UserError(f'{source}: not a YAML option file ({first_line(error)})') from error
 
 

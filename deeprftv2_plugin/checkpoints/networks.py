@@ -110,13 +110,26 @@ def load_network(path: str | os.PathLike, param_key: str | None = None) -> DeepR
     """
     path = Path(path)
     weights = read_weights(path, param_key)
-    options = read_options(path)
+    settings = network_settings(path, weights)
     try:
-        net = DeepRFTv2(**(options_of(options) if options else network_options(weights)))
+        net = DeepRFTv2(**settings)
     except Exception as error:  # options and shapes of another network can make any layer fail
         raise UserError(f'{path}: not the weights of a DeepRFTv2 ({first_line(error)})') from error
     load_into(net, weights, path)
     return net.eval()
+
+
+def network_settings(path: str | os.PathLike, weights: Mapping[str, Tensor]) -> dict:
+    """Return the keyword arguments of `archs.DeepRFTv2` for a checkpoint, see `load_network`.
+
+    Raises:
+        UserError: The file cannot be read, or it contains another network.
+    """
+    options = read_options(Path(path))
+    try:
+        return options_of(options) if options else network_options(weights)
+    except Exception as error:  # of another network
+        raise UserError(f'{path}: not the weights of a DeepRFTv2 ({first_line(error)})') from error
 
 
 def options_of(options: Mapping) -> dict:

@@ -11,7 +11,7 @@ from deeprftv2_plugin.checkpoints.containers import load, require_values, tensor
 from deeprftv2_plugin.checkpoints.files import read_sets, serialized
 from deeprftv2_plugin.utils.atomic_io import write_whole
 from deeprftv2_plugin.utils.errors import UserError
-from deeprftv2_plugin.utils.regular_files import open_regular
+from deeprftv2_plugin.utils.regular_files import open_regular, open_to_append
 
 WRITTEN = 'checkpoints.txt'
 """List of the weights and states that a training has written, in the folder of the experiment."""
@@ -200,8 +200,8 @@ def record_written(experiment: str | Path, paths: Iterable[str | Path]) -> None:
     Raises:
         OSError: The list cannot be written.
     """
-    with open(Path(experiment, WRITTEN), 'a', encoding='utf-8') as file:
-        file.writelines(f'{Path(path).name}\n' for path in paths)
+    with open_to_append(Path(experiment, WRITTEN)) as file:
+        file.writelines(f'{Path(path).name}\n'.encode() for path in paths)
         file.flush()
         os.fsync(file.fileno())
 

@@ -4,8 +4,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from deeprftv2_plugin.config.plain_yaml import LARGEST_FILE, Loader, TextLoader, dump, parse
 from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.plain_yaml import LARGEST_FILE, Loader, TextLoader, dump, parse
 from deeprftv2_plugin.utils.regular_files import open_regular
 
 __all__ = ['apply_override', 'dump', 'launcher', 'load', 'parse_file']

@@ -4,11 +4,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import cast
 
 from deeprftv2_plugin.config import basicsr_schema, reading, schema
-from deeprftv2_plugin.config.plain_yaml import TextLoader
 from deeprftv2_plugin.config.schema import BOUNDS, LARGEST_ARGUMENT, Table
 from deeprftv2_plugin.config.section import Section, shown
 from deeprftv2_plugin.config.signatures import TRANSPARENT
 from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.plain_yaml import TextLoader
 
 DATASETS = {**basicsr_schema.DATASETS, **schema.DATASETS}
 MODELS = {**basicsr_schema.MODELS, **schema.MODELS}

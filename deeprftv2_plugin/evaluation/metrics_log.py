@@ -9,6 +9,7 @@ from pathlib import Path
 from basicsr.utils import get_root_logger
 
 from deeprftv2_plugin.utils.atomic_io import write_whole
+from deeprftv2_plugin.utils.regular_files import open_to_append
 
 NAME = 'metrics.jsonl'
 
@@ -30,8 +31,8 @@ class MetricsLog:
         """Append a line. Validation results are synced to disk. A failed write is logged and otherwise ignored."""
         try:
             line = json.dumps(finite({'iter': iteration, **values}), default=float)
-            with open(self.path, 'a', encoding='utf-8') as file:
-                file.write(line + '\n')
+            with open_to_append(self.path) as file:
+                file.write(f'{line}\n'.encode())
                 if 'dataset' in values:
                     file.flush()
                     os.fsync(file.fileno())

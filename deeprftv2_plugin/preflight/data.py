@@ -14,9 +14,9 @@ from deeprftv2_plugin.data.layouts.pairs import Pair
 from deeprftv2_plugin.data.loading.loader import DrawnDataset
 from deeprftv2_plugin.data.loading.plan import Draw
 from deeprftv2_plugin.preflight.findings import Finding, amount, error, first_line, ok, warning
-from deeprftv2_plugin.preflight.resources import available_memory
 from deeprftv2_plugin.training.stages import stages_of
 from deeprftv2_plugin.utils.errors import DataWarning, UserError
+from deeprftv2_plugin.utils.memory import available_memory
 
 SAMPLED = 8
 """Number of pairs of a data set that are decoded."""

@@ -27,9 +27,10 @@ from deeprftv2_plugin.evaluation.validation import compute_metrics, to_images
 from deeprftv2_plugin.inference.restoration import size_multiple
 from deeprftv2_plugin.models.deeprftv2_model import DeepRFTv2Model
 from deeprftv2_plugin.preflight.findings import Finding, amount, error, first_line, ok, warning
-from deeprftv2_plugin.preflight.resources import available_memory, bytes_of
+from deeprftv2_plugin.preflight.resources import bytes_of
 from deeprftv2_plugin.training.stages import stages_of
 from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.memory import available_memory
 
 SIDE = 96
 """Greatest height and width of the images that are sent through a model by `basicsr check`."""

@@ -15,6 +15,7 @@ from deeprftv2_plugin.models.deeprftv2_model import DeepRFTv2Model
 from deeprftv2_plugin.preflight.findings import Finding, amount, error, ok, warning
 from deeprftv2_plugin.preflight.footprint import Activations
 from deeprftv2_plugin.training.stages import TrainingStage, accumulation_of, gpus_of, stages_of
+from deeprftv2_plugin.utils.memory import available_memory
 
 RESERVE = 0.1
 """Part of a GPU's memory for CUDA itself, workspaces of libraries and fragmentation."""
@@ -36,16 +37,6 @@ def gpu_memory(opt: Mapping[str, Any]) -> int | None:
 def bytes_of(tensors: Iterable[Tensor]) -> int:
     """Return the bytes of all elements."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
-def available_memory() -> int | None:
-    """Return the bytes of memory that are available to programs; None if the system does not say."""
-    try:
-        lines = Path('/proc/meminfo').read_text().splitlines()
-    except OSError:
-        return None
-    values = {name: int(value.split()[0]) for name, _, value in (line.partition(':') for line in lines)}
-    return values['MemAvailable'] * 1024 if 'MemAvailable' in values else None
 
 
 def check_images(opt: Mapping[str, Any]) -> Iterator[Finding]:

@@ -1,22 +1,25 @@
 """The folder of a run: whether a run may use it, archiving, and the lock of a live run."""
 
-import contextlib
 import glob
 import os
 import socket
 import sys
 import time
+import weakref
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
-from deeprftv2_plugin.utils.atomic_io import advice
+from deeprftv2_plugin.utils.atomic_io import advice, remove_partial
 from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.regular_files import open_regular, open_to_append
 
 if sys.platform != 'win32':
     import fcntl
 
 LOCK = 'run.lock'
+LARGEST_LOCK = 1000
+"""Bytes of the file of a lock."""
 MARKS = (LOCK, 'training_states', 'train_*.log', 'test_*.log', 'events.out.tfevents.*')
 """Files of which the folder of an earlier run has at least one. Other folders are never renamed."""
 
@@ -66,21 +69,34 @@ class Lock:
     """
 
     def __init__(self, folder: str | Path):
-        self._file: IO[str] = open(Path(folder, LOCK), 'a+', encoding='utf-8')  # noqa: SIM115  # until it is released
+        self._file = open_to_append(Path(folder, LOCK))
         if not _acquire(self._file, shared=False):
             with self._file:
                 raise UserError(_in_use(folder, self._file))
         self._file.truncate(0)
-        self._file.write(f'process {os.getpid()} on {socket.gethostname()}, since {time.strftime("%Y-%m-%d %H:%M:%S")}')
+        owner = f'process {os.getpid()} on {socket.gethostname()}, since {time.strftime("%Y-%m-%d %H:%M:%S")}'
+        self._file.write(owner.encode())
         self._file.flush()
+        _held.add(self)
+
+    def is_on(self, file: str | Path) -> bool:
+        """Return whether a path leads to the file of this lock."""
+        return os.path.samestat(os.fstat(self._file.fileno()), os.stat(file))
 
     def release(self) -> None:
         """End the lock. The file remains."""
+        _held.discard(self)
         self._file.close()
+
+
+_held: weakref.WeakSet[Lock] = weakref.WeakSet()
+"""The locks of this process."""
 
 
 def take(folder: str | Path, within: Iterable[str] = (), resume: bool = False) -> Lock:
     """Create the folder of a run and lock it. The folder of an earlier run is renamed, unless it is resumed.
+
+    Temporary files that a killed run left in the subfolders are removed.
 
     Args:
         folder: The folder.
@@ -102,6 +118,7 @@ def take(folder: str | Path, within: Iterable[str] = (), resume: bool = False) -
         lock = Lock(folder)
         for name in within:
             os.makedirs(Path(folder, name), exist_ok=True)
+            remove_partial(Path(folder, name))
         return lock
     except OSError as error:
         raise UserError(f'{error.filename or folder} cannot be written: {error.strerror}. {advice(error)}') from error
@@ -142,18 +159,27 @@ def _is_empty(folder: str | Path) -> bool:
 
 
 def _used_by(folder: Path) -> str | None:
-    with contextlib.suppress(OSError), open(folder / LOCK, encoding='utf-8') as file:
-        if not _acquire(file, shared=True):
-            return _in_use(folder, file)
-    return None
+    path = folder / LOCK
+    if path.is_symlink():
+        return f'{path} is a link, expected a regular file: remove the link'
+    try:
+        if any(lock.is_on(path) for lock in list(_held)):  # closing the file would release a lock of this process
+            return f'{folder} is in use by another run of this process: wait for it, or choose another name'
+        with open_regular(path, LARGEST_LOCK) as file:
+            return None if _acquire(file, shared=True) else _in_use(folder, file)
+    except UserError as error:
+        return f'{error}, or remove it'
+    except OSError:
+        return None
 
 
-def _in_use(folder: str | Path, file: IO[str]) -> str:
+def _in_use(folder: str | Path, file: BinaryIO) -> str:
     file.seek(0)
-    return f'{folder} is in use by another run ({file.read().strip()}): wait for it, stop it, or choose another name'
+    owner = file.read(LARGEST_LOCK).decode(errors='replace').strip()
+    return f'{folder} is in use by another run ({owner}): wait for it, stop it, or choose another name'
 
 
-def _acquire(file: IO[str], shared: bool) -> bool:
+def _acquire(file: BinaryIO, shared: bool) -> bool:
     """Lock a file. Return False if another process holds a lock on it."""
     if sys.platform == 'win32':
         return True

@@ -5,6 +5,9 @@ import errno
 import os
 from pathlib import Path
 
+PARTIAL = '.{}.partial'
+"""Name of the temporary file of a file."""
+
 
 def write_whole(path: str | Path, data: bytes | memoryview) -> None:
     """Write a file atomically, replacing an existing one.
@@ -18,7 +21,7 @@ def write_whole(path: str | Path, data: bytes | memoryview) -> None:
             process is writing the same file.
     """
     path = Path(path)
-    partial = path.with_name(f'.{path.name}.partial')
+    partial = path.with_name(PARTIAL.format(path.name))
     partial.unlink(missing_ok=True)
     file = open(partial, 'xb', opener=_open_without_links)  # noqa: SIM115
     created = os.fstat(file.fileno())
@@ -36,6 +39,13 @@ def write_whole(path: str | Path, data: bytes | memoryview) -> None:
                 partial.unlink()
         raise
     sync_folder(path.parent)
+
+
+def remove_partial(folder: str | Path) -> None:
+    """Remove the temporary files that killed processes left in a folder. No other process may write there."""
+    for path in list(Path(folder).glob(PARTIAL.format('*'))):
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _open_without_links(path: str, flags: int) -> int:

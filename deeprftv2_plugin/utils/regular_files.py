@@ -1,5 +1,7 @@
-"""Opening files that the user names, which can turn out to be something other than files."""
+"""Opening files that can turn out to be links, pipes or devices."""
 
+import contextlib
+import errno
 import os
 import stat
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import BinaryIO
 from deeprftv2_plugin.utils.errors import UserError
 
 _KINDS = (
+    (stat.S_ISLNK, 'a link'),
     (stat.S_ISDIR, 'a folder'),
     (stat.S_ISFIFO, 'a named pipe'),
     (stat.S_ISSOCK, 'a socket'),
@@ -45,13 +48,44 @@ def open_regular(path: str | Path, limit: int) -> BinaryIO:
     return file
 
 
+def open_to_append(path: str | Path) -> BinaryIO:
+    """Open a regular file for reading and appending in binary mode. Create it if it is missing.
+
+    Links are not followed. In a folder that comes from others, they could lead to any file of the user. Pipes and
+    devices are refused without waiting for a reader.
+
+    Raises:
+        OSError: The path is a link, a folder, a pipe, a socket or a device, or it cannot be opened.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        _check_appendable(path, os.lstat(path).st_mode)  # before it is opened, as in `open_regular`
+    file = open(path, 'a+b', opener=_without_waiting_or_links)  # noqa: SIM115
+    try:
+        _check_appendable(path, os.fstat(file.fileno()).st_mode)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
 def _check_regular(path, mode):
     if not stat.S_ISREG(mode):
-        kind = next((kind for test, kind in _KINDS if test(mode)), 'something else')
-        raise UserError(f'{path} is {kind}, expected a regular file')
+        raise UserError(f'{path} is {_kind(mode)}, expected a regular file')
 
 
+def _check_appendable(path, mode):
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, f'it is {_kind(mode)}, expected a regular file', str(path))
+
+
+def _kind(mode):
+    return next((kind for test, kind in _KINDS if test(mode)), 'something else')
+
+
+# Windows has none of the flags, and no named pipes in folders.
 def _without_waiting(path, flags):
-    return os.open(
-        path, flags | getattr(os, 'O_NONBLOCK', 0)
-    )  # Windows has neither the flag nor named pipes in folders
+    return os.open(path, flags | getattr(os, 'O_NONBLOCK', 0))
+
+
+def _without_waiting_or_links(path, flags):
+    return os.open(path, flags | getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_NOFOLLOW', 0), 0o666)

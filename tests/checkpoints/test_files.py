@@ -215,6 +215,14 @@ def test_other_option_files_are_errors(tmp_path, text):
         convert_file(tmp_path / 'theirs.yml', tmp_path / 'x.yml')
 
 
+def test_aliases_in_option_files_are_limited(tmp_path):
+    """The text of the last list would have more than 10**15 characters."""
+    lists = [f'l{number}: &l{number} [{", ".join([f"*l{number - 1}"] * 9)}]' for number in range(1, 15)]
+    (tmp_path / 'theirs.yml').write_text('\n'.join(['l0: &l0 [1]', *lists, 'network_g: {small_scale: *l14}']))
+    with pytest.raises(UserError, match='theirs.yml, line 6, .*: not YAML: more than 100,000 keys and values'):
+        convert_file(tmp_path / 'theirs.yml', tmp_path / 'x.yml')
+
+
 def test_option_files_are_converted(tmp_path):
     options = json.loads((GOLDEN / 'authors_options.json').read_text())['gopro_test']
     (tmp_path / 'theirs.yml').write_text(yaml.safe_dump({'network_g': options}))
@@ -225,7 +233,7 @@ def test_option_files_are_converted(tmp_path):
     with torch.device('meta'):
         DeepRFTv2(**converted['network_g'])
     (tmp_path / 'broken.yml').write_text('a: [')
-    with pytest.raises(UserError, match='not a YAML option file'):
+    with pytest.raises(UserError, match='broken.yml, line 1, .*: not YAML'):
         convert_file(tmp_path / 'broken.yml', tmp_path / 'x.yml')
 
 

@@ -94,6 +94,14 @@ def test_prune_removes_nothing_without_a_list(folders):
     assert (sorted(folders[0].iterdir()), sorted(folders[1].iterdir())) == before
 
 
+@pytest.mark.posix
+@pytest.mark.parametrize('kind', ['link', 'dangling', 'pipe'])
+def test_the_list_is_written_to_a_file_only(tmp_path, plant, kind):
+    plant(tmp_path / WRITTEN, kind)
+    with pytest.raises(OSError, match='expected a regular file'):
+        record_written(tmp_path, ['1.state'])
+
+
 OPTIMIZER = {'state': {0: {'exp_avg': torch.ones(2)}}, 'param_groups': [{'params': [0], 'lr': 0.1}]}
 STREAM = {'samples': 4, 'seed': 1, 'number of processes': 1, 'effective batch': 2,
           'number of samples in the data set': 9}  # fmt: skip

@@ -141,11 +141,11 @@ def test_the_beginning_is_in_the_log(folder):
     """Lines of the log from before there is a file."""
     assert run('train', '-opt', write(folder, options())) == 0
     log = next((folder / 'experiments/small').glob('train_small_*.log')).read_text()
-    assert log.count('Network: SRVGGNetCompact') == log.count('Model [SRModel] is created') == 1
+    assert log.count('Network SRVGGNetCompact: ') == log.count('Model [SRModel] is created') == 1
     (folder / 'scores').mkdir()
     assert run('test', '-opt', write(folder, test_options())) == 0
     log = next((folder / 'results/small').glob('test_small_*.log')).read_text()
-    assert log.count('Network: SRVGGNetCompact') == log.count('Model [SRModel] is created') == 1
+    assert log.count('Network SRVGGNetCompact: ') == log.count('Model [SRModel] is created') == 1
 
 
 def test_auto_resume_without_a_state_says_so(folder, capsys):

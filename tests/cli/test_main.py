@@ -24,7 +24,7 @@ def raising(error):
     return run
 
 
-@pytest.mark.parametrize('command', ['train', 'test', 'check', 'prepare', 'convert'])
+@pytest.mark.parametrize('command', ['train', 'test', 'check', 'prepare', 'deblur', 'convert'])
 def test_the_help_of_every_command_has_an_example(command, capsys):
     with pytest.raises(SystemExit) as end:
         cli.main([command, '--help'])

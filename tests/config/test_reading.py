@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from deeprftv2_plugin.basicsr_bridge import patches
-from deeprftv2_plugin.config import plain_yaml, reading
+from deeprftv2_plugin.config import reading
+from deeprftv2_plugin.utils import plain_yaml
 from deeprftv2_plugin.utils.errors import UserError
 
 

@@ -38,6 +38,15 @@ def test_failed_writes_are_logged_and_not_raised(tmp_path, monkeypatch, log):
     assert 'could not be cut to iteration 1, from which training resumes: No space left on device' in log.text
 
 
+@pytest.mark.posix
+@pytest.mark.parametrize('kind', ['link', 'dangling', 'pipe'])
+def test_only_a_file_is_written(tmp_path, log, plant, kind):
+    metrics = MetricsLog(tmp_path)
+    plant(metrics.path, kind)
+    metrics.append(1, loss=1.0)
+    assert 'metrics.jsonl: iteration 1 could not be logged: it is a' in log.text
+
+
 def test_values_of_other_models_are_written_as_numbers(tmp_path):
     log = MetricsLog(tmp_path)
     log.append(1, loss=torch.tensor(0.5))

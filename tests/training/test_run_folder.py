@@ -149,6 +149,72 @@ def test_subfolders_that_cannot_be_created_are_named(experiment):
 
 
 @pytest.mark.posix
+@pytest.mark.parametrize(('kind', 'words'), [('link', 'a link'), ('dangling', 'a link'), ('pipe', 'a named pipe')])
+@pytest.mark.parametrize('resume', [False, True])
+def test_a_lock_is_a_file(experiment, plant, kind, words, resume):
+    plant(experiment / run_folder.LOCK, kind)
+    with pytest.raises(UserError, match=rf'run\.lock is {words}, expected a regular file.* remove'):
+        run_folder.take(experiment, resume=resume)
+    assert run_folder.problem_with(experiment, resume)
+    with pytest.raises(OSError, match=f'it is {words}'):
+        run_folder.Lock(experiment)
+
+
+def test_a_lock_has_a_few_bytes(experiment):
+    (experiment / run_folder.LOCK).write_bytes(bytes(10**4))
+    with pytest.raises(UserError, match=r'run\.lock has 10,000 bytes, expected at most'):
+        run_folder.take(experiment, resume=True)
+
+
+def lock_and_report(path, pipe):
+    try:
+        run_folder.Lock(path)
+        pipe.send('locked')
+    except UserError as error:
+        pipe.send(str(error))
+
+
+@pytest.mark.posix
+@pytest.mark.parametrize('place', ['small', 'link', 'hard'])
+def test_looking_at_a_lock_of_this_process_does_not_end_it(folder, experiment, place):
+    """POSIX releases the locks of a process on a file when the process closes the file anywhere."""
+    context = multiprocessing.get_context('fork')
+    ours, theirs = context.Pipe()
+    lock = run_folder.take(experiment, resume=True)
+    (folder / 'link').symlink_to(experiment)
+    (folder / 'hard').mkdir()
+    os.link(experiment / run_folder.LOCK, folder / 'hard' / run_folder.LOCK)
+    looked_at = {'small': experiment}.get(place, folder / place)
+    assert 'in use by another run of this process' in run_folder.problem_with(looked_at, resume=True)
+    process = context.Process(target=lock_and_report, args=(experiment, theirs), daemon=True)
+    process.start()
+    assert ours.poll(10) and f'in use by another run (process {os.getpid()}' in ours.recv()
+    process.join()
+    lock.release()
+    assert run_folder.problem_with(looked_at, resume=True) is None
+
+
+def test_temporary_files_of_a_killed_run_are_removed(experiment):
+    leftovers = [experiment / name for name in ('training_states/.9.state.partial', 'models/.net_g_9.pth.partial')]
+    (experiment / 'models').mkdir()
+    for path in leftovers:
+        path.write_bytes(b'half')
+    (experiment / 'models/net_g_9.pth').write_bytes(b'whole')
+    run_folder.take(experiment, ['models', 'training_states'], resume=True).release()
+    assert not any(path.exists() for path in leftovers)
+    assert (experiment / 'models/net_g_9.pth').read_bytes() == b'whole'
+
+
+@pytest.mark.posix
+def test_temporary_files_of_a_live_run_are_kept(experiment, other):
+    path = experiment / 'training_states/.9.state.partial'
+    path.write_bytes(b'half')
+    with pytest.raises(UserError, match='in use'):
+        run_folder.take(experiment, ['training_states'], resume=True)
+    assert path.exists()
+
+
+@pytest.mark.posix
 def test_the_lock_ends_with_a_killed_process(experiment, other):
     other.kill()
     other.join()

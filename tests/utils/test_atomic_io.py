@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from deeprftv2_plugin.utils import atomic_io
-from deeprftv2_plugin.utils.atomic_io import advice, write_whole
+from deeprftv2_plugin.utils.atomic_io import advice, remove_partial, write_whole
 
 
 @pytest.fixture
@@ -111,6 +111,21 @@ def test_the_temporary_file_of_a_killed_process_is_removed(path):
     write_whole(path, b'new')
     assert path.read_bytes() == b'new' and not partial_of(path).exists()
     assert path.with_name('other').read_bytes() == b'longer than the new data'
+
+
+def test_the_temporary_files_of_killed_processes_are_removed(path, tmp_path):
+    write_whole(path, b'')
+    kept = [path, path.with_name('notes.partial'), path.with_name('.hidden'), partial_of(path.with_name('folder'))]
+    for each in kept[1:3]:
+        each.touch()
+    kept[3].mkdir()
+    (tmp_path / 'victim').write_text('precious')
+    for name in ('10.state', 'net_g_10.pth'):
+        partial_of(path.with_name(name)).write_bytes(b'half')
+    partial_of(path.with_name('link')).symlink_to(tmp_path / 'victim')
+    remove_partial(path.parent)
+    assert sorted(path.parent.iterdir()) == sorted(kept)
+    assert (tmp_path / 'victim').read_text() == 'precious'
 
 
 def test_two_writers_of_one_file_do_not_mix(path, before_sync):

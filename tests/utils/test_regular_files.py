@@ -7,7 +7,7 @@ import pytest
 
 from deeprftv2_plugin.utils import regular_files
 from deeprftv2_plugin.utils.errors import UserError
-from deeprftv2_plugin.utils.regular_files import open_regular
+from deeprftv2_plugin.utils.regular_files import open_regular, open_to_append
 
 
 def test_a_file_up_to_the_limit_is_opened(tmp_path):
@@ -65,3 +65,44 @@ def test_a_file_replaced_by_a_pipe_before_it_is_opened(monkeypatch, tmp_path):
         open_regular(path, limit=1)
     if descriptors is not None:
         assert len(os.listdir('/proc/self/fd')) == descriptors
+
+
+def test_lines_are_appended_and_can_be_read(tmp_path):
+    for line in (b'one', b'two'):
+        with open_to_append(tmp_path / 'log') as file:
+            file.write(line)
+            file.seek(0)
+            assert file.read().endswith(line)
+    assert (tmp_path / 'log').read_bytes() == b'onetwo'
+
+
+@pytest.mark.posix
+def test_an_appended_file_has_ordinary_permissions(tmp_path):
+    with open_to_append(tmp_path / 'log'), open(tmp_path / 'ordinary', 'w'):
+        assert os.stat(tmp_path / 'log').st_mode == os.stat(tmp_path / 'ordinary').st_mode
+
+
+@pytest.mark.posix
+@pytest.mark.parametrize(
+    ('kind', 'words'), [('link', 'a link'), ('dangling', 'a link'), ('pipe', 'a named pipe'), ('folder', 'a folder')]
+)
+def test_nothing_but_a_file_is_appended_to(tmp_path, plant, kind, words):
+    if kind == 'folder':
+        (tmp_path / 'log').mkdir()
+    else:
+        plant(tmp_path / 'log', kind)
+    with pytest.raises(OSError, match=f'it is {words}, expected a regular file') as caught:
+        open_to_append(tmp_path / 'log')
+    assert caught.value.filename == str(tmp_path / 'log')
+
+
+@pytest.mark.posix
+@pytest.mark.parametrize('kind', ['link', 'dangling', 'pipe'])
+def test_a_file_replaced_before_it_is_appended_to(monkeypatch, tmp_path, plant, kind):
+    path = tmp_path / 'log'
+    path.touch()
+    before = os.lstat(path)
+    plant(path, kind)
+    with monkeypatch.context() as patch, pytest.raises(OSError):
+        patch.setattr(regular_files.os, 'lstat', lambda path: before)
+        open_to_append(path)

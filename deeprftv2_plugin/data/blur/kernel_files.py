@@ -5,14 +5,18 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from deeprftv2_plugin.data.storage.images import StoredImage
 from deeprftv2_plugin.data.storage.listing import is_image
 from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.regular_files import open_regular
 
 ARRAYS = ('.mat', '.npy', '.npz')
+MAX_BYTES = 2**30
+"""Size of the largest file of arrays."""
 
 
 def read_kernels(path: str, variable: str | None = None) -> list[np.ndarray]:
@@ -86,13 +90,15 @@ def normalize(kernel: np.ndarray, name: str) -> np.ndarray:
 def _read(file: Path, variable: str | None) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the kernels of a file with their names."""
     suffix = file.suffix.lower()
-    if suffix == '.mat':
-        arrays = _read_mat(file, variable)
-    elif suffix in ARRAYS:
-        arrays = _read_numpy(file, variable)
-    else:
+    if suffix not in ARRAYS:
         yield str(file), _read_image(file)
         return
+    try:
+        stream = open_regular(file, MAX_BYTES)
+    except OSError as error:
+        raise UserError(f'cannot read the kernels {file}: {error.strerror}') from error
+    with stream:
+        arrays = (_read_mat if suffix == '.mat' else _read_numpy)(stream, file, variable)
     for name, array in arrays:
         if array.ndim == 3:
             yield from ((f'{name}[{number}]', kernel) for number, kernel in enumerate(array))
@@ -100,9 +106,9 @@ def _read(file: Path, variable: str | None) -> Iterator[tuple[str, np.ndarray]]:
             yield name, array
 
 
-def _read_numpy(file: Path, variable: str | None) -> list[tuple[str, np.ndarray]]:
+def _read_numpy(stream: BinaryIO, file: Path, variable: str | None) -> list[tuple[str, np.ndarray]]:
     try:
-        content = np.load(file, allow_pickle=False)
+        content = np.load(stream, allow_pickle=False)
         if isinstance(content, np.ndarray):
             return [(str(file), content)]
         with content:
@@ -113,13 +119,13 @@ def _read_numpy(file: Path, variable: str | None) -> list[tuple[str, np.ndarray]
     return [(f'{file}:{name}', arrays[name]) for name in names]
 
 
-def _read_mat(file: Path, variable: str | None) -> list[tuple[str, np.ndarray]]:
+def _read_mat(stream: BinaryIO, file: Path, variable: str | None) -> list[tuple[str, np.ndarray]]:
     try:
         from scipy.io import loadmat
     except ImportError as error:
         raise UserError(f'reading {file} needs SciPy, which is not installed: pip install scipy') from error
     try:
-        content = loadmat(file)
+        content = loadmat(stream)
     except NotImplementedError as error:
         raise UserError(f"{file} is a MATLAB file of version 7.3: save it with save(..., '-v7')") from error
     except Exception as error:  # SciPy raises many types of errors for damaged files

@@ -121,6 +121,7 @@ def _check(dataset: RecognizedDataset, dest: Path, pairs: dict[str, list[Pair]],
 def _open_journal(dest: Path, settings: dict[str, Any], outputs: list[Path]) -> Journal:
     """Open the journal of an interrupted run or, if no output exists, start a new one."""
     path = dest / JOURNAL
+    _check_unfinished(path.parent)
     if not path.exists():
         _check_absent(outputs)
     elif not path.is_file():
@@ -130,6 +131,14 @@ def _open_journal(dest: Path, settings: dict[str, Any], outputs: list[Path]) -> 
         return Journal(path, settings)
     except OSError as error:
         raise UserError(f'cannot write to {path.parent}: {error.strerror}') from error
+
+
+def _check_unfinished(folder: Path) -> None:
+    """Refuse links and pipes in the folder of unfinished work: writing and removing files would reach others."""
+    inside = (Path(parent, name) for parent, *names in os.walk(folder) for name in sum(names, []))
+    for path in (folder, *inside):
+        if os.path.lexists(path) and (path.is_symlink() or not (path.is_dir() or path.is_file())):
+            raise UserError(f'{path} is neither a file nor a folder: remove {folder} to start over')
 
 
 def _check_absent(paths: list[Path]) -> None:

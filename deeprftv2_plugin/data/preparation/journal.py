@@ -9,6 +9,7 @@ from typing import IO, Any
 
 from deeprftv2_plugin.data.preparation.crops import Entry
 from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.regular_files import open_to_append
 
 
 class Journal:
@@ -22,6 +23,7 @@ class Journal:
 
     Raises:
         UserError: The journal belongs to other settings, is damaged, or is open in another process.
+        OSError: The file cannot be opened, for example because the path is a link.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any]):
@@ -30,7 +32,7 @@ class Journal:
         """By split, the entries of every stored pair by the name of the pair."""
         self.finished: set[str] = set()
         """Splits that are complete and only need to be moved to their final place."""
-        self._file = open(path, 'a+b')  # noqa: SIM115
+        self._file = open_to_append(path)
         try:
             _lock(self._file, path)
             self._read(settings)

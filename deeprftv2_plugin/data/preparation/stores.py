@@ -89,7 +89,8 @@ class FolderPair(PairStore):
 
 
 def _write(path: Path, data: bytes) -> None:
-    with open(path, 'wb') as file:
+    path.unlink(missing_ok=True)  # it could be a link, which must not be followed
+    with open(path, 'xb') as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

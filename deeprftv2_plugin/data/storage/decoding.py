@@ -43,26 +43,44 @@ def decode(data: bytes, name: str) -> np.ndarray:
     Raises:
         UserError: The image is truncated, damaged or of an unsupported type.
     """
-    damage = find_damage(data)
-    if damage:
-        raise _damaged(name, damage)
-    try:
-        with captured() as messages:
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
-    except cv2.error as error:
-        raise UserError(f'OpenCV cannot decode the image {name}: {error.err}') from error
-    damage = _reported_damage(messages, data)
-    if damage:
-        raise _damaged(name, damage)
-    if image is None:
-        raise UserError(f'OpenCV cannot decode the image {name}: it is damaged or not an image')
-    show(messages)
+    image = _decode(data, name, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     if image.dtype not in (np.uint8, np.uint16):
         raise UserError(f'the image {name} has type {image.dtype}, expected 8 or 16 bit integers')
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def _damaged(name: str, damage: str) -> UserError:
+def decode_unchanged(data: bytes, name: str) -> np.ndarray:
+    """Decode an image to an array (H, W), (H, W, 3) in RGB or (H, W, 4) in RGBA, of the type that the file stores.
+
+    Raises:
+        UserError: The image is truncated, damaged or of an unsupported type.
+    """
+    image = _decode(data, name, cv2.IMREAD_UNCHANGED)
+    if image.ndim == 2:
+        return image
+    return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+
+
+def _decode(data: bytes, name: str, flags: int) -> np.ndarray:
+    damage = find_damage(data)
+    if damage:
+        raise damaged(name, damage)
+    try:
+        with captured() as messages:
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise UserError(f'OpenCV cannot decode the image {name}: {error.err}') from error
+    damage = _reported_damage(messages, data)
+    if damage:
+        raise damaged(name, damage)
+    if image is None:
+        raise UserError(f'OpenCV cannot decode the image {name}: it is damaged or not an image')
+    show(messages)
+    return image
+
+
+def damaged(name: str, damage: str) -> UserError:
+    """Return the error about an image that `find_damage` describes."""
     return UserError(f'the image {name} is damaged: {damage}. Copy or unpack it again')
 
 

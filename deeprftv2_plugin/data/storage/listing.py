@@ -23,24 +23,28 @@ PROGRESS_SECONDS = 5
 """Time after which a search shows its progress, and the time between updates."""
 
 
-def is_image(path: str | Path) -> bool:
+def is_image(path: str | Path, suffixes: tuple[str, ...] = SUFFIXES) -> bool:
     """Return whether a file name has an image suffix. Hidden files, such as previews, do not count."""
     name = os.path.basename(path)
-    return name.lower().endswith(SUFFIXES) and not name.startswith('.')
+    return name.lower().endswith(suffixes) and not name.startswith('.')
 
 
-def list_images(folder: str | Path) -> list[Path]:
+def list_images(folder: str | Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
     """Return the sorted paths, relative to a folder, of all images below it.
 
     Links are followed, but each folder is searched only once. Images in formats that are not supported, and whatever
     has the name of an image but is not a file, are skipped with a `DataWarning`.
+
+    Args:
+        folder: The folder.
+        suffixes: Lower-case suffixes of the formats that are supported.
 
     Raises:
         UserError: The folder cannot be listed, or the search takes longer than `MAX_SECONDS`.
     """
     images: list[Path] = []
     skipped: dict[str, list[str]] = {}
-    for path, reason in _search(str(folder)):
+    for path, reason in _search(str(folder), suffixes):
         if reason is None:
             images.append(Path(path))
         else:
@@ -51,7 +55,7 @@ def list_images(folder: str | Path) -> list[Path]:
     return sorted(images)
 
 
-def _search(root: str) -> Iterator[tuple[str, str | None]]:
+def _search(root: str, suffixes: tuple[str, ...]) -> Iterator[tuple[str, str | None]]:
     """Yield the path below a root of each image, with None, and of what is skipped, with the reason."""
     seen: set[str] = set()
     folders, links = deque(['']), deque[str]()
@@ -76,8 +80,8 @@ def _search(root: str) -> Iterator[tuple[str, str | None]]:
                                 f'{bar.n} files and {len(seen)} folders: choose a folder with fewer files'
                             )
                         path = os.path.join(folder, entry.name)
-                        reason = _reason_to_skip(entry)
-                        if reason or is_image(path):
+                        reason = _reason_to_skip(entry, suffixes)
+                        if reason or is_image(path, suffixes):
                             yield path, reason
                         elif _is_folder(entry):
                             (links if entry.is_symlink() else folders).append(path)
@@ -87,12 +91,13 @@ def _search(root: str) -> Iterator[tuple[str, str | None]]:
                 yield folder, f'folders that cannot be listed ({error.strerror})'
 
 
-def _reason_to_skip(entry: os.DirEntry[str]) -> str | None:
+def _reason_to_skip(entry: os.DirEntry[str], suffixes: tuple[str, ...]) -> str | None:
     if entry.name.startswith('.'):
         return None
-    if not is_image(entry.name):
+    if not is_image(entry.name, suffixes):
         unsupported = entry.name.lower().endswith(UNSUPPORTED) and not _is_folder(entry)
-        return f'images in other formats than {", ".join(SUFFIXES)}' if unsupported else None
+        known = ', '.join(suffixes) if len(suffixes) < 10 else 'those that are supported'
+        return f'images in other formats than {known}' if unsupported else None
     if _is_folder(entry):
         return 'folders with names of images'
     missing = entry.is_symlink() and not os.path.exists(entry.path)  # listed: the error is raised when it is read

@@ -112,6 +112,15 @@ def test_errors_name_damaged_files(name, tmp_path, savemat):
         read_kernels(str(tmp_path))
 
 
+@pytest.mark.posix
+@pytest.mark.parametrize('name', ['a.npy', 'a.npz', 'a.mat', 'a.png'])
+def test_only_files_are_read(name, tmp_path, savemat, make_pipe):
+    make_pipe(tmp_path / name)
+    for path in (tmp_path, tmp_path / name):
+        with pytest.raises(UserError, match=f'{name} is a named pipe, expected a regular file'):
+            read_kernels(str(path))
+
+
 def test_folders_without_kernels_and_color_images_are_rejected(tmp_path, write_image):
     with pytest.raises(UserError, match='gone do not exist'):
         read_kernels(str(tmp_path / 'gone'))

@@ -8,7 +8,7 @@ from deeprftv2_plugin.basicsr_bridge import patches
 from deeprftv2_plugin.data import PairedDeblurDataset
 from deeprftv2_plugin.data.layouts.known import recognize
 from deeprftv2_plugin.data.preparation import archive, verify
-from deeprftv2_plugin.data.preparation.crops import CropGrid
+from deeprftv2_plugin.data.preparation.crops import CropGrid, EncodedPair, Entry
 from deeprftv2_plugin.data.storage.images import StoredImage
 from deeprftv2_plugin.data.storage.lmdb_reader import read_value
 from deeprftv2_plugin.utils.errors import DataWarning, UserError
@@ -160,6 +160,40 @@ def test_splits_can_be_added_but_not_overwritten(gopro, prepare):
         with pytest.raises(UserError, match=r't[a-z]+_blur\.lmdb exists and is not overwritten: remove'):
             prepare(gopro, splits)
     assert content_of(folder) == before and not (folder / '.partial').exists()
+
+
+@pytest.mark.posix
+@pytest.mark.parametrize('kind', ['link', 'dangling', 'pipe'])
+@pytest.mark.parametrize('place', ['journal', 'train_blur.lmdb/data.mdb', 'train_blur.lmdb/lock.mdb'])
+def test_unfinished_work_contains_only_files(gopro, prepare, tmp_path, plant, kind, place):
+    path = tmp_path / 'prepared/.partial' / place
+    path.parent.mkdir(parents=True)
+    plant(path, kind)
+    with pytest.raises(UserError, match=rf'{place} is neither a file nor a folder: remove \S*\.partial to start over'):
+        prepare(gopro)
+    assert os.path.lexists(path)
+
+
+@pytest.mark.posix
+@pytest.mark.parametrize('place', ['.partial', '.partial/train_blur'])
+def test_linked_folders_are_not_emptied(gopro, prepare, tmp_path, place):
+    (tmp_path / 'home').mkdir()
+    (tmp_path / 'home/mine').touch()
+    path = tmp_path / 'prepared' / place
+    path.parent.mkdir(parents=True)
+    path.symlink_to(tmp_path / 'home')
+    with pytest.raises(UserError, match=f'{place} is neither a file nor a folder'):
+        prepare(gopro, folders=True)
+    assert os.listdir(tmp_path / 'home') == ['mine']
+
+
+@pytest.mark.posix
+@pytest.mark.parametrize('kind', ['link', 'dangling', 'pipe'])
+def test_an_image_is_written_to_a_new_file(tmp_path, plant, kind):
+    store = archive.FolderPair([tmp_path / 'blur', tmp_path / 'sharp'])
+    plant(tmp_path / 'blur/a.png', kind)
+    store.put([EncodedPair(Entry('a', '.png', (1, 1, 3)), b'blurry', b'sharp')])
+    assert (tmp_path / 'blur/a.png').read_bytes() == b'blurry' and not (tmp_path / 'blur/a.png').is_symlink()
 
 
 @pytest.fixture

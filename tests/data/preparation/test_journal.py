@@ -71,3 +71,11 @@ def test_open_journal_is_locked_against_other_processes(tmp_path):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
     journal.close()
     assert read(journal.path) == ({}, set())
+
+
+@pytest.mark.posix
+@pytest.mark.parametrize('kind', ['link', 'dangling', 'pipe'])
+def test_a_journal_is_a_file(tmp_path, plant, kind):
+    plant(tmp_path / 'journal', kind)
+    with pytest.raises(OSError, match='expected a regular file'):
+        Journal(tmp_path / 'journal', SETTINGS)

@@ -1,0 +1,160 @@
+"""Restore many photographs: one after another, or on several devices at once."""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from torch import nn
+from tqdm import tqdm
+
+from deeprftv2_plugin.inference.outputs import Job
+from deeprftv2_plugin.inference.photographs.photograph import Photograph
+from deeprftv2_plugin.inference.photographs.reading import read
+from deeprftv2_plugin.inference.photographs.writing import check_target, encode
+from deeprftv2_plugin.inference.restorer import Restorer
+from deeprftv2_plugin.utils.atomic_io import advice, write_whole
+from deeprftv2_plugin.utils.errors import UserError, printable
+
+
+class Failure(NamedTuple):
+    """An image that could not be restored."""
+
+    job: Job
+    reason: str
+
+    def __str__(self) -> str:
+        name = printable(str(self.job.source))
+        return self.reason if name in self.reason else f'{name}: {self.reason}'
+
+
+def deblur_files(restorers: Sequence[Restorer], jobs: Sequence[Job], compare: bool = False) -> list[Failure]:
+    """Restore images and write the results. An image that fails is reported, and the others are restored.
+
+    Each restorer takes the next image when it has finished one. Progress is shown on a terminal; otherwise there is a
+    line for each image.
+
+    Args:
+        restorers: One for each device.
+        jobs: Paths of the images and of the results, whose folders exist.
+        compare: Write the blurry image and the result side by side.
+
+    Returns:
+        The images that failed.
+    """
+    waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
+    for job in jobs:
+        waiting.put(job)
+    failures: list[Failure] = []
+    with Progress(len(jobs)) as progress:
+
+        def work(restorer: Restorer) -> None:
+            while not progress.stopped:
+                try:
+                    job = waiting.get_nowait()
+                except queue.Empty:
+                    return
+                try:
+                    start = time.monotonic()
+                    with progress.of_image(restorer.net) as expect:
+                        before = read(job.source)
+                        height, width = before.pixels.shape[:2]
+                        expect(restorer.passes(height, width))
+                        _deblur(restorer, before, job.target, compare)
+                    progress.say(f'{job.target}: {width}x{height} pixels, {time.monotonic() - start:.1f} s')
+                except Exception as error:
+                    failures.append(Failure(job, _reason(error)))
+                    progress.say(f'failed: {failures[-1]}')
+
+        threads = [threading.Thread(target=work, args=(each,), daemon=True) for each in restorers[1:]]
+        for thread in threads:
+            thread.start()
+        work(restorers[0])
+        for thread in threads:
+            thread.join()
+    return failures
+
+
+def side_by_side(before: Photograph, after: Photograph) -> Photograph:
+    """Return one picture of both."""
+    alpha = None if before.alpha is None else np.hstack([before.alpha, before.alpha])
+    return after._replace(pixels=np.hstack([before.pixels, after.pixels]), alpha=alpha)
+
+
+def _deblur(restorer: Restorer, before: Photograph, target: Path, compare: bool) -> None:
+    format = check_target(before, target)
+    after = restorer.photograph(before)
+    data = encode(side_by_side(before, after) if compare else after, format)
+    try:
+        write_whole(target, data)
+    except OSError as error:
+        raise UserError(f'cannot write {target}: {error.strerror}. {advice(error)}') from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return 'the memory does not suffice: close other programs, or cut the image into parts'
+    first = (str(error) or type(error).__name__).split('\n')[0]
+    return f'{type(error).__name__}: {first}'
+
+
+class Progress:
+    """A bar that counts images, with fractions for the tiles that are done, and the time left.
+
+    Args:
+        total: Number of images.
+    """
+
+    def __init__(self, total: int):
+        self.stopped = False
+        """Whether an interruption has ended the work."""
+        bar_format = '{percentage:3.0f}%|{bar}| {n:.1f}/{total} images [{elapsed}<{remaining}]'
+        self._bar = tqdm(total=total, disable=None, dynamic_ncols=True, bar_format=bar_format)
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> 'Progress':
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stopped = True
+        self._bar.close()
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        tqdm.write(printable(text))
+
+    @contextmanager
+    def of_image(self, net: nn.Module) -> Iterator[Callable[[int], None]]:
+        """Count the passes of a network as parts of an image, and the rest of it at the end, even if it fails.
+
+        Yields:
+            A function that takes the number of passes to expect. It can be exceeded if tiles are halved.
+        """
+        done, part = 0.0, 0.0
+
+        def expect(passes: int) -> None:
+            nonlocal part
+            part = 1 / passes
+
+        def count(*_: object) -> None:
+            nonlocal done
+            step = min(part, 1 - done)
+            done += step
+            self._advance(step)
+
+        handle = net.register_forward_hook(count)
+        try:
+            yield expect
+        finally:
+            handle.remove()
+            self._advance(1 - done)
+
+    def _advance(self, part: float) -> None:
+        with self._lock:
+            self._bar.update(part)

@@ -1,0 +1,135 @@
+"""From the arguments of a command to the files that it reads and writes."""
+
+import glob
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from deeprftv2_plugin.data.storage.listing import list_images
+from deeprftv2_plugin.inference.photographs.reading import suffixes
+from deeprftv2_plugin.inference.photographs.writing import format_of
+from deeprftv2_plugin.utils.atomic_io import advice
+from deeprftv2_plugin.utils.errors import UserError
+
+
+class Job(NamedTuple):
+    """An image to restore."""
+
+    source: Path
+    target: Path
+
+
+class _Input(NamedTuple):
+    folder: Path
+    """The folder that was given, or that contains the file."""
+    name: Path
+    """Path of the file below that folder."""
+
+    @property
+    def path(self) -> Path:
+        return self.folder / self.name
+
+
+def plan(inputs: Sequence[str], output: str) -> list[Job]:
+    """Find the images and decide where their results go.
+
+    Args:
+        inputs: Files, folders, which are searched with all folders below them, and patterns such as `*.jpg`.
+        output: A file if the only input is a file and `output` has the suffix of a format that can be written;
+            otherwise a folder. Results have the paths of the images below the folder that was given. If some of these
+            are equal, they have the paths below the folder that the inputs have in common. Results in formats that are
+            not written get the suffix '.png' in addition.
+
+    Raises:
+        UserError: There are no images, or two results would have the same path.
+    """
+    paths = [path for text in inputs for path in _expand(text)]
+    target = Path(output)
+    is_folder = target.is_dir() or output.endswith(os.sep)
+    if not is_folder and _is_image_name(target):
+        if len(paths) == 1 and not paths[0].is_dir():
+            if format_of(target) is None:
+                raise UserError(f'-o {output}: cannot write this format: choose a name that ends in .png, .tif or .jpg')
+            return [Job(paths[0], target)]
+        raise UserError(f'-o {output} is the name of an image, but there are several images or a folder: name a folder')
+    found = _unique([each for path in paths for each in _images(path, target)])
+    if not found:
+        raise UserError(f'no images in {", ".join(inputs)}: give images, or folders that contain images')
+    names = [each.name for each in found]
+    if len(set(names)) < len(names):
+        absolute = [os.path.abspath(each.path) for each in found]
+        common = os.path.commonpath([os.path.dirname(path) for path in absolute])
+        names = [Path(os.path.relpath(path, common)) for path in absolute]
+    jobs = [Job(each.path, target / _written_name(name)) for each, name in zip(found, names, strict=True)]
+    sources: dict[Path, Path] = {}
+    for job in jobs:
+        if other := sources.get(job.target):
+            raise UserError(f'{other} and {job.source} would both be written to {job.target}: rename one of them')
+        sources[job.target] = job.source
+    return jobs
+
+
+def select(jobs: Sequence[Job], overwrite: bool, skip_existing: bool) -> list[Job]:
+    """Return the jobs that are to be done.
+
+    Raises:
+        UserError: Files exist, and it is not said what to do with them; or a folder cannot be written to.
+    """
+    left = [job for job in jobs if overwrite or not os.path.lexists(job.target)]
+    existing = set(jobs).difference(left)
+    if existing and not skip_existing:
+        raise UserError(
+            f'{min(existing).target} exists ({len(existing)} of {len(jobs)} results do): use --skip-existing to '
+            'restore only the others, or --overwrite to replace them'
+        )
+    for folder in sorted({job.target.parent for job in left}):
+        _require_writable(folder)
+    return left
+
+
+def _expand(text: str) -> list[Path]:
+    """Return the path, or the paths that a pattern matches."""
+    if os.path.lexists(text):
+        return [Path(text)]
+    if found := sorted(glob.glob(text, recursive=True)):
+        return [Path(each) for each in found]
+    what = 'matches nothing' if glob.has_magic(text) else 'does not exist'
+    raise UserError(f'{text} {what}: check the path of the images')
+
+
+def _images(path: Path, target: Path) -> list[_Input]:
+    """Return the images of an input: itself, or those in the folder, except the results of earlier runs."""
+    if not path.is_dir():
+        return [_Input(path.parent, Path(path.name))]
+    names = list_images(path, suffixes())
+    results = os.path.realpath(target)
+    if results != os.path.realpath(path):
+        names = [name for name in names if not os.path.realpath(path / name).startswith(results + os.sep)]
+    return [_Input(path, name) for name in names]
+
+
+def _unique(found: Sequence[_Input]) -> list[_Input]:
+    """Leave out files that were found before, by another path."""
+    by_file: dict[str, _Input] = {}
+    for each in found:
+        by_file.setdefault(os.path.realpath(each.path), each)
+    return list(by_file.values())
+
+
+def _is_image_name(path: Path) -> bool:
+    return path.suffix.lower() in suffixes() or format_of(path) is not None
+
+
+def _written_name(name: Path) -> Path:
+    return name if format_of(name) else name.with_name(f'{name.name}.png')
+
+
+def _require_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f'cannot write to the folder {folder}: {error.strerror}. {advice(error)}') from error

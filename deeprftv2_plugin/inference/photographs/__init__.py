@@ -1,0 +1,1 @@
+"""Photographs as files: reading and writing them in many formats, with their metadata."""

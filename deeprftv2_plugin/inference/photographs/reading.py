@@ -1,0 +1,229 @@
+"""Reading photographs from files."""
+
+import functools
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageCms
+
+from deeprftv2_plugin.data.storage.decoding import damaged, decode_unchanged, find_damage
+from deeprftv2_plugin.data.storage.images import StoredImage
+from deeprftv2_plugin.inference.photographs import tiff
+from deeprftv2_plugin.inference.photographs.photograph import (
+    ORIENTATION,
+    Metadata,
+    Photograph,
+    descriptive_exif,
+    upright,
+    upright_exif,
+)
+from deeprftv2_plugin.utils.errors import UserError
+
+NOT_PHOTOGRAPHS = frozenset({'BUFR', 'EPS', 'FLI', 'GRIB', 'HDF5', 'MPEG', 'WMF'})
+"""Formats of Pillow that are refused: programs, which Ghostscript would execute, films and measurements."""
+FIRST_IMAGE = ('MPO', 'PSD')
+"""Formats whose first image is the photograph. The others are for stereoscopes and previews, or layers."""
+COLOR = ('RGB', 'RGBX', 'P', 'YCbCr', 'HSV')
+GRAY = ('1', 'L')
+HEIC = ('.heic', '.heif')
+
+
+@functools.cache
+def formats() -> tuple[str, ...]:
+    """Return Pillow's names of the formats that can be read. HEIC is one if pillow-heif is installed."""
+    try:
+        import pillow_heif
+    except ImportError:
+        pass
+    else:
+        pillow_heif.register_heif_opener()
+    Image.init()
+    return tuple(name for name in Image.ID if name not in NOT_PHOTOGRAPHS)
+
+
+@functools.cache
+def suffixes() -> tuple[str, ...]:
+    """Return the lower-case suffixes of these formats, and of HEIC, for which an error says what to install."""
+    known = formats()
+    return (*(suffix for suffix, name in Image.registered_extensions().items() if name in known), *HEIC)
+
+
+def read(path: str | Path) -> Photograph:
+    """Read a photograph from a file of any format that Pillow reads, and turn it as its EXIF data says.
+
+    Grayscale stays so. Palettes become RGB, and so does CMYK, through its ICC profile if it has one. PNG and TIFF files
+    keep their 16 bits, TIFF files also floating-point numbers. Other formats are read with 8 bits.
+
+    Raises:
+        UserError: The file cannot be read, is no image, damaged, too large (Pillow's limit is 179 megapixels), has
+            several pages or frames, or has pixels of an unsupported kind.
+    """
+    name = str(path)
+    data = StoredImage(name).read_bytes()
+    damage = find_damage(data)
+    if damage:
+        raise damaged(name, damage)
+    with _readable_errors(name):
+        page = tiff.only_page(data, name) if tiff.is_tiff(data) else None
+        if page is not None and max(page.get(tiff.BITS, (1,))) > 8:
+            return _deep_tiff(data, name, page)
+        with Image.open(io.BytesIO(data), formats=formats()) as image:
+            frames = getattr(image, 'n_frames', 1)
+            if frames > 1 and image.format not in FIRST_IMAGE and page is None:
+                raise UserError(f'the image {name} has {frames} frames, expected one: save them as files of their own')
+            exif = _exif_of(image) if page is None else descriptive_exif(data)
+            orientation = _orientation_of(image) if page is None else 1  # Pillow turns TIFF files
+            metadata = _metadata(image.info, exif)
+            if image.format == 'PNG' and data[24] == 16:
+                photo = from_array(decode_unchanged(data, name), name)._replace(metadata=metadata)
+                if data[25] == 4:  # gray with transparency, which OpenCV returns as RGBA
+                    photo = photo._replace(pixels=photo.pixels[..., 0])
+            else:
+                photo = from_pillow(image, name, metadata)
+    return _turned(photo, orientation)
+
+
+def from_pillow(image: Image.Image, name: str, metadata: Metadata) -> Photograph:
+    """Convert an image of Pillow, which is not turned.
+
+    Args:
+        image: The image.
+        name: What error messages call it.
+        metadata: Its metadata; the profile of CMYK is replaced.
+
+    Raises:
+        UserError: The pixels are of an unsupported kind.
+    """
+    if image.mode == 'CMYK':
+        image, metadata = _without_cmyk(image, metadata)
+    if image.mode in ('F', 'I;16', 'I;16L', 'I;16B', 'I;16N'):
+        array = np.asarray(image).astype(np.float32 if image.mode == 'F' else np.uint16)  # in native byte order
+        return from_array(array, name)._replace(metadata=metadata)
+    mode = image.mode.removesuffix('A').removesuffix('a')  # RGBA, LA, PA; RGBa and La are multiplied by alpha
+    if mode not in (*COLOR, *GRAY):
+        raise UserError(f'the image {name} has pixels of mode {image.mode}, expected RGB, grayscale, CMYK or a palette')
+    target = 'L' if mode in GRAY else 'RGB'
+    if image.has_transparency_data:
+        if image.mode == 'La':
+            image = image.convert('LA')
+        *_, alpha = bands = image.convert(f'{target}A').split()
+        pixels = np.dstack([np.asarray(band) for band in bands[:-1]])
+        return Photograph(pixels[..., 0] if target == 'L' else pixels, np.asarray(alpha), metadata)
+    return Photograph(np.asarray(image.convert(target)), None, metadata)
+
+
+def from_array(array: np.ndarray, name: str) -> Photograph:
+    """Separate the transparency of an array (H, W), (H, W, 3) or (H, W, 4).
+
+    Raises:
+        UserError: The array has another type than uint8, uint16 and floating-point numbers in [0, 1].
+    """
+    if array.dtype.kind == 'f':
+        low, high = array.min(), array.max()
+        if not (low >= 0 and high <= 1):
+            raise UserError(f'the image {name} has values from {low:g} to {high:g}, expected 0 to 1: rescale them')
+    elif array.dtype not in (np.uint8, np.uint16):
+        raise UserError(f'the image {name} has type {array.dtype}, expected uint8, uint16 or floating-point numbers')
+    if array.ndim == 3 and array.shape[2] == 4:
+        return Photograph(np.ascontiguousarray(array[..., :3]), np.ascontiguousarray(array[..., 3]))
+    return Photograph(array)
+
+
+def _deep_tiff(data: bytes, name: str, page: Any) -> Photograph:
+    """Decode a TIFF file with more than 8 bits. OpenCV turns it as its orientation says."""
+    pixels = page.get(tiff.WIDTH, 0) * page.get(tiff.HEIGHT, 0)
+    limit = 2 * (Image.MAX_IMAGE_PIXELS or pixels)
+    if pixels > limit:
+        raise _too_large(name, f'{pixels:,} pixels, limit {limit:,}')
+    if page.get(tiff.PHOTOMETRIC, 2) not in (1, 2):
+        raise UserError(f'the image {name} has more than 8 bits and is not RGB or grayscale: convert it to RGB')
+    if page.get(tiff.SAMPLES, 1) == 2:  # OpenCV would return 8 bits
+        raise UserError(f'the image {name} is gray with more than 8 bits and transparency: convert it to RGB')
+    photo = from_array(decode_unchanged(data, name), name)
+    resolution = page.get(282), page.get(283)
+    dpi = tuple(map(float, resolution)) if page.get(296, 2) == 2 and all(resolution) else None
+    found = {'icc_profile': page.get(tiff.ICC), 'xmp': page.get(tiff.XMP), 'dpi': dpi}
+    exif = descriptive_exif(data) if data[:4] in tiff.SIGNATURES[:2] else b''
+    return photo._replace(metadata=_metadata(found, exif))
+
+
+def _turned(photo: Photograph, orientation: int) -> Photograph:
+    alpha = None if photo.alpha is None else upright(photo.alpha, orientation)
+    return photo._replace(pixels=upright(photo.pixels, orientation), alpha=alpha)
+
+
+def _metadata(info: dict, exif: bytes) -> Metadata:
+    xmp = info.get('xmp') or b''
+    xmp = xmp.encode() if isinstance(xmp, str) else xmp
+    xmp = re.sub(rb'(tiff:Orientation(="|>))[2-8]', rb'\g<1>1', xmp)
+    dpi = info.get('dpi')
+    if dpi is not None:
+        dpi = float(dpi[0]), float(dpi[1])
+    return Metadata(exif, info.get('icc_profile') or b'', xmp, dpi if dpi and min(dpi) > 0 else None)
+
+
+def _exif_of(image: Image.Image) -> bytes:
+    """Return the EXIF data of an image, or nothing if it is damaged."""
+    try:
+        data = image.info.get('exif') or (image.getexif().tobytes() if len(image.getexif()) else b'')
+        return upright_exif(re.sub(rb'^(Exif\0\0)+', b'', data))
+    except Exception:  # Pillow raises what the damage leads to
+        return b''
+
+
+def _orientation_of(image: Image.Image) -> int:
+    try:
+        return image.getexif().get(ORIENTATION, 1)
+    except Exception:  # as above
+        return 1
+
+
+def _without_cmyk(image: Image.Image, metadata: Metadata) -> tuple[Image.Image, Metadata]:
+    """Convert CMYK to sRGB, through its profile if it has one."""
+    if not metadata.icc:
+        return image.convert('RGB'), metadata
+    target = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB'))
+    source = ImageCms.ImageCmsProfile(io.BytesIO(metadata.icc))
+    converted = ImageCms.profileToProfile(
+        image,
+        source,
+        target,
+        renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+        outputMode='RGB',
+        flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+    )
+    assert converted is not None  # it is not converted in place
+    return converted, metadata._replace(icc=target.tobytes())
+
+
+@contextmanager
+def _readable_errors(name: str) -> Iterator[None]:
+    """Turn the many errors of Pillow into a sentence."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', Image.DecompressionBombWarning)  # Pillow's error is at twice the size
+        warnings.simplefilter('ignore', UserWarning)  # damaged metadata
+        try:
+            yield
+        except (UserError, MemoryError):
+            raise
+        except Image.UnidentifiedImageError as error:
+            hint = ''
+            if Path(name).suffix.lower() in HEIC and 'HEIF' not in formats():
+                hint = ". HEIC needs another package: pip install 'deeprftv2-plugin[heic]'"
+            raise UserError(f'{name} is not an image in a format that Pillow reads{hint}') from error
+        except Image.DecompressionBombError as error:
+            found = re.findall(r'\d+', str(error))
+            raise _too_large(name, f'{int(found[0]):,} pixels, limit {int(found[-1]):,}') from error
+        except Exception as error:
+            reason = str(error).split('\n')[0] or type(error).__name__
+            raise damaged(name, reason) from error
+
+
+def _too_large(name: str, numbers: str) -> UserError:
+    return UserError(f'the image {name} is too large ({numbers}): cut it into parts')

@@ -1,0 +1,108 @@
+"""Writing photographs to files."""
+
+import io
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from deeprftv2_plugin.inference.photographs.photograph import Photograph
+from deeprftv2_plugin.inference.photographs.png import encode_png
+from deeprftv2_plugin.inference.photographs.reading import formats
+from deeprftv2_plugin.inference.photographs.tiff import encode_tiff
+from deeprftv2_plugin.utils.errors import UserError
+
+DEPTHS: dict[str, tuple[type, ...]] = {'PNG': (np.uint8, np.uint16), 'TIFF': (np.uint8, np.uint16, np.floating)}
+"""Types of pixels by format. Formats that are not listed store 8 bits."""
+WITHOUT_ALPHA = ('BMP', 'JPEG', 'PPM')
+SETTINGS: dict[str, dict[str, Any]] = {
+    'AVIF': {'quality': 90},
+    'BMP': {},
+    'HEIF': {'quality': 90},
+    'JPEG': {'quality': 95, 'subsampling': 0},
+    'JPEG2000': {},  # without loss
+    'PNG': {},
+    'PPM': {},
+    'TIFF': {},
+    'WEBP': {'quality': 95},
+}
+"""The formats that are written, by Pillow's names, and their settings."""
+OTHER_PIXELS = ('.pbm', '.pfm')
+"""Suffixes for one bit and for floating-point numbers, which Pillow counts among PPM."""
+JPEG_LIMIT = 65_000
+"""Bytes of EXIF data and of XMP from which on they do not fit into a JPEG file, and are left out."""
+WITHOUT_METADATA = ('BMP', 'JPEG2000', 'PPM')
+
+
+def format_of(path: str | Path) -> str | None:
+    """Return the format for the suffix of a file name, or None if it is not one that is written."""
+    formats()  # registers the suffixes
+    suffix = Path(path).suffix.lower()
+    found = Image.registered_extensions().get(suffix)
+    return found if found in SETTINGS and found in Image.SAVE and suffix not in OTHER_PIXELS else None
+
+
+def check_target(photo: Photograph, path: Path) -> str:
+    """Return the format of an output file.
+
+    Raises:
+        UserError: The format cannot store the photograph.
+    """
+    name = format_of(path)
+    if name is None:
+        raise UserError(f'{path}: cannot write this format: choose a name that ends in .png, .tif or .jpg')
+    if photo.alpha is not None and name in WITHOUT_ALPHA:
+        raise UserError(f'{path}: {name} cannot store the transparency of this image: write a .png')
+    return name
+
+
+def encode(photo: Photograph, format: str) -> bytes:
+    """Encode a photograph with its metadata. Pixels are rounded to 8 or 16 bits if the format requires it.
+
+    Args:
+        photo: The photograph.
+        format: A key of `SETTINGS`. BMP, JPEG 2000 and PPM files have no metadata.
+    """
+    photo = _with_depth(photo, DEPTHS.get(format, (np.uint8,)))
+    if format == 'TIFF':
+        return encode_tiff(photo)
+    if format == 'PNG':
+        return encode_png(photo)
+    settings, metadata = SETTINGS[format], photo.metadata
+    if format not in WITHOUT_METADATA:
+        exif = b'Exif\0\0' + metadata.exif if metadata.exif else b''
+        found = {'exif': exif, 'icc_profile': metadata.icc, 'xmp': metadata.xmp, 'dpi': metadata.dpi}
+        limit = JPEG_LIMIT if format == 'JPEG' else sys.maxsize
+        fitting = {key: value for key, value in found.items() if value and (key == 'icc_profile' or len(value) < limit)}
+        settings = settings | fitting
+    file = io.BytesIO()
+    to_pillow(photo).save(file, format, **settings)
+    return file.getvalue()
+
+
+def to_pillow(photo: Photograph) -> Image.Image:
+    """Convert a photograph of uint8, or without color and transparency, to an image of Pillow."""
+    image = Image.fromarray(photo.pixels)
+    if photo.alpha is not None:
+        image.putalpha(Image.fromarray(photo.alpha))
+    return image
+
+
+def convert(array: np.ndarray, dtype: type | np.dtype) -> np.ndarray:
+    """Convert an array of integers, or of numbers in [0, 1], to another range of integers."""
+    if array.dtype == dtype:
+        return array
+    scale = 1 if array.dtype.kind == 'f' else np.iinfo(array.dtype).max
+    return np.rint(array * np.float32(np.iinfo(dtype).max / scale)).astype(dtype)
+
+
+def _with_depth(photo: Photograph, known: Iterable[type]) -> Photograph:
+    """Convert a photograph to the deepest known type, unless its own is known."""
+    known = tuple(known)
+    if any(np.issubdtype(photo.pixels.dtype, each) for each in known):
+        return photo
+    alpha = None if photo.alpha is None else convert(photo.alpha, known[-1])
+    return photo._replace(pixels=convert(photo.pixels, known[-1]), alpha=alpha)

@@ -1,0 +1,280 @@
+"""Deblur images of several kinds with one object."""
+
+import json
+import os
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TypeVar, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from deeprftv2_plugin.archs import DeepRFTv2
+from deeprftv2_plugin.checkpoints.files import OPTIONS, write_checkpoint
+from deeprftv2_plugin.checkpoints.networks import load_network, network_settings
+from deeprftv2_plugin.checkpoints.sources import HUB_FILE, SHIPPED, find_weights
+from deeprftv2_plugin.inference.memory import restore_in_memory
+from deeprftv2_plugin.inference.photographs.photograph import Metadata, Photograph
+from deeprftv2_plugin.inference.photographs.reading import from_array, from_pillow
+from deeprftv2_plugin.inference.photographs.writing import convert, to_pillow
+from deeprftv2_plugin.inference.restoration import MIN_SIZE, OVERLAP, check_tiles
+from deeprftv2_plugin.ops.tiles import TileGrid
+from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.memory import available_memory
+
+TILES = (1024, 640, 512, 384, 256)
+"""Sizes of tiles from which one is chosen by the free memory."""
+LARGEST_ON_CPU = 640
+"""Largest of these on a CPU, where an image in tiles of 1024 takes 1.5 times as long."""
+BYTES = 128
+"""Memory that a network takes in evaluation, in bytes per pixel and channel of its finest level, measured on a CPU."""
+SHARE = 0.5
+"""Part of the free memory that a tile may take."""
+
+Kind = TypeVar('Kind', np.ndarray, Tensor, Image.Image)
+
+
+def load(
+    weights: str | os.PathLike = SHIPPED,
+    *,
+    device: str | torch.device | None = None,
+    tile: int | None = None,
+    ensemble: bool = False,
+    bf16: bool = False,
+) -> 'Restorer':
+    """Load a network and return a function that deblurs images.
+
+    Args:
+        weights: A .pth or .safetensors file of this package or of the authors, a folder that `Restorer.save_pretrained`
+            has written, or 'owner/name', a repository of the Hugging Face Hub (requires `huggingface_hub`). The default
+            are the weights that come with the package. Of a file with averaged weights the average is loaded.
+        device: Device of the network. Default: a GPU if there is one.
+        tile: As in `Restorer`.
+        ensemble: As in `Restorer`.
+        bf16: As in `Restorer`.
+
+    Raises:
+        UserError: There are no such weights, or they are those of another network.
+
+    Example:
+        Deblur a picture and write it to a file::
+
+            from PIL import Image
+            from deeprftv2_plugin import load
+
+            load()(Image.open('blurry.png')).save('sharp.png')
+    """
+    path = find_weights(weights)
+    net = load_network(path)
+    return Restorer(net, device, tile, ensemble, bf16, network_settings(path, net.state_dict()))
+
+
+class Restorer:
+    """A network with everything that is needed to deblur images.
+
+    Args:
+        net: A network for three channels.
+        device: Device to move it to. Default: a GPU if there is one.
+        tile: Height and width of tiles in pixels. Default: chosen by the free memory. Tiles for which the memory does
+            not suffice are halved.
+        ensemble: Average over the eight flips and rotations of an image, which takes eight times as long.
+        bf16: Compute in bfloat16 where possible.
+        settings: Keyword arguments of the network, for `save_pretrained`.
+
+    Raises:
+        UserError: The network has another number of channels, or the tile or the device is not suitable.
+
+    Example:
+        >>> import numpy as np
+        >>> from deeprftv2_plugin.archs import DeepRFTv2
+        >>> from deeprftv2_plugin.inference import Restorer
+        >>> deblur = Restorer(DeepRFTv2('T'))
+        >>> sharp = deblur(np.zeros((32, 45, 3), np.uint8))
+        >>> sharp.shape, sharp.dtype
+        ((32, 45, 3), dtype('uint8'))
+    """
+
+    def __init__(
+        self,
+        net: DeepRFTv2,
+        device: str | torch.device | None = None,
+        tile: int | None = None,
+        ensemble: bool = False,
+        bf16: bool = False,
+        settings: dict | None = None,
+    ):
+        self.device = _device(device)
+        self.tile, self.ensemble, self.bf16, self.settings = tile, ensemble, bf16, settings
+        head = cast(nn.Conv2d, cast(nn.Module, net.stages[-1]).full_head)
+        self._width = head.weight.shape[1]
+        first = next(weight for name, weight in net.named_parameters() if name.endswith('before.first.weight'))
+        if (first.shape[1], head.weight.shape[0]) != (3, 3):
+            raise UserError(f'the network has {first.shape[1]} input channels, expected 3: use weights for RGB images')
+        if tile is not None:
+            check_tiles(net, tile, overlap_of(tile))
+        self.net = net.to(self.device).eval()
+
+    def __call__(self, image: Kind) -> Kind:
+        """Deblur an image.
+
+        Args:
+            image: An array (H, W) or (H, W, 3), an image of Pillow, or a tensor (C, H, W) or (N, C, H, W) with one or
+                three channels. RGB or grayscale; uint8 or uint16, or floating-point numbers in [0, 1].
+
+        Returns:
+            An image of the same kind, size and type, tensors on the same device, clamped to the range of the type.
+            Transparency is kept. Images of Pillow are returned as L, RGB, LA or RGBA if they have palettes, CMYK or
+            another such mode. They are not turned as their EXIF data says.
+
+        Raises:
+            UserError: The image has another kind, shape, type or range.
+        """
+        if isinstance(image, Tensor):
+            return self._tensor(image)
+        if isinstance(image, np.ndarray):
+            if image.ndim != 2 and image.shape[2:] != (3,):
+                raise UserError(f'the array has shape {image.shape}, expected (H, W) or (H, W, 3)')
+            _check_size(image.shape)
+            return self.pixels(from_array(image, 'array').pixels)
+        if isinstance(image, Image.Image):
+            _check_size(image.size)
+            return self._pillow(image)
+        raise UserError(
+            f'the image is of type {type(image).__name__}, expected a NumPy array, an image of Pillow or a tensor'
+        )
+
+    def pixels(self, image: np.ndarray) -> np.ndarray:
+        """Deblur gray values (H, W) or RGB (H, W, 3) of uint8, uint16, or floating-point numbers in [0, 1]."""
+        scale = 1 if image.dtype.kind == 'f' else np.iinfo(image.dtype).max
+        x = torch.from_numpy(np.atleast_3d(image).astype(np.float32)).permute(2, 0, 1)[None] / scale
+        restored = self._restore(x).clamp_(0, 1)[0].permute(1, 2, 0).numpy().reshape(image.shape)
+        return restored.astype(image.dtype) if image.dtype.kind == 'f' else convert(restored, image.dtype)
+
+    def photograph(self, photo: Photograph) -> Photograph:
+        """Deblur a photograph. Transparency and metadata stay as they are."""
+        return photo._replace(pixels=self.pixels(photo.pixels))
+
+    def passes(self, height: int, width: int) -> int:
+        """Return how often the network runs for an image of this size."""
+        tile = self.tile_size(height * width)
+        size = [-(-side // self.net.size_multiple) * self.net.size_multiple for side in (height, width)]
+        return len(TileGrid(size, tile, overlap_of(tile))) * (8 if self.ensemble else 1)
+
+    def tile_size(self, pixels: int) -> int:
+        """Return the size of tiles for an image with that many pixels, chosen by the free memory by default."""
+        if self.tile is not None:
+            return self.tile
+        if self.device.type == 'cuda':
+            free: int | None = torch.cuda.mem_get_info(self.device)[0]
+            sizes = TILES
+        else:
+            free = available_memory()
+            sizes = tuple(size for size in TILES if size <= LARGEST_ON_CPU)
+        if free is None:
+            return TILES[-1]
+        free -= 4 * 3 * 4 * pixels  # the image and the result, which are held whole, and copies of them
+        fitting = [size for size in sizes if BYTES * self._width * size**2 <= SHARE * free]
+        return fitting[0] if fitting else TILES[-1]
+
+    def save_pretrained(self, folder: str | os.PathLike) -> Path:
+        """Write the network to `model.safetensors` in a folder, which `load` reads, also from the Hugging Face Hub.
+
+        Returns:
+            The path of the file.
+
+        Raises:
+            UserError: The arguments of the network are not known.
+            OSError: The file cannot be written.
+        """
+        if self.settings is None:
+            raise UserError(
+                'the arguments of the network are not known: use deeprftv2_plugin.load, or '
+                'Restorer(net, settings={...})'
+            )
+        options = json.dumps({'network_g': {'type': type(self.net).__name__, **self.settings}})
+        path = Path(folder) / HUB_FILE
+        state = {name: value.cpu() for name, value in self.net.state_dict().items()}
+        write_checkpoint({'params': state}, path, {OPTIONS: options})
+        return path
+
+    def _restore(self, x: Tensor) -> Tensor:
+        """Restore images (N, C, H, W) of float32, one or three channels, and return them on the CPU."""
+        height, width = x.shape[-2:]
+        x = F.pad(x, (0, max(0, MIN_SIZE - width), 0, max(0, MIN_SIZE - height)), mode='replicate')
+        color = x.to(self.device).expand(-1, 3, -1, -1)
+        tile = self.tile_size(x[:, 0].numel())
+        current = torch.cuda.device(self.device) if self.device.type == 'cuda' else nullcontext()  # Triton requires it
+        with current, torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            out, _ = restore_in_memory(self.net, color, tile, overlap_of(tile), self.ensemble)
+        out = out[..., :height, :width]
+        return (out.mean(1, keepdim=True) if x.shape[1] == 1 else out).cpu()
+
+    def _tensor(self, image: Tensor) -> Tensor:
+        if image.ndim not in (3, 4) or image.shape[-3] not in (1, 3):
+            raise UserError(
+                f'the tensor has shape {tuple(image.shape)}, expected (C, H, W) or (N, C, H, W) with 1 or 3 channels'
+            )
+        _check_size(image.shape)
+        if image.is_floating_point():
+            low, high = image.min().item(), image.max().item()
+            if not (low >= 0 and high <= 1):
+                raise UserError(f'the tensor has values from {low:g} to {high:g}, expected 0 to 1: rescale or clamp it')
+            scale = 1
+        elif image.dtype in (torch.uint8, torch.uint16):
+            scale = torch.iinfo(image.dtype).max
+        else:
+            raise UserError(f'the tensor has dtype {image.dtype}, expected uint8, uint16 or floating-point values')
+        x = image.detach().to(torch.float32).reshape(-1, *image.shape[-3:]) / scale
+        out = self._restore(x).clamp_(0, 1) * scale
+        out = (out.round() if scale > 1 else out).to(image.dtype)
+        return out.reshape(image.shape).to(image.device)
+
+    def _pillow(self, image: Image.Image) -> Image.Image:
+        before = from_pillow(image, 'image', Metadata(icc=image.info.get('icc_profile') or b''))
+        after = to_pillow(self.photograph(before))
+        after.info = {key: value for key, value in image.info.items() if key != 'transparency'}
+        if before.metadata.icc:
+            after.info['icc_profile'] = before.metadata.icc
+        return after
+
+
+def overlap_of(tile: int) -> int:
+    """Return how many pixels neighboring tiles of this size share."""
+    return min(OVERLAP, tile // 4)
+
+
+def _check_size(shape: tuple[int, ...]) -> None:
+    if not all(shape):
+        raise UserError(f'the image has shape {tuple(shape)}, expected at least one pixel')
+
+
+def devices(name: str | None = None) -> list[torch.device]:
+    """Return all GPUs for 'cuda', and the named device otherwise. Default: all GPUs if there are any, else the CPU.
+
+    Raises:
+        UserError: The device cannot be used.
+    """
+    first = _device(name)
+    if first.type == 'cuda' and first.index is None:
+        return [torch.device('cuda', index) for index in range(torch.cuda.device_count())]
+    return [first]
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    """Return a device that exists.
+
+    Raises:
+        UserError: It does not.
+    """
+    if device is None:
+        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except Exception as error:  # of each device its own
+        reason = str(error).split('\n')[0]
+        raise UserError(f'the device is {device!r}, which cannot be used here ({reason}): use cpu or cuda') from error
+    return found

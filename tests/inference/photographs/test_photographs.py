@@ -1,0 +1,343 @@
+"""Photographs in files: what is read is what was written, in every format and depth, with its metadata."""
+
+import io
+import os
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, ImageCms, ImageOps
+
+from deeprftv2_plugin.data.storage.images import encode_png
+from deeprftv2_plugin.inference.photographs import reading
+from deeprftv2_plugin.inference.photographs.photograph import Metadata, Photograph
+from deeprftv2_plugin.inference.photographs.reading import read
+from deeprftv2_plugin.inference.photographs.writing import SETTINGS, check_target, encode, format_of
+from deeprftv2_plugin.utils.errors import UserError
+from tests.inference.photographs.profiles import SRGB, cmyk_profile
+
+LOSSLESS = {'.png': (np.uint8, np.uint16), '.tif': (np.uint8, np.uint16, np.float32), '.bmp': (np.uint8,)}
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><d tiff:Orientation="6">caf\xc3\xa9</d></x:xmpmeta>'
+
+
+def picture(dtype=np.uint8, channels=3, size=(9, 14)):
+    random = np.random.default_rng(0).random((*size, channels))
+    values = random if np.dtype(dtype).kind == 'f' else random * np.iinfo(dtype).max
+    return values.squeeze().astype(dtype)
+
+
+def smooth(size=(16, 24)):
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    return np.dstack([rows * 8, columns * 8, rows * 4 + columns * 4]).astype(np.uint8)
+
+
+def exif(orientation=1):
+    found = Image.Exif()
+    found[271], found[306], found[0x0112] = 'Maker', '2026:11:26 04:00:00', orientation
+    found[34665] = {33434: (1, 60), 37500: b'notes of the camera', 36867: '2026:11:25 03:00:00'}
+    found[34853] = {1: 'N', 2: (48.0, 8.0, 14.0)}
+    return found.tobytes().removeprefix(b'Exif\0\0')
+
+
+def tags_of(data):
+    """The tags of EXIF data or of a TIFF file that describe a photograph."""
+    found = Image.Exif()
+    found.load(data)
+    return {
+        **{tag: found.get(tag) for tag in (271, 306)},
+        **{tag: found.get_ifd(34665).get(tag) for tag in (33434, 37500, 36867)},
+        'gps': dict(found.get_ifd(34853)),
+    }
+
+
+def written(tmp_path, photo, suffix):
+    path = tmp_path / f'photo{suffix}'
+    path.write_bytes(encode(photo, check_target(photo, path)))
+    return path
+
+
+@pytest.mark.parametrize('suffix, dtype', [(suffix, dtype) for suffix, types in LOSSLESS.items() for dtype in types])
+@pytest.mark.parametrize('channels', [1, 3])
+@pytest.mark.parametrize('transparent', [False, True])
+def test_lossless_formats_return_every_pixel(tmp_path, suffix, dtype, channels, transparent):
+    alpha = picture(dtype, 1)[::-1] if transparent else None
+    photo = Photograph(picture(dtype, channels), alpha)
+    if suffix == '.bmp' and transparent:
+        with pytest.raises(UserError, match='BMP cannot store the transparency'):
+            check_target(photo, tmp_path / 'a.bmp')
+        return
+    found = read(written(tmp_path, photo, suffix))
+    assert found.pixels.dtype == dtype
+    deep_gray_tiff = suffix == '.tif' and dtype != np.uint8 and channels == 1 and transparent
+    expected = np.dstack([photo.pixels] * 3) if deep_gray_tiff else photo.pixels
+    np.testing.assert_array_equal(found.pixels, expected)
+    assert (found.alpha is None) == (not transparent)
+    if transparent:
+        assert found.alpha.dtype == dtype
+        np.testing.assert_array_equal(found.alpha, alpha)
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.float32])
+def test_tiff_is_read_by_opencv(tmp_path, dtype):
+    photo = Photograph(picture(dtype, size=(700, 300)))  # several strips
+    path = written(tmp_path, photo, '.tif')
+    found = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(found[..., ::-1], photo.pixels)
+
+
+@pytest.mark.parametrize('dtype', [np.uint16, np.float32])
+@pytest.mark.parametrize('channels', [1, 3])
+def test_tiff_of_opencv_is_read(tmp_path, dtype, channels):
+    array = picture(dtype, channels)
+    array_bgr = array[..., ::-1] if channels == 3 else array
+    data = cv2.imencode('.tiff', array_bgr, [cv2.IMWRITE_TIFF_COMPRESSION, 1])[1]  # OpenCV 4 would lose precision
+    (tmp_path / 'a.tif').write_bytes(data)
+    np.testing.assert_array_equal(read(tmp_path / 'a.tif').pixels, array)
+
+
+@pytest.mark.parametrize('suffix', ['.jpg', '.webp', '.jp2', '.avif'])
+@pytest.mark.parametrize('transparent', [False, True])
+def test_lossy_formats_return_similar_pixels(tmp_path, suffix, transparent):
+    if format_of(f'a{suffix}') is None:
+        pytest.skip('this Pillow does not write the format')
+    photo = Photograph(smooth(), smooth()[..., 0] if transparent else None)
+    if suffix == '.jpg' and transparent:
+        with pytest.raises(UserError, match='JPEG cannot store the transparency'):
+            check_target(photo, tmp_path / 'a.jpg')
+        return
+    found = read(written(tmp_path, photo, suffix))
+    assert np.abs(found.pixels.astype(int) - photo.pixels)[1:-1, 1:-1].mean() < 3
+    assert (found.alpha is None) == (not transparent)
+
+
+@pytest.mark.parametrize(
+    'suffix, dtype',
+    [('.jpg', np.uint8), ('.png', np.uint8), ('.png', np.uint16), ('.tif', np.uint8), ('.tif', np.uint16)]
+    + [('.tif', np.float32), ('.webp', np.uint8), ('.avif', np.uint8)],
+)
+@pytest.mark.parametrize('source', ['.jpg', '.tif', '.png', '.webp'])
+def test_metadata_is_kept_in_and_between_formats(tmp_path, source, suffix, dtype):
+    if format_of(f'a{suffix}') is None:
+        pytest.skip('this Pillow does not write the format')
+    first = Photograph(smooth(), None, Metadata(exif(), SRGB, XMP, (300, 150)))
+    metadata = read(written(tmp_path, first, source)).metadata
+    found = read(written(tmp_path, Photograph(picture(dtype), None, metadata), suffix)).metadata
+    assert tags_of(found.exif) == tags_of(exif())
+    assert found.icc == SRGB
+    assert found.xmp.rstrip(b'\0') == XMP.replace(b'"6"', b'"1"')
+    if '.webp' not in (source, suffix) and suffix != '.avif':
+        assert found.dpi == pytest.approx((300, 150), abs=0.02)
+
+
+def test_exif_data_of_a_camera_keeps_every_byte_but_the_orientation(tmp_path):
+    data = exif(6)
+    smooth_image = Image.fromarray(smooth())
+    smooth_image.save(tmp_path / 'a.jpg', exif=b'Exif\0\0' + data)
+    found = read(tmp_path / 'a.jpg')
+    assert found.metadata.exif == exif(1) and len(data) == len(exif(1))
+    again = read(written(tmp_path, found, '.jpg'))
+    assert again.metadata.exif == exif(1) and again.pixels.shape == found.pixels.shape
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+@pytest.mark.parametrize('kind', ['png', 'png16', 'tif', 'tif16'])
+def test_photographs_are_turned_as_their_orientation_says(tmp_path, orientation, kind):
+    array, gray = smooth(), smooth()[..., 1]
+    image = Image.fromarray(array)
+    image.getexif()[0x0112] = orientation
+    expected = np.asarray(ImageOps.exif_transpose(image))
+    suffix = f'.{kind[:3]}'
+    deep = 257 if '16' in kind else 1
+    photo = Photograph(array * np.uint16(257) if deep > 1 else array, gray * np.uint16(257) if deep > 1 else gray)
+    photo = photo._replace(metadata=Metadata(exif(orientation)))
+    found = read(written(tmp_path, photo, suffix))
+    np.testing.assert_array_equal(found.pixels, expected.astype(found.pixels.dtype) * deep)
+    assert found.alpha.shape == expected.shape[:2]
+    again = read(written(tmp_path, found, suffix))
+    np.testing.assert_array_equal(again.pixels, found.pixels)
+
+
+def test_cmyk_is_converted_through_its_profile(tmp_path):
+    image = Image.frombytes('CMYK', (24, 16), np.dstack([smooth(), smooth()[..., 0]]).tobytes())
+    image.save(tmp_path / 'plain.tif')
+    image.save(tmp_path / 'profile.tif', icc_profile=cmyk_profile())
+    plain, through = read(tmp_path / 'plain.tif'), read(tmp_path / 'profile.tif')
+    np.testing.assert_array_equal(plain.pixels, np.asarray(image.convert('RGB')))
+    assert plain.metadata.icc == b''
+    yellow = through.pixels[0, -1]  # most magenta and yellow: blue with this profile, red without
+    assert yellow[2] > yellow[0] and plain.pixels[0, -1, 0] > plain.pixels[0, -1, 2]
+    profile = ImageCms.ImageCmsProfile(io.BytesIO(through.metadata.icc))
+    assert profile.profile.xcolor_space.strip() == 'RGB'
+
+
+@pytest.mark.parametrize('transparency', [None, 3])
+def test_palettes_become_rgb(tmp_path, transparency):
+    image = Image.fromarray(smooth()).quantize(16)
+    image.save(tmp_path / 'a.png', **({} if transparency is None else {'transparency': transparency}))
+    found = read(tmp_path / 'a.png')
+    np.testing.assert_array_equal(found.pixels, np.asarray(image.convert('RGB')))
+    if transparency is None:
+        assert found.alpha is None
+    else:
+        np.testing.assert_array_equal(found.alpha == 0, np.asarray(image) == transparency)
+
+
+@pytest.mark.parametrize('values', ['<u2', '>u2', '<f4'])
+def test_images_of_pillow_with_any_byte_order(values):
+    array = picture(np.uint16, 1) if 'u' in values else picture(np.float32, 1)
+    found = reading.from_pillow(Image.fromarray(array.astype(values)), 'a', Metadata())
+    assert found.pixels.dtype == array.dtype
+    np.testing.assert_array_equal(found.pixels, array)
+
+
+@pytest.mark.parametrize('mode', ['1', 'L', 'YCbCr', 'HSV', 'RGBX'])
+def test_other_modes_become_grayscale_or_rgb(mode):
+    image = Image.fromarray(smooth()).convert(mode)
+    expected = image.convert('L' if mode in ('1', 'L') else 'RGB')
+    np.testing.assert_array_equal(reading.from_pillow(image, 'a', Metadata()).pixels, np.asarray(expected))
+
+
+def test_depth_is_reduced_for_formats_with_8_bits(tmp_path):
+    values = np.array([[0, 128, 129, 65535]], np.uint16).repeat(4, 0)
+    found = read(written(tmp_path, Photograph(values), '.bmp'))
+    np.testing.assert_array_equal(found.pixels[0], [0, 0, 1, 255])
+    found = read(written(tmp_path, Photograph((values / 65535).astype(np.float32)), '.png'))
+    np.testing.assert_array_equal(found.pixels, values)
+
+
+def test_first_image_of_a_stereo_jpeg_is_the_photograph(tmp_path):
+    first, second = Image.fromarray(smooth()), Image.fromarray(255 - smooth())
+    first.save(tmp_path / 'a.jpg', format='MPO', save_all=True, append_images=[second], quality=95)
+    found = read(tmp_path / 'a.jpg')
+    assert np.abs(found.pixels.astype(int) - smooth()).mean() < 4
+    assert read(written(tmp_path, found, '.jpg')).pixels.shape == smooth().shape
+
+
+def test_thumbnails_of_tiff_files_are_no_pages(tmp_path):
+    image, small = Image.fromarray(smooth()), Image.fromarray(smooth()[::2, ::2])
+    image.save(tmp_path / 'thumb.tif', save_all=True, append_images=[with_tag(small, 254, 1)])
+    np.testing.assert_array_equal(read(tmp_path / 'thumb.tif').pixels, smooth())
+    with_tag(image, 254, 1).save(tmp_path / 'raw.dng', format='TIFF', tiffinfo={254: 1})
+    with pytest.raises(UserError, match='begins with a thumbnail, like raw files'):
+        read(tmp_path / 'raw.dng')
+
+
+def with_tag(image, tag, value):
+    image = image.copy()
+    image.encoderinfo = {'tiffinfo': {tag: value}}
+    return image
+
+
+def png_of(width, height):
+    """The start of a PNG file and its end, for an image that would be large."""
+
+    def chunk(kind, data):
+        return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+
+    header = struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(bytes(10**6))
+    return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + chunk(b'IDAT', pixels) + chunk(b'IEND', b'')
+
+
+def jpeg():
+    file = io.BytesIO()
+    Image.fromarray(smooth((64, 64))).save(file, 'JPEG')
+    return file.getvalue()
+
+
+def frames(format, **options):
+    file = io.BytesIO()
+    images = [Image.fromarray(smooth()), Image.fromarray(255 - smooth())]
+    images[0].save(file, format, save_all=True, append_images=images[1:], **options)
+    return file.getvalue()
+
+
+def tiff_with(tag, value):
+    """A TIFF file with 16 bits and another value of a tag."""
+    data = bytearray(encode(Photograph(picture(np.uint16)), 'TIFF'))
+    at = next(at for at in range(10, 300, 12) if struct.unpack_from('<H', data, at) == (tag,))
+    struct.pack_into('<I', data, at + 8, value)
+    return bytes(data)
+
+
+def large_tiff():
+    """A TIFF file with 16 bits whose tags tell of a billion pixels."""
+    data = bytearray(encode(Photograph(picture(np.uint16)), 'TIFF'))
+    for number, tag in enumerate((256, 257)):  # the first entries
+        at = 10 + 12 * number
+        assert struct.unpack_from('<H', data, at) == (tag,)
+        data[at : at + 12] = struct.pack('<HHII', tag, 4, 1, 40_000)
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    'name, data, message',
+    [
+        ('text.png', b'not an image', 'text.png is not an image in a format that Pillow reads'),
+        ('empty.jpg', b'', 'the file is empty'),
+        ('cut.jpg', jpeg()[:-300], 'ends after .* without an end marker'),
+        ('cut.png', encode_png(smooth())[:-20], 'ends after .* bytes'),
+        ('cut.webp', frames('WEBP')[:100], 'cut.webp'),
+        ('bomb.png', png_of(100_000, 100_000), 'too large .10,000,000,000 pixels, limit 178,956,970.: cut it'),
+        ('bomb.tif', large_tiff(), 'too large .1,600,000,000 pixels, limit 178,956,970.: cut it'),
+        ('two.gif', frames('GIF'), 'has 2 frames, expected one'),
+        ('two.webp', frames('WEBP'), 'has 2 frames, expected one'),
+        ('two.png', frames('PNG'), 'has 2 frames, expected one'),
+        ('two.tif', frames('TIFF'), 'has 2 pages, expected one'),
+        ('gray.tif', tiff_with(277, 2), 'gray with more than 8 bits and transparency'),
+        ('cmyk.tif', tiff_with(262, 5), 'more than 8 bits and is not RGB'),
+        ('int.tif', cv2.imencode('.tif', np.zeros((9, 9), np.int32))[1].tobytes(), 'int32'),
+        ('hdr.tif', cv2.imencode('.tif', np.full((9, 9), 2, np.float32))[1].tobytes(), 'values from 2 to 2'),
+        ('nan.tif', cv2.imencode('.tif', np.full((9, 9), np.nan, np.float32))[1].tobytes(), 'values from nan'),
+        ('program.eps', b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n', 'not an image'),
+        ('tags.tif', b'II*\0\xff\xff\xff\0', 'tags.tif is not an image'),
+    ],
+)
+def test_unsuitable_files_are_named_in_a_sentence(tmp_path, name, data, message):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(UserError, match=message) as caught:
+        read(tmp_path / name)
+    assert str(tmp_path / name) in str(caught.value) and '\n' not in str(caught.value)
+
+
+def test_metadata_that_is_too_long_for_jpeg_is_left_out(tmp_path):
+    photo = Photograph(smooth(), None, Metadata(exif(), SRGB + bytes(100_000), XMP + b' ' * 100_000, (300, 300)))
+    found = read(written(tmp_path, photo, '.jpg')).metadata
+    assert found.xmp == b'' and tags_of(found.exif) == tags_of(exif()) and len(found.icc) == len(SRGB) + 100_000
+
+
+def test_damaged_exif_data_does_not_matter(tmp_path):
+    Image.fromarray(smooth()).save(tmp_path / 'a.jpg', exif=b'Exif\0\0II*\0\xff\xff\xff\x0f')
+    found = read(tmp_path / 'a.jpg')
+    assert found.pixels.shape == smooth().shape and found.metadata.exif == b''
+
+
+def test_folders_and_pipes_are_not_opened(tmp_path):
+    os.mkdir(tmp_path / 'x.png')
+    with pytest.raises(UserError, match='is a folder'):
+        read(tmp_path / 'x.png')
+    if hasattr(os, 'mkfifo'):
+        os.mkfifo(tmp_path / 'y.png')
+        with pytest.raises(UserError, match='is a named pipe'):
+            read(tmp_path / 'y.png')
+
+
+def test_heic_is_read_and_written_with_its_metadata(tmp_path):
+    if 'HEIF' not in reading.formats():
+        (tmp_path / 'a.heic').write_bytes(b'\0\0\0\x18ftypheic' + bytes(12))
+        with pytest.raises(UserError, match=r"pip install 'deeprftv2-plugin\[heic\]'"):
+            read(tmp_path / 'a.heic')
+        return
+    photo = Photograph(smooth((64, 64)), None, Metadata(exif(6), SRGB, XMP))
+    found = read(written(tmp_path, photo, '.heic'))
+    assert found.metadata.icc == SRGB and tags_of(found.metadata.exif) == tags_of(exif())
+    assert np.abs(found.pixels.astype(int) - np.rot90(photo.pixels, -1)).mean() < 4
+    again = read(written(tmp_path, found, '.heic'))
+    assert np.abs(again.pixels.astype(int) - found.pixels).mean() < 4
+
+
+def test_every_format_that_is_written_is_read():
+    reading.formats()
+    assert {name for name in SETTINGS if name in Image.SAVE} <= set(Image.OPEN)

@@ -1,0 +1,148 @@
+"""From the arguments of a command to the files that it reads and writes."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from deeprftv2_plugin.inference.outputs import plan, select
+from deeprftv2_plugin.utils.errors import DataWarning, UserError
+
+pytestmark = pytest.mark.filterwarnings('error::deeprftv2_plugin.utils.errors.DataWarning')
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def make(*names):
+    for name in names:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+
+
+def planned(*inputs, output='out'):
+    return {str(job.source): str(job.target) for job in plan(inputs, output)}
+
+
+def test_files_and_folders_keep_their_paths_below_what_was_given():
+    make('a.jpg', 'photos/b.PNG', 'photos/2024/may/c.tif', 'photos/notes.txt', 'photos/.hidden.jpg')
+    assert planned('a.jpg', 'photos') == {
+        'a.jpg': 'out/a.jpg',
+        'photos/b.PNG': 'out/b.PNG',
+        'photos/2024/may/c.tif': 'out/2024/may/c.tif',
+    }
+
+
+def test_a_single_file_can_be_written_to_a_file_or_into_a_folder():
+    make('a.jpg')
+    assert planned('a.jpg', output='new/b.png') == {'a.jpg': 'new/b.png'}
+    assert planned('a.jpg', output='new') == {'a.jpg': 'new/a.jpg'}
+    assert planned('a.jpg', output='b.png/') == {'a.jpg': 'b.png/a.jpg'}
+    os.mkdir('c.png')
+    assert planned('a.jpg', output='c.png') == {'a.jpg': 'c.png/a.jpg'}
+    assert planned('a.jpg', output='version.2') == {'a.jpg': 'version.2/a.jpg'}
+
+
+def test_same_names_from_different_folders_keep_their_folders():
+    make('one/a.jpg', 'one/sub/b.jpg', 'two/a.jpg')
+    assert planned('one', 'two') == {
+        'one/a.jpg': 'out/one/a.jpg',
+        'one/sub/b.jpg': 'out/one/sub/b.jpg',
+        'two/a.jpg': 'out/two/a.jpg',
+    }
+    assert planned('one/a.jpg', 'two/a.jpg') == {'one/a.jpg': 'out/one/a.jpg', 'two/a.jpg': 'out/two/a.jpg'}
+
+
+def test_patterns_are_expanded():
+    make('x/a.jpg', 'x/b.jpg', 'x/c.png', 'y/a.jpg', 'x/[1].jpg')
+    assert planned('x/*.jpg') == {f'x/{name}.jpg': f'out/{name}.jpg' for name in ('a', 'b', '[1]')}
+    assert planned('**/a.jpg') == {'x/a.jpg': 'out/x/a.jpg', 'y/a.jpg': 'out/y/a.jpg'}
+    assert planned('x/[1].jpg') == {'x/[1].jpg': 'out/[1].jpg'}  # a file of that name comes first
+
+
+def test_a_file_that_is_given_twice_is_restored_once():
+    make('photos/a.jpg')
+    assert planned('photos', 'photos/a.jpg', './photos/../photos') == {'photos/a.jpg': 'out/a.jpg'}
+
+
+def test_results_in_the_folder_are_no_images():
+    make('photos/a.jpg', 'photos/out/a.jpg', 'photos/output/b.jpg')
+    assert planned('photos', output='photos/out') == {
+        'photos/a.jpg': 'photos/out/a.jpg',
+        'photos/output/b.jpg': 'photos/out/output/b.jpg',
+    }
+    assert planned('photos', output='photos')['photos/a.jpg'] == 'photos/a.jpg'
+
+
+def test_formats_that_are_only_read_are_written_as_png():
+    make('photos/a.gif', 'photos/b.psd', 'photos/c.pfm')
+    assert planned('photos') == {f'photos/{name}': f'out/{name}.png' for name in ('a.gif', 'b.psd', 'c.pfm')}
+    make('photos/a.gif.png')
+    with pytest.raises(UserError, match=r'a\.gif and .*a\.gif\.png would both be written to out/a\.gif\.png'):
+        plan(['photos'], 'out')
+
+
+@pytest.mark.posix
+def test_links_that_lead_to_themselves_are_followed_once():
+    make('photos/a.jpg')
+    os.symlink('.', 'photos/again')
+    os.symlink('self.png', 'photos/self.png')
+    with pytest.warns(DataWarning, match='skipped links to folders that are searched anyway: again'):
+        found = planned('photos')
+    assert found == {'photos/a.jpg': 'out/a.jpg', 'photos/self.png': 'out/self.png'}
+
+
+@pytest.mark.posix
+def test_folders_and_pipes_with_names_of_images_are_skipped():
+    make('photos/a.jpg')
+    os.mkdir('photos/b.png')
+    os.mkfifo('photos/c.png')
+    with pytest.warns(DataWarning) as caught:
+        assert planned('photos') == {'photos/a.jpg': 'out/a.jpg'}
+    text = ' '.join(str(each.message) for each in caught)
+    assert 'folders with names of images: b.png' in text and 'pipes, sockets or devices' in text
+
+
+@pytest.mark.parametrize(
+    'inputs, output, message',
+    [
+        (['missing.jpg'], 'out', 'missing.jpg does not exist'),
+        (['photos/*.webp'], 'out', r'photos/\*.webp matches nothing'),
+        (['empty'], 'out', 'no images in empty'),
+        (['photos'], 'out.jpg', '-o out.jpg is the name of an image, but there are several images or a folder'),
+        (['a.jpg', 'photos'], 'out.png', '-o out.png is the name of an image'),
+        (['a.jpg'], 'out.gif', '-o out.gif: cannot write this format'),
+    ],
+)
+def test_unsuitable_arguments_are_errors(inputs, output, message):
+    make('a.jpg', 'photos/b.jpg', 'empty/notes.txt')
+    with pytest.raises(UserError, match=message):
+        plan(inputs, output)
+
+
+def test_existing_results_are_skipped_or_replaced_on_demand():
+    make('photos/a.jpg', 'photos/b.jpg', 'out/b.jpg')
+    jobs = plan(['photos'], 'out')
+    with pytest.raises(UserError, match='out/b.jpg exists .1 of 2 results do.: use --skip-existing'):
+        select(jobs, overwrite=False, skip_existing=False)
+    assert [job.source.name for job in select(jobs, False, True)] == ['a.jpg']
+    assert [job.source.name for job in select(jobs, True, False)] == ['a.jpg', 'b.jpg']
+
+
+def test_folders_that_cannot_be_made_or_written_to_are_errors_before_the_work():
+    make('a.jpg', 'file')
+    with pytest.raises(UserError, match='cannot write to the folder file/out'):
+        select(plan(['a.jpg'], 'file/out'), False, False)
+
+
+@pytest.mark.skipif(getattr(os, 'geteuid', lambda: 0)() == 0, reason='root writes anywhere')
+def test_folders_without_permission_are_errors():
+    make('a.jpg')
+    os.mkdir('out', mode=0o555)
+    with pytest.raises(
+        UserError, match='cannot write to the folder out: Permission denied. Check the path and the perm'
+    ):
+        select(plan(['a.jpg'], 'out'), False, False)
