@@ -1,10 +1,10 @@
 """DeepRFTv2, a reversible Fourier network with kernel estimation for image deblurring, as a BasicSR plugin."""
 
 import os
-from typing import TYPE_CHECKING
 
 from deeprftv2_plugin.version import __version__
 
+TYPE_CHECKING = False  # `python -m` imports this first, when a typing.py in the working directory would be found
 if TYPE_CHECKING:
     import torch
 

@@ -3,7 +3,6 @@
 import glob
 import os
 import socket
-import sys
 import time
 import weakref
 from collections.abc import Iterable
@@ -13,9 +12,6 @@ from typing import BinaryIO
 from deeprftv2_plugin.utils.atomic_io import advice, remove_partial
 from deeprftv2_plugin.utils.errors import UserError
 from deeprftv2_plugin.utils.regular_files import open_regular, open_to_append
-
-if sys.platform != 'win32':
-    import fcntl
 
 LOCK = 'run.lock'
 LARGEST_LOCK = 1000
@@ -181,7 +177,9 @@ def _in_use(folder: str | Path, file: BinaryIO) -> str:
 
 def _acquire(file: BinaryIO, shared: bool) -> bool:
     """Lock a file. Return False if another process holds a lock on it."""
-    if sys.platform == 'win32':
+    try:
+        import fcntl
+    except ImportError:  # Windows
         return True
     try:
         fcntl.lockf(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)

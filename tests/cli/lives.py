@@ -73,6 +73,7 @@ def run_together(folder, *commands):
 def _run_command(folder, argv, name, die_at_write, file_size, launched, environment, terminal):
     os.setpgrp() if terminal is None else os.setsid()
     os.environ.update(environment)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, with which the tests may run, ignores it
     os.chdir(folder)
     # the first terminal that the leader of a session opens for reading and writing controls the session
     output = os.open(terminal or f'{name}.txt', os.O_RDWR | os.O_CREAT | os.O_TRUNC)

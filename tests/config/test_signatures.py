@@ -67,6 +67,8 @@ def test_unknown_names_are_errors_for_basicsrs_networks_and_metrics(basicsr):
 @pytest.mark.parametrize('kind', ['network', 'metric', 'loss'])
 def test_defaults_of_everything_in_basicsrs_registries_are_accepted(basicsr, kind):
     for name, target in basicsr[kind]:
+        if target.__module__.startswith('tests.'):
+            continue  # registered by another test
         found = arguments(target)
         assert not found.open, name
         for key, option in found.options.items():

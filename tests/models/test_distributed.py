@@ -10,6 +10,8 @@ import torch
 
 from .distributed_worker import NETWORKS, run
 
+ROOT = str(Path(__file__).parents[2])
+
 
 @pytest.fixture(scope='module')
 def two_processes(tmp_path_factory):
@@ -17,8 +19,7 @@ def two_processes(tmp_path_factory):
     torchrun = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
     subprocess.run(
         [*torchrun, '-m', 'tests.models.distributed_worker', file],
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''},
+        env={**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '', 'PYTHONPATH': ROOT},
         check=True,
         timeout=120,
     )
