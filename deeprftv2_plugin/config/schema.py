@@ -290,6 +290,8 @@ BOUNDS: dict[str, dict[str, Any]] = {
         'min_lr': _Rates,
         'max_lr': _Rates,
         'base_lr': _Rates,
+        'base_momentum': BelowOne | list[BelowOne],
+        'max_momentum': BelowOne | list[BelowOne],
         'last_epoch': Literal[-1],
     },
     'loss': {

@@ -198,6 +198,10 @@ def test_parts_of_a_mixture_are_checked_like_data_sets(part, message):
         ('train:optim_g={type: SGD, lr: 1, momentum: 1}', 'train.optim_g.momentum is 1, expected a number from 0 to'),
         ('train:optim_g={type: [SGD], lr: 1}', "train.optim_g.type is ['SGD'], which is unknown"),
         ('train:scheduler={type: StepLR, step_size: 1, gamma: -1}', 'train.scheduler.gamma is -1, expected'),
+        (
+            'train:scheduler={type: CyclicLR, base_lr: 0.1, max_lr: 1, base_momentum: 2}',
+            'train.scheduler.base_momentum is 2, expected a number from 0 to below 1',
+        ),
         ('train:scheduler={type: LinearLR, total_iters: 0}', 'train.scheduler.total_iters is 0, expected'),
         ('train:scheduler={type: ChainedScheduler, schedulers: [1]}', 'train.scheduler.schedulers is [1], expected'),
         (
