@@ -71,7 +71,8 @@ def report(opt: Mapping[str, Any], thorough: bool = False, parts: Parts | None =
     yield from about('folder', check_folders(opt))
     missing = list(check_roots(opt))
     yield from about('data', missing or check_data(opt, datasets))
-    yield from about('data', check_sources(opt))
+    if not missing:
+        yield from about('data', check_sources(opt))
     try:
         built = model.build(opt)
     except UserError as fault:

@@ -149,3 +149,11 @@ def test_help_has_an_example(capsys):
         cli.main(['check', '--help'])
     assert end.value.code == 0
     assert '\n  basicsr check -opt ' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('key', ['dataroot_lq', 'dataroot_gt'])
+def test_a_path_that_no_file_can_have_is_missing(folder, capsys, key):
+    opt = options()
+    opt['datasets']['train'][key] = '\0'
+    assert cli.main(['check', '-opt', write(folder, opt)]) == 1
+    assert 'Missing:' in capsys.readouterr().out
