@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from deeprftv2_plugin.utils.atomic_io import advice, remove_partial
 from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.locks import acquire
 from deeprftv2_plugin.utils.regular_files import open_regular, open_to_append
 
 LOCK = 'run.lock'
@@ -66,7 +67,7 @@ class Lock:
 
     def __init__(self, folder: str | Path):
         self._file = open_to_append(Path(folder, LOCK))
-        if not _acquire(self._file, shared=False):
+        if not acquire(self._file):
             with self._file:
                 raise UserError(_in_use(folder, self._file))
         self._file.truncate(0)
@@ -162,7 +163,7 @@ def _used_by(folder: Path) -> str | None:
         if any(lock.is_on(path) for lock in list(_held)):  # closing the file would release a lock of this process
             return f'{folder} is in use by another run of this process: wait for it, or choose another name'
         with open_regular(path, LARGEST_LOCK) as file:
-            return None if _acquire(file, shared=True) else _in_use(folder, file)
+            return None if acquire(file, shared=True) else _in_use(folder, file)
     except UserError as error:
         return f'{error}, or remove it'
     except OSError:
@@ -173,18 +174,3 @@ def _in_use(folder: str | Path, file: BinaryIO) -> str:
     file.seek(0)
     owner = file.read(LARGEST_LOCK).decode(errors='replace').strip()
     return f'{folder} is in use by another run ({owner}): wait for it, stop it, or choose another name'
-
-
-def _acquire(file: BinaryIO, shared: bool) -> bool:
-    """Lock a file. Return False if another process holds a lock on it."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return True
-    try:
-        fcntl.lockf(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    except OSError:  # file systems without locks
-        return True
-    return True

@@ -5,10 +5,11 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from deeprftv2_plugin.data.preparation.crops import Entry
 from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.locks import acquire
 from deeprftv2_plugin.utils.regular_files import open_to_append
 
 
@@ -34,7 +35,8 @@ class Journal:
         """Splits that are complete and only need to be moved to their final place."""
         self._file = open_to_append(path)
         try:
-            _lock(self._file, path)
+            if not acquire(self._file):
+                raise UserError(f'another process is writing to {path.parent.parent}: wait until it ends')
             self._read(settings)
         except BaseException:
             self._file.close()
@@ -98,17 +100,3 @@ class Journal:
         """Delete the journal and its folder, which must be empty otherwise."""
         self.path.unlink()
         self.path.parent.rmdir()
-
-
-def _lock(file: IO[bytes], path: Path) -> None:
-    """Lock a file for this process, if the file system supports it. Forked processes do not inherit the lock."""
-    try:
-        import fcntl
-    except ImportError:
-        return
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        raise UserError(f'another process is writing to {path.parent.parent}: wait until it ends') from None
-    except OSError:
-        return  # a file system without locks
