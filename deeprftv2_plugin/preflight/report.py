@@ -64,10 +64,9 @@ def report(opt: Mapping[str, Any], thorough: bool = False, parts: Parts | None =
         opt: Valid options, with what BasicSR's parser adds to them.
         thorough: Send larger images through network, losses and metrics, and estimate the memory of a training even
             if there is no GPU to compare it with.
-        parts: Filled with what is built.
+        parts: Filled with what is built, if a run will use it.
     """
-    parts = parts or Parts()
-    datasets = parts.datasets
+    datasets: dict[str, SizedDataset] = {} if parts is None else parts.datasets
     yield from about('folder', check_folders(opt))
     missing = list(check_roots(opt))
     yield from about('data', missing or check_data(opt, datasets))
@@ -81,8 +80,9 @@ def report(opt: Mapping[str, Any], thorough: bool = False, parts: Parts | None =
     else:
         yield 'model', ok(f'{opt["model_type"]} can be built')
     networks = {} if built is None else model.networks_of(opt, built)
-    with contextlib.suppress(RuntimeError):  # some cannot be copied, such as those with weight_norm of older versions
-        parts.networks = copy.deepcopy(networks)
+    if parts is not None:
+        with contextlib.suppress(RuntimeError):  # some cannot be copied, such as those with older weight_norm
+            parts.networks = copy.deepcopy(networks)
     yield from about('memory', resources.check_images(opt))
     yield from about('checkpoint', check_checkpoints(opt, networks, built))
     if opt['is_train']:
