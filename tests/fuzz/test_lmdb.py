@@ -30,6 +30,12 @@ def images(tmp_path):
     return {key: cv2.cvtColor(image, cv2.COLOR_BGR2RGB) for key, image in images.items()}
 
 
+@pytest.fixture
+def root(tmp_path, images):
+    """A database of the images, to be damaged."""
+    return shutil.copytree(tmp_path / 'whole.lmdb', tmp_path / 'a.lmdb')
+
+
 def damage_pages(data, random):
     """Damage a file as any other, or only the start of a page, which has its structure."""
     if random.random() < 0.2:
@@ -42,9 +48,7 @@ def damage_pages(data, random):
     return bytes(changed)
 
 
-def test_damaged_databases(tmp_path, images):
-    root = tmp_path / 'a.lmdb'
-    shutil.copytree(tmp_path / 'whole.lmdb', root)
+def test_damaged_databases(root, images):
     whole = (root / DATA).read_bytes()
 
     def trial(random):
@@ -56,10 +60,8 @@ def test_damaged_databases(tmp_path, images):
     assert check('reading of databases', trial, short=60)['clear'] > 10
 
 
-def test_damaged_databases_are_not_written_to(tmp_path, images):
+def test_damaged_databases_are_not_written_to(root, images):
     """A preparation that was interrupted is resumed only if its database has a valid structure."""
-    root = tmp_path / 'a.lmdb'
-    shutil.copytree(tmp_path / 'whole.lmdb', root)
     whole = (root / DATA).read_bytes()
 
     def trial(random):
@@ -74,9 +76,7 @@ def test_damaged_databases_are_not_written_to(tmp_path, images):
     assert check('writing to databases', trial, short=60)['clear'] > 10
 
 
-def test_damaged_lists_of_images(tmp_path, images):
-    root = tmp_path / 'a.lmdb'
-    shutil.copytree(tmp_path / 'whole.lmdb', root)
+def test_damaged_lists_of_images(root, images):
     whole = (root / META_INFO).read_bytes()
 
     def trial(random):
