@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.errors import UserError, first_line
 from deeprftv2_plugin.utils.regular_files import open_regular
 
 MAX_BYTES = 2**36
@@ -121,11 +121,6 @@ def _reason(error: Exception) -> str:
             'Ask its author for the state_dict only, or for a .safetensors file'
         )
     return f'truncated, damaged or not a checkpoint ({first_line(error)})'
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an exception's message, or the name of its class."""
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 class _NumpyType:

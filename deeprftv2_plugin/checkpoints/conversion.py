@@ -8,12 +8,11 @@ from pathlib import Path
 import yaml
 from torch import Tensor
 
-from deeprftv2_plugin.checkpoints.containers import first_line
 from deeprftv2_plugin.checkpoints.files import chosen, read_sets, write_checkpoint
 from deeprftv2_plugin.checkpoints.official_keys import from_official_state_dict, is_official, to_official_state_dict
 from deeprftv2_plugin.checkpoints.official_options import from_official_options
 from deeprftv2_plugin.utils.atomic_io import write_whole
-from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.errors import UserError, first_line
 from deeprftv2_plugin.utils.plain_yaml import LARGEST_FILE, parse
 from deeprftv2_plugin.utils.regular_files import open_regular
 

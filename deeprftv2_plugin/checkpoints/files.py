@@ -12,10 +12,10 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from deeprftv2_plugin.checkpoints.containers import first_line, load, open_checkpoint, require_values
+from deeprftv2_plugin.checkpoints.containers import load, open_checkpoint, require_values
 from deeprftv2_plugin.checkpoints.official_keys import from_official_state_dict, is_official
 from deeprftv2_plugin.utils.atomic_io import write_whole
-from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.errors import UserError, first_line
 
 OPTIONS = 'options'
 """Metadata key under which a .safetensors file stores the training options as JSON."""

@@ -9,9 +9,8 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from deeprftv2_plugin.archs.deeprftv2 import DeepRFTv2
-from deeprftv2_plugin.checkpoints.containers import first_line
 from deeprftv2_plugin.checkpoints.files import read_options, read_set, read_weights
-from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.errors import UserError, first_line
 
 
 class LoadedFile(NamedTuple):

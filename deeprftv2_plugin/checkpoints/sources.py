@@ -4,8 +4,7 @@ import os
 import re
 from pathlib import Path
 
-from deeprftv2_plugin.checkpoints.containers import first_line
-from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.errors import UserError, first_line
 
 SHIPPED = 'deblur'
 """Name of the weights that come with the package."""

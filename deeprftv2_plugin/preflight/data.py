@@ -13,7 +13,7 @@ from deeprftv2_plugin.data.datasets.paired import PairedDeblurDataset
 from deeprftv2_plugin.data.layouts.pairs import Pair
 from deeprftv2_plugin.data.loading.loader import DrawnDataset
 from deeprftv2_plugin.data.loading.plan import Draw
-from deeprftv2_plugin.preflight.findings import Finding, amount, error, first_line, ok, warning
+from deeprftv2_plugin.preflight.findings import Finding, amount, describe_failure, error, ok, warning
 from deeprftv2_plugin.training.stages import stages_of
 from deeprftv2_plugin.utils.errors import DataWarning, UserError
 from deeprftv2_plugin.utils.memory import available_memory
@@ -53,7 +53,7 @@ def check_data(opt: Mapping[str, Any], datasets: dict[str, SizedDataset] | None 
         except UserError as fault:
             yield error(f'{name}: {fault}')
         except Exception as fault:  # data sets of other packages raise what they like
-            yield error(f'{name}: {settings["type"]} fails: {first_line(fault)}')
+            yield error(f'{name}: {settings["type"]} fails: {describe_failure(fault)}')
         else:
             if phase == 'train':
                 yield from check_epoch(name, len(dataset), settings.get('dataset_enlarge_ratio', 1))

@@ -41,7 +41,7 @@ def amount(count: float) -> str:
     return f'{count / units[unit]:.3g} {unit}'
 
 
-def first_line(fault: Exception) -> str:
+def describe_failure(fault: Exception) -> str:
     """Return the kind and the first line of an error; what is missing, for a KeyError."""
     if isinstance(fault, KeyError):
         return f'the key {fault} is missing or unknown'

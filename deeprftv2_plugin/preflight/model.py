@@ -26,7 +26,7 @@ from deeprftv2_plugin.data.loading.plan import Draw
 from deeprftv2_plugin.evaluation.validation import compute_metrics, to_images
 from deeprftv2_plugin.inference.restoration import size_multiple
 from deeprftv2_plugin.models.deeprftv2_model import DeepRFTv2Model
-from deeprftv2_plugin.preflight.findings import Finding, amount, error, first_line, ok, warning
+from deeprftv2_plugin.preflight.findings import Finding, amount, describe_failure, error, ok, warning
 from deeprftv2_plugin.preflight.resources import bytes_of
 from deeprftv2_plugin.training.stages import stages_of
 from deeprftv2_plugin.utils.errors import UserError
@@ -63,14 +63,14 @@ def build(options: Mapping[str, Any]) -> BaseModel:
     except Exception as fault:  # models of other packages raise what they like
         for key in networks:
             _require_network(key, opt[key])
-        raise UserError(f'{opt["model_type"]} cannot be built: {first_line(fault)}') from fault
+        raise UserError(f'{opt["model_type"]} cannot be built: {describe_failure(fault)}') from fault
 
 
 def _require_network(key: str, settings: dict) -> None:
     try:
         build_network(settings)
     except Exception as fault:
-        raise UserError(f'{key} {settings["type"]} cannot be built: {first_line(fault)}') from fault
+        raise UserError(f'{key} {settings["type"]} cannot be built: {describe_failure(fault)}') from fault
 
 
 def require_memory(key: str, settings: dict) -> None:
@@ -137,7 +137,7 @@ def check_rates(opt: Mapping[str, Any], model: BaseModel) -> Iterator[Finding]:
             model.update_learning_rate(iteration, warmup_iter=opt['train'].get('warmup_iter', -1))
             rates = model.get_current_learning_rate()
         except Exception as fault:  # schedules raise what they like
-            yield error(f'{label} fails at iteration {iteration}: {first_line(fault)}')
+            yield error(f'{label} fails at iteration {iteration}: {describe_failure(fault)}')
             return
         if not all(0 <= rate <= LARGEST_RATE for rate in rates):
             found = f'the learning rate of iteration {iteration} is {rates[0]:g}'
@@ -189,7 +189,7 @@ def _guarded(name: str, network_fault: Callable[[str], Finding], run: Callable[[
     except NetworkFails as fault:
         return network_fault(f'{name}: {fault}')
     except Exception as fault:  # data sets, losses and metrics of other packages raise what they like
-        return error(f'{name}: {first_line(fault)}')
+        return error(f'{name}: {describe_failure(fault)}')
 
 
 @contextmanager
@@ -201,7 +201,7 @@ def _in_network(model: SRModel) -> Iterator[None]:
         raise
     except Exception as fault:
         raise NetworkFails(
-            f'network_g {type(model.net_g).__name__} fails on images {_size(model.lq)}: {first_line(fault)}'
+            f'network_g {type(model.net_g).__name__} fails on images {_size(model.lq)}: {describe_failure(fault)}'
         ) from fault
 
 
@@ -251,7 +251,7 @@ def train_pass(
     try:
         losses = compute(output, model.gt)
     except Exception as fault:
-        raise UserError(f'a loss of train fails on images {_size(model.gt)}: {first_line(fault)}') from fault
+        raise UserError(f'a loss of train fails on images {_size(model.gt)}: {describe_failure(fault)}') from fault
     for name, value in losses.items():
         if not torch.isfinite(value).all():
             raise UserError(f'{name} is {float(value):g} for random images: check the arguments of the loss')
@@ -327,7 +327,7 @@ def validation_pass(opt: Mapping[str, Any], model: SRModel, dataset: SizedDatase
         try:
             scores |= compute_metrics(restored, sharp[0] if sharp else None, {name: settings}, blurry)
         except Exception as fault:
-            text = str(fault) if isinstance(fault, UserError) else first_line(fault)
+            text = str(fault) if isinstance(fault, UserError) else describe_failure(fault)
             raise UserError(f'val.metrics.{name} fails: {text}') from fault
         if math.isnan(scores.get(name, 0)):
             raise UserError(f'val.metrics.{name} is nan for an image of {"x".join(map(str, restored.shape))}')

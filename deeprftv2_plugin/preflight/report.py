@@ -18,7 +18,7 @@ from deeprftv2_plugin.preflight import model, resources
 from deeprftv2_plugin.preflight.checkpoints import check_checkpoints
 from deeprftv2_plugin.preflight.data import check_data
 from deeprftv2_plugin.preflight.files import check_folders, check_logging, check_roots, check_sources
-from deeprftv2_plugin.preflight.findings import Finding, Mark, error, first_line, ok, warning
+from deeprftv2_plugin.preflight.findings import Finding, Mark, describe_failure, error, ok, warning
 from deeprftv2_plugin.preflight.schedule import check_batch, check_schedule
 from deeprftv2_plugin.utils.errors import UserError
 
@@ -114,7 +114,7 @@ def needs(opt: Mapping[str, Any], networks: Mapping[str, nn.Module], built: Base
         yield 'model', error(str(fault))
     except Exception as fault:  # some need a GPU, or gradients of a special kind
         found = error if opt['num_gpu'] == 0 else warning
-        yield 'model', found(f'a step of the optimizer fails: {first_line(fault)}')
+        yield 'model', found(f'a step of the optimizer fails: {describe_failure(fault)}')
     yield from about('schedule', model.check_rates(opt, built))
     if 'g' in networks and (thorough or resources.gpu_memory(opt) is not None):
         yield from about('memory', resources.check_memory(opt, networks['g'], optimizers))

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from deeprftv2_plugin.checkpoints.containers import first_line, tensors_of
+from deeprftv2_plugin.checkpoints.containers import tensors_of
 from deeprftv2_plugin.training import environment, memory_layout
 from deeprftv2_plugin.training.optimizers import advance
-from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.errors import UserError, first_line
 
 RESTART = 'To train on with its weights, start a new run with path.pretrain_network_g'
 PROGRESS = ('last_epoch', 'best', 'num_bad_epochs', 'cooldown_counter', 'base_lrs', 'T_cur', 'T_i')

@@ -27,6 +27,11 @@ def printable(text: str) -> str:
     return text.encode(errors='backslashreplace').decode()
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of an exception's message, or the name of its class."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 class SlowdownWarning(UserWarning):
     """The run works, but something on this machine makes it slower. The message says what."""
 
