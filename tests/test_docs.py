@@ -32,6 +32,7 @@ EXAMPLES = (
     'losses.FocalFrequencyLoss',
     'losses.FourierLoss',
     'losses.MultiScaleLoss',
+    'losses.PSNRLoss',
     'metrics.mae',
     'metrics.psnr',
     'metrics.psnr_gain',

@@ -25,7 +25,7 @@ def parts() -> tuple[tuple[Any, tuple[Callable, ...]], ...]:
     from deeprftv2_plugin.data.datasets.paired import PairedDeblurDataset
     from deeprftv2_plugin.data.datasets.synthetic import SyntheticBlurDataset
     from deeprftv2_plugin.layers import FourierKernelEstimator
-    from deeprftv2_plugin.losses import FFTL1Loss, FocalFrequencyLoss, FourierLoss
+    from deeprftv2_plugin.losses import FFTL1Loss, FocalFrequencyLoss, FourierLoss, PSNRLoss
     from deeprftv2_plugin.metrics import (
         aligned_psnr,
         aligned_ssim,
@@ -41,7 +41,7 @@ def parts() -> tuple[tuple[Any, tuple[Callable, ...]], ...]:
 
     return (
         (registry.ARCH_REGISTRY, (DeepRFTv2, FourierKernelEstimator)),
-        (registry.LOSS_REGISTRY, (FourierLoss, FFTL1Loss, FocalFrequencyLoss, MultiScaleLoss)),
+        (registry.LOSS_REGISTRY, (FourierLoss, FFTL1Loss, FocalFrequencyLoss, PSNRLoss, MultiScaleLoss)),
         (registry.MODEL_REGISTRY, (DeepRFTv2Model,)),
         (registry.DATASET_REGISTRY, (PairedDeblurDataset, SyntheticBlurDataset, MixedDataset)),
         (

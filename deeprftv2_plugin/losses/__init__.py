@@ -1,4 +1,5 @@
 from deeprftv2_plugin.losses.frequency import FFTL1Loss, FocalFrequencyLoss, FourierLoss
 from deeprftv2_plugin.losses.multi_scale import MultiScaleLoss
+from deeprftv2_plugin.losses.pixelwise import PSNRLoss
 
-__all__ = ['FFTL1Loss', 'FocalFrequencyLoss', 'FourierLoss', 'MultiScaleLoss']
+__all__ = ['FFTL1Loss', 'FocalFrequencyLoss', 'FourierLoss', 'MultiScaleLoss', 'PSNRLoss']

@@ -33,7 +33,7 @@ def plugins(monkeypatch):
     ('kind', 'names'),
     [
         ('ARCH_REGISTRY', ['DeepRFTv2', 'FourierKernelEstimator']),
-        ('LOSS_REGISTRY', ['FourierLoss', 'FFTL1Loss', 'FocalFrequencyLoss', 'MultiScaleLoss']),
+        ('LOSS_REGISTRY', ['FourierLoss', 'FFTL1Loss', 'FocalFrequencyLoss', 'PSNRLoss', 'MultiScaleLoss']),
         ('MODEL_REGISTRY', ['DeepRFTv2Model']),
         ('DATASET_REGISTRY', ['PairedDeblurDataset', 'SyntheticBlurDataset', 'MixedDataset']),
     ],
