@@ -45,6 +45,7 @@ def apply() -> None:
     patch_saving()
     patch_print_network()
     patch_file_reading()
+    patch_image_writing()
     patch_prefetcher()
     _applied = True
 
@@ -262,6 +263,24 @@ def patch_file_reading() -> None:
     reason = 'only regular files are opened, errors that name the file'
     replace(HardDiskBackend, 'get', get, reason)
     replace(video_test_dataset, 'read_img_seq', read_img_seq, reason)
+
+
+def patch_image_writing() -> None:
+    """Let BasicSR's models save images atomically, under any name. OpenCV crashes on names that are not UTF-8."""
+    from basicsr.models import hifacegan_model, sr_model, stylegan2_model, video_base_model, video_recurrent_model
+
+    from deeprftv2_plugin.data.storage.images import write_png
+    from deeprftv2_plugin.utils.atomic_io import advice
+
+    def imwrite(img: Any, file_path: str) -> None:
+        try:
+            write_png(file_path, img)
+        except OSError as error:
+            text = f'the image {file_path} could not be written: {error.strerror or error}'
+            raise UserError(f'{text}. {advice(error)}') from error
+
+    for module in (hifacegan_model, sr_model, stylegan2_model, video_base_model, video_recurrent_model):
+        replace(module, 'imwrite', imwrite, 'names in any encoding, errors that name the file')
 
 
 def patch_prefetcher() -> None:

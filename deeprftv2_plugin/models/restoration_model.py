@@ -36,8 +36,8 @@ class RestorationModel(SRModel):
     best first metric on the first dataset are saved as ``net_g_best``. A test writes reports, see
     :class:`deeprftv2_plugin.evaluation.report.Report`.
 
-    A test continues after an image that cannot be saved and, if the dataset has no ground truth, after one that cannot be
-    read or restored. At the end, an error names all of these images.
+    A test continues after an image that cannot be saved and, if the dataset has no ground truth, after one that cannot
+    be read or restored. At the end, an error names all of these images.
 
     Super-resolution networks (``scale`` other than 1) are validated without tiles, ensemble and padding.
 
