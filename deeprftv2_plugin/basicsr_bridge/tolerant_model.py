@@ -8,10 +8,9 @@ from basicsr.utils import get_root_logger
 from torch import nn
 from torch.utils.data import DataLoader
 
-from deeprftv2_plugin.evaluation.validation import describe_error
 from deeprftv2_plugin.inference.memory import is_out_of_memory, reason_of
 from deeprftv2_plugin.inference.restoration import keep_modes
-from deeprftv2_plugin.utils.errors import Interrupted, UserError
+from deeprftv2_plugin.utils.errors import Interrupted, UserError, describe_error
 
 MAX_FAILED_IN_A_ROW = 3
 """Number of consecutive validations of a data set that may fail before the training stops."""

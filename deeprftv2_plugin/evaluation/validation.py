@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 import deeprftv2_plugin.metrics
-from deeprftv2_plugin.utils.errors import Interrupted, UserError
+from deeprftv2_plugin.utils.errors import Interrupted, UserError, describe_error
 
 LOGGED_IMAGES = 3
 """Number of images per dataset that are sent to TensorBoard."""
@@ -102,11 +102,6 @@ def fails_together(processes: int) -> Iterator[None]:
         for rank, reason in enumerate(reasons):
             if reason:
                 raise UserError(f'process {rank}: {reason}')
-
-
-def describe_error(error: Exception) -> str:
-    """Return the message of an error, with its type unless it is addressed to the user."""
-    return str(error) if isinstance(error, UserError) else f'{type(error).__name__}: {error}'
 
 
 def gather_scores(share: dict[int, ImageScore], processes: int) -> list[ImageScore]:
