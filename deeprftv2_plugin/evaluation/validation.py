@@ -59,7 +59,7 @@ def local_samples(
         sample: dict | UserError
         try:
             sample = next(samples)
-        except Exception as error:  # datasets of other packages raise errors of any type
+        except Exception as error:  # datasets of other packages can raise any exception
             if not tolerant or isinstance(error, StopIteration):
                 raise
             known = isinstance(error, UserError)
@@ -84,7 +84,7 @@ def has_ground_truth(dataset: Any) -> bool:
 
 @contextmanager
 def fails_together(processes: int) -> Iterator[None]:
-    """Raise an error of one process in all processes at the end of the block, so that none waits for another."""
+    """Raise an error of one process in all processes at the end of the block, so that none waits forever."""
     fault = None
     try:
         yield
