@@ -21,7 +21,7 @@ PAIRED = ('PairedDeblurDataset', 'PairedImageDataset')
 def check_roots(opt: Mapping[str, Any]) -> Iterator[Finding]:
     """Report every folder, database, pattern or list of the data sets that does not exist, in one message.
 
-Also report incomplete databases and lists that cannot be read, on which BasicSR's own data sets would crash or
+    Also report incomplete databases and lists that cannot be read, on which BasicSR's own data sets would crash or
     hang.
     """
     missing = {}
