@@ -31,7 +31,7 @@ from deeprftv2_plugin.utils.errors import Interrupted, describe_error
 from deeprftv2_plugin.version import __version__
 
 
-def in_new_process(run: Callable[..., dict], *args: Any, output: str | Path | None = None) -> dict:
+def in_new_process(run: Callable[..., dict | None], *args: Any, output: str | Path | None = None) -> dict:
     """Return what a function returns in a new process, or the reason for its failure under 'error'.
 
     Args:
@@ -55,7 +55,7 @@ def _redirect(output):
 
 def _guarded(run, args):
     try:
-        return run(*args)
+        return run(*args) or {}
     except Interrupted as error:
         return {'error': str(error), 'status': error.status}
     except Exception as error:  # networks of other packages raise what they like
