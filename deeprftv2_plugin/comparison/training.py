@@ -49,6 +49,7 @@ def train_all(
     Example:
         Train two networks with three seeds::
 
+            deeprftv2_plugin.register()
             recipe = config.load('options/train_quickstart.yml')
             networks = {'T': {'type': 'DeepRFTv2', 'variant': 'T'}, 'EDSR': {'type': 'EDSR', ...}}
             runs = list(train_all(networks, recipe, [1, 2, 3], 'results/study'))
