@@ -33,5 +33,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
         'half_decoder': _TINY_NAF_ENCODER[::-1],
     },
 }
-"""'B' (30.1 M parameters) is the authors' for GoPro. 'S' (21.2 M) has the size of theirs for defocus, which takes means
-over windows besides: name its blocks LocalNAF and give local_pool_crop for those. 'T' (0.7 M) is made for a CPU."""
+"""'B' (30.1 M parameters) is the authors' network for GoPro. 'S' (21.2 M) has the size of their network for defocus,
+which also averages over windows: to build it, set the block names to LocalNAF and set local_pool_crop. 'T' (0.7 M) is
+small enough for a CPU."""

@@ -1,4 +1,4 @@
-"""A training step does not synchronize with the GPU; only logging reads values."""
+"""A training step does not synchronize with the GPU. Only logging reads values."""
 
 import logging
 import warnings
@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from deeprftv2_plugin.basicsr_bridge.training_run import TrainingRun
 from deeprftv2_plugin.training.dist_flags import SharedFlags
 from tests.cli import runs
-from tests.cli.runs import write_pictures
+from tests.cli.runs import write_images
 from tests.training.test_progress import Terminal
 
 from .toys import batch, make_model, options, train
@@ -74,7 +74,7 @@ def with_gpu(tmp_path, monkeypatch):
     """Options of a run with a GPU, which is not used before the first batch."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
-    write_pictures(tmp_path)
+    write_images(tmp_path)
     opt = runs.options()
     opt.update(num_gpu=1, dist=False, rank=0, world_size=1, auto_resume=False)
     for phase, settings in opt['datasets'].items():
@@ -95,7 +95,7 @@ def test_batches_are_pinned_if_there_is_a_gpu(with_gpu, mode, num_gpu, pin_memor
 
 
 def share_steps(flags, iterations):
-    """Share steps whose loss is their number. The second step asks to stop; the third is not finite."""
+    """Share steps whose loss is their number. The second step requests a stop, and the third is not finite."""
     found = []
     for iteration in iterations:
         finite, loss = torch.tensor(iteration != 3), torch.tensor(float(iteration))

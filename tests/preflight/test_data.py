@@ -98,7 +98,7 @@ def test_wrong_template_of_file_names_is_an_error(opt):
     assert 'noise (train): PairedImageDataset fails: AssertionError: ' in text and 'x4.png is not in lq_paths' in text
 
 
-def test_option_that_basicsrs_data_set_lacks_is_named(opt):
+def test_option_missing_for_basicsrs_data_set_is_named(opt):
     del opt['datasets']['train']['dataroot_gt']
     (text,) = errors(list(check_data(opt)))
     assert text == "noise (train): PairedImageDataset fails: the key 'dataroot_gt' is missing or unknown"
