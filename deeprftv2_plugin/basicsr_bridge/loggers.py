@@ -1,6 +1,7 @@
 """The log file, TensorBoard and wandb of a run. If one of them fails, the run continues with a warning."""
 
 import contextlib
+import io
 import logging
 import sys
 import threading
@@ -12,6 +13,7 @@ from basicsr.utils import get_root_logger, init_wandb_logger
 from basicsr.utils.dist_util import get_dist_info
 
 from deeprftv2_plugin.basicsr_bridge.replacement import replace
+from deeprftv2_plugin.utils.regular_files import open_to_append
 
 
 @contextlib.contextmanager
@@ -39,7 +41,7 @@ def open_log(
     if log_file is not None and get_dist_info()[0] == 0:
         logger.setLevel(log_level)
         try:
-            handler = LogFile(log_file, 'w', encoding='utf-8', errors='backslashreplace')
+            handler = LogFile(log_file, encoding='utf-8', errors='backslashreplace')
         except OSError as error:
             logger.warning(
                 f'The log file {log_file} cannot be created: {error.strerror}. The run continues without it.'
@@ -54,6 +56,10 @@ class LogFile(logging.FileHandler):
     """A log file. Lines that cannot be written yet, for example because the disk is full, are written later."""
 
     failed = False
+
+    def _open(self) -> io.TextIOWrapper:
+        """Open the file unless it is a link, which could lead to any file of the user."""
+        return io.TextIOWrapper(open_to_append(self.baseFilename), self.encoding, self.errors)
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Warn once on the screen."""

@@ -46,6 +46,8 @@ def apply() -> None:
     patch_resume_training()
     patch_saving()
     patch_print_network()
+    patch_file_reading()
+    patch_image_writing()
     patch_prefetcher()
     _applied = True
 
@@ -242,6 +244,47 @@ def patch_print_network() -> None:
         get_root_logger().info(f'Network {type(bare).__name__}: {count:,} parameters. --debug lists its modules.')
 
     replace(BaseModel, 'print_network', print_network, 'one line per network in the log')
+
+
+def patch_file_reading() -> None:
+    """Let BasicSR's data sets open only regular files of limited size. Reading a pipe or a device can wait forever."""
+    from basicsr.data import data_util, video_test_dataset
+    from basicsr.utils.file_client import HardDiskBackend
+
+    from deeprftv2_plugin.data.storage.images import MAX_BYTES, StoredImage
+    from deeprftv2_plugin.utils.regular_files import open_regular
+
+    read_frames = data_util.read_img_seq
+
+    def get(self: Any, filepath: object) -> bytes:
+        return StoredImage(str(filepath)).read_bytes()
+
+    def read_img_seq(path: list[str], *args: Any, **settings: Any) -> Any:
+        for each in path:
+            open_regular(each, MAX_BYTES).close()
+        return read_frames(path, *args, **settings)
+
+    reason = 'only regular files are opened, errors that name the file'
+    replace(HardDiskBackend, 'get', get, reason)
+    replace(video_test_dataset, 'read_img_seq', read_img_seq, reason)
+
+
+def patch_image_writing() -> None:
+    """Let BasicSR's models save images atomically, under any name. OpenCV crashes on names that are not UTF-8."""
+    from basicsr.models import hifacegan_model, sr_model, stylegan2_model, video_base_model, video_recurrent_model
+
+    from deeprftv2_plugin.data.storage.images import write_png
+    from deeprftv2_plugin.utils.atomic_io import advice
+
+    def imwrite(img: Any, file_path: str) -> None:
+        try:
+            write_png(file_path, img)
+        except OSError as error:
+            text = f'the image {file_path} could not be written: {error.strerror or error}'
+            raise UserError(f'{text}. {advice(error)}') from error
+
+    for module in (hifacegan_model, sr_model, stylegan2_model, video_base_model, video_recurrent_model):
+        replace(module, 'imwrite', imwrite, 'names in any encoding, errors that name the file')
 
 
 def patch_prefetcher() -> None:

@@ -100,10 +100,18 @@ class TrainingRun:
                 raise
 
     def save_between_steps(self) -> None:
-        """Save the state after an error, unless it occurred within a step."""
+        """Save the state after an error, unless it occurred within a step or the weights are not finite."""
         done = self.model.done if hasattr(self, 'model') else None
-        if done is not None and self.model.save(self.plan.epoch_of(done), done):
-            get_root_logger().warning(f'The state of iteration {done} is saved. Rerun with --auto_resume to resume.')
+        if done is None:
+            return
+        try:
+            saved = self.model.save(self.plan.epoch_of(done), done)
+        except UserError as fault:
+            get_root_logger().error(str(fault))
+        else:
+            if saved:
+                text = f'The state of iteration {done} is saved. Rerun with --auto_resume to resume.'
+                get_root_logger().warning(text)
 
     def stop_after_killed_worker(self, fault: UserError) -> None:
         """Let all processes save the state after the next step and stop, if the model can.

@@ -18,7 +18,7 @@ from deeprftv2_plugin.inference.memory import is_out_of_memory, reason_of, resto
 from deeprftv2_plugin.inference.restoration import check_tiles
 from deeprftv2_plugin.ops import backends
 from deeprftv2_plugin.training import signals
-from deeprftv2_plugin.utils.atomic_io import advice
+from deeprftv2_plugin.utils.atomic_io import advice, is_full
 from deeprftv2_plugin.utils.errors import UserError, printable
 
 
@@ -36,8 +36,8 @@ class RestorationModel(SRModel):
     best first metric on the first dataset are saved as ``net_g_best``. A test writes reports, see
     :class:`deeprftv2_plugin.evaluation.report.Report`.
 
-    A test of a dataset without ground truth continues after an image that cannot be read or restored. At the end, an
-    error names all of these images.
+    A test continues after an image that cannot be saved and, if the dataset has no ground truth, after one that cannot
+    be read or restored. At the end, an error names all of these images.
 
     Super-resolution networks (``scale`` other than 1) are validated without tiles, ensemble and padding.
 
@@ -133,8 +133,8 @@ class RestorationModel(SRModel):
             save_img: Whether to save the restored images.
 
         Raises:
-            UserError: An image cannot be read, restored, scored or, in a test, saved. The message names the image. In a
-                test of several datasets, images without ground truth that failed are named after the last dataset.
+            UserError: An image cannot be read, restored or scored, or the disk is full in a test. The message names the
+                image. In a test of several datasets, images after which it continued are named after the last dataset.
         """
         name = cast(Any, dataloader.dataset).opt['name']
         if self.is_train and self.validated.get(name) == current_iter:
@@ -157,7 +157,7 @@ class RestorationModel(SRModel):
             self.failures = validation.gather_lists(self.failures, self.processes)
             datasets = [settings['name'] for settings in (self.opt.get('datasets') or {}).values()]
             if self.failures and name == (datasets or [name])[-1]:
-                raise UserError('\n'.join([f'{len(self.failures)} images were not restored:', *self.failures]))
+                raise UserError('\n'.join([f'{len(self.failures)} images were not restored or saved:', *self.failures]))
             self.failures = self.failures if self.opt['rank'] == 0 else []
         self.validated[name] = current_iter
 
@@ -209,7 +209,7 @@ class RestorationModel(SRModel):
         return scores
 
     def record_failure(self, error: UserError) -> None:
-        """Log the error of an image without ground truth, and keep it for the end of the test."""
+        """Log the error of an image, and keep it for the end of the test."""
         self.failures.append(str(error))
         get_root_logger().error(f'{error}. The test continues with the other images.')
 
@@ -234,18 +234,23 @@ class RestorationModel(SRModel):
         return images, validation.compute_metrics(images[1], images[2] if sharp else None, metrics, images[0])
 
     def save_image(self, image: np.ndarray, path: str) -> None:
-        """Save a restored image. During training, a failure is only logged.
+        """Save a restored image. A failure is logged, and a test continues with the other images.
 
         Raises:
-            UserError: The image of a test cannot be saved.
+            UserError: The disk is full in a test.
         """
         try:
             write_png(path, image)
         except OSError as error:
-            text = printable(f'the restored image {path} could not be written: {error}')
-            if not self.is_train:
-                raise UserError(f'{text}. {advice(error)}') from error
-            get_root_logger().error(text)
+            fault = UserError(
+                f'the restored image {path} could not be written: {error.strerror or error}. {advice(error)}'
+            )
+            if self.is_train:
+                get_root_logger().error(str(fault))
+            elif is_full(error):
+                raise fault from error
+            else:
+                self.record_failure(fault)
 
     def log_results(self, dataset_name: str, current_iter: Any, tb_logger: Any) -> None:
         """Log the metrics, and save the weights if they are the best so far."""
