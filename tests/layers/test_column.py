@@ -154,7 +154,11 @@ def test_autocast_is_restored_and_states_are_float32():
 def test_two_forward_passes_before_one_backward():
     net = column(3, [True] * 3)
     x, olds, _ = inputs(3, [True] * 3, False)
+    sum(s.sum() for s in net(x, olds)).backward()
+    once = [weight.grad.clone() for weight in net.parameters()]
+    net.zero_grad()
     sum(s.sum() for _ in range(2) for s in net(x, olds)).backward()
+    torch.testing.assert_close([weight.grad for weight in net.parameters()], [2 * grad for grad in once])
 
 
 def replica(module):

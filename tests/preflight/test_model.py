@@ -132,8 +132,9 @@ def test_network_of_another_number_of_channels_is_an_error(each):
 def test_gray_network_on_color_images_is_named(each):
     each['network_g'].update(num_in_ch=1, num_out_ch=1)
     for thorough in (True, False):
-        for text in errors(check(each, thorough)):
-            assert 'network_g SRVGGNetCompact fails on images 1x3x' in text and 'channels' in text
+        found = errors(check(each, thorough))
+        assert found and all('network_g SRVGGNetCompact fails on images 1x3x' in text for text in found)
+        assert all('channels' in text for text in found)
 
 
 def test_number_of_channels_is_that_of_the_data(opt):

@@ -179,7 +179,11 @@ def test_settings_that_need_other_values_are_an_error(tmp_path, before, after):
 
 def test_momentum_can_be_added_to_sgd(tmp_path):
     saved(tmp_path, optim_g={'type': 'SGD', 'lr': 0.1})
-    train(resumed(tmp_path, optim_g={'type': 'SGD', 'lr': 0.1, 'momentum': 0.9}), [4, 5])
+    model = resumed(tmp_path, optim_g={'type': 'SGD', 'lr': 0.1, 'momentum': 0.9})
+    train(model, [4, 5])
+    (optimizer,) = model.optimizers
+    weights = [weight for group in optimizer.param_groups for weight in group['params']]
+    assert all(optimizer.state[weight]['momentum_buffer'].any() for weight in weights)
 
 
 @pytest.fixture
