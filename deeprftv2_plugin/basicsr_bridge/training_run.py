@@ -90,6 +90,8 @@ class TrainingRun:
             except Exception:
                 self.save_between_steps()
                 raise
+            if hasattr(self, 'model'):
+                self.model.require_last_validations()
 
     def save_between_steps(self) -> None:
         """Save the state after an error, unless it occurred within a step or the weights are not finite."""

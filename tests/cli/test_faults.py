@@ -168,6 +168,28 @@ def test_failing_validation_does_not_end_training(folder):
     assert {path.stem for path in (folder / STATES).iterdir()} == {'2', '4', '6'}
 
 
+@pytest.mark.parametrize('failing', [[4], [2, 4, 6]])
+def test_last_validation_that_fails_ends_a_complete_training_with_an_error(folder, failing):
+    opt = training_options({'type': 'OneScale'})
+    opt['custom_imports'].append('tests.cli.failing')
+    opt['val'].update(val_freq=24 // failing[-1], metrics={'sometimes': {'type': 'sometimes', 'failing': failing}})
+    opt['datasets']['val'].update(dataroot_lq='one/lq', dataroot_gt='one/gt')
+    (folder / 'one').mkdir()
+    write_pictures(folder / 'one', count=1)
+    file = write(folder, opt)
+    status, text = train(folder, file)
+    assert status == 1, text
+    last = text.strip().splitlines()[-1]
+    assert last.startswith(
+        'error: the last validation of more-noise, at iteration 12, failed: LookupError: no such thing'
+    )
+    assert 'Training is complete, and the weights are saved in' in last and 'Training is complete' in said(folder)
+    assert weights(folder) and (folder / STATES / '12.state').is_file()
+    assert text.count('Training continues') == len(failing) - 1
+    status, text = train(folder, file, 'val:metrics:sometimes:failing=[]')
+    assert status == 0 and 'sometimes: 1.0000' in text, text
+
+
 def test_second_ctrl_c_ends_the_process_immediately(folder):
     """The first one only takes effect at the end of the step, which blocks here."""
     write(folder, training_options(blocking=4))
