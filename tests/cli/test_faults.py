@@ -106,6 +106,17 @@ def test_signal_saves_the_state_and_stops_training(folder, number):
     assert journal(folder) == list(range(1, more + 1))
 
 
+def test_signal_saves_the_state_of_a_model_of_basicsr(folder):
+    opt = {**training_options({'type': 'OneScale'}), 'model_type': 'SRModel'}
+    opt['train']['scheduler'] = {'type': 'MultiStepLR', 'milestones': [2]}
+    write(folder, opt)
+    status, text = signalled(folder, signal.SIGTERM)
+    assert status == 75 and 'Traceback' not in text, text
+    (state,) = (folder / STATES).iterdir()
+    assert f'SIGTERM: the state of iteration {state.stem} is saved' in text
+    assert journal(folder) == list(range(1, int(state.stem) + 1))
+
+
 def test_closed_terminal_saves_the_state(folder):
     """The process is the foreground job of a terminal, which is closed: SIGHUP, and every write to it fails."""
     write(folder, training_options())
