@@ -129,6 +129,7 @@ def parts_of_image(net: nn.Module, advance: Callable[[float], None]) -> Iterator
         A function that takes the number of passes to expect. It can be exceeded if tiles are halved.
     """
     done, part = 0.0, 0.0
+    counting = threading.Lock()
 
     def expect(passes: int) -> None:
         nonlocal part
@@ -136,8 +137,9 @@ def parts_of_image(net: nn.Module, advance: Callable[[float], None]) -> Iterator
 
     def count(*_: object) -> None:
         nonlocal done
-        step = min(part, 1 - done)
-        done += step
+        with counting:  # tiles are restored in several threads
+            step = min(part, 1 - done)
+            done += step
         advance(step)
 
     handle = net.register_forward_hook(count)

@@ -1,10 +1,13 @@
 """A web page, served by this computer, that deblurs photographs. It requires gradio."""
 
+import contextvars
 import html
+import importlib.util
 import os
 import signal
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
@@ -101,7 +104,8 @@ def serve(
     Raises:
         UserError: gradio is not installed, or the address or the limit cannot be used.
     """
-    _require_gradio()
+    if importlib.util.find_spec('gradio') is None:  # it is imported when its folder for files is known
+        raise UserError("the page requires gradio, which is not installed: pip install 'deeprftv2-plugin[web]'")
     if not 0 <= port <= MAX_PORT:
         raise UserError(f'--port is {port}, expected 0 to {MAX_PORT}')
     if max_size < 1:
@@ -110,7 +114,7 @@ def serve(
 
     with _listening(host, port) as listener, temporary_folder() as folder, _ended_by_signals():
         app = make_app(restorers, folder, host, max_size, lambda: server.should_exit)
-        server = uvicorn.Server(uvicorn.Config(app, log_level='warning', timeout_graceful_shutdown=1))
+        server = uvicorn.Server(uvicorn.Config(app, log_level='critical', timeout_graceful_shutdown=1))
         name = f'[{host}]' if ':' in host else host
         started(f'http://{name}:{listener.getsockname()[1]}')
         server.run(sockets=[listener])
@@ -140,15 +144,16 @@ def make_app(
     def run(path: str | None, weights: str, tile: str, progress: Any = gr.Progress()) -> tuple:  # noqa: B008
         if path is None:
             raise gr.Error('Choose a photograph first.', print_exception=False)
-        base, done = restorers[weights], 0.0
+        base, done, lock, context = restorers[weights], 0.0, threading.Lock(), contextvars.copy_context()
         restorer = Restorer(base.net, base.device, None if tile == AUTOMATIC else int(tile))
 
         def advance(part: float) -> None:
             nonlocal done
             if ended():
                 raise UserError('the page has ended')
-            done += part
-            progress(done, desc='Deblurring')
+            with lock:  # tiles are restored in several threads, which do not have the context of this one
+                done += part
+                context.run(progress, done, desc='Deblurring')
 
         start = time.monotonic()
         try:
@@ -236,15 +241,6 @@ def _preview(photo: Photograph, stem: Path) -> Path:
     path = stem.with_suffix(f'.{format.lower()}')
     path.write_bytes(encode(photo, format))
     return path
-
-
-def _require_gradio() -> None:
-    try:
-        import gradio  # noqa: F401
-    except ImportError as error:
-        raise UserError(
-            "the page requires gradio, which is not installed: pip install 'deeprftv2-plugin[web]'"
-        ) from error
 
 
 @contextmanager

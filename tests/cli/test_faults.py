@@ -239,6 +239,19 @@ def test_too_many_consecutive_nan_steps_are_an_error(folder, capsys):
     assert 'not finite in 20 consecutive steps, up to iteration 20' in message and 'clip_grad_norm' in message
 
 
+def test_training_that_diverges_ends_with_its_last_valid_checkpoint(folder, capsys):
+    """The gradients of LBFGS are finite, but not what it writes."""
+    optim = {'type': 'LBFGS', 'lr': 100, 'max_iter': 4}
+    file = write(folder, training_options({'type': 'OneScale'}, optim_g=optim))
+    assert cli.main(['train', '-opt', file, '--force_yml', 'logger:save_checkpoint_freq=1', 'val=~']) == 1
+    message = capsys.readouterr().err.rpartition('error: ')[2]
+    assert 'not finite' in message and 'Training has diverged' in message and 'clip_grad_norm' in message
+    saved = [path for kind in ('models', 'training_states') for path in (folder / 'experiments/small' / kind).iterdir()]
+    iterations = sorted({int(path.stem.rpartition('_')[2]) for path in saved})
+    assert len(saved) == 3 * len(iterations) and f'net_g_{iterations[-1] + 1}' in message
+    assert all(value.isfinite().all() for value in weights(folder, iterations[-1]).values())
+
+
 @pytest.mark.parametrize('workers', [0, 1])
 def test_damaged_images_are_named_and_skipped(folder, capsys, monkeypatch, workers):
     deeprftv2_plugin.register()

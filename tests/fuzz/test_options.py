@@ -345,6 +345,8 @@ def _works(mutant: Mutant) -> bool:
     wrong = screen.getvalue()
     if status == 0:
         wrong = training_faults(opt, mutant) if command == 'train' else test_faults(opt)
+    elif 'Training has diverged' in wrong and mutant.overrides[0].startswith(STEEP):
+        raise UserError(wrong)
     if wrong:
         print(f'{mutant}: {wrong}', file=sys.__stderr__)
     return not wrong
