@@ -51,7 +51,8 @@ class DeepRFTv2(nn.Module):
     keyword arguments except `variant` override values of the variant.
 
     Args:
-        variant: 'B' (30.1 M parameters), 'S' (21.2 M, without scans in the UNets) or 'T' (0.7 M, for a CPU).
+        variant: 'B' (30.1 M parameters), 'S' (21.2 M, without scans in the UNets), 'E' (1.7 M, for the budget of
+            challenges) or 'T' (0.7 M, for a CPU).
         in_channels: Channels of the blurry image.
         out_channels: Channels of the restored image. Equal to in_channels, since a residual is added, unless that
             is 1.
