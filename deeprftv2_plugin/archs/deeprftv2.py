@@ -98,6 +98,8 @@ class DeepRFTv2(nn.Module):
     """Height and width of the input must be multiples of this; `inference.restore` takes any size."""
     two_scale = True
     """`forward` takes the half-scale image as a second argument."""
+    stage_type: type[Stage] = Stage
+    """Class of the stages."""
 
     def __init__(
         self,
@@ -168,7 +170,7 @@ class DeepRFTv2(nn.Module):
             'scan_window': _optional_pair('scan_window', scan_window),
         }
         self.stages = nn.ModuleList(
-            Stage(
+            self.stage_type(
                 has_previous=j > 0,
                 levels={name: values[j] for name, values in levels.items()},
                 reversible={name: values[j] for name, values in recomputed.items()},
