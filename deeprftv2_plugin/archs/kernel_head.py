@@ -63,7 +63,7 @@ class KernelHead(nn.Module):
             backbone = build(backbone)
         self.backbone = backbone
         self.to_feature = nn.Conv2d(2 * image_channels, channels, 3, padding=1)
-        self.estimator = build_estimator(
+        self.estimator: Any = build_estimator(
             estimator,
             channels,
             kernel_width,
