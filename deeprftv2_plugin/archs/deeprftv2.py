@@ -99,6 +99,8 @@ class DeepRFTv2(nn.Module):
     """Height and width of the input must be multiples of this. `inference.restore` accepts any size."""
     two_scale = True
     """Whether `forward` takes the half-scale image as a second argument."""
+    stage_type: type[Stage] = Stage
+    """Class of the stages."""
 
     def __init__(
         self,
@@ -169,7 +171,7 @@ class DeepRFTv2(nn.Module):
             'scan_window': _optional_pair('scan_window', scan_window),
         }
         self.stages = nn.ModuleList(
-            Stage(
+            self.stage_type(
                 has_previous=j > 0,
                 levels={name: values[j] for name, values in levels.items()},
                 reversible={name: values[j] for name, values in recomputed.items()},
