@@ -1,4 +1,4 @@
-"""The benchmark program: its arithmetic, its comparisons, and a small run."""
+"""The benchmark program: computations, comparisons, and a small run."""
 
 import json
 import subprocess
@@ -75,7 +75,7 @@ def test_products_are_counted_as_by_flop_counter_mode():
 
 
 def test_multiply_adds_of_the_published_network():
-    """122.9 G of products and 4.8 G of scans in the authors' code, less the images that only training needs."""
+    """The authors' code has 122.9 G in products and 4.8 G in scans, of which some images are only for training."""
     unneeded = 48 * 3 * 9 * (3 * 256**2 + 4 * 128**2)
     work = measure.work_of(partial(DeepRFTv2, 'B'), (1, 3, 256, 256))
     assert sum(flop for flop, _ in work) / 2 == pytest.approx(127.7e9 - unneeded, rel=1e-3)
@@ -89,7 +89,7 @@ def test_all_scans_agree():
     torch.testing.assert_close(parts.mambapy_scan(*arguments), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_goals_state_what_was_reached_and_what_was_not_measured():
+def test_goal_table_has_results_and_missing_measurements():
     def row(benchmark, **figures):
         case = {'variant': 'B', 'size': 256, 'reversible': True}
         return {'benchmark': benchmark, 'case': case, **figures}
@@ -140,7 +140,7 @@ def test_the_command_line_chooses_arguments_of_cases():
     assert keys(quick=True, chosen={'size': [64, 128]}) == [{'variant': 'T', 'size': 64}, {'variant': 'T', 'size': 128}]
 
 
-def test_default_cases_decide_every_goal_but_two():
+def test_default_cases_decide_all_goals_except_two():
     rows = [
         {'benchmark': name, 'case': case.key, 'skipped': 'is a default case'}
         for name, (_, make) in cases.BENCHMARKS.items()

@@ -157,7 +157,7 @@ def load(args: argparse.Namespace, is_train: bool | None = None) -> dict:
     Raises:
         UserError: The options are wrong.
     """
-    # import torch, which --help does not need
+    # imported here since they import torch, which --help does not need
     from deeprftv2_plugin.basicsr_bridge import registration, spandrel_archs
     from deeprftv2_plugin.config import validation
     from deeprftv2_plugin.ops import backends

@@ -19,7 +19,8 @@ def parts() -> tuple[tuple[Any, tuple[Callable, ...]], ...]:
     """Return each of BasicSR's registries with the classes or functions to add to it."""
     from basicsr.utils import registry
 
-    from deeprftv2_plugin.archs import DeepRFTv2
+    from deeprftv2_plugin.archs import AblatedDeepRFTv2, DeepRFTv2
+    from deeprftv2_plugin.basicsr_bridge.archs import KernelHead
     from deeprftv2_plugin.basicsr_bridge.losses import MultiScaleLoss
     from deeprftv2_plugin.data.datasets.mixed import MixedDataset
     from deeprftv2_plugin.data.datasets.paired import PairedDeblurDataset
@@ -40,7 +41,7 @@ def parts() -> tuple[tuple[Any, tuple[Callable, ...]], ...]:
     from deeprftv2_plugin.models import DeepRFTv2Model
 
     return (
-        (registry.ARCH_REGISTRY, (DeepRFTv2, FourierKernelEstimator)),
+        (registry.ARCH_REGISTRY, (DeepRFTv2, AblatedDeepRFTv2, KernelHead, FourierKernelEstimator)),
         (registry.LOSS_REGISTRY, (FourierLoss, FFTL1Loss, FocalFrequencyLoss, PSNRLoss, MultiScaleLoss)),
         (registry.MODEL_REGISTRY, (DeepRFTv2Model,)),
         (registry.DATASET_REGISTRY, (PairedDeblurDataset, SyntheticBlurDataset, MixedDataset)),

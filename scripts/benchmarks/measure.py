@@ -1,4 +1,4 @@
-"""Cases, and how they are measured: time, operations and memory."""
+"""Measurement of the time, operations and memory of cases."""
 
 import functools
 import itertools
@@ -17,19 +17,19 @@ from deeprftv2_plugin.comparison.measurement import PeakMemory, in_new_process, 
 
 YARD_FLOP = 8 * 2 * 9 * 64 * 64 * 256 * 256
 SECONDS = 8
-"""How long a case is repeated."""
+"""Time in seconds for which a case is repeated."""
 QUICK = {'variant': ['T'], 'size': [32], 'arch': ['DeepRFTv2:variant=T']}
 TRAINING = 3
-"""Operations of a training step over those of an evaluation: each product recurs for the gradients of both its factors.
-What a reversible column recomputes is not counted."""
+"""Ratio of the operations of a training step to those of an evaluation: each product recurs for the gradients of both
+factors. The recomputation of reversible columns is not counted."""
 
 Work = list[tuple[float, float]]
-"""Floating-point operations and bytes read and written, product by product."""
+"""Floating-point operations, and bytes read and written, of each product."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """The options of the command line that change cases; `chosen` are values of their arguments."""
+    """The command line options that change cases. `chosen` are values of their arguments."""
 
     device: str = 'cpu'
     quick: bool = False
@@ -38,7 +38,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Case:
-    """One row of the table: `run(setting, **key)` returns its figures. Without names, `default` cases are measured."""
+    """One row of the table. `run(setting, **key)` returns its figures. Without names, `default` cases are measured."""
 
     run: Callable[..., dict]
     key: dict
@@ -53,13 +53,13 @@ class Case:
         return ', '.join(words)
 
     def measure(self, setting: Setting) -> dict:
-        """Return the figures from a new process, or the reason for their absence under 'skipped' or 'error'."""
+        """Return the figures from a new process, or the reason why there are none under 'skipped' or 'error'."""
         return {'label': self.label, 'case': self.key, **in_new_process(self._figures, setting)}
 
     def _figures(self, setting):
         torch.manual_seed(0)
         if setting.device == 'cpu':
-            _yard(setting.quick)  # first: blocks that the allocator kept from earlier work make it a quarter faster
+            _yard(setting.quick)  # first, since memory that the allocator holds makes it a quarter faster
         try:
             return self.run(setting, **self.key)
         except Skip as reason:
@@ -70,13 +70,13 @@ class Case:
 
 
 class Skip(Exception):
-    """A case cannot be measured on this machine; the message says why and what would help."""
+    """A case cannot be measured on this machine. The message says why and what to do."""
 
 
 def grid(
     setting: Setting, run: Callable[..., dict], default: Callable[..., bool] | bool = False, **axes: Sequence
 ) -> list[Case]:
-    """Return a case for every combination of arguments, of which the command line may choose other values."""
+    """Return a case for every combination of arguments. The command line may choose other values."""
     chosen = (QUICK if setting.quick else {}) | setting.chosen
     axes = {name: chosen.get(name, values) for name, values in axes.items()}
     keys = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
@@ -104,7 +104,7 @@ def figures(
 
 
 def floor(work: Work, flop_per_second: float, bytes_per_second: float = math.inf) -> float:
-    """Return the seconds that consecutive products take when each is bound by operations or by memory."""
+    """Return the time in seconds of consecutive products, each of which is limited by operations or by memory."""
     return sum(max(flop / flop_per_second, size / bytes_per_second) for flop, size in work)
 
 
@@ -120,7 +120,7 @@ def work_of(
 
 
 class _Products(TorchDispatchMode):
-    """FlopCounterMode, which only keeps sums, for single operators: products, convolutions, scans, whole branches."""
+    """A FlopCounterMode that records each operator, such as products, convolutions, scans and whole branches."""
 
     def __init__(self):
         super().__init__()
@@ -157,7 +157,7 @@ def _yard(quick):
 
 
 def _rates(dtype):
-    """Operations a second of a large matrix product, and bytes read and written a second by a large copy."""
+    """Return the operations per second of a large matrix product, and the bytes per second of a large copy."""
     n = 8192
     a, b = (torch.randn(n, n, device='cuda', dtype=dtype) for _ in range(2))
     source, target = (torch.empty(2**28, device='cuda') for _ in range(2))

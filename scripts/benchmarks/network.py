@@ -44,7 +44,7 @@ def train(
     seconds: float | None = None,
     threads: int | None = None,
 ) -> dict:
-    """Run a training step. If `seconds` is 0, run it once and omit the floor, for the memory."""
+    """Run a training step. If `seconds` is 0, run it once and omit the floor, to measure the memory."""
     if backend:
         os.environ[VARIABLE] = backend
     if threads:
@@ -135,14 +135,14 @@ def compare_precisions(setting: Setting, variant: str, size: int) -> dict:
         exact, rounded = network(x), half_precision().float()
         found = figures(setting, half_precision)
     decibels = -10 * torch.log10(F.mse_loss(rounded, exact) / F.mse_loss(x, exact)).item()
-    note = f'bf16 differs from float32 by {decibels:.1f} dB less than the output from the input'
+    note = f'the error of bf16 is {decibels:.1f} dB below the difference of output and input'
     return found | {'difference_db': decibels, 'note': note}
 
 
 def compare_held_out(setting: Setting, images: str, bf16: bool) -> dict:
     """Compare the PSNR under bfloat16 autocast with that in float32 on the held-out images of the quickstart."""
     if not (WEIGHTS.exists() and DATA.exists()):
-        raise Skip('needs the results of bash scripts/quickstart.sh')
+        raise Skip('requires the results of bash scripts/quickstart.sh')
     from deeprftv2_plugin.data.datasets.paired import PairedDeblurDataset
 
     roots = {'dataroot_lq': str(DATA / 'test_blur.lmdb'), 'dataroot_gt': str(DATA / 'test_sharp.lmdb')}
@@ -167,7 +167,7 @@ def architecture(setting: Setting, arch: str, size: int, training: bool) -> dict
     network, x = build().to(setting.device).eval(), torch.rand(1, 3, size, size, device=setting.device)
     try:
         work = work_of(build, x.shape, training=training)
-    except Exception:  # FakeTensorMode does not support every architecture; without work there is no floor
+    except Exception:  # FakeTensorMode does not support every architecture; the floor is then omitted
         work = []
     step = training_step(network, x) if training else lambda: network(x)
     with torch.set_grad_enabled(training):

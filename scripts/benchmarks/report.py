@@ -39,7 +39,7 @@ def _size(count):
 
 
 def goal_table(goals: list[dict]) -> str:
-    """Return the goals, their bounds and what was reached."""
+    """Return a table of the goals, their bounds and the results."""
     lines = [f'{g["goal"]:46}{g["bound"]:38}{g["verdict"]:19}{g["reached"]}' for g in goals]
     return '\n'.join([f'{"goal":46}{"bound":38}{"verdict":19}reached', *lines])
 
@@ -54,7 +54,7 @@ def write(folder: Path, about: dict, rows: list[dict], goals: list[dict]) -> Pat
 
 
 def plot(folder: Path) -> Path:
-    """Draw time and memory over image size and stages, from the newest figures in a folder, to a file next to it.
+    """Plot time and memory over image size and stages, from the newest figures in a folder, to a file next to it.
 
     Raises:
         UserError: There are no figures, or matplotlib is missing.
@@ -87,7 +87,7 @@ def plot(folder: Path) -> Path:
 
 
 def _newest(folder, benchmark, key):
-    """The newest file with both kinds of training, and its rows that differ from the first only in key."""
+    """Return the newest file with both kinds of training, and its rows that differ from the first only in the key."""
     files = [json.loads(path.read_text('utf-8')) for path in folder.glob('*.json')]
     for about in sorted(files, key=lambda about: about['date'], reverse=True):
         rows = [row for row in about['rows'] if row['benchmark'] == benchmark and 'seconds' in row]
