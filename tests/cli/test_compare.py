@@ -48,7 +48,7 @@ def test_networks_are_measured_and_scored(tmp_path, capsys):
     assert cli.main([*arguments, '--metrics', 'psnr', 'mae', '-o', str(output)]) == 1
     shown = capsys.readouterr()
     assert 'error: 1 of 2 networks failed: EDSR:depth=2' in shown.err
-    assert 'EDSR does not take the settings' in shown.out
+    assert 'EDSR does not accept the settings' in shown.out
     first, second = json.loads((output / 'compare.json').read_text())['networks']
     assert first['parameters'] == sum(each.numel() for each in net.parameters())
     assert first['multiply_adds'] > 0 and first['fourier_multiply_adds'] > 0 and first['scan_multiply_adds'] > 0
