@@ -11,7 +11,7 @@ from deeprftv2_plugin import config
 from deeprftv2_plugin.basicsr_bridge import registration
 from deeprftv2_plugin.comparison.candidates import Candidate
 from deeprftv2_plugin.comparison.figures import Setting, training
-from deeprftv2_plugin.comparison.measurement import in_new_process
+from deeprftv2_plugin.comparison.processes import in_new_process
 from deeprftv2_plugin.comparison.training import Run, summarize
 from deeprftv2_plugin.data.datasets.augmentation import crop_size
 from deeprftv2_plugin.data.preparation import prepare_photographs
