@@ -1,4 +1,4 @@
-"""The log file, TensorBoard and wandb of a run. If one of them fails, that is a warning, and the run continues."""
+"""The log file, TensorBoard and wandb of a run. If one of them fails, the run continues with a warning."""
 
 import contextlib
 import io
@@ -23,7 +23,7 @@ def tolerated_failures(pipeline: ModuleType) -> Iterator[None]:
     Args:
         pipeline: ``basicsr.train`` or ``basicsr.test``.
     """
-    reason = 'a full disk or a missing connection ends no run'
+    reason = 'a full disk or a missing connection does not end the run'
     with contextlib.ExitStack() as stack:
         stack.enter_context(replace(pipeline, 'get_root_logger', open_log, reason))
         if hasattr(pipeline, 'init_wandb_logger'):
@@ -43,7 +43,9 @@ def open_log(
         try:
             handler = LogFile(log_file, encoding='utf-8', errors='backslashreplace')
         except OSError as error:
-            logger.warning(f'The log file {log_file} cannot be created: {error.strerror}. The run continues without.')
+            logger.warning(
+                f'The log file {log_file} cannot be created: {error.strerror}. The run continues without it.'
+            )
         else:
             handler.setFormatter(logger.handlers[0].formatter)
             logger.addHandler(handler)
@@ -85,7 +87,7 @@ def start_wandb(opt: dict) -> None:
 
 
 class Board:
-    """TensorBoard's writer. After an error it is off.
+    """TensorBoard's writer, which is switched off after an error.
 
     It has the methods of ``torch.utils.tensorboard.SummaryWriter``.
 
@@ -110,7 +112,7 @@ class Board:
     def _off_after_error(self) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # of TensorBoard, wandb and file systems of other packages
+        except Exception as error:  # TensorBoard, wandb and their file systems can raise any exception
             self._writer = None
             get_root_logger().warning(
                 f'TensorBoard failed: {type(error).__name__}: {error}. The run continues without it. '

@@ -1,7 +1,7 @@
 """Patches for BasicSR 1.4.2, its last release, on current versions of Python, PyTorch and torchvision.
 
-The patch for a defect is enabled by trying what the defect breaks. The methods that are replaced for a capability that
-BasicSR lacks (`model_to_device`, `load_network` and those that save) rest on that version.
+A patch for a defect is applied only if a trial shows that the defect is present. The methods that are replaced to add a
+capability (`model_to_device`, `load_network` and those that save) rely on this version.
 """
 
 import contextlib
@@ -16,12 +16,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from deeprftv2_plugin.basicsr_bridge.replacement import replace
-from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.errors import UserError, shortened
 
 VERSION = '1.4.2'
 INSTALL = f'pip install --no-build-isolation basicsr=={VERSION}'
 if sys.version_info >= (3, 13):  # see that folder for the reason
     INSTALL = f'PYTHONPATH="$PWD/scripts/basicsr_build" {INSTALL}, in a checkout of this plugin'
+LISTED = 20
+"""Maximum number of names of weights in a warning."""
 _applied = False
 
 
@@ -53,8 +55,8 @@ def apply() -> None:
 def require_basicsr() -> None:
     """Check, without importing it, that the package ``basicsr`` is installed and is BasicSR 1.4.2.
 
-    Forks for single papers install a package of the same name without registries, and a folder in the working
-    directory hides the installed package.
+    Some forks of BasicSR install a package of the same name without registries, and a folder named basicsr in the
+    working directory hides the installed package.
 
     Raises:
         UserError: It is not.
@@ -191,7 +193,9 @@ def load_network(self: Any, net: Any, load_path: str, strict: bool = True, param
     loaded = checkpoints.load_file(net, load_path, param_key, strict)
     logger.info(f'{type(net).__name__} loaded from {load_path}: weights {loaded.weights}.')
     if loaded.left_out:
-        logger.warning(f'{load_path}: {len(loaded.left_out)} names do not fit: {", ".join(loaded.left_out)}')
+        more = ', ...' if len(loaded.left_out) > LISTED else ''
+        names = f'{", ".join(map(shortened, loaded.left_out[:LISTED]))}{more}'
+        logger.warning(f'{load_path}: {len(loaded.left_out)} names do not fit: {names}')
     return loaded.weights
 
 
@@ -207,7 +211,7 @@ def patch_resume_training() -> None:
         prepare(self, resume_state)
         original(self, resume_state)
 
-    replace(BaseModel, 'resume_training', resume_training, 'states of another network or optimizer are errors')
+    replace(BaseModel, 'resume_training', resume_training, 'a state of another network or optimizer is an error')
 
 
 def patch_saving() -> None:
@@ -225,7 +229,7 @@ def patch_saving() -> None:
 
 
 def patch_print_network() -> None:
-    """Log a network in one line. BasicSR logs all of its modules, which takes hundreds of lines."""
+    """Log a network in one line. BasicSR lists all of its modules in hundreds of lines."""
     from basicsr.models.base_model import BaseModel
     from basicsr.utils import get_root_logger
 
@@ -299,7 +303,7 @@ def patch_prefetcher() -> None:
 
         def run(self) -> None:
             try:
-                super().run()  # ends with None in the queue
+                super().run()  # puts None into the queue at the end
             except Exception as error:
                 self.error = error
                 self.queue.put(None)

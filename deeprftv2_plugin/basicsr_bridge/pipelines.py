@@ -1,4 +1,4 @@
-"""What `train` and `test` share: BasicSR's flags, and the calls of BasicSR's pipelines."""
+"""Shared by `train` and `test`: BasicSR's flags, and the calls of BasicSR's pipelines."""
 
 import argparse
 import contextlib
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser, is_train: bool) -> None:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the flags for the option file and what overrides it."""
+    """Add the flags for the option file and its overrides."""
     parser.add_argument('-opt', '--opt', required=True, metavar='FILE', help='option file (YAML)')
     parser.add_argument(
         '--force_yml',
@@ -106,7 +106,7 @@ def handed_over(opt: dict, path: str, launcher: str, auto_resume: bool, debug: b
     @master_only
     def copy_opt_file(opt_file: str, experiments_root: str) -> None:
         head = f'# GENERATE TIME: {time.asctime()}\n# CMD:\n# {" ".join(sys.argv)}\n\n'
-        text = (head + config.reading.dump(opt)).encode(errors='backslashreplace')  # names in any encoding
+        text = (head + config.reading.dump(opt)).encode(errors='backslashreplace')  # not always UTF-8
         write_whole(os.path.join(experiments_root, os.path.basename(opt_file)), text)
 
     reason = 'options with _base_ and overrides, checked before the run'
@@ -121,7 +121,7 @@ def handed_over(opt: dict, path: str, launcher: str, auto_resume: bool, debug: b
 
 
 def restarts() -> list[str]:
-    """Return a sentence for each launcher that has restarted this training."""
+    """Return a message for each launcher that has restarted this training."""
     launchers = {'TORCHELASTIC_RESTART_COUNT': 'torchrun', 'SLURM_RESTART_COUNT': 'SLURM'}
     counts = {launcher: int(os.environ.get(variable) or 0) for variable, launcher in launchers.items()}
     return [f'{launcher} has restarted this training: restart {count}.' for launcher, count in counts.items() if count]
@@ -131,13 +131,13 @@ def load(args: argparse.Namespace, is_train: bool | None = None) -> dict:
     """Read and validate the options, and register what they need.
 
     Args:
-        args: With `opt`, the option file, and `force_yml`, the overrides.
-        is_train: Whether they are for training; None if the section `train` decides.
+        args: Contains `opt`, the option file, and `force_yml`, the overrides.
+        is_train: Whether they are for training; if None, whether they have a section `train`.
 
     Raises:
         UserError: The options are wrong.
     """
-    from deeprftv2_plugin.basicsr_bridge import registration  # here, because --help should not wait for torch
+    from deeprftv2_plugin.basicsr_bridge import registration  # imports torch, which --help does not need
     from deeprftv2_plugin.config import validation
     from deeprftv2_plugin.ops import backends
 

@@ -1,4 +1,4 @@
-"""The parts that are added to BasicSR's registries, and plugins of other packages."""
+"""Add this package's classes and functions, and plugins of other packages, to BasicSR's registries."""
 
 import importlib
 import inspect
@@ -52,7 +52,7 @@ def parts() -> tuple[tuple[Any, tuple[Callable, ...]], ...]:
 
 
 def register() -> None:
-    """Patch BasicSR, add this package's parts to its registries, and load plugins. Further calls do nothing.
+    """Patch BasicSR, add this package's classes to its registries, and load plugins. Further calls do nothing.
 
     Raises:
         UserError: BasicSR is missing or hidden, a name is already in use, or a plugin fails.

@@ -49,7 +49,7 @@ class TrainingRun:
 
     Args:
         seeded: Whether the option file has a seed. If not, a resumed run uses the seed of the earlier run.
-        notes: Warnings for the beginning of the log.
+        notes: Warnings to write at the beginning of the log.
         path: The option file, for error messages.
 
     Attributes:
@@ -71,11 +71,19 @@ class TrainingRun:
     def in_basicsr(self) -> Iterator[None]:
         """Within the block, `basicsr.train.train_pipeline` runs this training."""
         replacements = (
-            ('load_resume_state', self.start, 'the newest valid state; checks before folders change'),
+            (
+                'load_resume_state',
+                self.start,
+                'the newest valid state; checks before folders change',
+            ),
             ('make_exp_dirs', self.make_folders, 'only unused folders of earlier trainings are renamed'),
             ('mkdir_and_rename', run_folder.replace, 'the same for the folder of TensorBoard'),
-            ('create_train_val_dataloader', self.create_loaders, 'samples by a plan, so that a run is resumed exactly'),
-            ('build_model', self.hand_over_model, 'the model is built once; signals'),
+            (
+                'create_train_val_dataloader',
+                self.create_loaders,
+                'a plan of the samples, so that a run resumes exactly',
+            ),
+            ('build_model', self.hand_over_model, 'the model is built once, and signals are recorded'),
             ('MessageLogger', self.create_logger, 'metrics.jsonl, and validations that an earlier run did not finish'),
             ('init_tb_logger', self.init_tb_logger, 'a resumed run overwrites later values in TensorBoard'),
         )
@@ -157,11 +165,11 @@ class TrainingRun:
             opt['manual_seed'] = stream['seed']
 
     def load_batch(self, opt: dict, dataset: SizedDataset) -> None:
-        """Load the first batch of this process in the way in which a worker loads it.
+        """Load the first batch of this process as a worker does.
 
         Args:
             opt: The options.
-            dataset: The training data; not that of the run, whose open files workers would inherit.
+            dataset: A copy of the training data; workers would inherit open files from the data of the run itself.
 
         Raises:
             UserError: Too many of its samples are damaged.
@@ -293,15 +301,15 @@ class TrainingRun:
         """Return the model, and record signals from here on."""
         self._log.release()
         if isinstance(self.model, SRModel):
-            get_root_logger().addFilter(_is_true_of_sr_models)
-            self._stack.callback(get_root_logger().removeFilter, _is_true_of_sr_models)
+            get_root_logger().addFilter(_is_relevant)
+            self._stack.callback(get_root_logger().removeFilter, _is_relevant)
         self._stack.enter_context(signals.watched())
         return self.model
 
     def rewind(self, opt: dict) -> None:
-        """Remove from the experiment what an earlier run made after the iteration of the state.
+        """Remove from the experiment what an earlier run saved after the iteration of the state.
 
-        The journal ends at that iteration. States and weights are moved aside if there is a newer state.
+        The metrics log is cut after that iteration. States and weights are moved aside if there is a newer state.
 
         Raises:
             UserError: A file cannot be moved.
@@ -322,7 +330,7 @@ class TrainingRun:
             raise UserError(f'{text}. {advice(error)}') from error
 
     def create_logger(self, opt: dict, start_iter: int, tb_logger: Any) -> 'RunLogger':
-        """Return the logger. Before, complete the validation during which an earlier run was killed."""
+        """Return the logger, after completing the validation during which an earlier run was killed."""
         if self.state:
             in_first_process(lambda: self.rewind(opt), opt)
         val_opt = opt.get('val')
@@ -351,13 +359,13 @@ class TrainingRun:
         return board
 
 
-def _is_true_of_sr_models(record: logging.LogRecord) -> bool:
-    """Drop BasicSR's warning, at every validation, that several data sets are only supported by SRModel."""
+def _is_relevant(record: logging.LogRecord) -> bool:
+    """Filter BasicSR's warning that only SRModel supports several validation data sets: models here do too."""
     return not record.getMessage().startswith('Multiple validation datasets')
 
 
 class ModelInRun(TolerantModel):
-    """What the class of a model gains in a run: states with the position in the data, and errors of saving as a log.
+    """Mixin for the model of a run: states contain the position in the data, and errors of saving are logged.
 
     Attributes:
         training_run: The run.
@@ -386,7 +394,7 @@ class ModelInRun(TolerantModel):
         """
         if not isinstance(self, DeepRFTv2Model) and current_iter > 1 and self.asked_to_leave():
             leave(self, self.plan.epoch_of(current_iter - 1), current_iter - 1)
-        super().update_learning_rate(current_iter, warmup_iter=warmup_iter)  # type: ignore[misc]  # of the model
+        super().update_learning_rate(current_iter, warmup_iter=warmup_iter)  # type: ignore[misc]  # defined by the model
 
     def asked_to_leave(self) -> bool:
         """Return whether any process was asked to stop. Waits for the GPU, as these models do in every step."""
@@ -399,7 +407,7 @@ class ModelInRun(TolerantModel):
 
     def save(self, epoch: int, current_iter: int) -> bool:
         """Save weights and state. Return whether all files were written."""
-        return save_or_log(self, super().save, epoch, current_iter)  # type: ignore[misc]  # of the model
+        return save_or_log(self, super().save, epoch, current_iter)  # type: ignore[misc]  # defined by the model
 
 
 class RunLogger(MessageLogger):

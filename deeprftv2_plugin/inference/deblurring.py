@@ -137,6 +137,7 @@ class Progress:
             A function that takes the number of passes to expect. It can be exceeded if tiles are halved.
         """
         done, part = 0.0, 0.0
+        counting = threading.Lock()
 
         def expect(passes: int) -> None:
             nonlocal part
@@ -144,8 +145,9 @@ class Progress:
 
         def count(*_: object) -> None:
             nonlocal done
-            step = min(part, 1 - done)
-            done += step
+            with counting:  # tiles are restored in several threads
+                step = min(part, 1 - done)
+                done += step
             self._advance(step)
 
         handle = net.register_forward_hook(count)

@@ -40,6 +40,7 @@ def restore_in_memory(
     tile: int | Sequence[int] | None = None,
     overlap: int | Sequence[int] = OVERLAP,
     ensemble: bool = False,
+    workers: int = 1,
 ) -> tuple[Tensor, tuple[int, int] | None]:
     """Restore images like `restore`. If that takes too much memory, try again with the tile halved, repeatedly.
 
@@ -49,6 +50,7 @@ def restore_in_memory(
         tile: Tile size to begin with; None for the whole image.
         overlap: Minimum number of pixels that neighboring tiles share.
         ensemble: Average over the eight flips and rotations.
+        workers: Number of tiles restored at the same time on a CPU.
 
     Returns:
         The restored images; and height and width of the tile if it had to be smaller than `tile`, otherwise None.
@@ -59,7 +61,7 @@ def restore_in_memory(
     smaller = None
     while True:
         try:
-            return restore(net, x, smaller or tile, overlap, ensemble), smaller
+            return restore(net, x, smaller or tile, overlap, ensemble, workers), smaller
         except Exception as error:
             if not is_out_of_memory(error):
                 raise

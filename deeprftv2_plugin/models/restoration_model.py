@@ -74,7 +74,7 @@ class RestorationModel(SRModel):
         return self.opt['world_size'] if self.opt['dist'] else 1
 
     def load_network(self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = None) -> str:
-        """Load weights, see `basicsr_bridge.patches.load_network`. ``self.loaded`` is the set of those of ``net_g``."""
+        """Load weights, see `basicsr_bridge.patches.load_network`. ``self.loaded`` names the weights of ``net_g``."""
         found = super().load_network(net, load_path, strict, param_key)
         if net is self.net_g:
             self.loaded = found
@@ -103,7 +103,7 @@ class RestorationModel(SRModel):
     def restore(self, net: nn.Module, x: Tensor) -> Tensor:
         """Restore images (N, C, H, W) with the padding, tiles, overlap and ensemble of the options.
 
-        ``self.smaller_tile`` becomes the tile, if it has to be smaller than that of the options for lack of memory.
+        ``self.smaller_tile`` is set to the tile if it has to be smaller than that of the options for lack of memory.
         """
         val_opt = self.opt.get('val') or {}
         height, width = x.shape[-2:]
@@ -114,7 +114,7 @@ class RestorationModel(SRModel):
         return output[..., :height, :width]
 
     def tiles(self) -> dict[str, Any]:
-        """Return ``tile`` and ``overlap`` as far as the options set them."""
+        """Return those of ``tile`` and ``overlap`` that the options set."""
         val_opt = self.opt.get('val') or {}
         return {key: val_opt[key] for key in ('tile', 'overlap') if val_opt.get(key) is not None}
 
@@ -196,8 +196,8 @@ class RestorationModel(SRModel):
                 tb_logger.add_image(tag, validation.thumbnail(images), current_iter, dataformats='HWC')
             if self.smaller_tile:
                 get_root_logger().warning(
-                    '{} of {}: {}x{} pixels (height x width) are restored in tiles of {}x{}, since the memory does '
-                    'not suffice for larger ones. Set val.tile to restore all images in equal tiles.'.format(
+                    '{} of {}: {}x{} pixels (height x width) are restored in tiles of {}x{}, since there is '
+                    'not enough memory for larger ones. Set val.tile to restore all images in equal tiles.'.format(
                         name, dataset.opt['name'], *images[0].shape[:2], *self.smaller_tile
                     )
                 )

@@ -4,6 +4,7 @@ A batch of tiles is ordered by image, then by tile row, then by tile column: til
 b * len(grid) + t. Splitting and merging may differ in the number of channels.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from itertools import product
 
@@ -28,6 +29,24 @@ def tile_starts(length: int, tile: int, overlap: int) -> list[int]:
     """
     last = max(length - tile, 0)
     return [*range(0, last, tile - overlap), last]
+
+
+def even_tile(length: int, tile: int, overlap: int, multiple: int = 1) -> int:
+    """Return the length of the shortest tiles that cover an axis in as few pieces as tiles of length `tile` do.
+
+    Tiles of a fixed length may overlap almost whole at the end of an axis: 1280 pixels take three tiles of 640 with an
+    overlap of 48, but also three of 459. An axis of one piece keeps `tile`.
+
+    Args:
+        length: Length of the axis.
+        tile, multiple: Length of the longest tile allowed, and the number of which it and the result are multiples.
+        overlap: Minimum number of pixels that neighboring tiles share.
+    """
+    pieces = len(tile_starts(length, tile, overlap))
+    if pieces == 1:
+        return tile
+    shortest = math.ceil((length - overlap) / pieces) + overlap
+    return min(tile, math.ceil(shortest / multiple) * multiple)
 
 
 def tile_weights(length: int, tile: int, overlap: int) -> Tensor:

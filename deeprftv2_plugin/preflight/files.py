@@ -21,8 +21,8 @@ PAIRED = ('PairedDeblurDataset', 'PairedImageDataset')
 def check_roots(opt: Mapping[str, Any]) -> Iterator[Finding]:
     """Report every folder, database, pattern or list of the data sets that does not exist, in one message.
 
-    Also report incomplete databases and lists that cannot be read. BasicSR's own data sets would read them
-    nevertheless, which can kill the process or wait forever.
+    Also report incomplete databases and lists that cannot be read, on which BasicSR's own data sets would crash or
+    hang.
     """
     missing = {}
     found = Section(opt['datasets'], '', ('datasets',)).children()
@@ -51,7 +51,7 @@ def check_sources(opt: Mapping[str, Any]) -> Iterator[Finding]:
             same = len({os.path.realpath(os.path.expanduser(root)) for root in roots}) < len(roots)
             if paired and same:
                 text = f'{dataset["name"]} ({phase}): dataroot_lq and dataroot_gt are both {roots[0]}'
-                yield error(f'{text}: there is nothing to learn') if phase == 'train' else warning(text)
+                yield error(f'{text}: the network would learn to change nothing') if phase == 'train' else warning(text)
 
 
 def check_folders(opt: Mapping[str, Any]) -> Iterator[Finding]:
@@ -72,7 +72,7 @@ def check_logging(opt: Mapping[str, Any]) -> Iterator[Finding]:
     """Check that TensorBoard and wandb are installed if the options use them."""
     settings = opt['logger']
     board, project = settings.get('use_tb_logger'), (settings.get('wandb') or {}).get('project')
-    if 'debug' in opt['name']:  # BasicSR logs such runs to neither
+    if 'debug' in opt['name']:  # BasicSR does not log such runs to TensorBoard or wandb
         board = project = None
     if project is not None and not board:
         yield error('logger.wandb.project needs logger.use_tb_logger: true')

@@ -32,10 +32,26 @@ def first_line(error: Exception) -> str:
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
+def shortened(text: str) -> str:
+    """Return text that is at most `LONGEST_QUOTE` characters long, for a message."""
+    return text if len(text) <= LONGEST_QUOTE else f'{text[: LONGEST_QUOTE - 3]}...'
+
+
+def describe_error(error: Exception) -> str:
+    """Return the message of a UserError, or the type and the first line of another error."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, KeyError):
+        return f'the key {error} is missing or unknown'
+    return f'{type(error).__name__}: {first_line(error)}' if str(error).strip() else type(error).__name__
+
+
 class SlowdownWarning(UserWarning):
     """The run works, but something on this machine makes it slower. The message says what."""
 
 
+LONGEST_QUOTE = 200
+"""Maximum number of characters of a value from a file or option in a message."""
 LEAVE_SIGNALS = tuple(
     getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR1') if hasattr(signal, name)
 )

@@ -10,6 +10,7 @@ from benchmarks.network import (
     compare_precisions,
     evaluate,
     in_tiles,
+    photograph,
     train,
 )
 from benchmarks.parts import BASICSR_METRICS, CHANNELS, block, estimator, load, metric, scan, scan_backends
@@ -21,6 +22,7 @@ NETWORK_SCANS = ((96, 33024), (192, 16384), (384, 4096))
 """Channels and lengths in DeepRFTv2-B at 256x256: the kernel columns at full scale, and the encoder's two levels."""
 STORAGES = ('frames in files', 'frames in LMDB', 'crops in LMDB')
 FRAME = {'width': 1280, 'height': 720}
+PHOTOGRAPH = {'width': 4000, 'height': 3000}
 ARCHITECTURES = (
     'DeepRFTv2:variant=B',
     'RRDBNet:num_in_ch=3,num_out_ch=3,scale=1',
@@ -80,6 +82,10 @@ def tiles(setting: Setting) -> list[Case]:
     return grid(setting, in_tiles, lambda variant, **_: variant == 'T', **axes)
 
 
+def deblur(setting: Setting) -> list[Case]:
+    return [Case(photograph, {'width': 96, 'height': 64} if setting.quick else PHOTOGRAPH, default=True)]
+
+
 def quickstart(setting: Setting) -> list[Case]:
     """Training as in scripts/quickstart.sh: on one thread, since several slow down so small a network."""
     key = {'variant': 'T', 'size': 48, 'batch': 2, 'reversible': False}
@@ -126,6 +132,7 @@ BENCHMARKS = {
     'training': ('training step of the variants, reversible and not', trainings),
     'stages': ('memory of training by number of stages, reversible and not; one step each', stages),
     'tiles': ('a 1280x720 frame in tiles against one tile', tiles),
+    'deblur': ('a photograph of 12 megapixels with the weights of the package', deblur),
     'quickstart': ('training step of the quickstart, against the backend pytorch', quickstart),
     'precision': ('bf16, channels_last and our backends against float32 in plain PyTorch', precision),
     'compile': ('torch.compile against eager mode, and the time to compile', compilers),

@@ -8,12 +8,14 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 import yaml
 from torch import Tensor, nn
 
 from benchmarks.measure import Setting, Skip, figures, forward, tensors, work_of
+from deeprftv2_plugin import load
 from deeprftv2_plugin.archs import DeepRFTv2
 from deeprftv2_plugin.checkpoints import load_network
 from deeprftv2_plugin.inference.restoration import restore
@@ -125,6 +127,15 @@ def in_tiles(setting: Setting, variant: str, width: int, height: int, tile: int,
     note = f'{count} tiles: {time_ratio:.2f} times {count} single tiles, {memory_ratio:.2f} times the peak of one'
     ratios = {'time_ratio': time_ratio, 'memory_ratio': memory_ratio, 'note': note}
     return whole | {'tile_seconds': one['seconds'], 'tiles': count} | ratios
+
+
+def photograph(setting: Setting, width: int, height: int) -> dict:
+    """Deblur an 8-bit image with the weights of the package, like `basicsr deblur` between reading and writing."""
+    deblur = load(device=setting.device)
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    found = figures(setting, lambda: deblur(image), seconds=0)
+    rate = found['seconds'] / (width * height / 1e6)
+    return found | {'seconds_per_megapixel': rate, 'note': f'{rate:.2f} s per megapixel'}
 
 
 def compare_precisions(setting: Setting, variant: str, size: int) -> dict:

@@ -111,7 +111,7 @@ def test_log_file_that_cannot_be_created_is_a_warning(log, tmp_path, capsys):
     logger = loggers.open_log(log_level=logging.INFO, log_file=str(tmp_path / 'missing/a.log'))
     logger.info('shown')
     printed = capsys.readouterr().err
-    assert 'a.log cannot be created: No such file or directory. The run continues without.' in printed
+    assert 'a.log cannot be created: No such file or directory. The run continues without it.' in printed
     assert 'INFO: shown' in printed
 
 

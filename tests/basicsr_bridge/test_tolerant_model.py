@@ -71,7 +71,7 @@ def test_iteration_is_done_after_the_step_only(model):
 
 def test_lack_of_memory_in_a_step_names_the_options(model, monkeypatch):
     monkeypatch.setattr(model, 'cri_pix', lambda *images: torch.empty(1 << 60))
-    with pytest.raises(UserError, match='iteration 1: the memory does not suffice .*batch_size_per_gpu'):
+    with pytest.raises(UserError, match='iteration 1: there is not enough memory .*batch_size_per_gpu'):
         model.optimize_parameters(1)
 
 

@@ -77,7 +77,7 @@ def test_defaults_of_everything_in_basicsrs_registries_are_accepted(basicsr, kin
 
 
 def test_range_in_words():
-    assert str(Range(1)) == 'from 1 up'
-    assert str(Range(0, 1)) == 'from 0 to 1'
-    assert str(Range(above=0)) == 'above 0'
-    assert str(Range(0, below=1)) == 'from 0 to below 1'
+    assert str(Range(1)) == '>= 1'
+    assert str(Range(0, 1)) == 'in [0, 1]'
+    assert str(Range(above=0)) == '> 0'
+    assert str(Range(0, below=1)) == 'in [0, 1)'

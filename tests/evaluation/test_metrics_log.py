@@ -35,7 +35,7 @@ def test_failed_writes_are_logged_and_not_raised(tmp_path, monkeypatch, log):
     assert 'iteration 4 could not be logged: float() argument' in log.text
     assert 'iteration 3 could not be logged: No such file or directory' in log.text
     MetricsLog(tmp_path).rewind(1)
-    assert 'could not be cut to iteration 1, from which training resumes: No space left on device' in log.text
+    assert 'could not be truncated to iteration 1, from which training resumes: No space left on device' in log.text
 
 
 @pytest.mark.posix

@@ -105,11 +105,26 @@ def test_tiles_and_ensemble_are_those_of_restore():
 
 
 def test_tiles_are_chosen_by_the_free_memory(deblur, monkeypatch):
-    sizes = []
-    for free in (10**8, 4 * 10**8, 10**9, 10**12, None):
-        monkeypatch.setattr(restorer, 'available_memory', lambda free=free: free)
-        sizes.append(deblur.tile_size(10**6))
-    assert sizes == [256, 384, 640, 640, 256]
+    def largest(free, threads):
+        monkeypatch.setattr(restorer, 'available_memory', lambda: free)
+        monkeypatch.setattr(torch, 'get_num_threads', lambda: threads)
+        return deblur.tiles(1, 10**6)[0][0]
+
+    assert [largest(free, 1) for free in (10**8, 4 * 10**8, 10**9, 10**12, None)] == [256, 384, 640, 640, 256]
+    assert [largest(free, 4) for free in (10**9, 2 * 10**9, 3 * 10**9, 10**12)] == [256, 384, 512, 640]
+
+
+def test_chosen_tiles_divide_the_image_evenly(deblur, monkeypatch):
+    monkeypatch.setattr(restorer, 'available_memory', lambda: 10**12)
+    (height, width), overlap = deblur.tiles(720, 1280)
+    assert height % deblur.net.size_multiple == width % deblur.net.size_multiple == 0
+    assert deblur.passes(720, 1280) == 6
+    assert 720 <= 2 * height - overlap < 720 + 2 * deblur.net.size_multiple
+    assert 1280 <= 3 * width - 2 * overlap < 1280 + 3 * deblur.net.size_multiple
+
+
+def test_an_image_smaller_than_a_tile_is_one_tile(deblur):
+    assert deblur.passes(5, 61) == 1
 
 
 def test_bfloat16_is_similar():

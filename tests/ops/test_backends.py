@@ -74,7 +74,7 @@ def test_an_unusable_backend_is_passed_over(monkeypatch, fresh):
     assert backends.choose('simple_gate', torch.ones(1)) is pytorch.simple_gate
 
 
-def test_a_misspelt_name_names_the_nearest(monkeypatch):
+def test_a_misspelled_name_names_the_nearest(monkeypatch):
     monkeypatch.setenv(backends.VARIABLE, 'Pytroch')
     one = torch.ones(1, 1, 1)
     with pytest.raises(UserError, match="DEEPRFTV2_BACKEND: there is no backend 'Pytroch'. Did you mean pytorch?"):

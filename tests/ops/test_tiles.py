@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from deeprftv2_plugin.ops.tiles import TileGrid, blend_tiles, merge_tiles, split_tiles, tile_starts, tile_weights
+from deeprftv2_plugin.ops.tiles import (
+    TileGrid,
+    blend_tiles,
+    even_tile,
+    merge_tiles,
+    split_tiles,
+    tile_starts,
+    tile_weights,
+)
 from deeprftv2_plugin.utils.errors import UserError
 
 GRIDS = [
@@ -147,3 +155,15 @@ def test_gradient():
     x = torch.rand(2, 1, 7, 6, dtype=torch.float64, requires_grad=True)
     grid = TileGrid((7, 6), 4, 2)
     assert torch.autograd.gradcheck(lambda x: merge_tiles(split_tiles(x, grid) ** 2, grid), x)
+
+
+@pytest.mark.parametrize('multiple', [1, 8])
+@pytest.mark.parametrize('length', [8, 40, 64, 65, 160, 1280])
+def test_even_tiles_are_the_shortest_of_as_few_pieces(length, multiple):
+    tile, overlap = 64, 16
+    found = even_tile(length, tile, overlap, multiple)
+    pieces = len(tile_starts(length, tile, overlap))
+    assert found <= tile and found % multiple == 0
+    assert len(tile_starts(length, found, overlap)) == pieces
+    if found > multiple and pieces > 1:
+        assert len(tile_starts(length, max(found - multiple, overlap + 1), overlap)) > pieces

@@ -90,6 +90,13 @@ def test_missing_files_are_errors(opt):
     assert errors(check(opt)) == ['path.resume_state is 1.state, which does not exist']
 
 
+@pytest.mark.parametrize('option', ['pretrain_network_g', 'resume_state'])
+def test_a_long_path_is_shortened_in_the_message(opt, option):
+    opt['path'][option] = 'a' * 5000
+    (text,) = errors(check(opt))
+    assert text.startswith(f'path.{option} is aaa') and text.endswith('a..., which does not exist') and len(text) < 300
+
+
 def test_weights_of_another_network_are_an_error_if_strict(folder, opt):
     opt['path']['pretrain_network_g'] = save(folder / 'other.pth', opt, num_conv=2)
     (text,) = errors(check(opt))

@@ -120,7 +120,7 @@ def test_skipped_files_and_transparency_are_warnings(folder, opt):
     assert skipped.startswith('more-noise (val): lq: skipped images in other formats than ') and 'photo.HEIC' in skipped
     assert (
         transparent
-        == 'more-noise (val): the transparency of images such as gt/0.png is ignored, only their colors are used'
+        == 'more-noise (val): the transparency of images such as gt/0.png is ignored; only their colors are used'
     )
 
 

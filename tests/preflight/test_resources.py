@@ -20,11 +20,11 @@ def check(opt, there=None, net=None, monkeypatch=None):
 
 def test_memory_that_does_not_depend_on_the_stage_is_listed(opt):
     fixed, stage = check(opt)
-    assert fixed.text.startswith('weights 1.52 kB, gradients 1.52 kB, optimizer 1 kB; activations estimated')
+    assert fixed.text.startswith('weights 1.52 kB, gradients 1.52 kB, optimizer 1 kB; activations are estimated')
     assert stage.text.startswith('stage 1, crops of 16x16, batch 1: about ')
     opt['train'].update(ema_decay=0.9, bf16=True)
     fixed, _ = check(opt)
-    assert 'average 1.52 kB' in fixed.text and 'bf16 takes less' in fixed.text
+    assert 'average 1.52 kB' in fixed.text and '(less with bf16)' in fixed.text
 
 
 def test_estimate_is_proportional_to_the_pixels_of_a_stage(opt):

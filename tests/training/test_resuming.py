@@ -141,14 +141,14 @@ def test_changed_rate_of_a_plateau_applies(tmp_path, log):
 def test_schedule_by_the_losses_is_not_exchanged(tmp_path, before, after):
     saved(tmp_path, scheduler=before)
     names = [each and each['type'] or 'ConstantLR' for each in (after, before)]
-    with pytest.raises(UserError, match='scheduler.type is {}, but the resumed state is one of {}'.format(*names)):
+    with pytest.raises(UserError, match='scheduler.type is {}, but the resumed state is that of {}'.format(*names)):
         resumed(tmp_path, scheduler=after)
 
 
 @pytest.mark.parametrize('after', ['SGD', 'RMSprop', 'LBFGS', 'Adagrad', 'Adam'])
 def test_another_optimizer_is_an_error(tmp_path, after):
     saved(tmp_path, optim_g=ADAM)
-    with pytest.raises(UserError, match=f'optim_g.type is {after}, but the resumed state is one of AdamW'):
+    with pytest.raises(UserError, match=f'optim_g.type is {after}, but the resumed state is that of AdamW'):
         resumed(tmp_path, optim_g={'type': after, 'lr': 0.1})
 
 
@@ -239,7 +239,7 @@ def test_another_schedule_of_basicsrs_models_is_an_error(tmp_path):
     saved(tmp_path, optim_g=optim_g, scheduler={'type': 'MultiStepLR', 'milestones': [9]})
     cosine = {'type': 'CosineAnnealingRestartLR', 'periods': [9]}
     opt = {**options('TwoScales', optim_g=optim_g, scheduler=cosine), 'model_type': 'SRModel'}
-    with pytest.raises(UserError, match='scheduler.type is CosineAnnealingRestartLR, but the resumed state is one of'):
+    with pytest.raises(UserError, match='scheduler.type is CosineAnnealingRestartLR, but the resumed state is that of'):
         make_model(opt=opt).resume_training(read_state(tmp_path / '3.state'))
 
 

@@ -203,7 +203,7 @@ def interrupted(gopro, prepare, monkeypatch):
     data = damaged.read_bytes()
     damaged.write_bytes(data[:-20])
     monkeypatch.setattr(archive, 'BATCH', 1)
-    with pytest.raises(UserError, match=r'sharp/000047\.png is damaged: .* Completed work is kept: repair this'):
+    with pytest.raises(UserError, match=r'sharp/000047\.png is damaged: .* Completed work is kept: repair the data'):
         prepare(gopro, crops=CropGrid(16, 12))
     return lambda: damaged.write_bytes(data)
 
@@ -236,7 +236,7 @@ def test_preparation_resumes_after_a_damaged_image_is_repaired(interrupted, gopr
 )
 def test_resuming_with_other_settings_is_rejected(interrupted, gopro, prepare, settings, change):
     with pytest.raises(
-        UserError, match=rf'\.partial has the work of an interrupted run .* \({change}\): rerun that command'
+        UserError, match=rf'\.partial contains the work of an interrupted run .* \({change}\): rerun that command'
     ):
         prepare(gopro, **settings)
 
