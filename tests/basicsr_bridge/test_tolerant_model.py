@@ -51,7 +51,7 @@ def test_networks_keep_their_modes_when_a_validation_fails(model, monkeypatch):
     assert model.net_g.training
 
 
-def test_mode_is_training_again_after_an_error_in_the_network(model, monkeypatch):
+def test_training_mode_is_restored_after_an_error_in_the_network(model, monkeypatch):
     monkeypatch.setattr(model, 'save', lambda *position: None)
     monkeypatch.setattr(Unreadable, '__getitem__', lambda self, index: {'lq': torch.rand(5, 9, 9), 'lq_path': 'a.png'})
     model.validation(torch.utils.data.DataLoader(Unreadable()), 4, None)
@@ -59,7 +59,7 @@ def test_mode_is_training_again_after_an_error_in_the_network(model, monkeypatch
     model.failed_validations.clear()
 
 
-def test_iteration_is_done_after_the_step_only(model):
+def test_iteration_is_only_done_after_the_step(model):
     assert model.done is None
     model.optimize_parameters(1)
     assert model.done == 1

@@ -1,4 +1,4 @@
-"""Damaged and invented weights and training states."""
+"""Damaged and randomly generated weights and training states."""
 
 import copy
 import json
@@ -42,7 +42,7 @@ def weights():
 
 
 def equal(one, other):
-    """Whether nested values are the same."""
+    """Return whether nested values are equal."""
     if isinstance(one, torch.Tensor):
         return isinstance(other, torch.Tensor) and one.dtype == other.dtype and torch.equal(one, other)
     if isinstance(one, dict):
@@ -54,7 +54,7 @@ def equal(one, other):
 
 @pytest.mark.parametrize('kind', ['pth', 'safetensors', 'old.pth', 'foreign.safetensors'])
 def test_damaged_weights(weights, kind):
-    """Files without checksums can be changed without notice, but not do any harm."""
+    """Changes to files without checksums may not be detected, but must not do any harm."""
     path = Path(f'net.{kind}')
     if kind == 'old.pth':
         torch.save(weights, path, _use_new_zipfile_serialization=False)
@@ -78,7 +78,7 @@ def test_damaged_weights(weights, kind):
 
 
 def state_file(path):
-    """Train a network for a few steps and save its state; return the model and the bytes of the state."""
+    """Train a network for a few steps and save its state. Return the model and the bytes of the state."""
     model = make_model('TwoScales', **SETTINGS)
     model.opt['path'].update(models=str(path), training_states=str(path))
     train(model, [1, 2])
@@ -98,7 +98,7 @@ def test_damaged_states(folder):
 
 
 def odd_tensor(value, random):
-    """Return a tensor that is in some way unlike a weight."""
+    """Return a tensor that cannot be a weight for some reason."""
     make = random.choice(
         [
             lambda: value.to('meta'),
@@ -124,12 +124,12 @@ def odd_tensor(value, random):
     )
     try:
         return make()
-    except RuntimeError:  # not for every type and number of dimensions
+    except RuntimeError:  # not supported for every dtype and number of dimensions
         return torch.zeros(7)
 
 
 def odd_value(random):
-    """Return something that is no tensor."""
+    """Return an object that is not a tensor."""
     recursive = [1]
     recursive.append(recursive)
     deep = []
@@ -197,7 +197,7 @@ def test_invented_weights(weights):
 
 
 def test_invented_weights_of_deeprftv2():
-    """Networks are rebuilt from them, and they are converted."""
+    """Networks are rebuilt from these weights, and the weights are converted."""
     torch.manual_seed(0)
     net = DeepRFTv2('T', width=4, kernel_width=4, stages=1)
     theirs = to_official_state_dict(net.state_dict())
@@ -253,7 +253,7 @@ def test_invented_options_of_deeprftv2():
 
 @pytest.mark.parametrize('optimizer', ['AdamW', 'SGD', 'RMSprop', 'LBFGS', 'Adafactor'])
 def test_invented_states(folder, optimizer):
-    """Resumed by every kind of optimizer, followed by a step."""
+    """Every kind of optimizer resumes them and takes a step."""
     settings = {'optim_g': {'type': optimizer, 'lr': 0.01}}
     if optimizer == 'LBFGS':
         settings['optim_g']['max_iter'] = 2
@@ -285,7 +285,7 @@ def test_invented_states(folder, optimizer):
         resumed.resume_training(read_state('2.state'))
         train(resumed, [3])
         finite = all(value.isfinite().all() for value in resumed.net_g.state_dict().values())
-        return finite or optimizer == 'LBFGS'  # its long history can lead anywhere
+        return finite or optimizer == 'LBFGS'  # its result depends on a long history
 
     check(f'invented states of {optimizer}', trial, 20)
 
