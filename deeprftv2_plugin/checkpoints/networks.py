@@ -14,7 +14,7 @@ from deeprftv2_plugin.utils.errors import UserError, first_line
 
 
 class LoadedFile(NamedTuple):
-    """What was loaded from a file."""
+    """The result of loading a file."""
 
     weights: str
     """The set of weights."""
@@ -127,7 +127,7 @@ def network_settings(path: str | os.PathLike, weights: Mapping[str, Tensor]) -> 
     options = read_options(Path(path))
     try:
         return options_of(options) if options else network_options(weights)
-    except Exception as error:  # of another network
+    except Exception as error:  # the weights or options of another network
         raise UserError(f'{path}: not the weights of a DeepRFTv2 ({first_line(error)})') from error
 
 
