@@ -12,11 +12,13 @@ os.environ.setdefault('GLIBC_TUNABLES', 'glibc.malloc.tcache_count=0:glibc.mallo
 sys.path.insert(1, str(Path(__file__).resolve().parent.parent))  # the package of this clone, installed or not
 
 import torch  # noqa: E402
-from benchmarks import goals, network, report  # noqa: E402
+from benchmarks import goals, report  # noqa: E402
 from benchmarks.cases import BENCHMARKS  # noqa: E402
 from benchmarks.measure import Setting  # noqa: E402
 
 from deeprftv2_plugin.archs.variants import VARIANTS  # noqa: E402
+from deeprftv2_plugin.comparison.candidates import parse_architecture  # noqa: E402
+from deeprftv2_plugin.comparison.measurement import machine  # noqa: E402
 from deeprftv2_plugin.utils.errors import UserError, nearest  # noqa: E402
 
 
@@ -83,7 +85,7 @@ def check(options: argparse.Namespace) -> None:
         if size < 8 or size % 8:
             raise UserError(f'--sizes: {size} is not a positive multiple of 8')
     for arch in options.arch:
-        network.parse_architecture(arch)
+        parse_architecture(arch)
 
 
 def measure(options: argparse.Namespace, names: list[str]) -> bool:
@@ -94,7 +96,7 @@ def measure(options: argparse.Namespace, names: list[str]) -> bool:
     chosen = {'variant': options.variants, 'size': options.sizes, 'arch': options.arch}
     setting = Setting(options.device, options.quick, {name: values for name, values in chosen.items() if values})
     cases = [(name, case) for name in names or BENCHMARKS for case in BENCHMARKS[name][1](setting)]
-    about = report.machine(options.device)
+    about = machine(options.device)
     print(report.heading(about), report.COLUMNS, sep='\n\n', flush=True)
     start, rows = time.perf_counter(), []
     for name, case in cases:

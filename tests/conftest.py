@@ -1,6 +1,7 @@
 """Settings for all tests."""
 
 import os
+import shutil
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')  # several threads are slower for such small computations
 
@@ -60,3 +61,18 @@ def plant(tmp_path, make_pipe):
     yield plant
     assert victim.read_text() == 'precious'
     assert not os.path.lexists(tmp_path / 'nowhere')
+
+
+@pytest.fixture(scope='module')
+def browser():
+    """A headless Chromium, driven by Playwright. Skip if one of them is not installed."""
+    api = pytest.importorskip('playwright.sync_api')
+    found = list(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))))
+    if not found:
+        pytest.skip('Chromium is not installed')
+    with api.sync_playwright() as playwright:
+        root = hasattr(os, 'geteuid') and os.geteuid() == 0  # for whom its sandbox does not work
+        arguments = ['--no-proxy-server', *(['--no-sandbox'] if root else [])]
+        browser = playwright.chromium.launch(executable_path=found[0], args=arguments)
+        yield browser
+        browser.close()

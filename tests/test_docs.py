@@ -24,7 +24,9 @@ PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted(DOCS.glob('*.md')
 BLOCK = re.compile(r'^( *)```(\w+)\n(.*?)^ *```$', re.MULTILINE | re.DOTALL)
 RUNNERS = ('basicsr', 'deeprftv2', 'python', 'bash', 'sbatch', 'torchrun')
 EXAMPLES = (
+    'archs.AblatedDeepRFTv2',
     'archs.DeepRFTv2',
+    'archs.KernelHead',
     'inference.Restorer',
     'inference.restore',
     'layers.FourierKernelEstimator',

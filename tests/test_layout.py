@@ -25,6 +25,7 @@ FLOORS = (
     ('config',),
     ('preflight',),
     ('basicsr_bridge',),
+    ('comparison',),
     ('',),  # __init__.py of the package
     ('cli',),
     ('__main__',),

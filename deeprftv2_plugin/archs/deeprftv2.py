@@ -51,7 +51,8 @@ class DeepRFTv2(nn.Module):
     keyword arguments except `variant` override values of the variant.
 
     Args:
-        variant: 'B' (30.1 M parameters), 'S' (21.2 M, without scans in the UNets) or 'T' (0.7 M, for a CPU).
+        variant: 'B' (30.1 M parameters), 'S' (21.2 M, without scans in the UNets), 'E' (1.7 M, for the budget of
+            challenges) or 'T' (0.7 M, for a CPU).
         in_channels: Channels of the blurry image.
         out_channels: Channels of the restored image. Equal to in_channels, since a residual is added, unless that
             is 1.
@@ -98,6 +99,8 @@ class DeepRFTv2(nn.Module):
     """Height and width of the input must be multiples of this. `inference.restore` accepts any size."""
     two_scale = True
     """Whether `forward` takes the half-scale image as a second argument."""
+    stage_type: type[Stage] = Stage
+    """Class of the stages."""
 
     def __init__(
         self,
@@ -168,7 +171,7 @@ class DeepRFTv2(nn.Module):
             'scan_window': _optional_pair('scan_window', scan_window),
         }
         self.stages = nn.ModuleList(
-            Stage(
+            self.stage_type(
                 has_previous=j > 0,
                 levels={name: values[j] for name, values in levels.items()},
                 reversible={name: values[j] for name, values in recomputed.items()},

@@ -105,11 +105,15 @@ class Stage(nn.Module):
         e1, e2, e3 = self.full_encoder(image, full[:3], [features[0], (), ()])
         m1, m2, m3 = self.half_encoder(half_image, half[:3], [(*features[1], e1), (e2,), (e3,)])
         m2, m1, n1 = self.half_decoder(m3, [m2, m1, half[3]])
-        half_estimate = self.half_estimator(n1, states=states[1])
+        half_estimate = self.estimate(self.half_estimator, n1, half_image, states[1])
         e3 = call(self.latent, half_estimate.feature, e3, recompute=self.full_decoder.reversible)
         e2, e1, d1 = self.full_decoder(e3, [e2, e1, full[3]])
-        full_estimate = self.full_estimator(d1, states=states[0])
+        full_estimate = self.estimate(self.full_estimator, d1, image, states[0])
         return StageState([e1, e2, e3, d1], [m1, m2, m3, n1], full_estimate, half_estimate)
+
+    def estimate(self, estimator: nn.Module, feature: Tensor, image: Tensor, states: list[Tensor] | None) -> Estimate:
+        """Apply an estimator to a feature. The image is restored later and only where it is an output."""
+        return estimator(feature, states=states)
 
     def images(self, state: StageState, image: Tensor, half_image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Return the latent sharp image P and the estimator's image R at full scale, then at half scale."""

@@ -62,7 +62,7 @@ def plan(inputs: Sequence[str], output: str) -> list[Job]:
         absolute = [os.path.abspath(each.path) for each in found]
         common = os.path.commonpath([os.path.dirname(path) for path in absolute])
         names = [Path(os.path.relpath(path, common)) for path in absolute]
-    jobs = [Job(each.path, target / _written_name(name)) for each, name in zip(found, names, strict=True)]
+    jobs = [Job(each.path, target / written_name(name)) for each, name in zip(found, names, strict=True)]
     sources: dict[Path, Path] = {}
     for job in jobs:
         if other := sources.get(job.target):
@@ -122,7 +122,8 @@ def _is_image_name(path: Path) -> bool:
     return path.suffix.lower() in suffixes() or format_of(path) is not None
 
 
-def _written_name(name: Path) -> Path:
+def written_name(name: Path) -> Path:
+    """Return the name of a result: that of the image, with '.png' in addition if its format is not written."""
     return name if format_of(name) else name.with_name(f'{name.name}.png')
 
 

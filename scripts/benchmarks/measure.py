@@ -1,31 +1,19 @@
 """Measurement of the time, operations and memory of cases."""
 
-import ctypes
 import functools
-import gc
 import itertools
 import math
-import re
-import resource
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from multiprocessing import get_context
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import flop_registry
 
-from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.comparison.measurement import PeakMemory, in_new_process, size_of, tensors, time_of
 
 YARD_FLOP = 8 * 2 * 9 * 64 * 64 * 256 * 256
 SECONDS = 8
@@ -66,12 +54,7 @@ class Case:
 
     def measure(self, setting: Setting) -> dict:
         """Return the figures from a new process, or the reason why there are none under 'skipped' or 'error'."""
-        with ProcessPoolExecutor(1, get_context('spawn')) as pool:
-            try:
-                found = pool.submit(self._figures, setting).result()
-            except BrokenProcessPool:
-                found = {'error': 'the process was killed, most likely because memory ran out'}
-        return {'label': self.label, 'case': self.key, **found}
+        return {'label': self.label, 'case': self.key, **in_new_process(self._figures, setting)}
 
     def _figures(self, setting):
         torch.manual_seed(0)
@@ -84,10 +67,6 @@ class Case:
         except ModuleNotFoundError as error:
             kind = 'error' if error.name.startswith('deeprftv2_plugin') else 'skipped'
             return {kind: f'{error.name} is not installed: pip install -e .[bench]'}
-        except UserError as error:
-            return {'error': str(error)}
-        except Exception as error:  # continue with the other cases
-            return {'error': f'{type(error).__name__}: {str(error).partition(chr(10))[0]}'}
 
 
 class Skip(Exception):
@@ -124,17 +103,6 @@ def figures(
     return found
 
 
-def time_of(run: Callable[[], object], seconds: float) -> dict:
-    """Return the median time of at least four runs and `seconds`, or of one if `seconds` is 0, after a warm-up run."""
-    # timeit disables garbage collection, training does not
-    timer = Timer('run()', 'gc.enable()', globals={'run': run, 'gc': gc}, num_threads=torch.get_num_threads())
-    if seconds:
-        found = timer.adaptive_autorange(math.inf, min_run_time=seconds, max_run_time=math.inf)
-    else:
-        found = timer.blocked_autorange(min_run_time=0)
-    return {'seconds': found.median, 'fastest': min(found.times), 'runs': len(found.times)}
-
-
 def floor(work: Work, flop_per_second: float, bytes_per_second: float = math.inf) -> float:
     """Return the time in seconds of consecutive products, each of which is limited by operations or by memory."""
     return sum(max(flop / flop_per_second, size / bytes_per_second) for flop, size in work)
@@ -166,36 +134,6 @@ class _Products(TorchDispatchMode):
         return out
 
 
-class PeakMemory:
-    """Peak memory since the creation of this object: of the process, or of PyTorch's allocations on CUDA."""
-
-    def __init__(self, device: str):
-        self.cuda = device == 'cuda'
-        if self.cuda:
-            torch.cuda.reset_peak_memory_stats()
-            self.before = torch.cuda.memory_allocated()
-            return
-        if hasattr(libc := ctypes.CDLL(None), 'malloc_trim'):
-            libc.malloc_trim(0)
-        with suppress(OSError):
-            Path('/proc/self/clear_refs').write_text('5')
-        self.before = _resident('VmRSS')
-
-    def used(self) -> dict:
-        """Return the peak, and the increase over the memory in use at the beginning."""
-        # unlike VmHWM, ru_maxrss of a process starts with the peak of its parent
-        peak = torch.cuda.max_memory_allocated() if self.cuda else _resident('VmHWM')
-        return {'peak_bytes': peak, 'increase_bytes': None if self.before is None else peak - self.before}
-
-
-def _resident(name):
-    status = Path('/proc/self/status')
-    if status.exists() and (found := re.search(rf'{name}:\s*(\d+)', status.read_text())):
-        return int(found[1]) * 1024
-    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
-    return largest if name == 'VmHWM' else None
-
-
 def forward(setting: Setting, build: Callable[[], nn.Module], *shapes: tuple[int, ...]) -> dict:
     """Return the figures of a module on inputs of these shapes, without gradients."""
     module = build().to(setting.device).eval()
@@ -225,13 +163,3 @@ def _rates(dtype):
     source, target = (torch.empty(2**28, device='cuda') for _ in range(2))
     product, copy = time_of(lambda: a @ b, 1)['seconds'], time_of(lambda: target.copy_(source), 1)['seconds']
     return {'flop_per_second': 2 * n**3 / product, 'bytes_per_second': 2 * size_of([source]) / copy}
-
-
-def tensors(tree: object) -> list[torch.Tensor]:
-    """Return the tensors in nested lists, tuples and dictionaries."""
-    return [leaf for leaf in tree_leaves(tree) if torch.is_tensor(leaf)]
-
-
-def size_of(tensors: Iterable[torch.Tensor]) -> int:
-    """Return the size of tensors in bytes."""
-    return sum(t.nbytes for t in tensors)

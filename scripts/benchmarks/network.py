@@ -2,7 +2,6 @@
 
 import functools
 import os
-import re
 import time
 import warnings
 from collections.abc import Callable
@@ -11,17 +10,16 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-import yaml
-from torch import Tensor, nn
 
-from benchmarks.measure import Setting, Skip, figures, forward, tensors, work_of
+from benchmarks.measure import Setting, Skip, figures, forward, work_of
 from deeprftv2_plugin import load
 from deeprftv2_plugin.archs import DeepRFTv2
 from deeprftv2_plugin.checkpoints import load_network
+from deeprftv2_plugin.comparison.candidates import build_network, parse_architecture
+from deeprftv2_plugin.comparison.measurement import training_step
 from deeprftv2_plugin.inference.restoration import restore
 from deeprftv2_plugin.ops import TileGrid
 from deeprftv2_plugin.ops.backends import VARIABLE
-from deeprftv2_plugin.utils.errors import UserError, nearest
 
 DATA = Path('datasets/quickstart')
 WEIGHTS = Path('experiments/train_quickstart/models/net_g_latest.pth')
@@ -70,22 +68,6 @@ def train(
         found['host_synchronizations'] = host_synchronizations(step)
         found['note'] += f', {found["host_synchronizations"]} host synchronizations'
     return found
-
-
-def training_step(network: nn.Module, blurry: Tensor, bf16: bool = False, fused: bool = True) -> Callable[[], None]:
-    """Return a function that trains for one step: forward pass, L1 loss of all images, backward pass, AdamW."""
-    network.train()
-    optimizer = torch.optim.AdamW(network.parameters(), fused=fused)
-    sharp = functools.cache(lambda shape: torch.rand(shape, device=blurry.device))
-
-    def step():
-        optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(blurry.device.type, torch.bfloat16, enabled=bf16):
-            loss = sum(F.l1_loss(image.float(), sharp(image.shape)) for image in tensors(network(blurry)))
-        loss.backward()
-        optimizer.step()
-
-    return step
 
 
 def host_synchronizations(step: Callable[[], None]) -> int:
@@ -180,40 +162,13 @@ def compare_held_out(setting: Setting, images: str, bf16: bool) -> dict:
 
 def architecture(setting: Setting, arch: str, size: int, training: bool) -> dict:
     """Run one image through an architecture of BasicSR, or train it for a step."""
-    network, x = build_architecture(arch).to(setting.device).eval(), torch.rand(1, 3, size, size, device=setting.device)
+    name, settings = parse_architecture(arch)
+    build = functools.partial(build_network, {'type': name, **settings})
+    network, x = build().to(setting.device).eval(), torch.rand(1, 3, size, size, device=setting.device)
     try:
-        work = work_of(functools.partial(build_architecture, arch), x.shape, training=training)
+        work = work_of(build, x.shape, training=training)
     except Exception:  # FakeTensorMode does not support every architecture; the floor is then omitted
         work = []
     step = training_step(network, x) if training else lambda: network(x)
     with torch.set_grad_enabled(training):
         return figures(setting, step, work)
-
-
-def build_architecture(arch: str) -> nn.Module:
-    """Build the network for an argument of --arch."""
-    from deeprftv2_plugin.basicsr_bridge.registration import register
-
-    register()
-    from basicsr.utils.registry import ARCH_REGISTRY
-
-    (name, settings), known = parse_architecture(arch), dict(iter(ARCH_REGISTRY))
-    if name not in known:
-        raise UserError(f'--arch: BasicSR has no architecture {name!r}. {nearest(name, known)}')
-    try:
-        return known[name](**settings)
-    except TypeError as error:
-        raise UserError(f'--arch {name}: {error}') from error
-
-
-def parse_architecture(text: str) -> tuple[str, dict]:
-    """Return name and settings of `Name:key=value,key=value`, with values in YAML."""
-    name, _, rest = text.partition(':')
-    try:
-        settings = yaml.safe_load('{' + re.sub(r'(^|,)\s*(\w+)=', r'\1\2: ', rest) + '}')
-    except yaml.YAMLError:
-        settings = {rest: None}
-    for key in settings:
-        if f'{key}=' not in rest:
-            raise UserError(f"--arch {text}: found '{key}', expected key=value with a value in YAML")
-    return name, settings

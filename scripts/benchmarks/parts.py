@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, RandomSampler
 
-from benchmarks.measure import TRAINING, PeakMemory, Setting, Skip, figures, forward, size_of, tensors, time_of, work_of
+from benchmarks.measure import TRAINING, Setting, Skip, figures, forward, work_of
+from deeprftv2_plugin.comparison.measurement import PeakMemory, size_of, tensors, time_of
 from deeprftv2_plugin.layers import Blocks, FourierKernelEstimator, SelectiveScanMixer
 from deeprftv2_plugin.ops import backends, selective_scan
 

@@ -1,42 +1,14 @@
 """The table on the screen, the JSON file, and the plot."""
 
 import datetime
-import importlib.util
 import json
-import os
-import platform
-import re
 from pathlib import Path
 
-import torch
-
-import deeprftv2_plugin
-from deeprftv2_plugin.ops import backends
 from deeprftv2_plugin.utils.errors import UserError
 
 COLUMNS = f'{"":74}{"time":>10}{"yards":>9}{"floor ratio":>13}{"peak":>10}{"increase":>10}'
 MODES = {None: 'evaluation', True: 'training, reversible', False: 'training, not reversible'}
 """The lines of the plot, by the value of 'reversible' in a case."""
-
-
-def machine(device: str) -> dict:
-    """Return a description of the machine and the software."""
-    triton = importlib.import_module('triton').__version__ if importlib.util.find_spec('triton') else None
-    info = Path('/proc/cpuinfo')
-    model = re.search(r'^model name\s*: (.+)', info.read_text('utf-8') if info.exists() else '', re.MULTILINE)
-    return {
-        'date': datetime.datetime.now().astimezone().isoformat(timespec='seconds'),
-        'device': device,
-        'gpu': torch.cuda.get_device_name() if device == 'cuda' else None,
-        'cpu': model[1].strip() if model else platform.processor() or platform.machine(),
-        'cores': os.cpu_count(),
-        'threads': torch.get_num_threads(),
-        'python': platform.python_version(),
-        'torch': torch.__version__,
-        'triton': triton,
-        'deeprftv2_plugin': deeprftv2_plugin.__version__,
-        'backends': backends.describe(),
-    }
 
 
 def heading(about: dict) -> str:

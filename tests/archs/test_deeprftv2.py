@@ -14,7 +14,7 @@ def parameters(net):
     return sum(p.numel() for p in net.parameters())
 
 
-@pytest.mark.parametrize(('variant', 'millions'), [('B', 30.1), ('S', 21.2), ('T', 0.7)])
+@pytest.mark.parametrize(('variant', 'millions'), [('B', 30.1), ('S', 21.2), ('E', 1.7), ('T', 0.7)])
 def test_sizes_of_the_variants(variant, millions):
     with torch.device('meta'):
         assert round(parameters(DeepRFTv2(variant)) / 1e6, 1) == millions

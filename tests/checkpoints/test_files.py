@@ -5,6 +5,8 @@ import os
 import pickle
 import re
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +26,8 @@ from deeprftv2_plugin.checkpoints import (
     to_official_state_dict,
     write_checkpoint,
 )
-from deeprftv2_plugin.checkpoints.files import read_options, read_set, read_sets
+from deeprftv2_plugin.checkpoints.files import OPTIONS, read_options, read_set, read_sets
+from deeprftv2_plugin.checkpoints.networks import no_larger_than
 from deeprftv2_plugin.checkpoints.states import read_state
 from deeprftv2_plugin.inference.restoration import restore
 from deeprftv2_plugin.utils.errors import UserError
@@ -455,3 +458,40 @@ def test_numbering_of_stages_must_be_complete(net, tmp_path):
     torch.save({'params': state}, tmp_path / 'net.pth')
     with pytest.raises(UserError, match='not the weights of a DeepRFTv2'):
         load_network(tmp_path / 'net.pth')
+
+
+HUGE = 10**9
+
+
+@pytest.mark.parametrize(
+    'settings',
+    [
+        {'stages': HUGE},
+        {'width': HUGE},
+        {'width': [4, 20_000]},
+        {'kernel_width': [HUGE, 6]},
+        {'kernel_depths': [1, 1, HUGE, 1]},
+        {'full_encoder': [['NAF', HUGE], ['NAFScan', 1], ['NAFScan', 1]]},
+    ],
+    ids=str,
+)
+def test_sizes_in_a_file_are_compared_with_its_weights_before_a_network_is_built(net, tmp_path, settings):
+    own = {'type': 'DeepRFTv2', 'variant': 'T', 'width': 4, 'kernel_width': [4, 6], 'stages': 2}
+    path = tmp_path / 'net.safetensors'
+    for options, fits in ((own, True), ({**own, **settings}, False)):
+        write_checkpoint({'params': net.state_dict()}, path, {OPTIONS: json.dumps({'network_g': options})})
+        with nullcontext() if fits else pytest.raises(UserError, match='not the weights of a DeepRFTv2'):
+            assert same(load_network(path).state_dict(), net.state_dict())
+
+
+def test_shapes_without_values_do_not_make_a_network_huge(net, tmp_path):
+    state = net.state_dict() | {'stages.0.full_head.weight': torch.zeros(0, HUGE, 3, 3)}
+    torch.save({'params': state}, tmp_path / 'net.pth')
+    with pytest.raises(UserError, match='not the weights of a DeepRFTv2'):
+        load_network(tmp_path / 'net.pth')
+
+
+def test_networks_of_other_threads_may_be_larger(net):
+    with no_larger_than({}), ThreadPoolExecutor() as pool:
+        assert len(pool.submit(torch.nn.Linear, 2, 3).result().weight) == 3
+    assert len(torch.nn.Linear(2, 3).weight) == 3

@@ -107,8 +107,9 @@ def test_unused_parameters_are_named_with_the_option(folder):
     assert statuses == [0, 0], outputs
 
 
-def test_killed_worker_of_one_process_saves_the_state_of_all(folder):
-    opt = toy_options(options())
+@pytest.mark.parametrize('model', ['DeepRFTv2Model', 'SRModel'])
+def test_killed_worker_of_one_process_saves_the_state_of_all(folder, model):
+    opt = {**toy_options(options()), 'model_type': model}
     opt['custom_imports'].append('tests.cli.troubles')
     opt['datasets']['train'].update(type='TroubledDataset', num_worker_per_gpu=1, deadly=9)
     opt['train']['total_iter'] = 100

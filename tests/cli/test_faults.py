@@ -106,6 +106,17 @@ def test_signal_saves_the_state_and_stops_training(folder, number):
     assert journal(folder) == list(range(1, more + 1))
 
 
+def test_signal_saves_the_state_of_a_model_of_basicsr(folder):
+    opt = {**training_options({'type': 'OneScale'}), 'model_type': 'SRModel'}
+    opt['train']['scheduler'] = {'type': 'MultiStepLR', 'milestones': [2]}
+    write(folder, opt)
+    status, text = signalled(folder, signal.SIGTERM)
+    assert status == 75 and 'Traceback' not in text, text
+    (state,) = (folder / STATES).iterdir()
+    assert f'SIGTERM: the state of iteration {state.stem} is saved' in text
+    assert journal(folder) == list(range(1, int(state.stem) + 1))
+
+
 def test_closing_the_terminal_saves_the_state(folder):
     """The process is the foreground job of a terminal that is closed: it gets SIGHUP, and every write fails."""
     write(folder, training_options())
@@ -166,6 +177,28 @@ def test_failing_validation_does_not_end_training(folder):
     status, text = run(folder, 'train', '-opt', write(folder, opt))
     assert status == 1 and 'error: The validation of more-noise at iteration 6 failed (3 in a row' in text, text
     assert {path.stem for path in (folder / STATES).iterdir()} == {'2', '4', '6'}
+
+
+@pytest.mark.parametrize('failing', [[4], [2, 4, 6]])
+def test_last_validation_that_fails_ends_a_complete_training_with_an_error(folder, failing):
+    opt = training_options({'type': 'OneScale'})
+    opt['custom_imports'].append('tests.cli.failing')
+    opt['val'].update(val_freq=24 // failing[-1], metrics={'sometimes': {'type': 'sometimes', 'failing': failing}})
+    opt['datasets']['val'].update(dataroot_lq='one/lq', dataroot_gt='one/gt')
+    (folder / 'one').mkdir()
+    write_images(folder / 'one', count=1)
+    file = write(folder, opt)
+    status, text = train(folder, file)
+    assert status == 1, text
+    last = text.strip().splitlines()[-1]
+    assert last.startswith(
+        'error: the last validation of more-noise, at iteration 12, failed: LookupError: no such thing'
+    )
+    assert 'Training is complete, and the weights are saved in' in last and 'Training is complete' in said(folder)
+    assert weights(folder) and (folder / STATES / '12.state').is_file()
+    assert text.count('Training continues') == len(failing) - 1
+    status, text = train(folder, file, 'val:metrics:sometimes:failing=[]')
+    assert status == 0 and 'sometimes: 1.0000' in text, text
 
 
 def test_second_ctrl_c_ends_the_process_immediately(folder):

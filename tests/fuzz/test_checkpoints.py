@@ -14,6 +14,7 @@ from deeprftv2_plugin.archs import DeepRFTv2
 from deeprftv2_plugin.checkpoints import convert_file, load_file, load_network, to_official_state_dict, write_checkpoint
 from deeprftv2_plugin.checkpoints.files import OPTIONS
 from deeprftv2_plugin.checkpoints.states import read_state
+from deeprftv2_plugin.inference.restoration import restore
 from tests.models.toys import OneScale, make_model, train
 
 from . import check, damaged
@@ -208,6 +209,43 @@ def test_invented_weights_of_deeprftv2():
         return True
 
     check('invented weights of DeepRFTv2', trial, 20)
+
+
+def odd_setting(value, random):
+    """Return a setting of a network, or its parts, in another size or of another kind."""
+    if isinstance(value, list) and value and random.random() < 0.8:
+        place = random.randrange(len(value))
+        return [*value[:place], odd_setting(value[place], random), *value[place + 1 :]]
+    numbers = [0, 1, 2, 3, 7, 16, -1, 100, 5000, 10**5, 10**9, 10**18, 10**30, 0.5, 1e300, float('nan')]
+    others = ['', 'x', 'NAF', 'LocalNAFScanWindow', None, True, [], {}, [10**9, 8], [8] * 1000, {'encoders': [1]}]
+    return random.choice(numbers) if random.random() < 0.6 else random.choice(others)
+
+
+def test_invented_options_of_deeprftv2():
+    """A file with options is built as these say, unless its weights are of another size."""
+    torch.manual_seed(0)
+    net = DeepRFTv2('T', width=4, kernel_width=4, stages=2)
+    levels = [['NAF', 1], ['NAFScan', 1], ['NAFScan', 1]]
+    settings = {
+        **{'type': 'DeepRFTv2', 'variant': 'T', 'in_channels': 3, 'out_channels': 3, 'width': [4, 4]},
+        **{'kernel_width': 4, 'stages': 2, 'full_encoder': levels, 'full_decoder': levels[::-1]},
+        **{'kernel_depths': [1, 1, 1, 1], 'kernel_norm': True, 'kernel_window': [16, 16], 'kernel_overlap': 4},
+        **{'local_pool_crop': [16, 16], 'scan_window': [32, 32], 'reversible': True},
+    }
+    expected = net.state_dict()
+
+    def trial(random):
+        invented = dict(settings)
+        for _ in range(random.randint(0, 2)):
+            key = random.choice(list(settings))
+            invented[key] = odd_setting(invented[key], random)
+        options = random.choice([{'network_g': invented}] * 20 + [invented, [invented], {'network_g': [invented]}])
+        write_checkpoint({'params': expected}, 'net.safetensors', {OPTIONS: json.dumps(options)})
+        found = load_network('net.safetensors')
+        restore(found, torch.rand(1, 3, 19, 27))
+        return equal(dict(found.state_dict()), dict(expected))
+
+    check('invented options of DeepRFTv2', trial, 30)
 
 
 @pytest.mark.parametrize('optimizer', ['AdamW', 'SGD', 'RMSprop', 'LBFGS', 'Adafactor'])

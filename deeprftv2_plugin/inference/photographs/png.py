@@ -38,6 +38,6 @@ def encode_png(photo: Photograph) -> bytes:
 
 def _filtered(array: np.ndarray) -> bytes:
     """Return the rows of an array (H, W, C) with PNG's filter 1, which stores differences from the left pixel."""
-    rows = array.astype(array.dtype.newbyteorder('>')).view(np.uint8)
+    rows = np.ascontiguousarray(array, array.dtype.newbyteorder('>')).view(np.uint8)
     differences = np.concatenate([rows[:, :1], np.diff(rows, axis=1)], axis=1).reshape(len(array), -1)
     return np.insert(differences, 0, 1, axis=1).tobytes()

@@ -79,6 +79,13 @@ def test_lossless_formats_return_every_pixel(tmp_path, suffix, dtype, channels, 
         np.testing.assert_array_equal(found.alpha, alpha)
 
 
+@pytest.mark.parametrize('suffix', ['.png', '.tif'])
+def test_pixels_can_have_any_order_in_memory(tmp_path, suffix):
+    """The network returns channels first, which are only transposed."""
+    array = np.ascontiguousarray(picture(np.uint16).transpose(2, 0, 1)).transpose(1, 2, 0)
+    np.testing.assert_array_equal(read(written(tmp_path, Photograph(array), suffix)).pixels, array)
+
+
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.float32])
 def test_tiff_is_read_by_opencv(tmp_path, dtype):
     photo = Photograph(picture(dtype, size=(700, 300)))  # several strips
