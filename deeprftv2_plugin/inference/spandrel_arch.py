@@ -76,7 +76,7 @@ def install() -> None:
 def is_deeprftv2(state: Mapping[str, Any]) -> bool:
     """Return whether a state dict has the parameter names of a DeepRFTv2, those of this package or the authors'."""
     try:
-        return _SIGNS <= _converted(state).keys()
+        return _converted(state).keys() >= _SIGNS
     except UserError:  # another network whose names begin like the authors'
         return False
 
