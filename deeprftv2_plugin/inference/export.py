@@ -73,8 +73,6 @@ def export_network(net: DeepRFTv2, path: str | Path, size: Sequence[int] | None 
         try:
             program = trace(net, size)
             data = _onnx_file(net, program, size) if path.suffix == '.onnx' else _program_file(net, program, size)
-        except UserError:
-            raise
         except Exception as error:  # of the exporters, which have no common class
             sizes = 'this size' if size else 'any size; try a fixed size with --size HxW'
             raise UserError(f'{path}: the network cannot be exported for {sizes} ({first_line(error)})') from error
