@@ -163,19 +163,19 @@ def unsafe_pickle(folder):
     return 'path:pretrain_network_g=weights.pth', 'refused'
 
 
-def misspelt_key(folder):
+def misspelled_key(folder):
     return 'train:clip_grad_nrom=1', 'Did you mean clip_grad_norm?'
 
 
-def misspelt_network_key(folder):
+def misspelled_network_key(folder):
     return 'network_g:varient=B', 'Did you mean variant?'
 
 
-def misspelt_path_key(folder):
+def misspelled_path_key(folder):
     return 'path:pretrained_network_g=x.pth', 'Did you mean pretrain_network_g?'
 
 
-def misspelt_block(folder):
+def misspelled_block(folder):
     return 'network_g:full_encoder=[[NAFScam, 1], [NAF, 1], [NAF, 1]]', 'Did you mean NAFScan?'
 
 
@@ -184,10 +184,10 @@ def misspelt_block(folder):
     [
         checkpoint_of_another_network,
         unsafe_pickle,
-        misspelt_key,
-        misspelt_network_key,
-        misspelt_path_key,
-        misspelt_block,
+        misspelled_key,
+        misspelled_network_key,
+        misspelled_path_key,
+        misspelled_block,
     ],
 )
 def test_invalid_options_are_errors_before_a_folder_is_created(gopro, capsys, wrong):

@@ -1,4 +1,4 @@
-"""What all processes of a run must have in common: options, versions and data. Otherwise they would train a mixture."""
+"""Check that all processes of a run have the same options, versions and data."""
 
 import hashlib
 import platform
@@ -16,7 +16,7 @@ from deeprftv2_plugin.version import __version__
 LISTED = 5
 """Maximum number of differences in an error."""
 PLACES = ('dataroot', 'meta_info_file')
-"""Beginnings of the options that may differ between nodes, since the data themselves are compared."""
+"""Prefixes of the options that may differ between nodes, since the data is compared instead."""
 
 
 def require_same_options(options: Mapping[str, Any], **flags: object) -> None:
@@ -94,7 +94,7 @@ def _flat(options: Mapping[str, Any], place: str = '') -> Iterator[tuple[str, An
 
 
 def _sample_names(dataset: Any) -> list[str]:
-    """Return the names of the samples of this package's data sets; none of others, whose paths depend on the node."""
+    """Return the sample names of this package's data sets, and nothing for others, whose paths depend on the node."""
     names = []
     for part in getattr(dataset, 'parts', [dataset]):  # of a MixedDataset
         names += [pair.name for pair in getattr(part, 'pairs', [])]

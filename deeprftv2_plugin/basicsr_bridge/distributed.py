@@ -18,7 +18,7 @@ from torch import distributed
 from deeprftv2_plugin.utils.errors import UserError
 
 TIMEOUT = datetime.timedelta(hours=1)
-"""Limit for waiting for other processes. It is long because images in a validation may differ a lot in size."""
+"""Timeout for communication. It is long because the processes may validate images of very different sizes."""
 
 
 def init_dist(launcher: str, backend: str = 'nccl', port: int | None = None, use_gpu: bool = True) -> None:

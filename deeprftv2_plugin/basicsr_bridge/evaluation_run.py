@@ -15,7 +15,7 @@ from deeprftv2_plugin.training import run_folder
 
 
 class EvaluationRun:
-    """A test, which renames the results of an earlier one only when everything that it needs exists.
+    """A test. The results of an earlier test are renamed only after all checks have passed.
 
     Args:
         path: The option file, for error messages.

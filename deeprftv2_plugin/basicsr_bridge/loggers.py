@@ -1,6 +1,7 @@
-"""The log file, TensorBoard and wandb of a run. If one of them fails, that is a warning, and the run continues."""
+"""The log file, TensorBoard and wandb of a run. If one of them fails, the run continues with a warning."""
 
 import contextlib
+import io
 import logging
 import sys
 import threading
@@ -12,6 +13,7 @@ from basicsr.utils import get_root_logger, init_wandb_logger
 from basicsr.utils.dist_util import get_dist_info
 
 from deeprftv2_plugin.basicsr_bridge.replacement import replace
+from deeprftv2_plugin.utils.regular_files import open_to_append
 
 
 @contextlib.contextmanager
@@ -21,7 +23,7 @@ def tolerated_failures(pipeline: ModuleType) -> Iterator[None]:
     Args:
         pipeline: ``basicsr.train`` or ``basicsr.test``.
     """
-    reason = 'a full disk or a missing connection ends no run'
+    reason = 'a full disk or a missing connection does not end the run'
     with contextlib.ExitStack() as stack:
         stack.enter_context(replace(pipeline, 'get_root_logger', open_log, reason))
         if hasattr(pipeline, 'init_wandb_logger'):
@@ -39,9 +41,11 @@ def open_log(
     if log_file is not None and get_dist_info()[0] == 0:
         logger.setLevel(log_level)
         try:
-            handler = LogFile(log_file, 'w', encoding='utf-8', errors='backslashreplace')
+            handler = LogFile(log_file, encoding='utf-8', errors='backslashreplace')
         except OSError as error:
-            logger.warning(f'The log file {log_file} cannot be created: {error.strerror}. The run continues without.')
+            logger.warning(
+                f'The log file {log_file} cannot be created: {error.strerror}. The run continues without it.'
+            )
         else:
             handler.setFormatter(logger.handlers[0].formatter)
             logger.addHandler(handler)
@@ -52,6 +56,10 @@ class LogFile(logging.FileHandler):
     """A log file. Lines that cannot be written yet, for example because the disk is full, are written later."""
 
     failed = False
+
+    def _open(self) -> io.TextIOWrapper:
+        """Open the file unless it is a link, which could lead to any file of the user."""
+        return io.TextIOWrapper(open_to_append(self.baseFilename), self.encoding, self.errors)
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Warn once on the screen."""
@@ -79,7 +87,7 @@ def start_wandb(opt: dict) -> None:
 
 
 class Board:
-    """TensorBoard's writer. After an error it is off.
+    """TensorBoard's writer, which is switched off after an error.
 
     It has the methods of ``torch.utils.tensorboard.SummaryWriter``.
 
@@ -104,7 +112,7 @@ class Board:
     def _off_after_error(self) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # of TensorBoard, wandb and file systems of other packages
+        except Exception as error:  # TensorBoard, wandb and their file systems can raise any exception
             self._writer = None
             get_root_logger().warning(
                 f'TensorBoard failed: {type(error).__name__}: {error}. The run continues without it. '

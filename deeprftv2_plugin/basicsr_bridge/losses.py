@@ -12,7 +12,7 @@ from deeprftv2_plugin import losses
 class MultiScaleLoss(losses.MultiScaleLoss):
     """:class:`deeprftv2_plugin.losses.MultiScaleLoss` for option files: its losses are registered ones.
 
-    With it BasicSR's plain ``SRModel``, which has one pixel loss, trains a network of two scales::
+    It lets BasicSR's plain ``SRModel``, which has one pixel loss, train a network with two scales::
 
         pixel_opt:
           type: MultiScaleLoss

@@ -1,7 +1,7 @@
 """Patches for BasicSR 1.4.2, its last release, on current versions of Python, PyTorch and torchvision.
 
-The patch for a defect is enabled by trying what the defect breaks. The methods that are replaced for a capability that
-BasicSR lacks (`model_to_device`, `load_network` and those that save) rest on that version.
+A patch for a defect is applied only if a trial shows that the defect is present. The methods that are replaced to add a
+capability (`model_to_device`, `load_network` and those that save) rely on this version.
 """
 
 import contextlib
@@ -16,12 +16,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from deeprftv2_plugin.basicsr_bridge.replacement import replace
-from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.errors import UserError, shortened
 
 VERSION = '1.4.2'
 INSTALL = f'pip install --no-build-isolation basicsr=={VERSION}'
 if sys.version_info >= (3, 13):  # see that folder for the reason
     INSTALL = f'PYTHONPATH="$PWD/scripts/basicsr_build" {INSTALL}, in a checkout of this plugin'
+LISTED = 20
+"""Maximum number of names of weights in a warning."""
 _applied = False
 
 
@@ -44,6 +46,8 @@ def apply() -> None:
     patch_resume_training()
     patch_saving()
     patch_print_network()
+    patch_file_reading()
+    patch_image_writing()
     patch_prefetcher()
     _applied = True
 
@@ -51,8 +55,8 @@ def apply() -> None:
 def require_basicsr() -> None:
     """Check, without importing it, that the package ``basicsr`` is installed and is BasicSR 1.4.2.
 
-    Forks for single papers install a package of the same name without registries, and a folder in the working
-    directory hides the installed package.
+    Some forks of BasicSR install a package of the same name without registries, and a folder named basicsr in the
+    working directory hides the installed package.
 
     Raises:
         UserError: It is not.
@@ -189,7 +193,9 @@ def load_network(self: Any, net: Any, load_path: str, strict: bool = True, param
     loaded = checkpoints.load_file(net, load_path, param_key, strict)
     logger.info(f'{type(net).__name__} loaded from {load_path}: weights {loaded.weights}.')
     if loaded.left_out:
-        logger.warning(f'{load_path}: {len(loaded.left_out)} names do not fit: {", ".join(loaded.left_out)}')
+        more = ', ...' if len(loaded.left_out) > LISTED else ''
+        names = f'{", ".join(map(shortened, loaded.left_out[:LISTED]))}{more}'
+        logger.warning(f'{load_path}: {len(loaded.left_out)} names do not fit: {names}')
     return loaded.weights
 
 
@@ -205,7 +211,7 @@ def patch_resume_training() -> None:
         prepare(self, resume_state)
         original(self, resume_state)
 
-    replace(BaseModel, 'resume_training', resume_training, 'states of another network or optimizer are errors')
+    replace(BaseModel, 'resume_training', resume_training, 'a state of another network or optimizer is an error')
 
 
 def patch_saving() -> None:
@@ -223,7 +229,7 @@ def patch_saving() -> None:
 
 
 def patch_print_network() -> None:
-    """Log a network in one line. BasicSR logs all of its modules, which takes hundreds of lines."""
+    """Log a network in one line. BasicSR lists all of its modules in hundreds of lines."""
     from basicsr.models.base_model import BaseModel
     from basicsr.utils import get_root_logger
 
@@ -238,6 +244,47 @@ def patch_print_network() -> None:
         get_root_logger().info(f'Network {type(bare).__name__}: {count:,} parameters. --debug lists its modules.')
 
     replace(BaseModel, 'print_network', print_network, 'one line per network in the log')
+
+
+def patch_file_reading() -> None:
+    """Let BasicSR's data sets open only regular files of limited size. Reading a pipe or a device can wait forever."""
+    from basicsr.data import data_util, video_test_dataset
+    from basicsr.utils.file_client import HardDiskBackend
+
+    from deeprftv2_plugin.data.storage.images import MAX_BYTES, StoredImage
+    from deeprftv2_plugin.utils.regular_files import open_regular
+
+    read_frames = data_util.read_img_seq
+
+    def get(self: Any, filepath: object) -> bytes:
+        return StoredImage(str(filepath)).read_bytes()
+
+    def read_img_seq(path: list[str], *args: Any, **settings: Any) -> Any:
+        for each in path:
+            open_regular(each, MAX_BYTES).close()
+        return read_frames(path, *args, **settings)
+
+    reason = 'only regular files are opened, errors that name the file'
+    replace(HardDiskBackend, 'get', get, reason)
+    replace(video_test_dataset, 'read_img_seq', read_img_seq, reason)
+
+
+def patch_image_writing() -> None:
+    """Let BasicSR's models save images atomically, under any name. OpenCV crashes on names that are not UTF-8."""
+    from basicsr.models import hifacegan_model, sr_model, stylegan2_model, video_base_model, video_recurrent_model
+
+    from deeprftv2_plugin.data.storage.images import write_png
+    from deeprftv2_plugin.utils.atomic_io import advice
+
+    def imwrite(img: Any, file_path: str) -> None:
+        try:
+            write_png(file_path, img)
+        except OSError as error:
+            text = f'the image {file_path} could not be written: {error.strerror or error}'
+            raise UserError(f'{text}. {advice(error)}') from error
+
+    for module in (hifacegan_model, sr_model, stylegan2_model, video_base_model, video_recurrent_model):
+        replace(module, 'imwrite', imwrite, 'names in any encoding, errors that name the file')
 
 
 def patch_prefetcher() -> None:
@@ -256,7 +303,7 @@ def patch_prefetcher() -> None:
 
         def run(self) -> None:
             try:
-                super().run()  # ends with None in the queue
+                super().run()  # puts None into the queue at the end
             except Exception as error:
                 self.error = error
                 self.queue.put(None)

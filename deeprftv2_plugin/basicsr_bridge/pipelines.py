@@ -1,4 +1,4 @@
-"""What `train` and `test` share: BasicSR's flags, and the calls of BasicSR's pipelines."""
+"""Shared by `train` and `test`: BasicSR's flags, and the calls of BasicSR's pipelines."""
 
 import argparse
 import contextlib
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser, is_train: bool) -> None:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the flags for the option file and what overrides it."""
+    """Add the flags for the option file and its overrides."""
     parser.add_argument('-opt', '--opt', required=True, metavar='FILE', help='option file (YAML)')
     parser.add_argument(
         '--force_yml',
@@ -48,8 +48,13 @@ def add_local_rank(parser: argparse.ArgumentParser, default: str | None = None) 
     parser.add_argument('--local_rank', '--local-rank', type=int, default=default, help=argparse.SUPPRESS)
 
 
-def run(args: argparse.Namespace, is_train: bool) -> None:
-    """Check the options, then run BasicSR's pipeline with the working directory as root.
+def run(args: argparse.Namespace, is_train: bool, root: str | None = None) -> None:
+    """Check the options, then run BasicSR's pipeline.
+
+    Args:
+        args: The flags of `add_arguments`.
+        is_train: Whether to train or to test.
+        root: Folder of ``experiments`` and ``results``; by default the working directory.
 
     Raises:
         UserError: The options are wrong, or the run fails in a way that the user can fix.
@@ -72,10 +77,10 @@ def run(args: argparse.Namespace, is_train: bool) -> None:
     with handed_over(opt, args.opt, config.launcher(args.launcher), resumes, args.debug):
         if is_train:
             with TrainingRun(opt.get('manual_seed') is not None, notes, args.opt).in_basicsr():
-                train_pipeline(os.getcwd())
+                train_pipeline(root or os.getcwd())
         else:
             with EvaluationRun(args.opt).in_basicsr():
-                test_pipeline(os.getcwd())
+                test_pipeline(root or os.getcwd())
     end_processes()
 
 
@@ -106,7 +111,7 @@ def handed_over(opt: dict, path: str, launcher: str, auto_resume: bool, debug: b
     @master_only
     def copy_opt_file(opt_file: str, experiments_root: str) -> None:
         head = f'# GENERATE TIME: {time.asctime()}\n# CMD:\n# {" ".join(sys.argv)}\n\n'
-        text = (head + config.reading.dump(opt)).encode(errors='backslashreplace')  # names in any encoding
+        text = (head + config.reading.dump(opt)).encode(errors='backslashreplace')  # not always UTF-8
         write_whole(os.path.join(experiments_root, os.path.basename(opt_file)), text)
 
     reason = 'options with _base_ and overrides, checked before the run'
@@ -121,7 +126,7 @@ def handed_over(opt: dict, path: str, launcher: str, auto_resume: bool, debug: b
 
 
 def restarts() -> list[str]:
-    """Return a sentence for each launcher that has restarted this training."""
+    """Return a message for each launcher that has restarted this training."""
     launchers = {'TORCHELASTIC_RESTART_COUNT': 'torchrun', 'SLURM_RESTART_COUNT': 'SLURM'}
     counts = {launcher: int(os.environ.get(variable) or 0) for variable, launcher in launchers.items()}
     return [f'{launcher} has restarted this training: restart {count}.' for launcher, count in counts.items() if count]
@@ -131,18 +136,20 @@ def load(args: argparse.Namespace, is_train: bool | None = None) -> dict:
     """Read and validate the options, and register what they need.
 
     Args:
-        args: With `opt`, the option file, and `force_yml`, the overrides.
-        is_train: Whether they are for training; None if the section `train` decides.
+        args: Contains `opt`, the option file, and `force_yml`, the overrides.
+        is_train: Whether they are for training; if None, whether they have a section `train`.
 
     Raises:
         UserError: The options are wrong.
     """
-    from deeprftv2_plugin.basicsr_bridge import registration  # here, because --help should not wait for torch
+    # imported here since they import torch, which --help does not need
+    from deeprftv2_plugin.basicsr_bridge import registration, spandrel_archs
     from deeprftv2_plugin.config import validation
     from deeprftv2_plugin.ops import backends
 
     opt = config.load(args.opt, args.force_yml)
     registration.register()
+    spandrel_archs.register_for(opt)
     registration.import_modules(opt.get('custom_imports') or [])
     validation.validate(opt, args.opt, 'train' in opt if is_train is None else is_train, args.force_yml)
     backends.describe()  # raises if a backend is forced that cannot be used

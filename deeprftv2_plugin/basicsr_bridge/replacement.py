@@ -1,4 +1,4 @@
-"""Replace names in BasicSR, visibly: each replacement has a reason, is listed, and can be undone."""
+"""Replace names in BasicSR. Each replacement has a reason, is listed, and can be undone."""
 
 from collections.abc import MutableMapping
 from types import ModuleType

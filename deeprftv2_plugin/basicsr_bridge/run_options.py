@@ -1,7 +1,7 @@
-"""What BasicSR's option parser adds to the options of a file.
+"""Add to the options of a file what BasicSR's option parser adds.
 
 ``basicsr.utils.options.parse_options`` accepts only a command line and a YAML file that it reads itself. `complete`
-takes options that are already read, so that neither has to be made up; a test compares both.
+takes options that have already been read. A test compares both.
 """
 
 import copy

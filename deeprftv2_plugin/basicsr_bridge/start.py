@@ -1,4 +1,4 @@
-"""What a training and a test do before they create or rename a folder: build the model, and check everything."""
+"""Check a training or a test and build its model, before a folder is created or renamed."""
 
 import copy
 import functools
@@ -23,7 +23,7 @@ from deeprftv2_plugin.data.datasets import SizedDataset
 from deeprftv2_plugin.preflight.report import Parts, require
 
 NAME = 'basicsr'
-"""Of BasicSR's logger."""
+"""Name of BasicSR's logger."""
 
 
 def checked_model(
@@ -34,12 +34,12 @@ def checked_model(
 ) -> BaseModel:
     """Run the preflight checks, then build the model of a run from the networks that the checks have built.
 
-    The first process of each node runs the checks. All processes must find the same data, and wait until all are ready.
+    The first process of each node runs the checks. All processes must find the same data. They return together.
 
     Args:
         opt: Options of the run.
         path: The option file, for error messages.
-        make: Builds the model.
+        make: Function that builds the model.
         further: A check that gets the data set of the phase train.
 
     Raises:
@@ -47,7 +47,7 @@ def checked_model(
     """
     parts = Parts()
     if is_first_of_node():
-        parts = require({**opt, 'dist': False, 'rank': 0, 'world_size': 1}, path)  # the others do not take part
+        parts = require({**opt, 'dist': False, 'rank': 0, 'world_size': 1}, path)  # the checks run in this process only
         if further is not None:
             further(parts.datasets['train'])
         datasets = parts.datasets
@@ -62,11 +62,11 @@ def checked_model(
 
 
 class HandedOver(ExitStack):
-    """Within the block, BasicSR gets copies of networks that exist where it would build the same networks again.
+    """Within the block, BasicSR copies existing networks instead of building the same networks again.
 
     Args:
         opt: The options of the networks.
-        networks: By their labels, such as 'g' for that of `network_g`.
+        networks: The networks by label, such as 'g' for `network_g`.
     """
 
     def __init__(self, opt: dict[str, Any], networks: Mapping[str, nn.Module]):
@@ -85,7 +85,7 @@ def _copy_or_build(net: nn.Module, settings: dict[str, Any], build: Callable, **
 
 
 class HeldBackLog:
-    """BasicSR's log while it has no file yet. Its lines are written once the log has one.
+    """Hold back the lines of BasicSR's log until it has a file.
 
     BasicSR opens the file only if nothing has requested its logger before.
     """
@@ -107,14 +107,14 @@ class HeldBackLog:
         forget_logger()
 
     def release(self) -> None:
-        """Write the lines to the log."""
+        """Write the held back lines to the log."""
         for record in self._lines.buffer:
             self._logger.handle(record)
         self._lines.close()
 
 
 def forget_logger() -> None:
-    """Let BasicSR open a new log file. It does so only if its logger was not requested before."""
+    """Make BasicSR's logger unknown to BasicSR, so that it opens a new log file."""
     basicsr_logger.initialized_logger.pop(NAME, None)
     handlers = logging.getLogger(NAME).handlers
     while handlers:

@@ -1,4 +1,4 @@
-"""What the class of a model gains in a run so that faults do not end the training, or end it with a clear message."""
+"""A mixin for models that continues the training after faults, or ends it with a clear message."""
 
 import re
 from contextlib import ExitStack
@@ -8,21 +8,20 @@ from basicsr.utils import get_root_logger
 from torch import nn
 from torch.utils.data import DataLoader
 
-from deeprftv2_plugin.evaluation.validation import describe_error
 from deeprftv2_plugin.inference.memory import is_out_of_memory, reason_of
 from deeprftv2_plugin.inference.restoration import keep_modes
-from deeprftv2_plugin.utils.errors import Interrupted, UserError
+from deeprftv2_plugin.utils.errors import Interrupted, UserError, describe_error
 
 MAX_FAILED_IN_A_ROW = 3
 """Number of consecutive validations of a data set that may fail before the training stops."""
 
 
 class TolerantModel:
-    """Continue after a validation that fails, and explain errors of a training step.
+    """Mixin for models that continues after a failed validation, and explains errors of a training step.
 
     Attributes:
         done: The last completed iteration; None within a step and before the first one.
-        failed_validations: Number of failures in a row and the iteration, by the name of the data set.
+        failed_validations: Number of failures in a row, the iteration and the last error, by the name of the data set.
     """
 
     opt: dict[str, Any]
@@ -31,14 +30,14 @@ class TolerantModel:
     done: int | None = None
 
     def __init__(self, opt: dict):
-        self.failed_validations: dict[str, tuple[int, int]] = {}
-        super().__init__(opt)  # type: ignore[call-arg]  # of the model
+        self.failed_validations: dict[str, tuple[int, int, str]] = {}
+        super().__init__(opt)  # type: ignore[call-arg]  # defined by the model
 
     def optimize_parameters(self, current_iter: int) -> None:
         """Take one training step.
 
         Raises:
-            UserError: The memory does not suffice, or parameters are not used.
+            UserError: There is not enough memory, or parameters are not used.
         """
         self.done = None
         try:
@@ -53,12 +52,15 @@ class TolerantModel:
     def validation(self, dataloader: DataLoader, current_iter: int, tb_logger: Any, save_img: bool = False) -> None:
         """Validate. If that fails, log the error, save the state and continue, up to `MAX_FAILED_IN_A_ROW` times.
 
+        After the last iteration there is always something to continue with: the final weights are saved, and
+        `require_last_validations` reports the error at the end.
+
         Raises:
-            UserError: The data set could not be validated so often in a row.
+            UserError: The validation of the data set has failed too many times in a row.
         """
         dataset: Any = dataloader.dataset
         name = dataset.opt['name']
-        count, last = self.failed_validations.get(name, (0, -1))
+        count, last, _ = self.failed_validations.get(name, (0, -1, ''))
         if last == current_iter:  # BasicSR repeats the last validation at the end
             return
         try:
@@ -70,19 +72,37 @@ class TolerantModel:
         except Interrupted:
             raise
         except Exception as error:
-            self.failed_validations[name] = count + 1, current_iter
+            self.failed_validations[name] = count + 1, current_iter, describe_error(error)
             text = (
                 f'The validation of {name} at iteration {current_iter} failed ({count + 1} in a row, at most '
                 f'{MAX_FAILED_IN_A_ROW}): {describe_error(error)}'
             )
             self.save(self.plan.epoch_of(current_iter), current_iter)
-            if count + 1 == MAX_FAILED_IN_A_ROW:
+            continues = current_iter < self.plan.total
+            if continues and count + 1 >= MAX_FAILED_IN_A_ROW:
                 raise UserError(f'{text}. Fix the cause, or remove the data set or the metric, then resume') from error
-            get_root_logger().error(f'{text}. Training continues.', exc_info=not isinstance(error, UserError))
+            text += '. Training continues.' if continues else '.'
+            get_root_logger().error(text, exc_info=not isinstance(error, UserError))
+
+    def require_last_validations(self) -> None:
+        """Check that no data set has failed in its last validation.
+
+        Raises:
+            UserError: One has. The training itself is complete, and its weights are saved.
+        """
+        failures = [
+            f'the last validation of {name}, at iteration {iteration}, failed: {reason}'
+            for name, (_, iteration, reason) in self.failed_validations.items()
+        ]
+        if failures:
+            saved = f'Training is complete, and the weights are saved in {self.opt["path"]["models"]}'
+            text = f'{"; ".join(failures)}. {saved}'
+            get_root_logger().error(text)
+            raise UserError(f'{text}. Fix the cause, then validate again with --auto_resume')
 
 
 def explain_step_error(error: Exception, net: nn.Module | None) -> str | None:
-    """Return what to do about an error of a training step; None if that is not known.
+    """Return advice about an error of a training step, or None for an unknown error.
 
     Args:
         error: The error.
@@ -90,7 +110,7 @@ def explain_step_error(error: Exception, net: nn.Module | None) -> str | None:
     """
     if is_out_of_memory(error):
         return (
-            f'the memory does not suffice for a training step: {reason_of(error)}. Lower batch_size_per_gpu '
+            f'there is not enough memory for a training step: {reason_of(error)}. Lower batch_size_per_gpu '
             '(train.accumulation keeps the effective batch) or gt_size of datasets.train or train.stages, or set '
             'train.bf16; then resume'
         )
@@ -100,7 +120,7 @@ def explain_step_error(error: Exception, net: nn.Module | None) -> str | None:
         unused = [names[int(number)].removeprefix('module.') for number in found[1].split()]
         shown = ', '.join(unused[:5]) + (f' and {len(unused) - 5} more' if len(unused) > 5 else '')
         return (
-            f'the loss does not depend on {len(unused)} parameters of the network: {shown}. Several processes need '
-            'find_unused_parameters: true in the option file for that'
+            f'the loss does not depend on {len(unused)} parameters of the network: {shown}. To train such a network '
+            'with several processes, set find_unused_parameters: true in the option file'
         )
     return None

@@ -38,7 +38,7 @@ from deeprftv2_plugin.evaluation.metrics_log import MetricsLog
 from deeprftv2_plugin.models.deeprftv2_model import DeepRFTv2Model
 from deeprftv2_plugin.training import run_folder, signals
 from deeprftv2_plugin.training.branches import set_aside
-from deeprftv2_plugin.training.saving import save_or_log
+from deeprftv2_plugin.training.saving import leave, save_or_log
 from deeprftv2_plugin.training.stages import accumulation_of, gpus_of, stages_of
 from deeprftv2_plugin.utils.atomic_io import advice
 from deeprftv2_plugin.utils.errors import Interrupted, UserError
@@ -49,7 +49,7 @@ class TrainingRun:
 
     Args:
         seeded: Whether the option file has a seed. If not, a resumed run uses the seed of the earlier run.
-        notes: Warnings for the beginning of the log.
+        notes: Warnings to write at the beginning of the log.
         path: The option file, for error messages.
 
     Attributes:
@@ -71,11 +71,19 @@ class TrainingRun:
     def in_basicsr(self) -> Iterator[None]:
         """Within the block, `basicsr.train.train_pipeline` runs this training."""
         replacements = (
-            ('load_resume_state', self.start, 'the newest valid state; checks before folders change'),
+            (
+                'load_resume_state',
+                self.start,
+                'the newest valid state; checks before folders change',
+            ),
             ('make_exp_dirs', self.make_folders, 'only unused folders of earlier trainings are renamed'),
             ('mkdir_and_rename', run_folder.replace, 'the same for the folder of TensorBoard'),
-            ('create_train_val_dataloader', self.create_loaders, 'samples by a plan, so that a run is resumed exactly'),
-            ('build_model', self.hand_over_model, 'the model is built once; signals'),
+            (
+                'create_train_val_dataloader',
+                self.create_loaders,
+                'a plan of the samples, so that a run resumes exactly',
+            ),
+            ('build_model', self.hand_over_model, 'the model is built once, and signals are recorded'),
             ('MessageLogger', self.create_logger, 'metrics.jsonl, and validations that an earlier run did not finish'),
             ('init_tb_logger', self.init_tb_logger, 'a resumed run overwrites later values in TensorBoard'),
         )
@@ -90,22 +98,22 @@ class TrainingRun:
             except Exception:
                 self.save_between_steps()
                 raise
+            if hasattr(self, 'model'):
+                self.model.require_last_validations()
 
     def save_between_steps(self) -> None:
-        """Save the state after an error, unless it occurred within a step."""
+        """Save the state after an error, unless it occurred within a step or the weights are not finite."""
         done = self.model.done if hasattr(self, 'model') else None
-        if done is not None and self.model.save(self.plan.epoch_of(done), done):
-            get_root_logger().warning(f'The state of iteration {done} is saved. Rerun with --auto_resume to resume.')
-
-    def stop_after_killed_worker(self, fault: UserError) -> None:
-        """Let all processes save the state after the next step and stop, if the model can.
-
-        Raises:
-            UserError: The fault; this process stops now.
-        """
-        if not isinstance(self.model, DeepRFTv2Model):
-            raise fault
-        signals.request(fault)
+        if done is None:
+            return
+        try:
+            saved = self.model.save(self.plan.epoch_of(done), done)
+        except UserError as fault:
+            get_root_logger().error(str(fault))
+        else:
+            if saved:
+                text = f'The state of iteration {done} is saved. Rerun with --auto_resume to resume.'
+                get_root_logger().warning(text)
 
     def start(self, opt: dict) -> dict | None:
         """Read the state, build the model and check everything before a folder is created or renamed.
@@ -157,11 +165,11 @@ class TrainingRun:
             opt['manual_seed'] = stream['seed']
 
     def load_batch(self, opt: dict, dataset: SizedDataset) -> None:
-        """Load the first batch of this process in the way in which a worker loads it.
+        """Load the first batch of this process as a worker does.
 
         Args:
             opt: The options.
-            dataset: The training data; not that of the run, whose open files workers would inherit.
+            dataset: A copy of the training data; workers would inherit open files from the data of the run itself.
 
         Raises:
             UserError: Too many of its samples are damaged.
@@ -221,8 +229,7 @@ class TrainingRun:
         if settings.get('prefetch_mode') == 'cpu':
             loading['loader'] = functools.partial(PrefetchDataLoader, settings.get('num_prefetch_queue', 1))
         damaged = settings.get('max_damaged') or 0
-        killed = self.stop_after_killed_worker
-        loader = TrainLoader(dataset, plan, opt['manual_seed'], damaged, stages, killed, logger, **loading)
+        loader = TrainLoader(dataset, plan, opt['manual_seed'], damaged, stages, signals.request, logger, **loading)
         for phase, val_settings in opt['datasets'].items():
             if phase.split('_')[0] == 'val':
                 val_set = build_dataset(val_settings)
@@ -291,19 +298,18 @@ class TrainingRun:
         return model
 
     def hand_over_model(self, opt: dict) -> Any:
-        """Return the model, and record signals from here on if it can save its state on them."""
+        """Return the model, and record signals from here on."""
         self._log.release()
         if isinstance(self.model, SRModel):
-            get_root_logger().addFilter(_is_true_of_sr_models)
-            self._stack.callback(get_root_logger().removeFilter, _is_true_of_sr_models)
-        if isinstance(self.model, DeepRFTv2Model):
-            self._stack.enter_context(signals.watched())
+            get_root_logger().addFilter(_is_relevant)
+            self._stack.callback(get_root_logger().removeFilter, _is_relevant)
+        self._stack.enter_context(signals.watched())
         return self.model
 
     def rewind(self, opt: dict) -> None:
-        """Remove from the experiment what an earlier run made after the iteration of the state.
+        """Remove from the experiment what an earlier run saved after the iteration of the state.
 
-        The journal ends at that iteration. States and weights are moved aside if there is a newer state.
+        The metrics log is cut after that iteration. States and weights are moved aside if there is a newer state.
 
         Raises:
             UserError: A file cannot be moved.
@@ -324,7 +330,7 @@ class TrainingRun:
             raise UserError(f'{text}. {advice(error)}') from error
 
     def create_logger(self, opt: dict, start_iter: int, tb_logger: Any) -> 'RunLogger':
-        """Return the logger. Before, complete the validation during which an earlier run was killed."""
+        """Return the logger, after completing the validation during which an earlier run was killed."""
         if self.state:
             in_first_process(lambda: self.rewind(opt), opt)
         val_opt = opt.get('val')
@@ -353,13 +359,13 @@ class TrainingRun:
         return board
 
 
-def _is_true_of_sr_models(record: logging.LogRecord) -> bool:
-    """Drop BasicSR's warning, at every validation, that several data sets are only supported by SRModel."""
+def _is_relevant(record: logging.LogRecord) -> bool:
+    """Filter BasicSR's warning that only SRModel supports several validation data sets: models here do too."""
     return not record.getMessage().startswith('Multiple validation datasets')
 
 
 class ModelInRun(TolerantModel):
-    """What the class of a model gains in a run: states with the position in the data, and errors of saving as a log.
+    """Mixin for the model of a run: states contain the position in the data, and errors of saving are logged.
 
     Attributes:
         training_run: The run.
@@ -368,6 +374,7 @@ class ModelInRun(TolerantModel):
 
     training_run: TrainingRun
     recorded_options: dict
+    device: torch.device
 
     @property
     def plan(self) -> Plan:
@@ -378,19 +385,29 @@ class ModelInRun(TolerantModel):
         """Return the position in the stream of samples after an iteration."""
         return self.training_run.stream_at(iteration)
 
-    def feed_data(self, data: dict[str, Any]) -> None:
-        """Take a batch.
+    def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
+        """Set the learning rate of an iteration. Models of BasicSR save and stop here if a process was asked to.
 
         Raises:
-            UserError: torchrun has been killed, and the model cannot save its state between two checkpoints.
+            Interrupted: A signal or a fault asked to stop; the state of the iteration before is saved.
+            UserError: The state could not be saved.
         """
-        if not isinstance(self, DeepRFTv2Model) and signals.launcher_is_gone():
-            raise UserError('torchrun, which started this process, has ended. Resume with --auto_resume')
-        super().feed_data(data)  # type: ignore[misc]  # of the model
+        if not isinstance(self, DeepRFTv2Model) and current_iter > 1 and self.asked_to_leave():
+            leave(self, self.plan.epoch_of(current_iter - 1), current_iter - 1)
+        super().update_learning_rate(current_iter, warmup_iter=warmup_iter)  # type: ignore[misc]  # of the model
+
+    def asked_to_leave(self) -> bool:
+        """Return whether any process was asked to stop. Waits for the GPU, as these models do in every step."""
+        asked = signals.requested() is not None
+        if not self.opt['dist']:
+            return asked
+        shared = torch.full((), float(asked), device=self.device)
+        distributed.all_reduce(shared)
+        return bool(shared)
 
     def save(self, epoch: int, current_iter: int) -> bool:
         """Save weights and state. Return whether all files were written."""
-        return save_or_log(self, super().save, epoch, current_iter)  # type: ignore[misc]  # of the model
+        return save_or_log(self, super().save, epoch, current_iter)  # type: ignore[misc]  # defined by the model
 
 
 class RunLogger(MessageLogger):

@@ -8,19 +8,19 @@ from deeprftv2_plugin.config.schema import Roots, Table
 
 
 def _options(names: str, kind: Any, help: str = '') -> Table:
-    """Several optional keys of one kind."""
+    """Return several optional keys of one kind."""
     return {name: Option(kind, help, None) for name in names.split()}
 
 
 Numbers = Sequence[float]
 _IO = {'io_backend': Option(Settings, 'How files are read: type disk, lmdb or memcached, and its arguments.')}
 _NORM = _options('mean std', Numbers, 'Normalization of the channels.')
-_TURNS = _options('use_hflip use_rot', bool, 'Random flips and turns.')
+_TURNS = _options('use_hflip use_rot', bool, 'Random flips and rotations.')
 _ROOTS = _options('dataroot_gt dataroot_lq', Roots, 'Sharp (high-resolution) and degraded images.')
 _META = _options('meta_info_file', str, 'List of the files.')
 _CROP = _options('gt_size', Count, 'Side of the crop.') | _options('scale', Count, 'Set by BasicSR.')
 _FRAMES = _options('num_frame', int, 'Number of frames; -1 for all.')
-_VIDEO = _IO | _ROOTS | _META | _CROP | _FRAMES | _options('use_hflip use_rot', bool, 'Random flips and turns.')
+_VIDEO = _IO | _ROOTS | _META | _CROP | _FRAMES | _options('use_hflip use_rot', bool, 'Random flips and rotations.')
 _VIDEO |= _options('random_reverse', bool, 'Random reversal of time.')
 _REDS = _VIDEO | _options('interval_list', list[Count], 'Intervals between frames.')
 _REDS |= _options('val_partition', Literal['REDS4', 'official'], 'Which clips are left out for validation.')
@@ -48,7 +48,7 @@ _DISCRIMINATOR = {'network_d': Option(Settings, 'The discriminator: type and its
 _ADVERSARIAL = {
     'optim_d': Option(Settings, 'Optimizer of the discriminator.'),
     **_options('gan_opt', Settings, 'A loss: type and its arguments.'),
-    **_options('net_d_iters', Count, 'Iterations of the discriminator for one of the generator.'),
+    **_options('net_d_iters', Count, 'Iterations of the discriminator per iteration of the generator.'),
     **_options('net_d_init_iters', Natural, 'Iterations before the generator is trained.'),
 }
 _FLOW = {
@@ -58,7 +58,7 @@ _FLOW = {
 
 DATASETS: dict[str, Table] = {
     'FFHQDataset': _IO | _NORM | _options('dataroot_gt', Roots) | _options('use_hflip', bool),
-    'PairedImageDataset': _PAIRED | _META | _options('color', Literal['y'], 'Only the channel Y.'),
+    'PairedImageDataset': _PAIRED | _META | _options('color', Literal['y'], 'Whether only the Y channel is used.'),
     'RealESRGANPairedDataset': _PAIRED | _options('meta_info', str, 'List of the files.'),
     'RealESRGANDataset': _IO | _TURNS | _DEGRADATION | _options('dataroot_gt', Roots) | _options('meta_info', str),
     'SingleImageDataset': _IO | _NORM | _META | _options('dataroot_lq', Roots) | _options('color', Literal['y']),

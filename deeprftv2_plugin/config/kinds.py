@@ -1,4 +1,4 @@
-"""What values an option takes, written as Python annotations: checked against a value and described in words."""
+"""Check values of options against Python type annotations, and describe these annotations in words."""
 
 import functools
 import inspect
@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, cast, get_args, g
 from deeprftv2_plugin.utils.names import LONGEST, is_path_component
 
 REQUIRED = object()
-"""Default of an option that has none."""
+"""Marks an option without a default."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class Option:
         return self.default is REQUIRED
 
     def accepts(self, value: object) -> bool:
-        """Whether the option takes a value; `~` (None) is always taken where it is the default."""
+        """Return whether the option accepts a value. `~` (None) is accepted if it is the default."""
         return (value is None and self.default is None) or matches(value, self.kind)
 
     def expected(self) -> str:
-        """What the option takes, in words."""
+        """Return a description of the values that the option accepts."""
         return describe(self.kind)
 
 
@@ -47,7 +47,7 @@ class Range(NamedTuple):
     below: float | None = None
 
     def holds(self, value: float) -> bool:
-        """Whether a number is within the bounds."""
+        """Return whether a number is within the bounds."""
         return (
             (self.least is None or value >= self.least)
             and (self.most is None or value <= self.most)
@@ -57,16 +57,16 @@ class Range(NamedTuple):
 
     def __str__(self) -> str:
         if self.most is None and self.below is None:
-            return f'from {self.least} up' if self.above is None else f'above {self.above}'
-        low = f'from {self.least}' if self.above is None else f'above {self.above}'
-        return f'{low} to {self.most}' if self.below is None else f'{low} to below {self.below}'
+            return f'>= {self.least}' if self.above is None else f'> {self.above}'
+        low = f'[{self.least}' if self.above is None else f'({self.above}'
+        return f'in {low}, {self.most}]' if self.below is None else f'in {low}, {self.below})'
 
 
 class Whole:
-    """The requirement on a number to have no fraction, for `Annotated`."""
+    """Requires a number without a fraction, for `Annotated`."""
 
     def holds(self, value: float) -> bool:
-        """Whether a number has no fraction."""
+        """Return whether a number has no fraction."""
         return float(value).is_integer()
 
     def __str__(self) -> str:
@@ -74,10 +74,10 @@ class Whole:
 
 
 class PathComponent:
-    """The requirement on a text that becomes a part of a path, for `Annotated`."""
+    """Requires text that can be a component of a path, for `Annotated`."""
 
     def holds(self, value: str) -> bool:
-        """Whether a text can be part of a path."""
+        """Return whether text can be a component of a path."""
         return is_path_component(value)
 
     def __str__(self) -> str:
@@ -97,9 +97,9 @@ Settings = dict[str, Any]
 
 
 def matches(value: object, kind: Any) -> bool:
-    """Whether a value of an option file is of a kind.
+    """Return whether a value of an option file matches an annotation.
 
-    YAML's lists count as tuples, whole numbers as floats. Infinity and NaN are no numbers.
+    A list matches a tuple, and an integer matches a float. Infinity and NaN do not match.
     """
     kind = plain(kind)
     origin, parts = get_origin(kind), get_args(kind)
@@ -123,7 +123,7 @@ def matches(value: object, kind: Any) -> bool:
 
 
 def describe(kind: Any, plural: bool = False) -> str:
-    """A kind in words, such as 'a whole number from 1 up'."""
+    """Describe an annotation in words, such as 'an integer >= 1'."""
     kind = plain(kind)
     origin, parts = get_origin(kind), get_args(kind)
     if kind is Any:
@@ -139,7 +139,7 @@ def describe(kind: Any, plural: bool = False) -> str:
         return ('lists' if plural else 'a list') + _items_described(origin, parts)
     names = {
         bool: ('true or false', 'true or false'),
-        int: ('a whole number', 'whole numbers'),
+        int: ('an integer', 'integers'),
         float: ('a number', 'numbers'),
         str: ('text', 'texts'),
         types.NoneType: ('~', '~'),
@@ -148,7 +148,7 @@ def describe(kind: Any, plural: bool = False) -> str:
 
 
 def plain(kind: Any) -> Any:
-    """The part of an annotation that an option file can express; `Any` where nothing is left.
+    """Return the part of an annotation that an option file can express; `Any` if there is none.
 
     Arguments of networks and optimizers may also be tensors, modules or functions, which YAML cannot hold.
     """
@@ -167,21 +167,21 @@ def plain(kind: Any) -> Any:
 
 
 def is_list(kind: Any) -> bool:
-    """Whether a kind is a list or tuple."""
+    """Return whether an annotation is a list or tuple."""
     return (get_origin(kind) or kind) in (list, tuple, Sequence, typing.Sequence)
 
 
 def is_mapping(kind: Any) -> bool:
-    """Whether a kind is a section of keys."""
+    """Return whether an annotation is a section of keys."""
     return (get_origin(kind) or kind) in (dict, Mapping, typing.Mapping)
 
 
 def kind_of(parameter: inspect.Parameter, hint: Any) -> Any:
-    """The kind of an argument by its annotation or, where there is none, by its default.
+    """Return the kind of an argument according to its annotation, or to its default if it has no annotation.
 
     Args:
         parameter: The argument.
-        hint: Its resolved annotation; `inspect.Parameter.empty` where there is none.
+        hint: Its resolved annotation; `inspect.Parameter.empty` if it has none.
     """
     default = parameter.default
     if hint is not parameter.empty:

@@ -14,7 +14,7 @@ BASE = '_base_'
 DELETE = '_delete_'
 EXTENSIONS = ('.yml', '.yaml')
 MOST_FILES = 100
-"""Files that an option file inherits from, directly and indirectly."""
+"""Maximum number of files that an option file inherits from, directly and indirectly."""
 LAUNCHED = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK')
 
 
@@ -23,8 +23,8 @@ def load(path: str, overrides: Sequence[str] = (), loader: type[TextLoader] = Lo
 
     Args:
         path: A YAML file. Its `_base_` names a file or a list of files, relative to itself.
-        overrides: `a:b=value`; the value is YAML, never evaluated. Missing sections are created.
-        loader: `Loader`, or `TextLoader` to get numbers as they are written.
+        overrides: Texts `a:b=value`. The value is parsed as YAML, never evaluated. Missing sections are created.
+        loader: `Loader`, or `TextLoader` to get numbers as text.
 
     Returns:
         dict: The resolved options, without `_base_`: inherited keys first, then those of the file.
@@ -44,7 +44,7 @@ def _resolve(path: str, chain: tuple[str, ...], files: list[str], loader: type[T
 
     Args:
         path: The file.
-        chain: The files on the way to it, each of which names the next.
+        chain: The files that lead to it, each of which names the next.
         files: All files so far, extended by this one.
         loader: As in `load`.
     """
@@ -89,9 +89,9 @@ def bases_of(options: dict[str, Any], path: str) -> list[str]:
 def _merged(inherited: dict[str, Any], own: dict[str, Any], path: str) -> dict[str, Any]:
     """Return inherited options, overridden by a file's own through mmengine's Config.
 
-    mmengine reads the files of `_base_` itself only with a loader that executes tags, so that this is done here.
+    mmengine could read the files of `_base_` too, but with a loader that executes YAML tags.
     """
-    from mmengine.config import Config  # here, because --help should not wait for it
+    from mmengine.config import Config  # slow to import, and --help does not need it
 
     _drop_empty(inherited, own)
     merged = Config({'options': inherited})
@@ -114,11 +114,11 @@ def _drop_empty(inherited: dict[str, Any], own: dict[str, Any]) -> None:
 
 
 def parse_file(path: str, named: str = '', loader: type[TextLoader] = Loader) -> dict[str, Any]:
-    """Return what one option file says, with nothing inherited.
+    """Return the contents of one option file, without inherited options.
 
     Args:
         path: The file.
-        named: Follows its name in errors.
+        named: Text that follows its name in errors.
         loader: As in `load`.
 
     Raises:
@@ -142,7 +142,7 @@ def apply_override(options: dict[str, Any], override: str, loader: type[TextLoad
     """Set one `a:b=value` of `--force_yml` in place.
 
     Raises:
-        UserError: It has another form, or a key on the way is not a section.
+        UserError: It has another form, or a key before the last is not a section.
     """
     dotted, separator, text = override.partition('=')
     keys = [key.strip() for key in dotted.split(':')]
@@ -172,7 +172,7 @@ def complete_schedule(options: dict[str, Any]) -> None:
 
 
 def launcher(given: str = 'none') -> str:
-    """Return the launcher in BasicSR's words. torchrun is recognized by the environment variables that it sets."""
+    """Return BasicSR's name of the launcher. torchrun is recognized by the environment variables that it sets."""
     if given == 'none' and all(name in os.environ for name in LAUNCHED):
         return 'pytorch'
     return given

@@ -59,10 +59,10 @@ PATH: Table = {
 
 PATH_OF_NETWORK: Table = {
     'pretrain_network_{}': Option(str, 'Initial weights of network_{}.', None),
-    'strict_load_{}': Option(bool, 'Whether all of its weights must fit.', True),
+    'strict_load_{}': Option(bool, 'Whether the names and shapes of all its weights must match.', True),
     'param_key_{}': Option(
         str,
-        'Set of weights in the file: params or params_ema, the average, which is the default if there is one.',
+        'Set of weights in the file: params, or their average params_ema; the average if absent and in the file.',
         None,
     ),
 }
@@ -86,16 +86,20 @@ TRAIN: Table = {
         Annotated[int, Range(-1)], 'Iterations over which the learning rate rises to the scheduled one.', -1
     ),
     'stages': Option(
-        list[Settings], 'Sections with iterations, gt_size and batch_size_per_gpu; the last lasts to total_iter.', None
+        list[Settings],
+        'Sections with iterations, gt_size and batch_size_per_gpu; the last extends to total_iter.',
+        None,
     ),
-    'accumulation': Option(Count, 'Batches in a step; by recipe_gpus if absent.', None),
-    'recipe_gpus': Option(Count, 'GPUs for which the batch size is chosen; on fewer, a step takes more batches.', None),
+    'accumulation': Option(Count, 'Batches per optimizer step; derived from recipe_gpus if absent.', None),
+    'recipe_gpus': Option(
+        Count, 'Number of GPUs that the batch size is meant for; on fewer, a step takes more batches.', None
+    ),
 }
 
 STAGE: Table = {
-    'iterations': Option(Count, 'Its length; the last stage has none.', None),
-    'gt_size': Option(Crop, 'Crop, one number or [height, width]; as in datasets.train if absent.', None),
-    'batch_size_per_gpu': Option(Count, 'Batch size of one GPU; as in datasets.train if absent.', None),
+    'iterations': Option(Count, 'Number of iterations; absent in the last stage.', None),
+    'gt_size': Option(Crop, 'Crop in pixels, one number or [height, width]; that of datasets.train if absent.', None),
+    'batch_size_per_gpu': Option(Count, 'Batch size of one GPU; that of datasets.train if absent.', None),
 }
 
 VAL: Table = {
@@ -103,7 +107,7 @@ VAL: Table = {
     'save_img': Option(bool, 'Whether to save restored images.'),
 }
 
-BETTER = Option(Literal['higher', 'lower'], 'Which value of a metric is better.', 'higher')
+BETTER = Option(Literal['higher', 'lower'], 'Which values of the metric are better.', 'higher')
 
 # The options of every phase in `datasets`, besides those of the data set's class.
 LOADER: Table = {
@@ -115,19 +119,21 @@ LOADER: Table = {
     ),
     'batch_size_per_gpu': Option(Count, 'Batch size of one GPU, unless every stage has its own.', None),
     'dataset_enlarge_ratio': Option(
-        Annotated[int, Range(1, 100_000)], 'How often an epoch goes through the data set.', 1
+        Annotated[int, Range(1, 100_000)], 'Number of times that an epoch repeats the data set.', 1
     ),
-    'prefetch_mode': Option(Literal['cpu', 'cuda'], 'How batches are loaded ahead.', None),
+    'prefetch_mode': Option(Literal['cpu', 'cuda'], 'How batches are prefetched.', None),
     'num_prefetch_queue': Option(Count, 'Batches in the queue of prefetch_mode cpu.', 1),
-    'pin_memory': Option(bool, 'Whether batches are in pinned memory; with a GPU if absent.', None),
-    'persistent_workers': Option(bool, 'Whether workers survive an epoch; in training they do if absent.', None),
-    'use_shuffle': Option(bool, 'Without effect; in option files of older versions of BasicSR.', None),
+    'pin_memory': Option(bool, 'Whether batches are in pinned memory; if absent, only with a GPU.', None),
+    'persistent_workers': Option(bool, 'Whether workers are kept between epochs; if absent, only in training.', None),
+    'use_shuffle': Option(bool, 'No effect; option files of older versions of BasicSR contain it.', None),
 }
 
 # Further options of the phase train.
 LOADER_TRAIN: Table = {
     'gt_size': Option(Crop, 'Crop in pixels, one number or [height, width].', None),
-    'max_damaged': Option(Natural, 'How many unreadable images are skipped; one more ends the run. 0 if absent.', None),
+    'max_damaged': Option(
+        Natural, 'Number of unreadable images that are skipped; more end the run. 0 if absent.', None
+    ),
 }
 
 PART: Table = {
@@ -140,13 +146,13 @@ Roots = str | list[str]
 _CROPS: Table = {
     'gt_size': LOADER_TRAIN['gt_size'],
     'use_flip': Option(bool, 'Whether crops are flipped at random.', True),
-    'use_rot': Option(bool, 'Whether crops are turned by quarters at random.', True),
+    'use_rot': Option(bool, 'Whether crops are rotated by multiples of 90 degrees at random.', True),
 }
 
 DATASETS: dict[str, Table] = {
     'PairedDeblurDataset': {
-        'dataroot': Option(str, 'Folder of a known data set, such as GoPro, as it was unpacked.', None),
-        'split': Option(str, 'Part of it; the one of the phase if absent.', None),
+        'dataroot': Option(str, 'Folder of a known data set, such as GoPro, as unpacked.', None),
+        'split': Option(str, 'Split of the known data set, such as train; that of the phase if absent.', None),
         'dataroot_lq': Option(str, 'Blurry images: folder, pattern with *, or LMDB.', None),
         'dataroot_gt': Option(str, 'Sharp images; may be absent for a test.', None),
         'meta_info_file': Option(str, 'List of the pairs.', None),
@@ -154,25 +160,25 @@ DATASETS: dict[str, Table] = {
     },
     'SyntheticBlurDataset': {
         'dataroot_gt': Option(str, 'Sharp images; the photographs of scikit-image if absent.', None),
-        'samples_per_image': Option(Count, 'Samples of each image; 100 for training, else 1, if absent.', None),
+        'samples_per_image': Option(Count, 'Samples per image; if absent, 100 for training and 1 otherwise.', None),
         'seed': Option(Natural, 'Seed of all random choices.', 0),
         'blurs': Option(
             list[Settings], 'Kinds of blur, each with type, arguments and weight.', [{'type': 'CameraShake'}]
         ),
         'saturation': Option(
             tuple[Annotated[float, Range(1)], Annotated[float, Range(1)]],
-            'Least and greatest intensity of lights that are shown as white.',
+            'Minimum and maximum intensity before blurring of pixels that are white in the image.',
             [1, 1],
         ),
         'shot_noise': Option(
-            tuple[Fraction, Fraction], 'Least and greatest variance of photon noise at full intensity.', [1e-4, 1e-4]
+            tuple[Fraction, Fraction], 'Minimum and maximum variance of photon noise at full intensity.', [1e-4, 1e-4]
         ),
         'read_noise': Option(
-            tuple[Fraction, Fraction], 'Least and greatest standard deviation of read noise.', [5e-4, 5e-4]
+            tuple[Fraction, Fraction], 'Minimum and maximum standard deviation of read noise.', [5e-4, 5e-4]
         ),
         'jpeg_quality': Option(
             tuple[Annotated[float, Range(1, 100)], Annotated[float, Range(1, 100)]],
-            'Least and greatest quality of the JPEG compression of blurry images; none if absent.',
+            'Minimum and maximum JPEG quality of blurry images; not compressed if absent.',
             None,
         ),
         'jpeg_share': Option(Fraction, 'Fraction of the samples that are compressed.', 1),
@@ -184,27 +190,29 @@ DATASETS: dict[str, Table] = {
     },
 }
 
-# By model class: options at the root ('root'), and in the sections train and val. A class has those of its parents.
+# By model class: options at the root ('root') and in the sections train and val. A class inherits those of its parents.
 MODELS: dict[str, dict[str, Table]] = {
     'DeepRFTv2Model': {
         'train': {
-            'frequency_opt': Option(Settings, 'A second loss, on all outputs and both scales.', None),
-            'clip_grad_norm': Option(NotNegative, 'Bound of the norm of all gradients; none if absent or 0.', None),
+            'frequency_opt': Option(Settings, 'A second loss, applied to all outputs at both scales.', None),
+            'clip_grad_norm': Option(NotNegative, 'Maximum norm of the gradients; not clipped if absent or 0.', None),
             'bf16': Option(bool, 'Whether the network computes in bfloat16 where autocast allows it.', None),
-            'channels_last': Option(bool, 'Whether weights and inputs are stored in channels_last.', None),
+            'channels_last': Option(bool, 'Whether weights and inputs use the channels_last memory format.', None),
             'compile': Option(bool, 'Whether to compile the network with torch.compile.', None),
         },
     },
     'RestorationModel': {
         'val': {
             'tile': Option(
-                Count | tuple[Count, Count], 'Tile, one number or [height, width]; whole images if absent.', None
+                Count | tuple[Count, Count],
+                'Tile in pixels, one number or [height, width]; whole images if absent.',
+                None,
             ),
             'overlap': Option(Natural | tuple[Natural, Natural], 'Pixels by which tiles overlap.', None),
             'pad': Option(
-                tuple[Natural, Natural], 'Least [height, width]; smaller images are padded with zeros.', None
+                tuple[Natural, Natural], 'Minimum [height, width]; smaller images are padded with zeros.', None
             ),
-            'ensemble': Option(bool, 'Whether to average over the eight flips and turns.', None),
+            'ensemble': Option(bool, 'Whether to average over the eight flips and rotations.', None),
         },
     },
     'SRModel': {
@@ -229,14 +237,14 @@ MODELS: dict[str, dict[str, Table]] = {
 }
 
 LARGEST_RATE = 1000
-"""Greatest learning rate."""
+"""Maximum learning rate."""
 _Rate = Annotated[float, Range(0, LARGEST_RATE)]
 _Rates = _Rate | list[_Rate]
 _Epsilon = Annotated[float, Range(1e-30, 1)]  # below, it can be zero in float32
 _Weight = Annotated[float, Range(0, 1e6)]
 
-# Kinds of arguments that are narrower than their annotations, by what the class is for. They apply to the classes of
-# PyTorch, BasicSR and this package.
+# Arguments that accept less than their annotations say, by the role of the class. They apply to the classes of PyTorch,
+# BasicSR and this package.
 BOUNDS: dict[str, dict[str, Any]] = {
     'optimizer': {
         'lr': _Rate,
@@ -316,8 +324,10 @@ BOUNDS: dict[str, dict[str, Any]] = {
         'out_channels': Count,
         'stages': Annotated[int, Range(1, 100)],
         'kernel_width': Crop,
+        'channels': Count,
+        'backbone': Settings,
     },
 }
 
 LARGEST_ARGUMENT = 10_000
-"""Greatest number among the arguments of a network, such as a number of channels, blocks or pixels."""
+"""Maximum of numbers in the arguments of a network, such as a number of channels, blocks or pixels."""

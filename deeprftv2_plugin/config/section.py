@@ -1,4 +1,4 @@
-"""A section of an option file, with the messages for what can be wrong in it."""
+"""A section of an option file, and the messages about errors in it."""
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -7,20 +7,15 @@ from typing import Any, NoReturn
 
 from deeprftv2_plugin.config.kinds import Option
 from deeprftv2_plugin.config.signatures import arguments
-from deeprftv2_plugin.utils.errors import UserError, nearest
+from deeprftv2_plugin.utils.errors import UserError, nearest, shortened
 
 SUFFIX = '_basicsr'
 """What BasicSR appends to the names of its own classes where another package has registered the plain name."""
 
 
-LONGEST = 200
-"""Characters of a value in a message."""
-
-
 def shown(value: object) -> str:
     """Return a value for a message, shortened if it is long."""
-    text = repr(value)
-    return text if len(text) <= LONGEST else f'{text[:LONGEST]}...'
+    return shortened(repr(value))
 
 
 class Section:
@@ -30,8 +25,8 @@ class Section:
         values: Its keys and values.
         file: The option file, for the errors.
         place: The keys that lead to it.
-        own: The same section as the file itself has it, without what it inherits.
-        written: The same section with all numbers as text, as they are written.
+        own: The same section without inherited keys.
+        written: The same section with all numbers as text, as written in the file.
     """
 
     def __init__(
@@ -62,7 +57,7 @@ class Section:
         return Section({} if values is None else values, self.file, (*self.place, key), own, written)
 
     def children(self) -> list['Section']:
-        """Return the sections right below."""
+        """Return the sections in this section."""
         return [self.child(key) for key, value in self.values.items() if isinstance(value, dict)]
 
     def items(self, key: str) -> list['Section']:
@@ -77,13 +72,13 @@ class Section:
         ]
 
     def demand(self, *keys: str) -> None:
-        """Fail for the first of the keys that is missing."""
+        """Raise the UserError about the first of the keys that is missing, if any."""
         for key in keys:
             if self.values.get(key) is None:
                 self.fail('is missing', key)
 
     def check(self, options: Mapping[str, Option], further: Iterable[str] = (), open_to: str = '') -> None:
-        """Check keys and values. Numbers where an option takes text are replaced by their text as it is written.
+        """Check keys and values. If an option takes text, a number is replaced by its text as written in the file.
 
         Args:
             options: The keys that the section may have.
@@ -105,10 +100,10 @@ class Section:
     def _reject(self, key: str, known: Iterable[str], open_to: str) -> None:
         text = f'is unknown. {nearest(key, known)}'
         if open_to:
-            warnings.warn(self.text(f'{text} Or does {open_to} read it?', key), stacklevel=2)
+            warnings.warn(self.text(f'{text} It has no effect unless {open_to} reads it.', key), stacklevel=2)
             return
         if self.own and key not in self.own:
-            text += ' It is inherited; _delete_: true in the section drops all that is.'
+            text += ' It is inherited: set _delete_: true in the section to drop inherited keys.'
         self.fail(text, key)
 
     def look_up(self, key: str, known: Mapping[str, Any]) -> Any:
@@ -131,13 +126,13 @@ class Section:
         further: Iterable[str] = (),
         bounds: Mapping[str, Any] | None = None,
     ) -> None:
-        """Check that the keys, besides `type`, are keyword arguments that a callable takes and needs.
+        """Check the keys other than `type` against the keyword arguments of a callable.
 
         Args:
             target: Class or function.
             given: Arguments that are not options.
             further: Keys that are not arguments.
-            bounds: Kinds of arguments that are narrower than the annotations.
+            bounds: Kinds of arguments that accept less than their annotations say.
         """
         found = arguments(target, given, bounds)
         self.check(found.options, ('type', *further), target.__name__ if found.open else '')

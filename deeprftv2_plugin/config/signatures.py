@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from deeprftv2_plugin.config.kinds import REQUIRED, Option, kind_of
 
 TRANSPARENT = ('basicsr', 'deeprftv2_plugin')
-"""Packages whose `**kwargs` only swallow names, so that an unknown one is an error."""
+"""Packages whose `**kwargs` are not passed on, so that an unknown argument is an error."""
 BOUNDED = (*TRANSPARENT, 'torch')
-"""Packages whose arguments mean what `schema.BOUNDS` declares."""
+"""Packages whose classes `schema.BOUNDS` applies to."""
 
 
 class Arguments(NamedTuple):
@@ -37,7 +37,7 @@ def arguments(target: Callable, given: Iterable[str] = (), bounds: Mapping[str, 
     Args:
         target: Class or function.
         given: Arguments that are not options.
-        bounds: Kinds that are narrower than the annotations, by the names of the arguments. They do not apply to
+        bounds: Kinds that accept less than the annotations say, by argument. They do not apply to
             classes of other packages.
     """
     package = target.__module__.partition('.')[0]
@@ -71,7 +71,7 @@ def _option(parameter, hint, bounds, required):
 
 
 def _hints(function) -> dict[str, Any]:
-    """The resolved annotations; none where one of them cannot be resolved."""
+    """Return the resolved annotations; none if one of them cannot be resolved."""
     try:
         return typing.get_type_hints(function, include_extras=True)
     except (NameError, TypeError, AttributeError):

@@ -1,4 +1,4 @@
-"""Check the keys and values of an option file before BasicSR reads it, which ignores a misspelt key."""
+"""Check the keys and values of an option file. BasicSR would ignore a misspelled key."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import cast
@@ -17,14 +17,14 @@ MODELS = {**basicsr_schema.MODELS, **schema.MODELS}
 def validate(opt: dict, path: str, is_train: bool, overrides: Sequence[str] = ()) -> None:
     """Check resolved options against the schema and against what is registered.
 
-    A key that no schema declares, but that a class of another package may read, gets a warning. In the options, numbers
-    where the schema declares text are replaced by their text as it is written, such as `name: 2024_01`.
+    A key that no schema declares, but that a class of another package may read, causes a warning. Where the schema
+    declares text, numbers in the options are replaced by their text as written, such as `name: 2024_01`.
 
     Args:
         opt: Resolved options.
         path: The option file, for the errors.
         is_train: Whether they are for training or for a test.
-        overrides: Those that are in the options, so that their keys do not count as inherited.
+        overrides: Overrides that the options contain. Their keys do not count as inherited.
 
     Raises:
         UserError: The first key that is unknown or missing, or whose value is wrong.
@@ -55,7 +55,7 @@ def validate(opt: dict, path: str, is_train: bool, overrides: Sequence[str] = ()
 
 
 def _of_model(model: type, part: str) -> Table:
-    """The options of a model class and its parents at the root or in a section."""
+    """Return the options of a model class and its parents at the root or in a section."""
     found: Table = {}
     for cls in reversed(model.__mro__):
         if _is_known(cls):
@@ -64,7 +64,7 @@ def _of_model(model: type, part: str) -> Table:
 
 
 def _of_dataset(kind: type) -> Table:
-    """The options of a data set class and its parents."""
+    """Return the options of a data set class and its parents."""
     found: Table = {}
     for cls in reversed(kind.__mro__):
         if _is_known(cls):
@@ -73,7 +73,7 @@ def _of_dataset(kind: type) -> Table:
 
 
 def _is_known(cls: Callable) -> bool:
-    """Whether a class is BasicSR's or this package's, so that the schema declares all of its options."""
+    """Return whether a class is BasicSR's or this package's, so that the schema declares all of its options."""
     return cls.__module__.partition('.')[0] in TRANSPARENT
 
 
@@ -82,7 +82,7 @@ def _open(cls: Callable) -> str:
 
 
 def check_gpus(root: Section) -> None:
-    """Check that GPUs that are asked for exist."""
+    """Check that the requested GPUs exist."""
     import torch
 
     count, visible = root.values['num_gpu'], torch.cuda.device_count()
@@ -92,7 +92,7 @@ def check_gpus(root: Section) -> None:
 
 
 def check_network(section: Section) -> None:
-    """Check a registered network and its arguments."""
+    """Check a registered network and its arguments, which may contain the section of another one."""
     from basicsr.utils import registry
 
     network = section.registered(registry.ARCH_REGISTRY)
@@ -101,6 +101,8 @@ def check_network(section: Section) -> None:
         for key, value in section.values.items():
             if any(abs(number) > LARGEST_ARGUMENT for number in _numbers(value)):
                 section.fail(f'is {shown(value)}, expected numbers up to {LARGEST_ARGUMENT:,}', key)
+        if 'backbone' in section.values:
+            check_network(section.child('backbone'))
 
 
 def _numbers(value: object) -> Iterator[float]:
@@ -129,19 +131,20 @@ def check_datasets(datasets: Section, is_train: bool) -> None:
         if phase == 'train':
             section.demand('num_worker_per_gpu')
         elif section.values.get('persistent_workers'):
-            section.fail('is true, but images are not loaded by workers here: remove it', 'persistent_workers')
+            section.fail('is true, but only training data is loaded by workers: remove it', 'persistent_workers')
         check_dataset(section, {**schema.LOADER, **(schema.LOADER_TRAIN if phase == 'train' else {})})
         name = section.values['name']
         if phase != 'train' and named.setdefault(name, phase) != phase:
-            section.fail(f'is {name}, as in datasets.{named[name]}. Results are stored by it: choose another', 'name')
+            used = f'is {name}, as in datasets.{named[name]}. Results are stored under the name: choose another'
+            section.fail(used, 'name')
 
 
 def check_dataset(section: Section, further: Table) -> None:
-    """Check the options of a data set class, those of a mixture included.
+    """Check the options of a data set class, including the parts of a mixture.
 
     Args:
         section: The data set.
-        further: Options that others read.
+        further: Options that the class does not read itself.
     """
     from basicsr.utils.registry import DATASET_REGISTRY
 
@@ -160,23 +163,23 @@ def check_dataset(section: Section, further: Table) -> None:
     if kind is MixedDataset:
         for part in section.items('parts'):
             for key in filter(part.values.__contains__, COMMON):
-                part.fail('is set, but it is one for all parts: set it above them', key)
+                part.fail('is set for a part, but all parts share it: set it for the whole data set', key)
             check_dataset(part, schema.PART)
 
 
 def check_io_backend(section: Section) -> None:
-    """Check one of BasicSR's ways to read files; a data set itself adds the places."""
+    """Check the type of BasicSR's file client and its arguments, except those that a data set adds itself."""
     from basicsr.utils import FileClient
 
     section.check_arguments(section.look_up('type', FileClient._backends), given=('db_paths', 'client_keys'))
 
 
 def check_prefetching(root: Section) -> None:
-    """Check that the training data can be loaded ahead as `prefetch_mode` demands."""
+    """Check that the training data can be prefetched with the given `prefetch_mode`."""
     section = root.child('datasets').child('train')
     mode = section.values.get('prefetch_mode')
     if mode == 'cpu' and not section.values['num_worker_per_gpu']:
-        # the thread that loads ahead would draw from the random numbers of the training
+        # the prefetching thread would use the random number generators of the training
         section.fail('is cpu, which needs worker processes. Set num_worker_per_gpu to at least 1', 'prefetch_mode')
     if mode == 'cuda':
         import torch
@@ -188,7 +191,7 @@ def check_prefetching(root: Section) -> None:
 
 
 def check_path(section: Section, model: type) -> None:
-    """Check the checkpoints. BasicSR makes a folder of any other key."""
+    """Check the section `path`. BasicSR would create a folder for an unknown key."""
     labels = [key.removeprefix('network_') for key in _of_model(model, 'root') if key.startswith('network_')]
     networks = {key.format(label): option for label in labels for key, option in schema.PATH_OF_NETWORK.items()}
     section.check({**schema.PATH, **networks}, open_to=_open(model))
@@ -207,19 +210,19 @@ def check_train(section: Section, model: type) -> None:
             check_schedule(child, model)
         elif child.values and key.endswith('_opt'):
             check_loss(child)
-    if _inherits(model, 'setup_schedulers'):  # BasicSR's method cannot do without
+    if _inherits(model, 'setup_schedulers'):  # required by BasicSR's method
         section.demand('scheduler')
 
 
 def check_stages(root: Section, model: type) -> None:
-    """Check the sizes of crops and batches, and the number of batches in a step."""
+    """Check the sizes of crops and batches, and the number of batches per step."""
     from deeprftv2_plugin.models import DeepRFTv2Model
     from deeprftv2_plugin.training.stages import accumulation_of, stages_of
 
     train = root.child('train')
     for key in ('accumulation', 'recipe_gpus'):
         if train.values.get(key) not in (None, 1) and not issubclass(model, DeepRFTv2Model):
-            train.fail(f'is for model_type DeepRFTv2Model; {model.__name__} takes one batch a step', key)
+            train.fail(f'is for model_type DeepRFTv2Model; {model.__name__} takes one batch per step', key)
     try:
         stages_of(root.values)
         accumulation_of(root.values, gpus=1)
@@ -249,7 +252,7 @@ def check_schedule(section: Section, model: type) -> None:
 
 
 def _inherits(model: type, method: str) -> bool:
-    """Whether a model class has a method of BasicSR's BaseModel unchanged."""
+    """Return whether a model class inherits a method of BasicSR's BaseModel unchanged."""
     from basicsr.models.base_model import BaseModel
 
     return getattr(model, method, None) is getattr(BaseModel, method)
@@ -258,7 +261,7 @@ def _inherits(model: type, method: str) -> bool:
 def _class_of(
     section: Section, known: Mapping[str, type], model: type, method: str, few: Collection[str]
 ) -> type | None:
-    """Return the class that is named by `type`, or None if a model of another package may know it.
+    """Return the class that `type` names, or None if only a model of another package may know it.
 
     Args:
         section: `type` and the arguments.
@@ -281,7 +284,7 @@ def _class_of(
 
 
 def check_loss(section: Section) -> None:
-    """Check a registered loss, and the losses that it is made of."""
+    """Check a registered loss, and the losses that it contains."""
     from basicsr.utils.registry import LOSS_REGISTRY
 
     section.check_arguments(section.registered(LOSS_REGISTRY), bounds=BOUNDS['loss'])

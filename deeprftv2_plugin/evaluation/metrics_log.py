@@ -41,7 +41,7 @@ class MetricsLog:
             get_root_logger().warning(f'{self.path}: iteration {iteration} could not be logged: {reason}')
 
     def __iter__(self) -> Iterator[dict]:
-        """Yield the lines that are whole: a killed process, a full disk or a broken copy can leave others."""
+        """Yield the valid lines. A killed process, a full disk or a failed copy can leave others."""
         if not self.path.is_file():
             return
         with open(self.path, 'rb') as file:
@@ -66,13 +66,13 @@ class MetricsLog:
             write_whole(self.path, ''.join(kept).encode())
         except OSError as error:
             get_root_logger().warning(
-                f'{self.path} could not be cut to iteration {iteration}, from which training resumes: '
-                f'{error.strerror or error}. Later lines of the former run remain.'
+                f'{self.path} could not be truncated to iteration {iteration}, from which training resumes: '
+                f'{error.strerror or error}. Later lines of the earlier run remain.'
             )
 
 
 def parse(line: bytes) -> dict | None:
-    """Return the content of a line; None if it is not an object such as `MetricsLog.append` writes."""
+    """Return the content of a line, or None if it is not an object such as `MetricsLog.append` writes."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):

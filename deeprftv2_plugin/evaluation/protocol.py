@@ -31,7 +31,7 @@ def describe(
         opt: BasicSR's options.
         metrics: Names of the computed metrics.
         depths: Bit depths of the images.
-        smaller_tiles: Height and width of the tiles of those images that were restored in smaller ones than those of
+        smaller_tiles: Height and width of the tiles of each image that was restored in smaller tiles than those of
             the options for lack of memory.
 
     Returns:
@@ -70,7 +70,7 @@ def define(settings: Mapping[str, Any]) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of the software that the results depend on."""
+    """Return the versions of the packages that the results depend on."""
     modules: list[ModuleType] = [basicsr, torch, numpy, cv2]
     if 'pyiqa' in sys.modules:
         modules.append(sys.modules['pyiqa'])

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 import deeprftv2_plugin.metrics
-from deeprftv2_plugin.utils.errors import Interrupted, UserError
+from deeprftv2_plugin.utils.errors import Interrupted, UserError, describe_error
 
 LOGGED_IMAGES = 3
 """Number of images per dataset that are sent to TensorBoard."""
@@ -59,7 +59,7 @@ def local_samples(
         sample: dict | UserError
         try:
             sample = next(samples)
-        except Exception as error:  # datasets of other packages raise errors of any type
+        except Exception as error:  # datasets of other packages can raise any exception
             if not tolerant or isinstance(error, StopIteration):
                 raise
             known = isinstance(error, UserError)
@@ -84,7 +84,7 @@ def has_ground_truth(dataset: Any) -> bool:
 
 @contextmanager
 def fails_together(processes: int) -> Iterator[None]:
-    """Raise an error of one process in all processes at the end of the block, so that none waits for another."""
+    """Raise an error of one process in all processes at the end of the block, so that none waits forever."""
     fault = None
     try:
         yield
@@ -102,11 +102,6 @@ def fails_together(processes: int) -> Iterator[None]:
         for rank, reason in enumerate(reasons):
             if reason:
                 raise UserError(f'process {rank}: {reason}')
-
-
-def describe_error(error: Exception) -> str:
-    """Return the message of an error, with its type unless it is addressed to the user."""
-    return str(error) if isinstance(error, UserError) else f'{type(error).__name__}: {error}'
 
 
 def gather_scores(share: dict[int, ImageScore], processes: int) -> list[ImageScore]:

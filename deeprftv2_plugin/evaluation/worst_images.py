@@ -19,7 +19,7 @@ MAX_NAME = 200
 class WorstImages:
     """The worst images of a dataset by one metric.
 
-    Each process holds at most `count` images, the worst of its share. In the end every process knows all scores,
+    Each process holds at most `count` images, the worst of its share. At the end, every process knows all scores,
     determines which of its images are among the worst overall, and writes those.
 
     Args:
@@ -33,7 +33,7 @@ class WorstImages:
         self._held: list[tuple[tuple[float, int], str, np.ndarray]] = []
 
     def consider(self, index: int, score: ImageScore, images: Sequence[np.ndarray]) -> None:
-        """Hold the images of a sample if it is among the worst so far.
+        """Keep the images of a sample if it is among the worst so far.
 
         Args:
             index: Index in the dataset. Of two images with equal scores, the first counts as worse.
@@ -49,7 +49,7 @@ class WorstImages:
             heapq.heappop(self._held)
 
     def ranking(self, scores: Sequence[ImageScore]) -> Iterator[ImageScore]:
-        """Yield the score of the worst images of a whole dataset, worst first."""
+        """Yield the scores of the worst images of the whole dataset, worst first."""
         return iter(heapq.nsmallest(self.count, scores, lambda score: -self._badness(score)))
 
     def write(self, folder: Path, scores: Sequence[ImageScore]) -> None:
@@ -69,6 +69,6 @@ class WorstImages:
                 write_png(folder / f'{rank:02d}_{score.metrics[self.metric]:.4f}_{name}.png', held[score.name])
 
     def _badness(self, score: ImageScore) -> float:
-        """Return a number that is greater for worse images; NaN is the worst."""
+        """Return a number that is greater for worse images. NaN counts as the worst."""
         value = score.metrics[self.metric]
         return math.inf if math.isnan(value) else value if self.better == 'lower' else -value

@@ -21,7 +21,7 @@ from deeprftv2_plugin.inference.photographs.photograph import Metadata, Photogra
 from deeprftv2_plugin.inference.photographs.reading import from_array, from_pillow
 from deeprftv2_plugin.inference.photographs.writing import convert, to_pillow
 from deeprftv2_plugin.inference.restoration import MIN_SIZE, OVERLAP, check_tiles
-from deeprftv2_plugin.ops.tiles import TileGrid
+from deeprftv2_plugin.ops.tiles import TileGrid, even_tile
 from deeprftv2_plugin.utils.errors import UserError
 from deeprftv2_plugin.utils.memory import available_memory
 
@@ -32,7 +32,7 @@ LARGEST_ON_CPU = 640
 BYTES = 128
 """Memory that a network takes in evaluation, in bytes per pixel and channel of its finest level, measured on a CPU."""
 SHARE = 0.5
-"""Part of the free memory that a tile may take."""
+"""Part of the free memory that the tiles restored at the same time may take."""
 
 Kind = TypeVar('Kind', np.ndarray, Tensor, Image.Image)
 
@@ -159,24 +159,30 @@ class Restorer:
 
     def passes(self, height: int, width: int) -> int:
         """Return how often the network runs for an image of this size."""
-        tile = self.tile_size(height * width)
-        size = [-(-side // self.net.size_multiple) * self.net.size_multiple for side in (height, width)]
-        return len(TileGrid(size, tile, overlap_of(tile))) * (8 if self.ensemble else 1)
+        size = self._padded(height, width)
+        tile, overlap = self.tiles(height, width)
+        return len(TileGrid(size, tile, overlap)) * (8 if self.ensemble else 1)
 
-    def tile_size(self, pixels: int) -> int:
-        """Return the size of tiles for an image with that many pixels, chosen by the free memory by default."""
+    def tiles(self, height: int, width: int) -> tuple[tuple[int, int], int]:
+        """Return the height and width of the tiles of an image of this size, and how many pixels they share.
+
+        If no tile was given, the free memory decides how large they may be, and they divide the image evenly.
+        """
         if self.tile is not None:
-            return self.tile
+            return (self.tile, self.tile), overlap_of(self.tile)
         if self.device.type == 'cuda':
             free: int | None = torch.cuda.mem_get_info(self.device)[0]
         else:
             free = available_memory()
-        if free is None:
-            return TILES[-1]
-        free -= 4 * 3 * 4 * pixels  # the image and the result, which are held whole, and copies of them
-        largest = max(TILES) if self.device.type == 'cuda' else LARGEST_ON_CPU
-        fitting = [size for size in TILES if size <= largest and BYTES * self._width * size**2 <= SHARE * free]
-        return fitting[0] if fitting else TILES[-1]
+        largest = TILES[-1]
+        if free is not None:
+            free -= 4 * 3 * 4 * height * width  # the image and the result, which are held whole, and copies of them
+            needed = BYTES * self._width * self._workers
+            sizes = TILES if self.device.type == 'cuda' else [size for size in TILES if size <= LARGEST_ON_CPU]
+            largest = next((size for size in sizes if needed * size**2 <= SHARE * free), largest)
+        overlap, multiple = overlap_of(largest), self.net.size_multiple
+        rows, columns = (even_tile(side, largest, overlap, multiple) for side in self._padded(height, width))
+        return (rows, columns), overlap
 
     def save_pretrained(self, folder: str | os.PathLike) -> Path:
         """Write the network to `model.safetensors` in a folder, which `load` reads, also from the Hugging Face Hub.
@@ -204,12 +210,21 @@ class Restorer:
         height, width = x.shape[-2:]
         x = F.pad(x, (0, max(0, MIN_SIZE - width), 0, max(0, MIN_SIZE - height)), mode='replicate')
         color = x.to(self.device).expand(-1, 3, -1, -1)
-        tile = self.tile_size(x[:, 0].numel())
+        tile, overlap = self.tiles(*x.shape[-2:])
         current = torch.cuda.device(self.device) if self.device.type == 'cuda' else nullcontext()  # Triton requires it
         with current, torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            out, _ = restore_in_memory(self.net, color, tile, overlap_of(tile), self.ensemble)
+            out, _ = restore_in_memory(self.net, color, tile, overlap, self.ensemble, self._workers)
         out = out[..., :height, :width]
         return (out.mean(1, keepdim=True) if x.shape[1] == 1 else out).cpu()
+
+    @property
+    def _workers(self) -> int:
+        """How many tiles are restored at the same time."""
+        return 1 if self.device.type == 'cuda' else torch.get_num_threads()
+
+    def _padded(self, height: int, width: int) -> tuple[int, int]:
+        multiple = self.net.size_multiple
+        return -(-height // multiple) * multiple, -(-width // multiple) * multiple
 
     def _tensor(self, image: Tensor) -> Tensor:
         if image.ndim not in (3, 4) or image.shape[-3] not in (1, 3):

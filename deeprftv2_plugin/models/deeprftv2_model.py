@@ -3,7 +3,6 @@
 from collections import OrderedDict
 from contextlib import nullcontext
 from itertools import chain
-from signal import Signals
 from typing import Any
 
 import torch
@@ -22,8 +21,9 @@ from deeprftv2_plugin.training.dist_flags import SharedFlags, StepResult
 from deeprftv2_plugin.training.ema import WeightAverage
 from deeprftv2_plugin.training.optimizers import advance, build_optimizer, build_schedule, step_if_finite
 from deeprftv2_plugin.training.progress import ProgressBar
+from deeprftv2_plugin.training.saving import leave
 from deeprftv2_plugin.training.stages import accumulation_of, gpus_of
-from deeprftv2_plugin.utils.errors import Interrupted, UserError
+from deeprftv2_plugin.utils.errors import UserError
 
 MAX_SKIPPED_IN_A_ROW = 20
 """Number of consecutive steps without a finite loss and gradient after which training stops."""
@@ -45,7 +45,7 @@ class DeepRFTv2Model(RestorationModel):
     - ``train.bf16``: run the network under bfloat16 autocast. Losses are computed in float32.
     - ``train.channels_last`` and ``train.compile``: use the channels_last memory format and ``torch.compile``.
 
-    A step whose loss or gradient is not finite is skipped in all processes, and counted. On SIGTERM, SIGHUP, SIGUSR1 or
+    A step whose loss or gradient is not finite is counted and skipped in all processes. On SIGTERM, SIGHUP, SIGUSR1 or
     Ctrl-C the state is saved after the step, once its log line is written. Random numbers are seeded in every iteration
     from the seed, the rank and the iteration.
 
@@ -124,10 +124,10 @@ class DeepRFTv2Model(RestorationModel):
             warmup_iter: First iteration with the full rate; -1 for no warm-up.
 
         Raises:
-            Interrupted: A signal or a fault asked to stop; the state of the iteration before is saved.
+            Interrupted: A signal or a fault requested a stop. The state of the previous iteration is saved.
             UserError: The state could not be saved.
         """
-        if self.leaving:  # not in the step itself: BasicSR logs an iteration after its step
+        if self.leaving:  # not in the step itself, since BasicSR logs an iteration after its step
             self.leave(current_iter - 1)
         if current_iter > 1:
             for scheduler in self.schedulers:
@@ -143,7 +143,7 @@ class DeepRFTv2Model(RestorationModel):
         Args:
             data: ``lq`` and, if available, ``gt``, tensors (N, C, H, W).
         """
-        if hasattr(self, 'gt'):  # otherwise an image without ground truth would be compared with the previous one's
+        if hasattr(self, 'gt'):  # otherwise an image without ground truth would be compared with the previous one
             del self.gt
         self.lq = data['lq'].to(self.device, non_blocking=True)
         if 'gt' in data:
@@ -269,20 +269,13 @@ class DeepRFTv2Model(RestorationModel):
             )
 
     def leave(self, current_iter: int) -> None:
-        """Save the state and stop training, in all processes even if only one of them received a request.
+        """Save the state and stop training in all processes, even if only one of them received a request.
 
         Raises:
             Interrupted: The state is saved.
             UserError: The state could not be saved.
         """
-        request = signals.requested()
-        name = request.name if isinstance(request, Signals) else request or 'a request of another process'
-        path = self.opt['path'].get('training_states')
-        if not self.save(self.epoch_at(current_iter), current_iter):
-            raise UserError(f'{name} at iteration {current_iter}, but the state could not be saved')
-        text = f'{name}: the state of iteration {current_iter} is saved in {path}. Rerun with --auto_resume to resume.'
-        get_root_logger().warning(text)
-        raise Interrupted(signals.exit_status(request), text)
+        leave(self, self.epoch_at(current_iter), current_iter)
 
     def epoch_at(self, current_iter: int) -> int:
         """Return the epoch of an iteration; 0 if the model has no sample plan."""
@@ -300,10 +293,10 @@ class DeepRFTv2Model(RestorationModel):
     def resume_training(self, resume_state: dict[str, Any]) -> None:
         """Load a training state, as `checkpoints.states.read_state` returns it.
 
-        Optimizer and schedule keep the settings of the options. Those that differ from the resumed run are logged.
+        Optimizer and schedule use the settings of the options. Settings that differ from the resumed run are logged.
 
         Raises:
-            UserError: The state is one of another network, optimizer or kind of schedule.
+            UserError: The state belongs to another network, optimizer or kind of schedule.
         """
         resuming.prepare(self, resume_state, same_schedules=False)
         types = resume_state.get('types', {}).get('schedulers', [None] * len(self.schedulers))

@@ -18,7 +18,7 @@ from deeprftv2_plugin.inference.memory import is_out_of_memory, reason_of, resto
 from deeprftv2_plugin.inference.restoration import check_tiles
 from deeprftv2_plugin.ops import backends
 from deeprftv2_plugin.training import signals
-from deeprftv2_plugin.utils.atomic_io import advice
+from deeprftv2_plugin.utils.atomic_io import advice, is_full
 from deeprftv2_plugin.utils.errors import UserError, printable
 
 
@@ -36,8 +36,8 @@ class RestorationModel(SRModel):
     best first metric on the first dataset are saved as ``net_g_best``. A test writes reports, see
     :class:`deeprftv2_plugin.evaluation.report.Report`.
 
-    A test of a dataset without ground truth continues after an image that cannot be read or restored. At the end, an
-    error names all of these images.
+    A test continues after an image that cannot be saved and, if the dataset has no ground truth, after one that cannot
+    be read or restored. At the end, an error names all of these images.
 
     Super-resolution networks (``scale`` other than 1) are validated without tiles, ensemble and padding.
 
@@ -74,7 +74,7 @@ class RestorationModel(SRModel):
         return self.opt['world_size'] if self.opt['dist'] else 1
 
     def load_network(self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = None) -> str:
-        """Load weights, see `basicsr_bridge.patches.load_network`. ``self.loaded`` is the set of those of ``net_g``."""
+        """Load weights, see `basicsr_bridge.patches.load_network`. ``self.loaded`` names the weights of ``net_g``."""
         found = super().load_network(net, load_path, strict, param_key)
         if net is self.net_g:
             self.loaded = found
@@ -103,7 +103,7 @@ class RestorationModel(SRModel):
     def restore(self, net: nn.Module, x: Tensor) -> Tensor:
         """Restore images (N, C, H, W) with the padding, tiles, overlap and ensemble of the options.
 
-        ``self.smaller_tile`` becomes the tile, if it has to be smaller than that of the options for lack of memory.
+        ``self.smaller_tile`` is set to the tile if it has to be smaller than that of the options for lack of memory.
         """
         val_opt = self.opt.get('val') or {}
         height, width = x.shape[-2:]
@@ -114,7 +114,7 @@ class RestorationModel(SRModel):
         return output[..., :height, :width]
 
     def tiles(self) -> dict[str, Any]:
-        """Return ``tile`` and ``overlap`` as far as the options set them."""
+        """Return those of ``tile`` and ``overlap`` that the options set."""
         val_opt = self.opt.get('val') or {}
         return {key: val_opt[key] for key in ('tile', 'overlap') if val_opt.get(key) is not None}
 
@@ -133,8 +133,8 @@ class RestorationModel(SRModel):
             save_img: Whether to save the restored images.
 
         Raises:
-            UserError: An image cannot be read, restored, scored or, in a test, saved. The message names the image. In a
-                test of several datasets, images without ground truth that failed are named after the last dataset.
+            UserError: An image cannot be read, restored or scored, or the disk is full in a test. The message names the
+                image. In a test of several datasets, images after which it continued are named after the last dataset.
         """
         name = cast(Any, dataloader.dataset).opt['name']
         if self.is_train and self.validated.get(name) == current_iter:
@@ -157,7 +157,7 @@ class RestorationModel(SRModel):
             self.failures = validation.gather_lists(self.failures, self.processes)
             datasets = [settings['name'] for settings in (self.opt.get('datasets') or {}).values()]
             if self.failures and name == (datasets or [name])[-1]:
-                raise UserError('\n'.join([f'{len(self.failures)} images were not restored:', *self.failures]))
+                raise UserError('\n'.join([f'{len(self.failures)} images were not restored or saved:', *self.failures]))
             self.failures = self.failures if self.opt['rank'] == 0 else []
         self.validated[name] = current_iter
 
@@ -196,8 +196,8 @@ class RestorationModel(SRModel):
                 tb_logger.add_image(tag, validation.thumbnail(images), current_iter, dataformats='HWC')
             if self.smaller_tile:
                 get_root_logger().warning(
-                    '{} of {}: {}x{} pixels (height x width) are restored in tiles of {}x{}, since the memory does '
-                    'not suffice for larger ones. Set val.tile to restore all images in equal tiles.'.format(
+                    '{} of {}: {}x{} pixels (height x width) are restored in tiles of {}x{}, since there is '
+                    'not enough memory for larger ones. Set val.tile to restore all images in equal tiles.'.format(
                         name, dataset.opt['name'], *images[0].shape[:2], *self.smaller_tile
                     )
                 )
@@ -209,7 +209,7 @@ class RestorationModel(SRModel):
         return scores
 
     def record_failure(self, error: UserError) -> None:
-        """Log the error of an image without ground truth, and keep it for the end of the test."""
+        """Log the error of an image, and keep it for the end of the test."""
         self.failures.append(str(error))
         get_root_logger().error(f'{error}. The test continues with the other images.')
 
@@ -234,18 +234,23 @@ class RestorationModel(SRModel):
         return images, validation.compute_metrics(images[1], images[2] if sharp else None, metrics, images[0])
 
     def save_image(self, image: np.ndarray, path: str) -> None:
-        """Save a restored image. During training, a failure is only logged.
+        """Save a restored image. A failure is logged, and a test continues with the other images.
 
         Raises:
-            UserError: The image of a test cannot be saved.
+            UserError: The disk is full in a test.
         """
         try:
             write_png(path, image)
         except OSError as error:
-            text = printable(f'the restored image {path} could not be written: {error}')
-            if not self.is_train:
-                raise UserError(f'{text}. {advice(error)}') from error
-            get_root_logger().error(text)
+            fault = UserError(
+                f'the restored image {path} could not be written: {error.strerror or error}. {advice(error)}'
+            )
+            if self.is_train:
+                get_root_logger().error(str(fault))
+            elif is_full(error):
+                raise fault from error
+            else:
+                self.record_failure(fault)
 
     def log_results(self, dataset_name: str, current_iter: Any, tb_logger: Any) -> None:
         """Log the metrics, and save the weights if they are the best so far."""

@@ -1,1 +1,1 @@
-"""What can be known to be wrong with a run before it begins: the parts of the report that `basicsr check` prints."""
+"""Checks of a run before it begins. `basicsr check` prints their results."""

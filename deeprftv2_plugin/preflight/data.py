@@ -13,13 +13,13 @@ from deeprftv2_plugin.data.datasets.paired import PairedDeblurDataset
 from deeprftv2_plugin.data.layouts.pairs import Pair
 from deeprftv2_plugin.data.loading.loader import DrawnDataset
 from deeprftv2_plugin.data.loading.plan import Draw
-from deeprftv2_plugin.preflight.findings import Finding, amount, describe_failure, error, ok, warning
+from deeprftv2_plugin.preflight.findings import Finding, amount, error, ok, warning
 from deeprftv2_plugin.training.stages import stages_of
-from deeprftv2_plugin.utils.errors import DataWarning, UserError
+from deeprftv2_plugin.utils.errors import DataWarning, UserError, describe_error
 from deeprftv2_plugin.utils.memory import available_memory
 
 SAMPLED = 8
-"""Number of pairs of a data set that are decoded."""
+"""Maximum number of pairs of a data set that are decoded."""
 
 
 def check_data(opt: Mapping[str, Any], datasets: dict[str, SizedDataset] | None = None) -> Iterator[Finding]:
@@ -52,8 +52,8 @@ def check_data(opt: Mapping[str, Any], datasets: dict[str, SizedDataset] | None 
                     yield from check_samples(label, part, crops)
         except UserError as fault:
             yield error(f'{name}: {fault}')
-        except Exception as fault:  # data sets of other packages raise what they like
-            yield error(f'{name}: {settings["type"]} fails: {describe_failure(fault)}')
+        except Exception as fault:  # data sets of other packages can raise any exception
+            yield error(f'{name}: {settings["type"]} fails: {describe_error(fault)}')
         else:
             if phase == 'train':
                 yield from check_epoch(name, len(dataset), settings.get('dataset_enlarge_ratio', 1))
@@ -65,7 +65,7 @@ def check_epoch(name: str, length: int, ratio: int) -> Iterator[Finding]:
     if available is not None and needed > available:
         yield error(
             f'{name}: an epoch of {length} samples times dataset_enlarge_ratio {ratio} takes {amount(needed)}, but '
-            f'{amount(available)} of memory are available: lower the ratio'
+            f'{amount(available)} of memory is available: lower the ratio'
         )
 
 
@@ -115,7 +115,7 @@ def check_pairs(
 
 
 def _size_of(pair: Pair) -> tuple[int, int]:
-    """Height and width of both images of a pair; UserError if they differ or cannot be read."""
+    """Return height and width of both images of a pair. Raise a UserError if they differ or cannot be read."""
     images = [image for image in (pair.lq, pair.gt) if image]
     sizes = [image.read().shape[:2] for image in images]
     if len(set(sizes)) > 1:
@@ -131,7 +131,7 @@ def _count_smaller(sizes: list[tuple[int, int]], height: int, width: int) -> int
 
 
 def _range(sizes: list[tuple[int, int]]) -> str:
-    """Widths and heights in words."""
+    """Describe the range of widths and heights."""
     widths, heights = sorted({width for _, width in sizes}), sorted({height for height, _ in sizes})
     if len(set(sizes)) == 1:
         return f'{widths[0]}x{heights[0]}'

@@ -8,7 +8,8 @@ from typing import Any
 
 from deeprftv2_plugin.config.section import SUFFIX, Section
 from deeprftv2_plugin.data.layouts.download_hints import describe_missing
-from deeprftv2_plugin.data.storage.lmdb_reader import check_length, is_lmdb
+from deeprftv2_plugin.data.storage.lmdb_reader import META_INFO, check_length, is_lmdb
+from deeprftv2_plugin.data.storage.text_files import read_lines
 from deeprftv2_plugin.preflight.findings import Finding, error, ok, warning
 from deeprftv2_plugin.training.run_folder import problem_with
 from deeprftv2_plugin.utils.errors import UserError
@@ -20,20 +21,21 @@ PAIRED = ('PairedDeblurDataset', 'PairedImageDataset')
 def check_roots(opt: Mapping[str, Any]) -> Iterator[Finding]:
     """Report every folder, database, pattern or list of the data sets that does not exist, in one message.
 
-    Also report incomplete databases. BasicSR's own data sets would read them nevertheless, which kills the process.
+    Also report incomplete databases and lists that cannot be read, on which BasicSR's own data sets would crash or
+    hang.
     """
     missing = {}
     found = Section(opt['datasets'], '', ('datasets',)).children()
     for dataset in found:
         found += dataset.items('parts')
-        for key in [key for key in dataset.values if key.startswith(('dataroot', 'meta_info_file'))]:
+        for key in [key for key in dataset.values if key.startswith(('dataroot', 'meta_info'))]:
             value = dataset.values[key]
             for root in value if isinstance(value, list) else [value]:
                 if root is not None and not _exists(str(root)):
                     missing['.'.join((*dataset.place, key))] = str(root)
-                elif root is not None and is_lmdb(str(root)):
+                elif root is not None:
                     try:
-                        check_length(os.path.expanduser(root))
+                        _require_readable(key, os.path.expanduser(root))
                     except UserError as fault:
                         yield error(str(fault))
     if missing:
@@ -49,7 +51,7 @@ def check_sources(opt: Mapping[str, Any]) -> Iterator[Finding]:
             same = len({os.path.realpath(os.path.expanduser(root)) for root in roots}) < len(roots)
             if paired and same:
                 text = f'{dataset["name"]} ({phase}): dataroot_lq and dataroot_gt are both {roots[0]}'
-                yield error(f'{text}: there is nothing to learn') if phase == 'train' else warning(text)
+                yield error(f'{text}: the network would learn to change nothing') if phase == 'train' else warning(text)
 
 
 def check_folders(opt: Mapping[str, Any]) -> Iterator[Finding]:
@@ -70,7 +72,7 @@ def check_logging(opt: Mapping[str, Any]) -> Iterator[Finding]:
     """Check that TensorBoard and wandb are installed if the options use them."""
     settings = opt['logger']
     board, project = settings.get('use_tb_logger'), (settings.get('wandb') or {}).get('project')
-    if 'debug' in opt['name']:  # BasicSR logs such runs to neither
+    if 'debug' in opt['name']:  # BasicSR does not log such runs to TensorBoard or wandb
         board = project = None
     if project is not None and not board:
         yield error('logger.wandb.project needs logger.use_tb_logger: true')
@@ -83,6 +85,17 @@ def check_logging(opt: Mapping[str, Any]) -> Iterator[Finding]:
             yield error(f'logger.{key} is set, but {package} is not installed: pip install {package}')
         elif package:
             yield ok(f'{package} is installed')
+
+
+def _require_readable(key: str, root: str) -> None:
+    """Check a list or database; folders and patterns are searched by the data sets."""
+    if is_lmdb(root):
+        check_length(root)
+        root = os.path.join(root, META_INFO)
+    elif not key.startswith('meta_info'):
+        return
+    if os.path.exists(root):
+        read_lines(root, 'the list of images')
 
 
 def _exists(root: str) -> bool:

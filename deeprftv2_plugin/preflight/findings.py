@@ -39,10 +39,3 @@ def amount(count: float) -> str:
     units = {'TB': 1e12, 'GB': 1e9, 'MB': 1e6, 'kB': 1e3}
     unit = next((unit for unit, size in units.items() if count >= size), 'kB')
     return f'{count / units[unit]:.3g} {unit}'
-
-
-def describe_failure(fault: Exception) -> str:
-    """Return the kind and the first line of an error; what is missing, for a KeyError."""
-    if isinstance(fault, KeyError):
-        return f'the key {fault} is missing or unknown'
-    return f'{type(fault).__name__}: {str(fault).partition(chr(10))[0]}'

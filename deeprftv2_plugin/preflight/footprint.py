@@ -48,7 +48,8 @@ class Activations:
     crops are matched because the peak of a larger crop may be at another moment: in small crops, temporary tensors of
     the size of the weights dominate. If the passes have different numbers of moments, only their peaks are used.
 
-    The passes compute real numbers: under `FakeTensorMode`, a pass over such crops takes several times as long.
+    The passes compute real values, since a pass over such small crops takes several times as long under
+    `FakeTensorMode`.
 
     Args:
         net: A network that takes images of shape (N, 3, H, W). It is left in training mode with gradients.

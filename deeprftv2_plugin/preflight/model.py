@@ -26,20 +26,20 @@ from deeprftv2_plugin.data.loading.plan import Draw
 from deeprftv2_plugin.evaluation.validation import compute_metrics, to_images
 from deeprftv2_plugin.inference.restoration import size_multiple
 from deeprftv2_plugin.models.deeprftv2_model import DeepRFTv2Model
-from deeprftv2_plugin.preflight.findings import Finding, amount, describe_failure, error, ok, warning
+from deeprftv2_plugin.preflight.findings import Finding, amount, error, ok, warning
 from deeprftv2_plugin.preflight.resources import bytes_of
 from deeprftv2_plugin.training.stages import stages_of
-from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.errors import UserError, describe_error
 from deeprftv2_plugin.utils.memory import available_memory
 
 SIDE = 96
-"""Greatest height and width of the images that are sent through a model by `basicsr check`."""
+"""Maximum height and width of the images that `basicsr check` sends through a model."""
 SMALL_SIDE = 32
-"""The same before a training or a test."""
+"""Maximum height and width of such images before a training or a test."""
 GROWTH = 1000
-"""Greatest accepted growth of the weights in a step of an optimizer without gradients."""
+"""Maximum factor by which an optimizer step with gradients of 0 or 1 may increase the weights."""
 RATES = 1000
-"""Iterations for which the learning rate is computed."""
+"""Number of iterations for which the learning rate is computed."""
 
 
 def build(options: Mapping[str, Any]) -> BaseModel:
@@ -54,23 +54,23 @@ def build(options: Mapping[str, Any]) -> BaseModel:
     for key in networks:
         require_memory(key, copy.deepcopy(opt[key]))
     if opt['is_train']:
-        opt['train'].update(ema_decay=0, compile=False)  # one network is enough, and compiling takes long
-    set_random_seed(opt['manual_seed'] + opt['rank'])  # the weights do not depend on what has been read before
+        opt['train'].update(ema_decay=0, compile=False)  # a copy for the average is not needed, and compiling is slow
+    set_random_seed(opt['manual_seed'] + opt['rank'])  # the checks so far may have drawn random numbers
     try:
         return build_model(opt)
     except UserError:
         raise
-    except Exception as fault:  # models of other packages raise what they like
+    except Exception as fault:  # models of other packages can raise any exception
         for key in networks:
             _require_network(key, opt[key])
-        raise UserError(f'{opt["model_type"]} cannot be built: {describe_failure(fault)}') from fault
+        raise UserError(f'{opt["model_type"]} cannot be built: {describe_error(fault)}') from fault
 
 
 def _require_network(key: str, settings: dict) -> None:
     try:
         build_network(settings)
     except Exception as fault:
-        raise UserError(f'{key} {settings["type"]} cannot be built: {describe_failure(fault)}') from fault
+        raise UserError(f'{key} {settings["type"]} cannot be built: {describe_error(fault)}') from fault
 
 
 def require_memory(key: str, settings: dict) -> None:
@@ -83,17 +83,17 @@ def require_memory(key: str, settings: dict) -> None:
     try:
         with torch.device('meta'):
             needed = bytes_of(build_network(settings).state_dict().values())
-    except Exception:  # it computes with its weights, or has wrong arguments, which building it for real tells
+    except Exception:  # some networks cannot be built on the meta device; wrong arguments are reported by `build`
         return
     if available is not None and needed > available:
         raise UserError(
-            f'{key}: the weights take {amount(needed)}, but {amount(available)} of memory are available: '
+            f'{key}: the weights take {amount(needed)}, but {amount(available)} of memory is available: '
             'choose a smaller network'
         )
 
 
 def networks_of(opt: Mapping[str, Any], model: BaseModel) -> dict[str, nn.Module]:
-    """Return the networks of a model by their labels, such as 'g' for that of `network_g`."""
+    """Return the networks of a model by label, such as 'g' for `network_g`."""
     labels = [key.removeprefix('network_') for key in opt if key.startswith('network_')]
     return {label: getattr(model, f'net_{label}') for label in labels if hasattr(model, f'net_{label}')}
 
@@ -102,13 +102,13 @@ def optimizer_bytes(optimizers: Iterable[Optimizer]) -> int:
     """Return the bytes that optimizers store besides the weights, after two steps. The steps change the weights.
 
     Raises:
-        UserError: A step makes weights that are not finite or grow more than `GROWTH` times.
-        Exception: What an optimizer raises.
+        UserError: After a step, weights are not finite, or more than `GROWTH` times as large.
+        Exception: An optimizer fails.
     """
     total = 0
     for optimizer in optimizers:
         weights = [weight for group in optimizer.param_groups for weight in group['params'] if weight.numel()]
-        for gradient in (0, 1):  # arguments can fail with either
+        for gradient in (0, 1):  # wrong arguments may show with only one of them
             before = _greatest(weights)
             for weight in weights:
                 weight.grad = torch.full_like(weight, gradient)
@@ -116,15 +116,15 @@ def optimizer_bytes(optimizers: Iterable[Optimizer]) -> int:
             after = _greatest(weights)
             if not after <= GROWTH * max(before, 1):
                 raise UserError(
-                    f'{type(optimizer).__name__} changes weights up to {before:.3g} to {after:.3g} in a step with '
-                    f'gradients of {gradient}: check its arguments'
+                    f'{type(optimizer).__name__} changes the largest weight from {before:.3g} to {after:.3g} in a step '
+                    f'with gradients of {gradient}: check its arguments'
                 )
         total += bytes_of(part for part in tree_leaves(list(optimizer.state.values())) if isinstance(part, Tensor))
     return total
 
 
 def _greatest(weights: Iterable[Tensor]) -> float:
-    """Return the greatest magnitude of the weights; NaN or infinity if one of them is not finite."""
+    """Return the largest magnitude of the weights. It is NaN or infinity if one of them is not finite."""
     return float(torch.stack([weight.detach().abs().amax().float() for weight in weights]).amax())
 
 
@@ -136,12 +136,12 @@ def check_rates(opt: Mapping[str, Any], model: BaseModel) -> Iterator[Finding]:
         try:
             model.update_learning_rate(iteration, warmup_iter=opt['train'].get('warmup_iter', -1))
             rates = model.get_current_learning_rate()
-        except Exception as fault:  # schedules raise what they like
-            yield error(f'{label} fails at iteration {iteration}: {describe_failure(fault)}')
+        except Exception as fault:  # schedules can raise any exception
+            yield error(f'{label} fails at iteration {iteration}: {describe_error(fault)}')
             return
         if not all(0 <= rate <= LARGEST_RATE for rate in rates):
             found = f'the learning rate of iteration {iteration} is {rates[0]:g}'
-            yield error(f'{label}: {found}, expected a number from 0 to {LARGEST_RATE}')
+            yield error(f'{label}: {found}, expected a number in [0, {LARGEST_RATE}]')
             return
 
 
@@ -181,27 +181,27 @@ class NetworkFails(Exception):
 
 
 def _guarded(name: str, network_fault: Callable[[str], Finding], run: Callable[[], str]) -> Finding:
-    """Return what a pass reports; `network_fault` makes the finding about a network that fails."""
+    """Return a finding with the result of a pass, or `network_fault` of the message if the network fails."""
     try:
         return ok(f'{name}: {run()}')
     except UserError as fault:
         return error(f'{name}: {fault}')
     except NetworkFails as fault:
         return network_fault(f'{name}: {fault}')
-    except Exception as fault:  # data sets, losses and metrics of other packages raise what they like
-        return error(f'{name}: {describe_failure(fault)}')
+    except Exception as fault:  # data sets, losses and metrics of other packages can raise any exception
+        return error(f'{name}: {describe_error(fault)}')
 
 
 @contextmanager
 def _in_network(model: SRModel) -> Iterator[None]:
-    """Within the block, errors are those of the network."""
+    """Raise a `NetworkFails` for errors in the block."""
     try:
         yield
     except UserError:
         raise
     except Exception as fault:
         raise NetworkFails(
-            f'network_g {type(model.net_g).__name__} fails on images {_size(model.lq)}: {describe_failure(fault)}'
+            f'network_g {type(model.net_g).__name__} fails on images {_size(model.lq)}: {describe_error(fault)}'
         ) from fault
 
 
@@ -212,20 +212,20 @@ def _size(image: Tensor) -> str:
 def train_pass(
     opt: Mapping[str, Any], model: SRModel, dataset: SizedDataset | None, side: int = SIDE, thorough: bool = True
 ) -> str:
-    """Run network and losses on random images, of the shape of a training batch up to `side`.
+    """Run network and losses on random images with the shape of a training batch, cropped to `side`.
 
     Args:
         opt: The options.
         model: The model.
         dataset: The training data, which determines the number of channels.
-        side: Greatest height and width.
+        side: Maximum height and width.
         thorough: Whether to use a whole batch, instead of at most two images.
 
     Returns:
-        The shape and the losses, or why there are none.
+        A text with the shape and the losses, or the reason why the pass is skipped.
 
     Raises:
-        Exception: What the network or a loss raises.
+        Exception: The network or a loss fails.
     """
     stage = stages_of(opt)[0]
     if stage.gt_size is None:
@@ -237,7 +237,7 @@ def train_pass(
     limit = max(multiple, side // multiple * multiple)
     height, width = (min(length // scale, limit) for length in crop_size(stage.gt_size))
     shape = (stage.batch if thorough else min(stage.batch, 2), channels, height, width)
-    needed = 1000 * bytes_of([torch.empty(shape, device='meta')])  # roughly that of a network with many wide maps
+    needed = 1000 * bytes_of([torch.empty(shape, device='meta')])  # rough estimate for a network with many feature maps
     available = available_memory()
     if available is not None and needed > available:
         return f'skipped, since a batch of {shape[0]} may need {amount(needed)} of memory'
@@ -251,7 +251,7 @@ def train_pass(
     try:
         losses = compute(output, model.gt)
     except Exception as fault:
-        raise UserError(f'a loss of train fails on images {_size(model.gt)}: {describe_failure(fault)}') from fault
+        raise UserError(f'a loss of train fails on images {_size(model.gt)}: {describe_error(fault)}') from fault
     for name, value in losses.items():
         if not torch.isfinite(value).all():
             raise UserError(f'{name} is {float(value):g} for random images: check the arguments of the loss')
@@ -260,7 +260,7 @@ def train_pass(
 
 
 def _channels(dataset: SizedDataset | None, gt_size: int | list[int]) -> int | None:
-    """Return the number of channels of blurry images, None if samples are not single images; 3 if unknown."""
+    """Return the number of channels of blurry images: None if samples are not single images, 3 if unknown."""
     try:
         sample = DrawnDataset(dataset, 0, 0)[Draw(0, 0, gt_size)][0] if dataset else {}
     except Exception:  # reported by the checks of the data
@@ -271,7 +271,7 @@ def _channels(dataset: SizedDataset | None, gt_size: int | list[int]) -> int | N
 
 
 def _check_shape(output: Any, gt: Tensor) -> None:
-    """Check that the last image of a network has the shape of its target; losses would repeat a single channel."""
+    """Check that the last output has the shape of the sharp images. Losses would broadcast other shapes."""
     images = getattr(output, 'full', output)
     last = images if isinstance(images, Tensor) else images[-1]
     if last.shape != gt.shape:
@@ -296,13 +296,13 @@ def validation_pass(opt: Mapping[str, Any], model: SRModel, dataset: SizedDatase
         opt: The options.
         model: The model.
         dataset: The data set.
-        side: Greatest height and width of what remains of the part without the borders that metrics crop.
+        side: Maximum height and width of the part, without the borders that metrics crop.
 
     Returns:
-        The size and the metrics, or why there are none.
+        A text with the size and the metrics, or the reason why the pass is skipped.
 
     Raises:
-        Exception: What the data set, the network or a metric raises.
+        Exception: The data set, the network or a metric fails.
     """
     if not len(dataset):
         return 'skipped, since it is empty'
@@ -316,7 +316,7 @@ def validation_pass(opt: Mapping[str, Any], model: SRModel, dataset: SizedDatase
         for key, length in (('lq', side), ('gt', side * scale))
         if key in sample
     }
-    vars(model).pop('gt', None)  # that of another image
+    vars(model).pop('gt', None)  # left over from another image
     model.feed_data(parts)
     with _in_network(model):
         model.test()
@@ -327,8 +327,7 @@ def validation_pass(opt: Mapping[str, Any], model: SRModel, dataset: SizedDatase
         try:
             scores |= compute_metrics(restored, sharp[0] if sharp else None, {name: settings}, blurry)
         except Exception as fault:
-            text = str(fault) if isinstance(fault, UserError) else describe_failure(fault)
-            raise UserError(f'val.metrics.{name} fails: {text}') from fault
+            raise UserError(f'val.metrics.{name} fails: {describe_error(fault)}') from fault
         if math.isnan(scores.get(name, 0)):
             raise UserError(f'val.metrics.{name} is nan for an image of {"x".join(map(str, restored.shape))}')
     listed = ''.join(f', {name} {value:.4g}' for name, value in scores.items())

@@ -18,9 +18,9 @@ from deeprftv2_plugin.preflight import model, resources
 from deeprftv2_plugin.preflight.checkpoints import check_checkpoints
 from deeprftv2_plugin.preflight.data import check_data
 from deeprftv2_plugin.preflight.files import check_folders, check_logging, check_roots, check_sources
-from deeprftv2_plugin.preflight.findings import Finding, Mark, describe_failure, error, ok, warning
+from deeprftv2_plugin.preflight.findings import Finding, Mark, error, ok, warning
 from deeprftv2_plugin.preflight.schedule import check_batch, check_schedule
-from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.errors import UserError, describe_error
 
 Entries = Iterator[tuple[str, Finding]]
 """Pairs of subject and finding."""
@@ -28,26 +28,26 @@ Entries = Iterator[tuple[str, Finding]]
 
 @dataclass
 class Parts:
-    """What the checks build and a run can use."""
+    """Objects that the checks build and a run can reuse."""
 
     datasets: dict[str, SizedDataset] = field(default_factory=dict)
     """The data sets by phase, as far as they can be built. Samples have been loaded from them."""
     networks: dict[str, nn.Module] = field(default_factory=dict)
-    """The networks by their labels, with their first random weights, as far as they can be copied."""
+    """The networks by label, with their initial random weights, as far as they can be copied."""
 
 
 def require(opt: Mapping[str, Any], path: str) -> Parts:
-    """Run the checks before a training or a test.
+    """Run the checks that precede a training or a test.
 
     Args:
         opt: Valid options, with what BasicSR's parser adds to them.
         path: The option file, for the error.
 
     Returns:
-        What the checks have built.
+        Objects that the checks have built.
 
     Raises:
-        UserError: There are errors; the message has all of them.
+        UserError: At least one check failed. The message lists all errors.
     """
     parts = Parts()
     with quiet():
@@ -58,13 +58,13 @@ def require(opt: Mapping[str, Any], path: str) -> Parts:
 
 
 def report(opt: Mapping[str, Any], thorough: bool = False, parts: Parts | None = None) -> Entries:
-    """Yield subject and finding of all checks, one after the other.
+    """Yield subject and finding of each check.
 
     Args:
         opt: Valid options, with what BasicSR's parser adds to them.
         thorough: Send larger images through network, losses and metrics, and estimate the memory of a training even
             if there is no GPU to compare it with.
-        parts: Filled with what is built, if a run will use it.
+        parts: Filled with the objects that the checks build, for use by a run.
     """
     datasets: dict[str, SizedDataset] = {} if parts is None else parts.datasets
     yield from about('folder', check_folders(opt))
@@ -81,7 +81,9 @@ def report(opt: Mapping[str, Any], thorough: bool = False, parts: Parts | None =
         yield 'model', ok(f'{opt["model_type"]} can be built')
     networks = {} if built is None else model.networks_of(opt, built)
     if parts is not None:
-        with contextlib.suppress(RuntimeError):  # some cannot be copied, such as those with older weight_norm
+        with contextlib.suppress(
+            RuntimeError
+        ):  # some networks cannot be copied, such as those with the old weight_norm
             parts.networks = copy.deepcopy(networks)
     yield from about('memory', resources.check_images(opt))
     yield from about('checkpoint', check_checkpoints(opt, networks, built))
@@ -97,7 +99,7 @@ def report(opt: Mapping[str, Any], thorough: bool = False, parts: Parts | None =
 
 
 def about(subject: str, findings: Iterable[Finding]) -> Entries:
-    """Yield the findings with their subject; a UserError becomes the last of them."""
+    """Yield the findings with their subject. A UserError ends them as an error."""
     try:
         for finding in findings:
             yield subject, finding
@@ -106,7 +108,7 @@ def about(subject: str, findings: Iterable[Finding]) -> Entries:
 
 
 def needs(opt: Mapping[str, Any], networks: Mapping[str, nn.Module], built: BaseModel, thorough: bool) -> Entries:
-    """Check a step of the optimizers, the learning rates, and what a training needs of memory and disk."""
+    """Check a step of the optimizers, the learning rates, and the memory and disk space that a training needs."""
     optimizers = 0
     try:
         optimizers = model.optimizer_bytes(built.optimizers)
@@ -114,7 +116,7 @@ def needs(opt: Mapping[str, Any], networks: Mapping[str, nn.Module], built: Base
         yield 'model', error(str(fault))
     except Exception as fault:  # some need a GPU, or gradients of a special kind
         found = error if opt['num_gpu'] == 0 else warning
-        yield 'model', found(f'a step of the optimizer fails: {describe_failure(fault)}')
+        yield 'model', found(f'a step of the optimizer fails: {describe_error(fault)}')
     yield from about('schedule', model.check_rates(opt, built))
     if 'g' in networks and (thorough or resources.gpu_memory(opt) is not None):
         yield from about('memory', resources.check_memory(opt, networks['g'], optimizers))
@@ -123,10 +125,10 @@ def needs(opt: Mapping[str, Any], networks: Mapping[str, nn.Module], built: Base
 
 @contextlib.contextmanager
 def quiet() -> Iterator[TextIO]:
-    """Within the block, silence BasicSR's log and what networks and data sets print.
+    """Within the block, silence BasicSR's log and the output of networks and data sets.
 
     Yields:
-        The screen, for output that is not silenced.
+        Standard output, for text that is not silenced.
     """
     screen, before = sys.stdout, logging.root.manager.disable
     logging.disable(logging.WARNING)

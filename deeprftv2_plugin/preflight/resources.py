@@ -18,7 +18,7 @@ from deeprftv2_plugin.training.stages import TrainingStage, accumulation_of, gpu
 from deeprftv2_plugin.utils.memory import available_memory
 
 RESERVE = 0.1
-"""Part of a GPU's memory for CUDA itself, workspaces of libraries and fragmentation."""
+"""Fraction of the GPU's memory that is reserved for CUDA, workspaces of libraries and fragmentation."""
 
 
 def gpus_here(opt: Mapping[str, Any]) -> int:
@@ -28,14 +28,14 @@ def gpus_here(opt: Mapping[str, Any]) -> int:
 
 
 def gpu_memory(opt: Mapping[str, Any]) -> int | None:
-    """Return the bytes of the smallest visible GPU; None if the run uses none."""
+    """Return the memory of the smallest visible GPU in bytes; None if the run uses no GPU."""
     if opt['num_gpu'] == 0 or not torch.cuda.is_available():
         return None
     return min(torch.cuda.get_device_properties(number).total_memory for number in range(torch.cuda.device_count()))
 
 
 def bytes_of(tensors: Iterable[Tensor]) -> int:
-    """Return the bytes of all elements."""
+    """Return the size of all elements in bytes."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
@@ -54,7 +54,7 @@ def check_images(opt: Mapping[str, Any]) -> Iterator[Finding]:
     for text, pixels in needed.items():
         size = 3 * 4 * pixels
         if available is not None and size > available:
-            yield error(f'{text} pixels takes {amount(size)}, but {amount(available)} of memory are available')
+            yield error(f'{text} pixels takes {amount(size)}, but {amount(available)} of memory is available')
 
 
 def check_memory(opt: Mapping[str, Any], net: nn.Module, optimizer: int) -> Iterator[Finding]:
@@ -63,11 +63,11 @@ def check_memory(opt: Mapping[str, Any], net: nn.Module, optimizer: int) -> Iter
     Args:
         opt: The options.
         net: The network of `network_g`.
-        optimizer: Bytes that the optimizers store.
+        optimizer: Size of the optimizer states in bytes.
     """
     try:
         activations = Activations(net)
-    except Exception as fault:  # networks of other packages raise what they like
+    except Exception as fault:  # networks of other packages can raise any exception
         first = (str(fault) or type(fault).__name__).splitlines()[0]
         yield warning(f'cannot be estimated: {type(net).__name__} fails on a small crop of three channels: {first}')
         return
@@ -77,7 +77,9 @@ def check_memory(opt: Mapping[str, Any], net: nn.Module, optimizer: int) -> Iter
     if opt['train'].get('ema_decay'):
         fixed['average'] = weights
     listed = ', '.join(f'{name} {amount(size)}' for name, size in fixed.items())
-    yield ok(f'{listed}; activations estimated for float32{", bf16 takes less" if opt["train"].get("bf16") else ""}')
+    yield ok(
+        f'{listed}; activations are estimated for float32{" (less with bf16)" if opt["train"].get("bf16") else ""}'
+    )
     for number, stage in enumerate(stages_of(opt), 1):
         if stage.gt_size is None:
             yield warning('cannot be estimated: datasets.train has no gt_size')
@@ -86,7 +88,7 @@ def check_memory(opt: Mapping[str, Any], net: nn.Module, optimizer: int) -> Iter
 
 
 def pixels_of(opt: Mapping[str, Any], stage: TrainingStage) -> int:
-    """Return how many pixels the network processes at a time."""
+    """Return the number of pixels that the network processes at once."""
     height, width = (side // opt.get('scale', 1) for side in crop_size(stage.gt_size))
     batch = stage.batch
     if not issubclass(MODEL_REGISTRY.get(opt['model_type']), DeepRFTv2Model):
@@ -99,10 +101,10 @@ def check_stage(opt: Mapping[str, Any], number: int, stage: TrainingStage, fixed
 
     Args:
         opt: The options.
-        number: Of the stage.
+        number: Number of the stage.
         stage: The stage.
-        fixed: Bytes that do not depend on the stage.
-        activations: Bytes that do.
+        fixed: Memory in bytes that does not depend on the stage.
+        activations: Memory of the activations in bytes.
     """
     needed, available = fixed + activations, gpu_memory(opt)
     height, width = crop_size(stage.gt_size)
@@ -117,12 +119,12 @@ def check_stage(opt: Mapping[str, Any], number: int, stage: TrainingStage, fixed
 
 
 def check_disk(opt: Mapping[str, Any], networks: Mapping[str, nn.Module], optimizer: int) -> Iterator[Finding]:
-    """Compare what a training writes with the free space.
+    """Compare the size of the files that a training writes with the free disk space.
 
     Args:
         opt: The options.
         networks: All networks.
-        optimizer: Bytes that the optimizers store.
+        optimizer: Size of the optimizer states in bytes.
     """
     weights = bytes_of(tensor for net in networks.values() for tensor in net.state_dict().values())
     sets = 2 if opt['train'].get('ema_decay') else 1

@@ -19,7 +19,7 @@ LENGTHS = {
     'OneCycleLR': ('total_steps', 'the rate stays constant'),
     'PolynomialLR': ('total_iters', 'the rate is zero'),
 }
-"""Schedules that end at some iteration: the setting that says where, and what happens afterwards."""
+"""Schedules with a length: the argument that contains it, and what happens afterwards."""
 
 
 def check_schedule(opt: Mapping[str, Any]) -> Iterator[Finding]:
@@ -33,7 +33,7 @@ def check_schedule(opt: Mapping[str, Any]) -> Iterator[Finding]:
         yield warning(f'train.stages[{place}] never begins: the stages before it last all {total} iterations')
     for section, key, consequence in (
         ('val', 'val_freq', 'the only validation is at the end'),
-        ('logger', 'save_checkpoint_freq', 'nothing is saved before the end, and a run that is killed is lost'),
+        ('logger', 'save_checkpoint_freq', 'nothing is saved before the end, so a killed run has to start over'),
     ):
         interval = (opt.get(section) or {}).get(key) or 0
         if interval > total:
@@ -66,22 +66,22 @@ def check_rates(opt: Mapping[str, Any]) -> Iterator[Finding]:
 
 def check_length(text: str, length: int, total: int, afterwards: str, fails: bool) -> Finding:
     """Compare the length of a schedule with that of the training."""
-    if length < total - 1 and fails:  # iteration n asks for the rate number n - 1
-        return error(f'{text}; after it the model fails')
+    if length < total - 1 and fails:  # iteration n uses rate n - 1
+        return error(f'{text}: the model raises an error after that')
     if length < total:
-        return warning(f'{text}: {afterwards} after it')
+        return warning(f'{text}: {afterwards} after that')
     return warning(f'{text}: the rate does not reach its last value') if length > total else ok(text)
 
 
 def fails_after(opt: Mapping[str, Any]) -> bool:
-    """Whether the model steps a schedule of BasicSR beyond its end."""
+    """Return whether the model steps a schedule of BasicSR beyond its end, which raises an error."""
     model = MODEL_REGISTRY.get(opt['model_type'])
     own = model.update_learning_rate is BaseModel.update_learning_rate
     return own and opt['train']['scheduler']['type'] == 'CosineAnnealingRestartLR'
 
 
 def check_batch(opt: Mapping[str, Any], net: nn.Module | None = None) -> Iterator[Finding]:
-    """Check the crops of the stages, and compare the effective batch here with that of the recipe.
+    """Check the crops of the stages, and compare the effective batch of this run with that of the recipe.
 
     Args:
         opt: The options.
@@ -103,11 +103,11 @@ def check_batch(opt: Mapping[str, Any], net: nn.Module | None = None) -> Iterato
         yield ok(text)
         return
     found, meant = (' and '.join(str(stage.batch * times) for stage in stages) for times in (factor, recipe))
-    yield warning(f'a step has {found} images here, but {meant} in the recipe\n{text}')
+    yield warning(f'a step has {found} images in this run, but {meant} in the recipe\n{text}')
 
 
 def crop_fits(net: nn.Module, gt_size: int | list[int], scale: int = 1) -> bool:
-    """Whether crops have a size that a network accepts; they are not resized.
+    """Return whether a network accepts the size of crops, which are not resized.
 
     Args:
         net: The network.
@@ -118,7 +118,7 @@ def crop_fits(net: nn.Module, gt_size: int | list[int], scale: int = 1) -> bool:
 
 
 def batch_table(opt: Mapping[str, Any], counts: list[int], here: int) -> str:
-    """Return a table of effective batches by the number of GPUs, with an arrow at the number that is here."""
+    """Return a table of effective batches by the number of GPUs. An arrow marks the number of this run."""
     stages = stages_of(opt)
     columns = ['GPUs', 'accumulation'] + [f'stage {number}' for number in range(1, len(stages) + 1)]
     lines = ['  '.join(columns)]
@@ -126,5 +126,5 @@ def batch_table(opt: Mapping[str, Any], counts: list[int], here: int) -> str:
         accumulation = accumulation_of(opt, count)
         values = [count, accumulation, *(stage.batch * count * accumulation for stage in stages)]
         line = '  '.join(f'{value:>{len(column)}}' for column, value in zip(columns, values, strict=True))
-        lines.append(f'{line}{"  <- here" if count == here else ""}')
+        lines.append(f'{line}{"  <- this run" if count == here else ""}')
     return '\n'.join(lines)

@@ -1,4 +1,4 @@
-"""A training that resumes from a state older than the newest: what the earlier run made after it is moved aside."""
+"""Move newer states and weights aside if a training resumes from a state that is not the newest."""
 
 import os
 from pathlib import Path
@@ -7,13 +7,13 @@ from deeprftv2_plugin.checkpoints.states import numbered
 from deeprftv2_plugin.training.run_folder import unused
 
 STATES, WEIGHTS = r'(\d+)\.state', r'net_\w+?_(\d+)\.(?:pth|safetensors)'
-"""Names with an iteration."""
+"""File names that contain an iteration."""
 
 
 def set_aside(experiment: str | Path, iteration: int) -> Path | None:
     """Move the states and weights after an iteration to a subfolder, if there are such states.
 
-    The latest and the best weights are moved, too, since they may be of a later iteration. The states in the subfolder
+    The latest and the best weights are moved too, since they may be of a later iteration. The states in the subfolder
     can be resumed with ``path.resume_state``.
 
     Args:

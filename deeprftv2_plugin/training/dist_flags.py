@@ -15,15 +15,15 @@ class StepResult(NamedTuple):
     leave: bool
     """Whether any process was asked to stop."""
     loss: float
-    """Mean over all processes."""
+    """Mean loss over all processes."""
 
 
 class SharedFlags:
     """Share two flags and the loss of each step among all processes.
 
     On a GPU, the values are read one step later. The work of the current step is queued by then, so the GPU stays busy,
-    and reading prevents the CPU from running further ahead. All processes read the values of the same step and
-    therefore act alike.
+    and reading keeps the CPU from running further ahead. All processes read the values of the same step and therefore
+    make the same decisions.
 
     Args:
         device: Device of the network.

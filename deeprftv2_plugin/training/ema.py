@@ -8,7 +8,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 class WeightAverage:
     r"""Update :math:`\bar\theta \leftarrow d \bar\theta + (1 - d) \theta` in a second network with one fused operation.
 
-    The average includes everything that a checkpoint holds, so also buffers such as the running statistics of batch
+    The average includes everything that a checkpoint stores, including buffers such as the running statistics of batch
     normalization. Integer tensors (counters, index tables) are copied.
 
     Args:

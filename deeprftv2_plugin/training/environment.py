@@ -1,4 +1,4 @@
-"""What the last bits of a result depend on besides options and data."""
+"""The software and hardware that the last bits of a result depend on."""
 
 import os
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from deeprftv2_plugin.version import __version__
 
 
 def describe(device: torch.device) -> dict[str, str | int]:
-    """Return versions, device, threads and backends by name, for a training state.
+    """Return versions, device, number of threads and backends for a training state.
 
     Args:
         device: Device of the networks.
@@ -26,7 +26,7 @@ def describe(device: torch.device) -> dict[str, str | int]:
 
 
 def changes(before: Mapping[str, str | int], device: torch.device) -> list[str]:
-    """Return a sentence for everything that differs from the environment in which a state was saved."""
+    """Return a message for each difference from the environment in which a state was saved."""
     return [
         f'Resumed with another {key}: {value}, it was {before[key]}. The results can differ in the last bits.'
         for key, value in describe(device).items()

@@ -9,7 +9,7 @@ def to_channels_last(net: nn.Module) -> None:
     """Convert the 4-dimensional weights and buffers of a network to channels_last in place.
 
     1x1 and depthwise weights have the same memory order in both formats and keep their strides. ``Module.to`` would
-    change the strides to no effect.
+    change their strides without changing the memory order.
     """
     for tensor in (*net.parameters(), *net.buffers()):
         if tensor.ndim == 4:

@@ -19,7 +19,7 @@ from deeprftv2_plugin.training import environment, memory_layout
 from deeprftv2_plugin.training.optimizers import advance
 from deeprftv2_plugin.utils.errors import UserError, first_line
 
-RESTART = 'To train on with its weights, start a new run with path.pretrain_network_g'
+RESTART = 'To continue training from its weights, start a new run with path.pretrain_network_g'
 PROGRESS = ('last_epoch', 'best', 'num_bad_epochs', 'cooldown_counter', 'base_lrs', 'T_cur', 'T_i')
 """Attributes of schedules that are not settings."""
 
@@ -31,9 +31,9 @@ def types_of(optimizers: Sequence[Optimizer], schedules: Sequence[LRScheduler]) 
 
 
 def prepare(model: Any, state: Mapping[str, Any], same_schedules: bool = True) -> None:
-    """Check that a training state is one of a model, and warn of a change of software or hardware.
+    """Check that a training state belongs to a model, and warn about changes of software or hardware.
 
-    Optimizers load tensors of any shape. Fused ones then read and write outside of the memory of these tensors.
+    PyTorch's optimizers load tensors of any shape. Fused optimizers then access memory outside of these tensors.
 
     Args:
         model: A BasicSR model.
@@ -41,7 +41,7 @@ def prepare(model: Any, state: Mapping[str, Any], same_schedules: bool = True) -
         same_schedules: Whether the schedules must be of the same classes as those of the state.
 
     Raises:
-        UserError: The state is one of another network or other optimizers. The message names the first difference.
+        UserError: The state belongs to another network or other optimizers. The message names the first difference.
     """
     types = types_of(model.optimizers, model.schedulers)
     for key, found in types.items():
@@ -50,14 +50,14 @@ def prepare(model: Any, state: Mapping[str, Any], same_schedules: bool = True) -
     before = state.get('types', {}).get('optimizers', types['optimizers'])
     if before != types['optimizers']:
         raise UserError(
-            f'train.optim_g.type is {", ".join(types["optimizers"])}, but the resumed state is one of '
-            f'{", ".join(map(str, before))}. Set the type back. {RESTART}'
+            f'train.optim_g.type is {", ".join(types["optimizers"])}, but the resumed state is that of '
+            f'{", ".join(map(str, before))}. Restore the former type. {RESTART}'
         )
     for schedule, saved in zip(model.schedulers, state['schedulers'], strict=True):
         if same_schedules and saved.keys() != schedule.state_dict().keys():
             raise UserError(
-                f'train.scheduler.type is {type(schedule).__name__}, but the resumed state is one of another schedule, '
-                f'with {", ".join(saved)}. Set the type back. {RESTART}'
+                f'train.scheduler.type is {type(schedule).__name__}, but the resumed state is that of another '
+                f'schedule, with {", ".join(saved)}. Restore the former type. {RESTART}'
             )
     for optimizer, saved in zip(model.optimizers, state['optimizers'], strict=True):
         problem = next(_problems(optimizer, saved), None)
@@ -71,11 +71,11 @@ def prepare(model: Any, state: Mapping[str, Any], same_schedules: bool = True) -
 
 
 def resume_optimizer(optimizer: Optimizer, saved: Mapping[str, Any]) -> list[str]:
-    """Load the state of an optimizer that `prepare` has accepted. The settings remain those of the options.
+    """Load the state of an optimizer that `prepare` has accepted, but keep the settings of the options.
 
     Returns:
-        A sentence for each setting that differs from that in the state. The learning rate of the next iteration is set
-        by `resume_schedule`.
+        A message for each setting that differs from that in the state. `resume_schedule` sets the learning rate of the
+        next iteration.
 
     Raises:
         UserError: The optimizer fails with this state.
@@ -95,7 +95,7 @@ def resume_optimizer(optimizer: Optimizer, saved: Mapping[str, Any]) -> list[str
     try:
         memory_layout.match_state(optimizer)
         finite = _can_step(optimizer)
-    except Exception as error:  # optimizers of other packages raise what they like
+    except Exception as error:  # optimizers of other packages can raise any exception
         raise UserError(
             f'the resumed state does not fit train.optim_g ({type(optimizer).__name__}): {first_line(error)}. {RESTART}'
         ) from error
@@ -143,17 +143,17 @@ def resume_schedule(
         rates: Initial learning rates of the saved run, as far as known.
 
     Returns:
-        A sentence for each setting that differs from that in the state.
+        A message for each setting that differs from that in the state.
 
     Raises:
-        UserError: Only one of both schedules depends on the losses.
+        UserError: Only one of the two schedules depends on the losses.
     """
     name = type(schedule).__name__
     plateau = isinstance(schedule, ReduceLROnPlateau)
     if plateau != ('num_bad_epochs' in saved):
         raise UserError(
-            f'train.scheduler.type is {name}, but the resumed state is one of {before or "another schedule"}, and the '
-            f'losses so far are known to only one of them. Set the type back. {RESTART}'
+            f'train.scheduler.type is {name}, but the resumed state is that of {before or "another schedule"}, and '
+            f'only one of them uses the losses so far. Restore the former type. {RESTART}'
         )
     if before is not None and before != name:
         changes = [_change('train.scheduler.type', name, before)]
@@ -167,7 +167,7 @@ def resume_schedule(
         _resume_plateau(schedule, saved, rates)
     else:
         with warnings.catch_warnings():
-            warnings.simplefilter('ignore', UserWarning)  # the schedule is advanced before the first step on purpose
+            warnings.simplefilter('ignore', UserWarning)  # PyTorch warns that no step has been taken
             for _ in range(iteration - 1):
                 advance(schedule)
     return changes
@@ -195,7 +195,7 @@ def _are_rates(values: Any, expected: Sequence[Any]) -> bool:
 
 
 def _problems(optimizer: Optimizer, saved: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what keeps a state from being one of an optimizer."""
+    """Yield the reasons why a state cannot belong to an optimizer."""
     counts = [len(group['params']) for group in optimizer.param_groups]
     numbers = [group['params'] for group in saved['param_groups']]
     if [len(each) for each in numbers] != counts:
@@ -210,14 +210,14 @@ def _problems(optimizer: Optimizer, saved: Mapping[str, Any]) -> Iterator[str]:
     for number, weight, expected in zip(listed, weights, _state_after_steps(optimizer), strict=True):
         values = saved['state'].get(number)
         if not values or all(value is None for value in values.values()):
-            continue  # the optimizer begins with these weights
+            continue  # the optimizer has no state yet for these weights
         problem = _mismatch(values, expected, {1, weight.numel(), total})
         if problem:
             yield f'for a weight of shape {tuple(weight.shape)}, {problem}'
 
 
 def _mismatch(values: Mapping[str, Any], expected: Mapping[str, Any], sizes: set[int]) -> str | None:
-    """Compare what a state has for a weight with what an optimizer stores.
+    """Return how the state of a weight differs from what an optimizer stores, or None.
 
     Args:
         values: From the state.
@@ -246,9 +246,9 @@ def _mismatch(values: Mapping[str, Any], expected: Mapping[str, Any], sizes: set
 
 
 def _state_after_steps(optimizer: Optimizer) -> list[Mapping[str, Any]]:
-    """Return what an optimizer stores for each weight after two steps, when all of it exists.
+    """Return what an optimizer stores for each weight after two steps, which create the complete state.
 
-    Nothing is known of an optimizer that cannot take a step with dense gradients.
+    The result is empty for an optimizer that cannot take a step with dense gradients.
     """
     groups = [
         [nn.Parameter(torch.zeros_like(weight)) for weight in group['params']] for group in optimizer.param_groups
@@ -260,7 +260,7 @@ def _state_after_steps(optimizer: Optimizer) -> list[Mapping[str, Any]]:
             for weight in weights:
                 weight.grad = torch.full_like(weight, gradient)
             twin.step(lambda: 0.0)
-    except Exception:  # optimizers of other packages raise what they like
+    except Exception:  # optimizers of other packages can raise any exception
         return [{}] * len(weights)
     return [twin.state.get(weight, {}) for weight in weights]
 
@@ -274,7 +274,7 @@ def _change(name: str, now: Any, before: Any) -> str:
 
 
 def _equal(one: Any, other: Any) -> bool:
-    """Compare settings. Lists equal tuples, and numbers are equal up to rounding errors."""
+    """Return whether settings are equal. Lists equal tuples, and numbers may differ by rounding errors."""
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(map(_equal, one, other))
     if isinstance(one, int | float) and isinstance(other, int | float):

@@ -1,4 +1,4 @@
-"""The folder of a run: whether a run may use it, archiving, and the lock of a live run."""
+"""The folder of a run: checking whether a run can use it, archiving, and locking."""
 
 import glob
 import os
@@ -16,13 +16,13 @@ from deeprftv2_plugin.utils.regular_files import open_regular, open_to_append
 
 LOCK = 'run.lock'
 LARGEST_LOCK = 1000
-"""Bytes of the file of a lock."""
+"""Maximum number of bytes that are read from a lock file."""
 MARKS = (LOCK, 'training_states', 'train_*.log', 'test_*.log', 'events.out.tfevents.*')
-"""Files of which the folder of an earlier run has at least one. Other folders are never renamed."""
+"""The folder of an earlier run contains at least one of these files. Other folders are never renamed."""
 
 
 def problem_with(folder: str | Path, resume: bool = False) -> str | None:
-    """Return why a run cannot use a folder; None if it can. Nothing is changed.
+    """Return why a run cannot use a folder, or None if it can. Nothing is changed.
 
     Args:
         folder: The folder of the run, such as experiments/NAME. It may be missing.
@@ -48,21 +48,21 @@ def problem_with(folder: str | Path, resume: bool = False) -> str | None:
 
 
 def is_of_run(folder: str | Path) -> bool:
-    """Return whether a folder has the marks of an earlier run."""
+    """Return whether a folder contains files of an earlier run."""
     return any(glob.glob(os.path.join(glob.escape(str(folder)), mark)) for mark in MARKS)
 
 
 class Lock:
-    """An advisory lock on the folder of a run. It ends with `release` or with the process, however that ends.
+    """An advisory lock on the folder of a run. It is released by `release` or when the process ends for any reason.
 
-    A POSIX record lock, because worker processes inherit other locks and could outlive a killed run.
+    It is a POSIX record lock, since worker processes inherit other locks and can outlive a killed run.
 
     Args:
         folder: An existing folder.
 
     Raises:
         UserError: Another process holds the lock.
-        OSError: The file of the lock cannot be written.
+        OSError: The lock file cannot be written.
     """
 
     def __init__(self, folder: str | Path):
@@ -77,11 +77,11 @@ class Lock:
         _held.add(self)
 
     def is_on(self, file: str | Path) -> bool:
-        """Return whether a path leads to the file of this lock."""
+        """Return whether a path is that of this lock file."""
         return os.path.samestat(os.fstat(self._file.fileno()), os.stat(file))
 
     def release(self) -> None:
-        """End the lock. The file remains."""
+        """Release the lock. The file remains."""
         _held.discard(self)
         self._file.close()
 
@@ -122,7 +122,7 @@ def take(folder: str | Path, within: Iterable[str] = (), resume: bool = False) -
 
 
 def replace(folder: str | Path) -> None:
-    """Create a folder that is not locked. That of an earlier run is renamed, see :func:`archive`.
+    """Create a folder that is not locked. The folder of an earlier run is renamed, see :func:`archive`.
 
     Raises:
         UserError: The folder cannot be used, see :func:`problem_with`.
@@ -138,7 +138,7 @@ def replace(folder: str | Path) -> None:
 def archive(folder: str | Path) -> None:
     """Rename a folder to NAME_archived_TIME."""
     new = unused(f'{folder}_archived_{time.strftime("%Y%m%d_%H%M%S")}')
-    print(f'{folder} exists already. It is renamed to {new}', flush=True)
+    print(f'{folder} already exists. It is renamed to {new}', flush=True)
     os.rename(folder, new)
 
 

@@ -3,21 +3,21 @@
 import json
 import os
 from collections.abc import Callable
-from typing import Any
+from signal import Signals
+from typing import Any, NoReturn
 
 from basicsr.utils import get_root_logger
-from basicsr.utils.dist_util import master_only
 from torch import Tensor, nn
 
+from deeprftv2_plugin.checkpoints.containers import require_values, tensors_of
 from deeprftv2_plugin.checkpoints.files import OPTIONS, write_checkpoint
 from deeprftv2_plugin.checkpoints.states import prune, record_written, write_state
-from deeprftv2_plugin.training import environment
+from deeprftv2_plugin.training import environment, signals
 from deeprftv2_plugin.training.resuming import types_of
 from deeprftv2_plugin.utils.atomic_io import advice
-from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.errors import Interrupted, UserError
 
 
-@master_only
 def save_network(
     self: Any,
     net: nn.Module | list[nn.Module],
@@ -28,7 +28,8 @@ def save_network(
     """Write ``{label}_{iteration}.pth`` and ``{label}_{iteration}.safetensors``.
 
     The ``.safetensors`` file also stores the options. It contains a single set of weights: the average if there is one,
-    since that is the one used for restoration.
+    since that is the one used for restoration. The first process writes. All processes check their weights, which are
+    equal, so that all of them stop if the training has diverged.
 
     Args:
         self: A BasicSR model. Its attribute ``recorded_options``, if present, replaces ``opt`` as the stored options.
@@ -39,19 +40,27 @@ def save_network(
 
     Raises:
         OSError: The .pth file cannot be written. An existing file of the same name is unchanged.
+        UserError: Weights are not finite.
     """
     name = f'{net_label}_{"latest" if current_iter == -1 else current_iter}'
     path = os.path.join(self.opt['path']['models'], name)
-    nets = net if isinstance(net, list) else [net]
+    nets = [self.get_bare_model(each) for each in (net if isinstance(net, list) else [net])]
     names = param_key if isinstance(param_key, list) else [param_key]
     sets: dict[str, dict[str, Tensor]] = {}
     for part, each in zip(names, nets, strict=True):
-        state = self.get_bare_model(each).state_dict()
-        sets[part] = {key.removeprefix('module.'): value.detach().cpu() for key, value in state.items()}
+        _require_finite(each, f'{name} ({part})')
+        state = each.state_dict()
+        sets[part] = {key.removeprefix('module.'): value.detach() for key, value in state.items()}
+    if self.opt['rank'] == 0:
+        _write_network(self, sets, path, current_iter)
+
+
+def _write_network(self: Any, sets: dict[str, dict[str, Tensor]], path: str, current_iter: int | str) -> None:
+    sets = {part: {key: value.cpu() for key, value in state.items()} for part, state in sets.items()}
     if isinstance(current_iter, int) and current_iter >= 0:
         record_written(self.opt['path']['log'], [f'{path}.pth', f'{path}.safetensors'])
     write_checkpoint(sets, f'{path}.pth')
-    deployed = next((part for part in sets if part.endswith('_ema')), names[0])
+    deployed = next((part for part in sets if part.endswith('_ema')), next(iter(sets)))
     options = getattr(self, 'recorded_options', self.opt)
     try:
         metadata = {OPTIONS: json.dumps(options, default=str)}
@@ -60,7 +69,29 @@ def save_network(
         get_root_logger().warning(f'{path}.safetensors could not be written: {error}. {path}.pth is complete.')
 
 
-@master_only
+def _require_finite(net: nn.Module, name: str) -> None:
+    """Check what an optimizer has written: only gradients are checked in every step.
+
+    Infinite buffers are allowed, since some networks have them from the beginning, such as masks.
+
+    Raises:
+        UserError: A weight is not finite.
+    """
+    trained = {key for key, weight in net.named_parameters() if weight.requires_grad}
+    for key, value in net.state_dict().items():
+        if value.is_floating_point() or value.is_complex():
+            faults = ~value.isfinite() if key in trained else value.isnan()
+            if faults.any():
+                raise UserError(_diverged(f'{name}: {key} has {int(faults.sum())} values that are not finite'))
+
+
+def _diverged(fault: str) -> str:
+    return (
+        f'{fault}, so it is not saved. Training has diverged. Existing checkpoints are valid. Lower the learning rate '
+        'or set train.clip_grad_norm, then resume'
+    )
+
+
 def save_training_state(self: Any, epoch: int, current_iter: int) -> None:
     """Write ``{iteration}.state``: everything needed to resume exactly, except for the weights.
 
@@ -71,6 +102,8 @@ def save_training_state(self: Any, epoch: int, current_iter: int) -> None:
 
     Raises:
         OSError: The file cannot be written.
+        UserError: The optimizer has NaN, so that no run could resume from the state. Raised in all processes, as in
+            `save_network`.
     """
     if current_iter == -1:
         return
@@ -85,9 +118,14 @@ def save_training_state(self: Any, epoch: int, current_iter: int) -> None:
         'unseen_losses': getattr(self, 'unseen_losses', []),
         **({'stream': self.stream_at(current_iter)} if hasattr(self, 'stream_at') else {}),
     }
-    path = os.path.join(self.opt['path']['training_states'], f'{current_iter}.state')
-    record_written(self.opt['path']['log'], [path])
-    write_state(state, path)
+    try:
+        require_values(tensors_of(state))
+    except UserError as error:
+        raise UserError(_diverged(f'{current_iter}.state: {error}')) from error
+    if self.opt['rank'] == 0:
+        path = os.path.join(self.opt['path']['training_states'], f'{current_iter}.state')
+        record_written(self.opt['path']['log'], [path])
+        write_state(state, path)
 
 
 def save_or_log(model: Any, save: Callable[[int, int], object], epoch: int, current_iter: int) -> bool:
@@ -123,3 +161,25 @@ def save_or_log(model: Any, save: Callable[[int, int], object], epoch: int, curr
             f'{text}. Existing checkpoints are valid. Training continues and will retry at the next save'
         )
         return False
+
+
+def leave(model: Any, epoch: int, current_iter: int) -> NoReturn:
+    """Save the state and stop training. Called in all processes, even if only one of them received a request.
+
+    Args:
+        model: A BasicSR model whose method `save` returns whether all files were written.
+        epoch: Current epoch.
+        current_iter: The last completed iteration.
+
+    Raises:
+        Interrupted: The state is saved.
+        UserError: The state could not be saved.
+    """
+    request = signals.requested()
+    name = request.name if isinstance(request, Signals) else request or 'a request of another process'
+    path = model.opt['path'].get('training_states')
+    if not model.save(epoch, current_iter):
+        raise UserError(f'{name} at iteration {current_iter}, but the state could not be saved')
+    text = f'{name}: the state of iteration {current_iter} is saved in {path}. Rerun with --auto_resume to resume.'
+    get_root_logger().warning(text)
+    raise Interrupted(signals.exit_status(request), text)

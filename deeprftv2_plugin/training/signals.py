@@ -9,7 +9,7 @@ from types import FrameType
 from deeprftv2_plugin.utils.errors import FAILED, LEAVE_SIGNALS, SAVED, STOPPED, UserError
 
 Request = signal.Signals | UserError
-"""A signal, or the fault because of which a process cannot continue."""
+"""A signal, or the error that keeps a process from continuing."""
 _received: Request | None = None
 _launcher: int | None = None
 
@@ -37,10 +37,10 @@ def _under_nohup(number: signal.Signals) -> bool:
 
 @contextmanager
 def launcher_watched(parent: int) -> Iterator[None]:
-    """Within the block, let the end of torchrun count as SIGTERM. Its other processes would live on after SIGKILL.
+    """Within the block, treat the end of torchrun like SIGTERM, since a torchrun killed by SIGKILL cannot stop them.
 
     Args:
-        parent: The process that has started this one. It is watched only if it is torchrun.
+        parent: The parent process. It is watched only if it is torchrun.
     """
     global _launcher
     _launcher = parent if 'TORCHELASTIC_RUN_ID' in os.environ else None
@@ -81,7 +81,7 @@ def launcher_is_gone() -> bool:
 
 
 def exit_status(request: Request | None) -> int:
-    """Return the exit status for a request; None if another process has it."""
+    """Return the exit status for a request, which is None if only another process has received it."""
     if isinstance(request, UserError):
         return FAILED
     return STOPPED if request == signal.SIGINT else SAVED

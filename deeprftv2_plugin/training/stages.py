@@ -47,7 +47,7 @@ def stages_of(opt: Mapping[str, Any]) -> list[TrainingStage]:
         known = {'gt_size', 'batch_size_per_gpu'} | ({'iterations'} if number < len(sections) - 1 else set())
         for key in section:
             if key == 'iterations' and key not in known:
-                raise UserError(f'{place}.iterations: remove it, the last stage extends to train.total_iter')
+                raise UserError(f'{place}.iterations is set, but the last stage extends to train.total_iter: remove it')
             if key not in known:
                 raise UserError(f'{place}.{key} is unknown. {nearest(key, known)}')
         last = total
@@ -57,7 +57,7 @@ def stages_of(opt: Mapping[str, Any]) -> list[TrainingStage]:
             if all(key in each for each in sections) and data_opt.get(key) is not None:
                 raise UserError(
                     f'datasets.train.{key} is {data_opt[key]!r}, but every stage in train.stages overrides it: set it '
-                    f'there, or remove the stages (train:stages=~)'
+                    'in the stages, or remove the stages (train:stages=~)'
                 )
         merged = {key: section.get(key, data_opt.get(key)) for key in ('gt_size', 'batch_size_per_gpu')}
         if merged['gt_size'] is not None:
@@ -91,7 +91,7 @@ def accumulation_of(opt: Mapping[str, Any], gpus: int) -> int:
 
 
 def gpus_of(opt: Mapping[str, Any]) -> int:
-    """Return the number of GPUs from the options that BasicSR has parsed; a process on a CPU counts as one."""
+    """Return the number of GPUs from the options that BasicSR has parsed. On a CPU, each process counts as one."""
     return opt['world_size'] if opt['dist'] else max(1, opt['num_gpu'])
 
 

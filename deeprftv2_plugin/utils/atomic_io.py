@@ -69,9 +69,14 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+def is_full(error: OSError) -> bool:
+    """Return whether a file cannot be written for lack of space."""
+    return error.errno in (errno.ENOSPC, getattr(errno, 'EDQUOT', None), errno.EFBIG)
+
+
 def advice(error: OSError) -> str:
     """Return a sentence that says what to do about a file that cannot be written."""
-    if error.errno in (errno.ENOSPC, getattr(errno, 'EDQUOT', None), errno.EFBIG):
+    if is_full(error):
         return 'Free disk space'
     if error.errno == errno.ENAMETOOLONG:
         return 'The name is too long: choose shorter names'

@@ -1,4 +1,4 @@
-"""Exceptions that end a command: errors that the user can fix, and interruption by a signal. Warnings."""
+"""Exceptions that end a command, warnings, and the formatting of their messages."""
 
 import signal
 from collections.abc import Iterable
@@ -32,10 +32,26 @@ def first_line(error: Exception) -> str:
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
+def shortened(text: str) -> str:
+    """Return text that is at most `LONGEST_QUOTE` characters long, for a message."""
+    return text if len(text) <= LONGEST_QUOTE else f'{text[: LONGEST_QUOTE - 3]}...'
+
+
+def describe_error(error: Exception) -> str:
+    """Return the message of a UserError, or the type and the first line of another error."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, KeyError):
+        return f'the key {error} is missing or unknown'
+    return f'{type(error).__name__}: {first_line(error)}' if str(error).strip() else type(error).__name__
+
+
 class SlowdownWarning(UserWarning):
-    """The run works, but something on this machine makes it slower. The message says what."""
+    """Something on this machine makes the run slower. The message says what."""
 
 
+LONGEST_QUOTE = 200
+"""Maximum number of characters of a value from a file or option in a message."""
 LEAVE_SIGNALS = tuple(
     getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR1') if hasattr(signal, name)
 )
@@ -67,4 +83,4 @@ def nearest(name: object, known: Iterable[str]) -> str:
     matches = get_close_matches(str(name).lower(), by_lower_case, n=1)
     if matches:
         return f'Did you mean {by_lower_case[matches[0]]}?'
-    return f'Known here: {", ".join(by_lower_case.values()) or "nothing"}.'
+    return f'Known names: {", ".join(by_lower_case.values()) or "none"}.'

@@ -3,17 +3,17 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks.cases import FRAME, NETWORK_SCANS, SCAN, STORAGES
+from benchmarks.cases import FRAME, NETWORK_SCANS, PHOTOGRAPH, SCAN, STORAGES
 from deeprftv2_plugin.ops.backends import NAMES
 
 
 class Missing(Exception):
-    """The figures of a goal are missing; the message says why."""
+    """The figures for a goal are missing. The message says why."""
 
 
 @dataclass(frozen=True)
 class Goal:
-    """A line of the table; `reached` returns the figure in words and whether the goal is met (None: no bound)."""
+    """A line of the table. `reached` returns a text with the figure and whether the goal is met (None: no bound)."""
 
     what: str
     bound: str
@@ -32,7 +32,7 @@ class Goal:
 
 
 def find(rows: list[dict], benchmark: str, **key: object) -> dict:
-    """Return the fastest row of the case with these values; a tuple lists several.
+    """Return the fastest row of the case with these values. A tuple lists alternatives.
 
     Raises:
         Missing: The case was not run, was skipped or failed.
@@ -67,7 +67,7 @@ def scan_speed(rows):
 
 
 def memory_by_depth(rows):
-    """Compare reversible stages with the second one when it is not reversible."""
+    """Compare the memory of reversible stages with that of the second stage if it is not reversible."""
 
     def peak(stages, reversible):
         return find(rows, 'stages', **B, stages=stages, reversible=reversible)['peak_bytes']
@@ -125,6 +125,8 @@ training_B = at_most(50, '{:.1f} yards', 'training', 'yards', **B, reversible=Tr
 training_memory = at_most(3.5, '{:.2f} GB', 'training', 'peak_bytes', 1e9, **B, reversible=True)
 tile_memory = at_most(1.15, 'peak {:.2f} times that of one tile', 'tiles', 'memory_ratio', **FRAME)
 tile_time = at_most(1.15, '{:.2f} times', 'tiles', 'time_ratio', **FRAME)
+deblur_time = at_most(30, '{:.1f} s, {seconds_per_megapixel:.2f} s per megapixel', 'deblur', 'seconds', **PHOTOGRAPH)
+deblur_memory = at_most(6, '{:.2f} GB', 'deblur', 'peak_bytes', 1e9, **PHOTOGRAPH)
 against_basicsr = "{:.1f} ms, {basicsr_ratio:.1f} times as fast as BasicSR's"
 ssim = at_most(60, against_basicsr, 'metrics', 'seconds', 1e-3, metric='ssim', **FRAME)
 ssim_3d = at_most(60, against_basicsr, 'metrics', 'seconds', 1e-3, metric='ssim_3d', **FRAME)
@@ -141,6 +143,8 @@ GOALS = (
     Goal('B 256x256, third and fourth stage', 'each adds at most 15 % of the second', memory_by_depth),
     Goal('1280x720 in tiles, memory', 'that of one tile, within 15 %', tile_memory),
     Goal('1280x720 in tiles, time', 'tiles x one, within 15 %', tile_time),
+    Goal('deblur 12 megapixels, time', 'at most 30 s', deblur_time),
+    Goal('deblur 12 megapixels, memory', 'at most 6 GB', deblur_memory, 'cpu'),
     Goal("scan on the GPU, the network's shapes", 'at most 2 times moving its data once', scan_on_gpu, 'cuda'),
     Goal('training step on the GPU against float32', 'at least twice the images/s', training_on_gpu, 'cuda'),
     Goal("bf16 on the quickstart's held-out images", 'within 0.05 dB of float32', held_out),
@@ -153,5 +157,5 @@ GOALS = (
 
 
 def reached(rows: list[dict], device: str) -> list[dict]:
-    """Return all goals with what a run reached."""
+    """Return all goals with the results of a run."""
     return [goal.line(rows, device) for goal in GOALS]

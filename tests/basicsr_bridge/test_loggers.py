@@ -1,6 +1,7 @@
-"""Loggers that fail are a warning."""
+"""Loggers that fail cause a warning."""
 
 import logging
+import os
 import threading
 
 import pytest
@@ -43,7 +44,7 @@ class Writer:
         self.values.append(value)
 
 
-def test_board_is_off_after_an_error(log):
+def test_board_is_switched_off_after_an_error(log):
     writer = Writer()
     board = loggers.Board(lambda: writer)
     assert board  # as BasicSR asks
@@ -54,14 +55,14 @@ def test_board_is_off_after_an_error(log):
     assert log.text.count('TensorBoard failed: OSError: [Errno 28] No space left on device.') == 1
 
 
-def test_board_that_cannot_be_opened_is_off(log, tmp_path):
+def test_board_that_cannot_be_opened_is_switched_off(log, tmp_path):
     (tmp_path / 'file').touch()
     board = loggers.Board((tmp_path / 'file' / 'events').read_text)
     board.add_image('image', None, 1, dataformats='HWC')
     assert log.text.count('TensorBoard failed: NotADirectoryError') == 1
 
 
-def test_errors_of_the_thread_of_tensorboard_are_not_printed(capsys):
+def test_errors_in_tensorboards_thread_are_not_printed(capsys):
     class Thread(threading.Thread):
         def run(self):
             raise OSError('as on a full disk')
@@ -110,5 +111,18 @@ def test_log_file_that_cannot_be_created_is_a_warning(log, tmp_path, capsys):
     logger = loggers.open_log(log_level=logging.INFO, log_file=str(tmp_path / 'missing/a.log'))
     logger.info('shown')
     printed = capsys.readouterr().err
-    assert 'a.log cannot be created: No such file or directory. The run continues without.' in printed
+    assert 'a.log cannot be created: No such file or directory. The run continues without it.' in printed
     assert 'INFO: shown' in printed
+
+
+@pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='no named pipes on this system')
+@pytest.mark.parametrize('kind', ['link', 'named pipe'])
+def test_log_file_is_never_opened_through_a_link_or_as_a_pipe(log, tmp_path, capsys, kind):
+    (tmp_path / 'precious').write_text('unchanged')
+    path = tmp_path / 'a.log'
+    path.symlink_to('precious') if kind == 'link' else os.mkfifo(path)
+    forget_logger()
+    loggers.open_log(log_level=logging.INFO, log_file=str(path)).info('shown')
+    printed = capsys.readouterr().err
+    assert f'a.log cannot be created: it is a {kind}, expected a regular file. The run continues without.' in printed
+    assert 'INFO: shown' in printed and (tmp_path / 'precious').read_text() == 'unchanged'

@@ -1,10 +1,13 @@
 """BasicSR on current libraries."""
 
 import importlib.util
+import os
 import sys
 import types
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from deeprftv2_plugin.basicsr_bridge import patches, replacement
@@ -36,7 +39,7 @@ def test_the_module_that_torchvision_removed_can_be_imported():
     assert functional_tensor.rgb_to_grayscale is functional.rgb_to_grayscale
 
 
-def test_distutils_is_provided_during_the_import_only(monkeypatch):
+def test_distutils_is_only_provided_during_the_import(monkeypatch):
     monkeypatch.setattr(patches, '_importable', lambda name: False)
     for name in ('distutils', 'distutils.version'):
         monkeypatch.delitem(sys.modules, name, raising=False)
@@ -107,7 +110,7 @@ def test_an_error_of_the_data_set_reaches_the_training_through_the_prefetcher():
         next(prefetched)
 
 
-def test_batches_of_the_prefetcher_end():
+def test_the_prefetcher_stops_after_the_last_batch():
     from basicsr.data.prefetch_dataloader import PrefetchGenerator
 
     assert list(PrefetchGenerator(iter('abc'), 2)) == ['a', 'b', 'c']
@@ -140,3 +143,20 @@ def test_network_is_logged_in_one_line_except_with_debug(monkeypatch, caplog, na
     shown = '\n'.join(dict.fromkeys(record.message for record in caplog.records))
     assert len(shown.splitlines()) == lines
     assert 'Sequential' in shown and '9 parameters' in shown.replace('with parameters: 9', '9 parameters')
+
+
+@pytest.mark.posix
+def test_models_of_basicsr_save_images_under_any_name(tmp_path):
+    from basicsr.models import sr_model, video_base_model
+
+    image = np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8)
+    path = os.path.join(tmp_path, os.fsdecode(b'caf\xe9'), 'a.png')  # OpenCV would crash
+    for module in (sr_model, video_base_model):
+        module.imwrite(image, path)
+        data = np.frombuffer(Path(path).read_bytes(), np.uint8)
+        assert np.array_equal(cv2.imdecode(data, cv2.IMREAD_COLOR), image)
+        Path(path).unlink()
+        with pytest.raises(
+            UserError, match='the image .*xxx.png could not be written: File name too long. The name is'
+        ):
+            module.imwrite(image, str(tmp_path / f'{300 * "x"}.png'))

@@ -132,6 +132,41 @@ def test_a_full_disk_leaves_no_half_written_files(weights, monkeypatch, capsys):
     assert os.listdir('out') == ['b.png']
 
 
+def test_tiles_that_do_not_fit_into_memory_are_halved(weights, monkeypatch):
+    sizes = []
+    forward = DeepRFTv2.forward
+
+    def limited(net, x, **half):
+        sizes.append(tuple(x.shape[-2:]))
+        if x.shape[-1] > 128:
+            raise RuntimeError('[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: cannot allocate memory')
+        return forward(net, x, **half)
+
+    monkeypatch.setattr(DeepRFTv2, 'forward', limited)
+    array = picture('a.png', (48, 240))
+    assert deblur(weights, 'a.png', '-o', 'b.png', '--tile', '256') == 0
+    assert sizes[0] == (48, 240) and sizes[-1] == (48, 128)
+    x = torch.from_numpy(array).permute(2, 0, 1)[None] / 255
+    restored = restore(network(weights), x, 128, 48)[0].clamp(0, 1).permute(1, 2, 0)
+    np.testing.assert_allclose(read('b.png'), restored.numpy() * 255, atol=0.51)
+
+
+def test_an_image_that_never_fits_is_named_and_the_others_are_restored(weights, monkeypatch, capsys):
+    forward = DeepRFTv2.forward
+
+    def limited(net, x, **half):
+        if x.amax() > 0.5:
+            raise MemoryError
+        return forward(net, x, **half)
+
+    monkeypatch.setattr(DeepRFTv2, 'forward', limited)
+    picture('bright.png')
+    Image.new('RGB', (16, 16)).save('dark.png')
+    assert deblur(weights, 'bright.png', 'dark.png', '-o', 'out') == 1
+    assert 'bright.png: 16x16 pixels (height x width) do not fit into memory' in capsys.readouterr().err
+    assert Path('out/dark.png').exists() and not Path('out/bright.png').exists()
+
+
 def test_long_and_narrow_images(weights):
     array = picture('a.png', (400, 6))
     assert deblur(weights, 'a.png', '-o', 'out', '--tile', '128') == 0

@@ -1,4 +1,4 @@
-"""Values of options against annotations."""
+"""Checks of option values against annotations."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Optional
@@ -42,10 +42,10 @@ def test_matches(kind, right, wrong):
 @pytest.mark.parametrize(
     ('kind', 'words'),
     [
-        (Count, 'a whole number from 1 up'),
-        (Crop, 'a whole number from 1 up or a list of 2 whole numbers from 1 up'),
-        (list[Count], 'a list of whole numbers from 1 up'),
-        (tuple[str, int], 'a list [text, a whole number]'),
+        (Count, 'an integer >= 1'),
+        (Crop, 'an integer >= 1 or a list of 2 integers >= 1'),
+        (list[Count], 'a list of integers >= 1'),
+        (tuple[str, int], 'a list [text, an integer]'),
         (Literal['a', 'b', 'c'], 'a, b or c'),
         (bool | None, 'true or false or ~'),
         (list[dict[str, Any]], 'a list of sections of keys'),

@@ -1,6 +1,7 @@
 """Test reports: tables, the worst images, the protocol."""
 
 import csv
+import errno
 import json
 import logging
 import math
@@ -196,8 +197,8 @@ def test_non_finite_numbers_are_null(tmp_path):
 
 @pytest.mark.posix
 @pytest.mark.parametrize('with_gt', [True, False])
-def test_names_need_not_be_utf_8(tmp_path, log, with_gt):
-    length = 240 if with_gt else 10  # restored images have longer names than their sources
+def test_names_do_not_have_to_be_utf_8(tmp_path, log, with_gt):
+    length = 240 if with_gt else 10  # restored images have longer names than the input images
     names = [os.fsdecode(name) for name in (b's\xe9q_1', b's\xe9q_2', b'caf\xe9/' + b'x' * length)]
     results = run(tmp_path, Frames(names, with_gt), save_img=not with_gt)
     rows, summary = read(results)
@@ -209,6 +210,31 @@ def test_names_need_not_be_utf_8(tmp_path, log, with_gt):
     else:
         saved = (results / 'visualization/frames').rglob('*.png')
         assert sorted(path.name[:4] for path in saved) == [*[os.fsdecode(b's\xe9q_')] * 2, 'xxxx']
+
+
+def test_restored_image_that_cannot_be_saved_does_not_end_a_test(tmp_path, log):
+    """The name of a restored image is longer than that of its source, and too long here for the second one."""
+    names = ['A_0001', 252 * 'x', 'A_0003']
+    model = make_test_model(tmp_path, save_img=True)
+    with pytest.raises(
+        UserError, match='^1 images were not restored or saved:\n.*xxx.*File name too long. The name is'
+    ):
+        model.validation(DataLoader(Frames(names)), 'test', None, save_img=True)
+    assert 'The test continues with the other images' in log.text
+    rows, summary = read(tmp_path / 'results')
+    assert [row['name'] for row in rows] == names and summary['images'] == 3
+    saved = (tmp_path / 'results/visualization').rglob('*.png')
+    assert sorted(path.name for path in saved) == ['A_0001_test.png', 'A_0003_test.png']
+
+
+@pytest.mark.parametrize('code', [errno.ENOSPC, errno.EFBIG])
+def test_full_disk_ends_a_test(tmp_path, monkeypatch, code):
+    def write(path, image):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr('deeprftv2_plugin.models.restoration_model.write_png', write)
+    with pytest.raises(UserError, match='the restored image .*A_0001_test.png could not be written.*Free disk space'):
+        run(tmp_path, Frames(NAMES), save_img=True)
 
 
 def test_report_that_cannot_be_written_is_an_error(tmp_path):
@@ -294,7 +320,7 @@ def brightness(img, **options):
 
 
 def test_image_that_cannot_be_read_or_restored_does_not_end_a_test(tmp_path, log):
-    """Only if there is no ground truth, so that no mean is over fewer images."""
+    """This only applies without ground truth, so that means always include all images."""
 
     class Damaged(Frames):
         def __getitem__(self, index):
@@ -324,7 +350,7 @@ def test_image_that_cannot_be_read_or_restored_does_not_end_a_test(tmp_path, log
     reasons = (
         r'.*A_0001 is damaged\nimage 3 cannot be read: AttributeError: None has .*\nB_0003 of frames: it is too small'
     )
-    with pytest.raises(UserError, match=f'3 images were not restored:\n{reasons}$'):
+    with pytest.raises(UserError, match=f'3 images were not restored or saved:\n{reasons}$'):
         model.validation(DataLoader(more), 'test', None)
     assert len(list((tmp_path / 'results/visualization').rglob('*.png'))) == 3
 
@@ -358,7 +384,7 @@ def test_two_processes_write_the_same_reports_as_one(tmp_path, monkeypatch, caps
     monkeypatch.chdir(tmp_path)
     for name in ('one', 'two'):
         (tmp_path / f'{name}.yml').write_text(yaml.safe_dump({**opt, 'name': name}))
-    error = 'error: 1 images were not restored:\nOpenCV cannot decode the image photographs/003.png'
+    error = 'error: 1 images were not restored or saved:\nOpenCV cannot decode the image photographs/003.png'
     assert cli.main(['test', '-opt', 'one.yml']) == 1
     assert error in capsys.readouterr().err
     package = str(Path(deeprftv2_plugin.__file__).parents[1])
@@ -378,7 +404,7 @@ def test_two_processes_write_the_same_reports_as_one(tmp_path, monkeypatch, caps
 
 
 class Greedy(torch.nn.Module):
-    """A network whose memory suffices for a number of pixels."""
+    """A network that runs out of memory above a number of pixels."""
 
     def __init__(self, pixels):
         super().__init__()

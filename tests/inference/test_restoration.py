@@ -170,3 +170,36 @@ class Twice(nn.Module):
 def test_unsuitable_networks_are_errors(net, message):
     with pytest.raises(UserError, match=message):
         restore(net, torch.rand(1, 3, 8, 8))
+
+
+@pytest.mark.parametrize('two_scale', [True, False])
+def test_tiles_in_several_threads_equal_one_after_the_other(two_scale):
+    net = DeepRFTv2('T', width=8) if two_scale else nn.Conv2d(3, 3, 3, padding=1)
+    x = torch.rand(2, 3, 40, 72)
+    threads = torch.get_num_threads()
+    expected = restore(net, x, 32, 8, ensemble=True)
+    with torch.enable_grad():
+        found = restore(net, x, 32, 8, ensemble=True, workers=3)
+    torch.testing.assert_close(found, expected)
+    assert not found.requires_grad
+    assert torch.get_num_threads() == threads
+
+
+def test_several_threads_have_the_precision_of_the_caller():
+    net, x = nn.Conv2d(3, 3, 3, padding=1), torch.rand(1, 3, 16, 40)
+    with torch.autocast('cpu', torch.bfloat16):
+        expected, found = (restore(net, x, 16, 8, workers=workers) for workers in (1, 2))
+    assert torch.equal(found, expected)
+    assert not torch.equal(found, restore(net, x, 16, 8))  # float32
+
+
+def test_an_error_in_a_thread_is_raised_and_the_threads_are_restored():
+    threads = torch.get_num_threads()
+
+    class Failing(nn.Module):
+        def forward(self, x):
+            raise MemoryError('no room')
+
+    with pytest.raises(MemoryError, match='no room'):
+        restore(Failing(), torch.rand(1, 3, 16, 64), 16, 8, workers=2)
+    assert torch.get_num_threads() == threads

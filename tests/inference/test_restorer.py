@@ -1,4 +1,4 @@
-"""One object for images of several kinds, which gives each back as it was."""
+"""One object restores images of several kinds and returns the same kind."""
 
 import gc
 
@@ -105,11 +105,26 @@ def test_tiles_and_ensemble_are_those_of_restore():
 
 
 def test_tiles_are_chosen_by_the_free_memory(deblur, monkeypatch):
-    sizes = []
-    for free in (10**8, 4 * 10**8, 10**9, 10**12, None):
-        monkeypatch.setattr(restorer, 'available_memory', lambda free=free: free)
-        sizes.append(deblur.tile_size(10**6))
-    assert sizes == [256, 384, 640, 640, 256]
+    def largest(free, threads):
+        monkeypatch.setattr(restorer, 'available_memory', lambda: free)
+        monkeypatch.setattr(torch, 'get_num_threads', lambda: threads)
+        return deblur.tiles(1, 10**6)[0][0]
+
+    assert [largest(free, 1) for free in (10**8, 4 * 10**8, 10**9, 10**12, None)] == [256, 384, 640, 640, 256]
+    assert [largest(free, 4) for free in (10**9, 2 * 10**9, 3 * 10**9, 10**12)] == [256, 384, 512, 640]
+
+
+def test_chosen_tiles_divide_the_image_evenly(deblur, monkeypatch):
+    monkeypatch.setattr(restorer, 'available_memory', lambda: 10**12)
+    (height, width), overlap = deblur.tiles(720, 1280)
+    assert height % deblur.net.size_multiple == width % deblur.net.size_multiple == 0
+    assert deblur.passes(720, 1280) == 6
+    assert 720 <= 2 * height - overlap < 720 + 2 * deblur.net.size_multiple
+    assert 1280 <= 3 * width - 2 * overlap < 1280 + 3 * deblur.net.size_multiple
+
+
+def test_an_image_smaller_than_a_tile_is_one_tile(deblur):
+    assert deblur.passes(5, 61) == 1
 
 
 def test_bfloat16_is_similar():
@@ -153,7 +168,7 @@ def test_unsuitable_settings_are_errors(arguments, message):
         Restorer(network(), **arguments)
 
 
-def test_cuda_names_all_gpus(monkeypatch):
+def test_cuda_means_all_gpus(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
     monkeypatch.setattr(restorer, '_device', lambda name: torch.device(name or 'cuda'))
     assert restorer.devices('cuda') == restorer.devices() == [torch.device('cuda:0'), torch.device('cuda:1')]
@@ -177,7 +192,7 @@ def test_networks_are_loaded_from_files_average_first(tmp_path, deblur, suffix):
 
 
 def test_saved_networks_are_loaded_with_their_windows(tmp_path):
-    """Which the shapes of weights do not tell."""
+    """The shapes of weights do not contain the sizes of windows."""
     settings = {'variant': 'T', **SIZES, 'kernel_window': [16, 16]}
     windows = Restorer(DeepRFTv2(**settings), 'cpu', settings=settings)
     assert windows.save_pretrained(tmp_path / 'new') == tmp_path / 'new' / 'model.safetensors'
@@ -224,12 +239,12 @@ def test_weights_of_other_networks_are_refused(tmp_path):
 
 
 def live():
-    """The number of tensors and arrays in memory."""
+    """Return the number of tensors and arrays in memory."""
     gc.collect()
     return sum(issubclass(type(each), (torch.Tensor, np.ndarray)) for each in gc.get_objects())
 
 
-def test_nothing_is_kept_of_an_image(deblur):
+def test_no_memory_of_an_image_is_kept(deblur):
     deblur(random_array(8, 8, 3))
     before = live()
     for size in (8, 16, 24):

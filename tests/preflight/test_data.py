@@ -1,5 +1,7 @@
 """Samples of data sets."""
 
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -89,7 +91,8 @@ def test_data_set_that_cannot_be_built_does_not_hide_the_others(opt):
 def test_empty_data_set_is_an_error(folder, opt):
     for path in [*folder.glob('lq/*'), *folder.glob('gt/*')]:
         path.unlink()
-    assert all('it is empty' in text for text in errors(list(check_data(opt))))
+    found = errors(list(check_data(opt)))
+    assert found and all('it is empty' in text for text in found)
 
 
 def test_wrong_template_of_file_names_is_an_error(opt):
@@ -98,7 +101,7 @@ def test_wrong_template_of_file_names_is_an_error(opt):
     assert 'noise (train): PairedImageDataset fails: AssertionError: ' in text and 'x4.png is not in lq_paths' in text
 
 
-def test_option_that_basicsrs_data_set_lacks_is_named(opt):
+def test_option_missing_for_basicsrs_data_set_is_named(opt):
     del opt['datasets']['train']['dataroot_gt']
     (text,) = errors(list(check_data(opt)))
     assert text == "noise (train): PairedImageDataset fails: the key 'dataroot_gt' is missing or unknown"
@@ -118,7 +121,7 @@ def test_skipped_files_and_transparency_are_warnings(folder, opt):
     assert skipped.startswith('more-noise (val): lq: skipped images in other formats than ') and 'photo.HEIC' in skipped
     assert (
         transparent
-        == 'more-noise (val): the transparency of images such as gt/0.png is ignored, only their colors are used'
+        == 'more-noise (val): the transparency of images such as gt/0.png is ignored; only their colors are used'
     )
 
 
@@ -131,3 +134,27 @@ def test_only_a_test_without_ground_truth_tolerates_damaged_images(folder, test_
         del settings['dataroot_gt']
     (text,) = (errors if with_gt else warnings)(check_data(test_opt))
     assert path.endswith('lq/2.png') and 'lq/2.png is damaged' in text
+
+
+@pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='no named pipes on this system')
+@pytest.mark.parametrize('kind', ['PairedImageDataset', 'SingleImageDataset', 'VideoTestVimeo90KDataset'])
+def test_pipes_are_not_opened_by_data_sets_of_basicsr(folder, opt, kind):
+    """They take the names in a list as they are."""
+    path = 'lq/0.png'
+    if kind.startswith('Video'):
+        path = 'lq/clip/im1.png'
+        (folder / 'lq/clip').mkdir()
+    (folder / path).unlink(missing_ok=True)
+    os.mkfifo(folder / path)
+    (folder / 'list.txt').write_text('clip 7 (24,28,3)' if kind.startswith('Video') else '0.png (24,28,3)')
+    settings = {'meta_info_file': 'list.txt', 'cache_data': False, 'num_frame': 7, 'name': 'Vimeo90K'}
+    opt['datasets'] = {'val': {**opt['datasets']['val'], 'type': kind, **settings}}
+    (text,) = errors(list(check_data(opt)))
+    assert text == f'Vimeo90K (val): {path} is a named pipe, expected a regular file'
+
+
+def test_missing_image_of_a_list_is_named(folder, opt):
+    (folder / 'list.txt').write_text('9.png (24,28,3)')
+    opt['datasets'] = {'val': {**opt['datasets']['val'], 'meta_info_file': 'list.txt'}}
+    (text,) = errors(list(check_data(opt)))
+    assert text == 'more-noise (val): cannot read the image gt/9.png: No such file or directory'

@@ -89,7 +89,7 @@ def test_sharp_images_as_blurry_ones_are_reported(folder, opt, kind):
     assert 'mix (train)' in errors(list(files.check_sources(opt)))[0]
 
 
-def test_pairs_of_one_folder_with_a_template_are_fine(opt):
+def test_pairs_in_one_folder_with_a_template_are_ok(opt):
     opt['datasets']['train'].update(dataroot_gt='lq', filename_tmpl='{}_blurry')
     del opt['datasets']['val']['dataroot_gt']
     assert list(files.check_sources(opt)) == []
@@ -103,3 +103,21 @@ def test_incomplete_database_is_reported_before_a_data_set_reads_it(folder, opt,
     os.truncate(folder / 'a.lmdb/data.mdb', 9000)
     message = missing(opt, train={'name': 'x', 'type': type, 'dataroot_lq': 'a.lmdb'})
     assert message.startswith('a.lmdb/data.mdb has 9000 of ')
+
+
+@pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='no named pipes on this system')
+@pytest.mark.parametrize('place', ['list.txt', 'a.lmdb/meta_info.txt', 'a.lmdb/data.mdb'])
+def test_lists_and_databases_that_are_pipes_are_reported(folder, opt, place):
+    with LmdbWriter(folder / 'a.lmdb') as writer:
+        writer.add('a', np.zeros((99, 99, 3), np.uint8))
+    (folder / place).unlink(missing_ok=True)
+    os.mkfifo(folder / place)
+    settings = {'name': 'x', 'type': 'RealESRGANDataset', 'dataroot_gt': 'a.lmdb', 'meta_info': 'list.txt'}
+    (folder / 'list.txt').exists() or (folder / 'list.txt').write_text('0.png')
+    assert missing(opt, train=settings) == f'{place} is a named pipe, expected a regular file'
+
+
+def test_list_in_another_encoding_is_reported(folder, opt):
+    (folder / 'list.txt').write_text('0.png', 'utf-16')
+    settings = {'name': 'x', 'type': 'PairedImageDataset', 'dataroot_lq': 'lq', 'meta_info_file': 'list.txt'}
+    assert missing(opt, train=settings).startswith('the list of images list.txt is encoded in UTF-16')

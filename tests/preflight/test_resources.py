@@ -1,4 +1,4 @@
-"""Memory of the GPU and space on the disk."""
+"""GPU memory and disk space."""
 
 import shutil
 from types import SimpleNamespace
@@ -20,11 +20,11 @@ def check(opt, there=None, net=None, monkeypatch=None):
 
 def test_memory_that_does_not_depend_on_the_stage_is_listed(opt):
     fixed, stage = check(opt)
-    assert fixed.text.startswith('weights 1.52 kB, gradients 1.52 kB, optimizer 1 kB; activations estimated')
+    assert fixed.text.startswith('weights 1.52 kB, gradients 1.52 kB, optimizer 1 kB; activations are estimated')
     assert stage.text.startswith('stage 1, crops of 16x16, batch 1: about ')
     opt['train'].update(ema_decay=0.9, bf16=True)
     fixed, _ = check(opt)
-    assert 'average 1.52 kB' in fixed.text and 'bf16 takes less' in fixed.text
+    assert 'average 1.52 kB' in fixed.text and '(less with bf16)' in fixed.text
 
 
 def test_estimate_is_proportional_to_the_pixels_of_a_stage(opt):
@@ -39,7 +39,7 @@ def test_input_of_networks_that_enlarge_is_smaller(opt):
     assert resources.pixels_of(opt, resources.stages_of(opt)[0]) == 64
 
 
-def test_only_our_model_processes_the_batches_of_a_step_in_turn(opt):
+def test_only_our_model_processes_the_batches_of_a_step_one_by_one(opt):
     opt['train']['accumulation'] = 3
     (stage,) = resources.stages_of(opt)
     assert resources.pixels_of(opt, stage) == 3 * 256
@@ -52,7 +52,7 @@ def test_gpu_that_is_too_small_is_reported(opt, monkeypatch, there, mark):
     assert 'stage 1' in text and 'on the GPU' in text
 
 
-def test_gpu_that_is_large_enough_is_fine(opt, monkeypatch):
+def test_gpu_that_is_large_enough_is_ok(opt, monkeypatch):
     found = check(opt, 10**9, monkeypatch=monkeypatch)
     assert not errors(found) and not warnings(found)
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 TILE = 11
-"""Side of the largest kernel that OpenCV convolves directly, skipping zeros, without Fourier transforms."""
+"""Side of the largest kernel that OpenCV convolves directly, without Fourier transforms."""
 
 DENSE = 500
 """Number of nonzero weights above which Fourier transforms are faster."""

@@ -16,7 +16,7 @@ from deeprftv2_plugin.utils.regular_files import open_regular
 
 ARRAYS = ('.mat', '.npy', '.npz')
 MAX_BYTES = 2**30
-"""Size of the largest file of arrays."""
+"""Maximum size of a file of arrays, in bytes."""
 
 
 def read_kernels(path: str, variable: str | None = None) -> list[np.ndarray]:
@@ -26,7 +26,7 @@ def read_kernels(path: str, variable: str | None = None) -> list[np.ndarray]:
     - .mat, up to version 7: a variable with a kernel, several kernels along the third axis, or a cell array of kernels.
     - Image: grayscale, with pixel values proportional to the light, without gamma.
 
-    Each kernel is divided by its sum, shifted by whole pixels so that its centroid is within half a pixel of its center
+    Each kernel is divided by its sum, shifted by whole pixels until its centroid is within half a pixel of its center
     pixel, and fitted into the smallest odd square that contains its nonzero weights. This gives kernels with an even
     side a center pixel, and the blurry image is not shifted against the sharp one.
 
@@ -60,7 +60,7 @@ def normalize(kernel: np.ndarray, name: str) -> np.ndarray:
 
     Args:
         kernel: Array (height, width) of real numbers.
-        name: What error messages call the kernel.
+        name: Name of the kernel in error messages.
 
     Raises:
         UserError: The array is not a kernel.
@@ -73,7 +73,7 @@ def normalize(kernel: np.ndarray, name: str) -> np.ndarray:
         raise UserError(f'the kernel {name} has weights that are not finite')
     if (weights < 0).any():
         raise UserError(
-            f'the kernel {name} has negative weights, down to {weights.min():.3g}: weights of light cannot be negative'
+            f'the kernel {name} has negative weights, down to {weights.min():.3g}: a blur cannot remove light'
         )
     if not weights.any():
         raise UserError(f'the kernel {name} is zero everywhere')
@@ -128,7 +128,7 @@ def _read_mat(stream: BinaryIO, file: Path, variable: str | None) -> list[tuple[
         content = loadmat(stream)
     except NotImplementedError as error:
         raise UserError(f"{file} is a MATLAB file of version 7.3: save it with save(..., '-v7')") from error
-    except Exception as error:  # SciPy raises many types of errors for damaged files
+    except Exception as error:  # SciPy can raise any exception for a damaged file
         raise UserError(f'SciPy cannot read the MATLAB file {file}: {error}') from error
     names = [name for name in content if not name.startswith('__')]
     if variable is None and len(names) != 1:

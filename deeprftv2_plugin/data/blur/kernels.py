@@ -1,9 +1,9 @@
 """Random blur kernels: camera shake, motion, defocus, Gaussians, kernels from files, and mixtures of these.
 
 A blur source is called with a random generator and draws one blur: a function that takes the height and width of the
-image and returns its kernel (k, k), or the kernels (rows, columns, k, k) of `convolve_varying`. Kernels are nonnegative
-and have sum one and their centroid at the center pixel, so that a blur neither changes the brightness nor shifts the
-image.
+image and returns its kernel (k, k), or the kernels (rows, columns, k, k) of `convolve_varying`. Kernels are
+nonnegative, sum to one and have their centroid at the center pixel, so that a blur neither changes the brightness nor
+shifts the image.
 """
 
 import functools
@@ -44,8 +44,8 @@ class CameraShake:
     """Camera shake of `camera_shake`, uniform across the image or, with a roll, varying.
 
     Args:
-        length: Range [least, greatest] of the length of the camera path in pixels.
-        anxiety: Range of the anxiety of the hand: 0 is a straight line, 0.005 a shaky hand.
+        length: Range [minimum, maximum] of the length of the camera path in pixels.
+        anxiety: Range of the anxiety, the shakiness of the hand: 0 is a straight line, 0.005 a shaky hand.
         roll: Range of the extent, in degrees, of the rotation about the optical axis, see `kernel_grid`. An extent of 1
             moves the corner of a 256x256 crop by 3 pixels and that of a 1280x720 frame by 13.
     """
@@ -69,7 +69,7 @@ class Motion:
     """Steady motion in a random direction, straight or along an arc, uniform across the image.
 
     Args:
-        length: Range [least, greatest] of the length of the path in pixels. A length of 0 is sharp.
+        length: Range [minimum, maximum] of the length of the path in pixels. A length of 0 leaves the image sharp.
         bend: Range of the angle in degrees through which the direction of the motion turns: 0 is a straight line.
     """
 
@@ -87,7 +87,7 @@ class Defocus:
     """Discs, the blur of a lens with a round aperture, uniform across the image.
 
     Args:
-        radius: Range [least, greatest] of the radius in pixels. A radius of 0.5 is sharp.
+        radius: Range [minimum, maximum] of the radius in pixels. A radius of 0.5 leaves the image sharp.
     """
 
     def __init__(self, radius: Any = (1, 5)):
@@ -102,7 +102,7 @@ class Gaussian:
     """Isotropic Gaussians, uniform across the image.
 
     Args:
-        sigma: Range [least, greatest] of the standard deviation in pixels.
+        sigma: Range [minimum, maximum] of the standard deviation in pixels.
     """
 
     def __init__(self, sigma: Any = (0.5, 3)):
@@ -161,7 +161,7 @@ class BlurMixture:
         self.side = max(source.side for source in self.sources)
 
     def __call__(self, rng: np.random.Generator) -> Blur:
-        # A single source consumes no random number, so that it draws the same blurs as without a mixture.
+        # A single source draws the same blurs as without a mixture, so no random number is consumed to choose it.
         number = rng.choice(len(self.sources), p=self.probabilities) if len(self.sources) > 1 else 0
         return self.sources[number](rng)
 
@@ -171,7 +171,7 @@ def _uniform(kernel: np.ndarray) -> Blur:
 
 
 def number_range(key: str, value: Any, least: float, most: float = sys.float_info.max) -> tuple[float, float]:
-    """Check an option that is a range [least, greatest] and return it as a tuple.
+    """Check an option that is a range [minimum, maximum] and return it as a tuple.
 
     Args:
         key: Name of the option.
@@ -184,7 +184,7 @@ def number_range(key: str, value: Any, least: float, most: float = sys.float_inf
     numbers = isinstance(value, list | tuple) and all(type(n) in (int, float) for n in value)
     if not numbers or len(value) != 2 or not least <= value[0] <= value[1] <= most:
         bounds = f'of at least {least}' if most == sys.float_info.max else f'from {least} to {most}'
-        raise UserError(f'{key} is {value!r}, expected [least, greatest], two numbers {bounds}')
+        raise UserError(f'{key} is {value!r}, expected [minimum, maximum], two numbers {bounds}')
     return value[0], value[1]
 
 

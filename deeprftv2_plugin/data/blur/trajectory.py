@@ -73,7 +73,7 @@ def camera_roll(extent: float, anxiety: float, rng: np.random.Generator, samples
     """Return random angles of the camera about its optical axis during one exposure: a coordinate of `camera_shake`.
 
     Args:
-        extent: Difference of the greatest and the least angle, in any unit.
+        extent: Difference of the maximum and the minimum angle, in any unit.
         anxiety, rng, samples: See `camera_shake`.
 
     Returns:
@@ -112,7 +112,7 @@ def rasterize(path: np.ndarray, size: int) -> np.ndarray:
         raise ValueError(f'a path that reaches {reach:.1f} pixels from the center leaves its kernel of {size} pixels')
     corner = np.floor(points).astype(int)
     fraction = points - corner
-    # A border of one pixel takes the neighbors, of weight zero, of points exactly on the edge.
+    # Points exactly on the edge have neighbors of weight zero in a border of one pixel.
     kernel = np.zeros((size + 2, size + 2))
     for down, right in ((0, 0), (0, 1), (1, 0), (1, 1)):
         weight = np.abs(1 - down - fraction[:, 0]) * np.abs(1 - right - fraction[:, 1])

@@ -32,7 +32,7 @@ def crop_size(gt_size: Any) -> tuple[int, int]:
 
 
 def random_window(shape: tuple[int, ...], size: tuple[int, int], rng: RandomSource = random) -> tuple[slice, slice]:
-    """Return rows and columns of a random crop. Where the image is smaller than the crop, the window covers all of it.
+    """Return rows and columns of a random crop. In a direction in which the image is smaller, they cover all of it.
 
     Args:
         shape: Shape of the image, height and width first.

@@ -1,4 +1,4 @@
-"""The dataset that mixes several datasets with weights."""
+"""A dataset that mixes several datasets with weights."""
 
 import math
 import os
@@ -24,10 +24,10 @@ class MixedDataset(Dataset):
 
     The index determines the part and the sample of that part, independent of the number of workers and processes. In
     one epoch, each part gets exactly its share, weight / sum of weights, up to rounding. The epoch is just long enough
-    to include every sample of every part: the part that is largest relative to its weight is used once, the others are
-    repeated, and the samples of a part are repeated equally often, give or take one. Unlike independent random draws,
-    this leaves out no sample. Two parts of 2103 and 24000 samples with equal weights have length 48000. With the
-    weights 1 and 11.4 the length is about the sum of both.
+    to include every sample of every part: the part that is largest relative to its weight is used once, and the others
+    are repeated. The repetitions of the samples of a part differ by at most one. Unlike independent random draws, this
+    leaves out no sample. Two parts of 2103 and 24000 samples with equal weights have length 48000. With the weights 1
+    and 11.4, the length is about the sum of both.
 
     A sample has the keys `lq`, `gt`, `lq_path` and `gt_path` of `PairedDeblurDataset`. Other keys, such as `kernel` of
     `SyntheticBlurDataset`, are dropped, since batching needs the same keys in all samples.
@@ -67,7 +67,7 @@ class MixedDataset(Dataset):
         weight = settings.get('weight', 1)
         if type(weight) not in (int, float) or not 0 < weight < math.inf:
             raise UserError(f'{self.label}: parts.{number}.weight is {weight!r}, expected a number greater than 0')
-        return Fraction(str(weight))  # take 0.1 as the decimal number, not as the nearest float
+        return Fraction(str(weight))  # exactly 0.1, not the nearest float
 
     def _build(self, number: int, settings: Mapping[str, Any], common: Mapping[str, Any]) -> SizedDataset:
         from basicsr.data import build_dataset

@@ -1,4 +1,4 @@
-"""The dataset of blurry and sharp image pairs."""
+"""A dataset of blurry and sharp image pairs."""
 
 from typing import Any
 

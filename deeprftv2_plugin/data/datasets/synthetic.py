@@ -1,4 +1,4 @@
-"""The dataset that blurs sharp images on the fly."""
+"""A dataset that blurs sharp images on the fly."""
 
 import os
 from typing import Any
@@ -38,7 +38,7 @@ class SyntheticBlurDataset(Dataset):
             seed: Seed of all random choices. Default: 0.
             blurs: Blur sources, each with its type, arguments and weight: `CameraShake`, `Motion`, `Defocus`,
                 `Gaussian`, `KernelFiles`. See `kernels.BlurMixture`. Default: [{type: CameraShake}].
-            saturation: Range [least, greatest] of the intensity of clipped highlights, see `camera.overexpose`.
+            saturation: Range [minimum, maximum] of the intensity of clipped highlights, see `camera.overexpose`.
                 Default: [1, 1].
             shot_noise: Range of the variance of the photon noise at full intensity. Default: [1e-4, 1e-4].
             read_noise: Range of the standard deviation of the read noise in linear light. Default: [5e-4, 5e-4].
@@ -71,7 +71,7 @@ class SyntheticBlurDataset(Dataset):
             self.jpeg_quality = number_range('jpeg_quality', self.jpeg_quality, least=1, most=100)
         self.jpeg_share = opt.get('jpeg_share', 1)
         if type(self.jpeg_share) not in (int, float) or not 0 <= self.jpeg_share <= 1:
-            raise UserError(f'jpeg_share is {self.jpeg_share!r}, expected a number from 0 to 1')
+            raise UserError(f'jpeg_share is {self.jpeg_share!r}, expected a number in [0, 1]')
         if opt.get('dataroot_gt'):
             images = find_images(opt['dataroot_gt'])
         else:

@@ -81,9 +81,9 @@ DPDD (Abuolaim and Brown, ECCV 2020): 350 pairs for training, 74 for validation,
         ('held',),
         """\
 Sharp photographs, which are blurred while they are read
-  where   any sharp photographs; docs/model_card.md names those of the weights that come with the package
+  where   any sharp photographs; docs/model_card.md lists those that the included weights were trained on
   layout  datasets/photographs/*            for training
-          datasets/photographs_held_out/*   others, for validation and test""",
+          datasets/photographs_held_out/*   for validation and test""",
     ),
     DownloadHint(
         ('quickstart', 'skimage'),
@@ -104,7 +104,7 @@ def describe_missing(roots: dict[str, str]) -> str:
         The missing paths, with download links and the folder structure of the known datasets among them.
     """
     width = max(map(len, roots))
-    lines = ['the data was not found. Missing:', *(f'  {key:{width}}  {root}' for key, root in roots.items())]
+    lines = ['data not found. Missing:', *(f'  {key:{width}}  {root}' for key, root in roots.items())]
     words = set(re.findall('[a-z]+', ' '.join(roots.values()).lower()))
     found = [hint for hint in HINTS if words.intersection(hint.keywords)]
     for hint in found:

@@ -24,7 +24,7 @@ FOLDERS = (('blur', 'sharp'), ('input', 'target'), ('lq', 'gt'), ('source', 'tar
 def gopro(root: Path) -> Readers:
     """GoPro (Nah et al., CVPR 2017): train/GOPR0372_07_00/blur/000047.png and .../sharp/000047.png.
 
-    File names repeat across sequences. The folders blur_gamma, with another blur of the same frames, are ignored.
+    File names repeat across sequences. The folders blur_gamma contain another blur of the same frames and are ignored.
     """
     splits = [split for split in SPLITS if all(any(root.glob(f'{split}/*/{kind}')) for kind in ('blur', 'sharp'))]
     return {split: partial(_by_name, root / split / '*' / 'blur', root / split / '*' / 'sharp') for split in splits}
@@ -117,8 +117,8 @@ def _hide(root: Path, split: str) -> list[Pair]:
 def dpdd(root: Path) -> Readers:
     """DPDD (Abuolaim and Brown, ECCV 2020): test_c/source and test_c/target, 16 bit.
 
-    The names of a pair differ, but the sorted order agrees. The suffix c is the combined view. The views l and r of the
-    two half-pixels are for dual-pixel networks and are ignored.
+    The two images of a pair have different names, but the same place in sorted order. The suffix c is the combined
+    view. The views l and r of the two half-pixels are for dual-pixel networks and are ignored.
     """
     return {split: partial(_by_order, root / f'{split}_c') for split in SPLITS if (root / f'{split}_c/source').is_dir()}
 

@@ -40,7 +40,7 @@ LAYOUTS = (
         folders.pair_folders,
     ),
 )
-"""All layouts that `recognize` knows. The last one, any folder of pairs, is used only if no other one fits."""
+"""All layouts that `recognize` knows. The last one, any folder of pairs, is used only if no other one matches."""
 
 
 class RecognizedDataset(NamedTuple):
@@ -63,7 +63,7 @@ class RecognizedDataset(NamedTuple):
     def pairs(self, split: str) -> list[Pair]:
         """Return the pairs of a split, sorted by name.
 
-        Names are unique in a split. They join the distinguishing parts of the path with underscores, as in
+        Names are unique in a split. They consist of the distinguishing parts of the path joined by underscores, as in
         GOPR0372_07_00_000047 and RealBlur-J_scene050_1. They have no suffix, dot or space, which LMDB keys in BasicSR
         cannot have. Bytes that are not ASCII are replaced as in caf-xc3-xa9.
 
@@ -112,7 +112,7 @@ def recognize(root: str | Path) -> RecognizedDataset:
 
 
 def _matches(folder: Path) -> list[RecognizedDataset]:
-    """Return a folder with each layout that fits it. The general layout counts only if no other one fits."""
+    """Return a folder with each layout that matches it. The general layout is used only if no other one matches."""
     try:
         *special, general = (RecognizedDataset(known.name, folder, known.find(folder)) for known in LAYOUTS)
     except OSError as error:

@@ -74,7 +74,7 @@ def _read(root: Path, name: str, pattern: str, lists: list[Path]) -> list[Pair]:
 
 
 def _resolve_base(root: Path, list_file: Path, line: tuple[Path, Path]) -> tuple[Path, int]:
-    """Return the base folder of the paths in a list, and how many of their leading parts to drop."""
+    """Return the base folder of the paths in a list, and the number of their leading parts to drop."""
     for base, skipped in ((root.parent, 0), (root, 0), (root, 1)):  # the last one for a renamed dataset folder
         found = [base.joinpath(*path.parts[skipped:]) for path in line]
         if any(path.is_file() and path.is_relative_to(root) for path in found):
@@ -83,7 +83,7 @@ def _resolve_base(root: Path, list_file: Path, line: tuple[Path, Path]) -> tuple
 
 
 def _common_parts(gt: Path, lq: Path) -> list[str]:
-    """Return what two paths share: scene050 and 1 for scene050/gt/gt_1.png and scene050/blur/blur_1.png."""
+    """Return the parts that two paths share: scene050 and 1 for scene050/gt/gt_1.png and scene050/blur/blur_1.png."""
     folders = os.path.commonpath([gt.parent, lq.parent])
     ends = zip(reversed(gt.stem.split('_')), reversed(lq.stem.split('_')), strict=False)
     tail = [one for one, _ in takewhile(lambda pair: pair[0] == pair[1], ends)]

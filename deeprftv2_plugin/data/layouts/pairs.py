@@ -56,12 +56,12 @@ def find_pairs(root_lq: str, root_gt: str | None = None, list_file: str | None =
       same text, and the paths below the matched folders are equal.
     - List: a file whose lines name a sharp and a blurry image, or one name for both, relative to the roots.
 
-    Names join the distinguishing parts of a path with underscores. BasicSR saves results under the last part of a
-    path, and frames of different sequences often share file names.
+    Names consist of the distinguishing parts of a path joined by underscores. The last part alone, under which BasicSR
+    saves results, is often the same in different sequences.
 
     Args:
-        root_lq: Where the blurry images are.
-        root_gt: Where the sharp images are, if there are any.
+        root_lq: Root of the blurry images.
+        root_gt: Root of the sharp images, if there are any.
         list_file: Path of the list.
 
     Raises:
@@ -119,7 +119,7 @@ def _walk(root: str) -> Iterator[tuple[tuple[str, ...], Path]]:
 
 
 def _expand(root: str) -> list[tuple[tuple[str, ...], str]]:
-    """Return the paths that match a root, each with the texts that its stars match."""
+    """Return the paths that match a root, each with the text that each star matches."""
     if '*' not in root:
         if not os.path.isdir(root):
             raise UserError(f'{root} is not a folder' if os.path.exists(root) else f'{root} does not exist')
@@ -165,20 +165,20 @@ def _pairs_of_list(root_lq: str, root_gt: str | None, list_file: str) -> list[Pa
 
 
 def warn_of_transparency(pairs: Sequence[Pair]) -> None:
-    """Emit a `DataWarning` if images have transparent pixels. A few pairs from all parts of a dataset are checked."""
+    """Emit a `DataWarning` if images have transparent pixels. A few pairs spread over the dataset are checked."""
     for pair in pairs[:: max(1, len(pairs) // 3)]:
         for image in filter(None, (pair.lq, pair.gt)):
             with suppress(UserError):  # raised again when the image is used
                 if is_transparent(image.read_bytes()):
-                    text = f'the transparency of images such as {image} is ignored, only their colors are used'
+                    text = f'the transparency of images such as {image} is ignored; only their colors are used'
                     warnings.warn(DataWarning(text), stacklevel=2)
                     return
 
 
 def read_list(list_file: str | os.PathLike) -> list[tuple[str, str]]:
-    """Return the sharp and the blurry image of each line of a list. A line with one name gives it for both.
+    """Return the sharp and the blurry image of each line of a list. A single name in a line applies to both.
 
-    Names end in the suffix of an image and may contain blanks. More fields, such as the shape of the image in BasicSR's
+    Names end in the suffix of an image and may contain spaces. More fields, such as the shape of the image in BasicSR's
     own lists ('0001.png (480,480,3)'), are ignored.
 
     Raises:

@@ -65,7 +65,7 @@ class DrawnDataset(Dataset):
             try:
                 sample = self.dataset[index]
                 break
-            except Exception as error:  # datasets of other packages may raise any type of error
+            except Exception as error:  # datasets of other packages can raise any exception
                 errors[index] = self._describe(index, error)
             remaining = [each for each in range(len(self.dataset)) if each not in errors]
             damaged = len(set(errors.values()))
@@ -79,7 +79,7 @@ class DrawnDataset(Dataset):
     def _describe(self, index: int, error: Exception) -> str:
         if isinstance(error, UserError):
             return str(error)
-        paths = getattr(self.dataset, 'paths', None)  # where BasicSR's datasets keep file names
+        paths = getattr(self.dataset, 'paths', None)  # attributes with the file names in BasicSR's datasets
         name = paths[index] if isinstance(paths, list) and index < len(paths) else f'sample {index}'
         name = name.get('lq_path', name) if isinstance(name, dict) else name
         return f'{name} cannot be read: {type(error).__name__}: {error}'
@@ -112,8 +112,8 @@ class TrainLoader:
         seed: Seed of the augmentation.
         max_damaged: Number of different samples that may fail in the whole training.
         announcements: Messages to log at the start of iterations.
-        on_killed_worker: Called with an error that says what to do when a worker process was killed. It may raise.
-            Otherwise, this process makes the remaining batches of the epoch.
+        on_killed_worker: Called with an explanatory error when a worker process was killed. It may raise.
+            Otherwise, this process loads the remaining batches of the epoch.
         log: Logs the announcements, and a warning when a sample fails for the first time.
         loader: The loader class.
         setup: Prepares a worker process that is not forked, see :class:`DrawnDataset`.
@@ -139,8 +139,8 @@ class TrainLoader:
         self.damaged: set[str] = set()
         Finalize(None, _kill_workers, exitpriority=1)
         if settings.get('num_workers') and multiprocessing.get_start_method() == 'forkserver':
-            # Linux' default from Python 3.14 on. Its server dies of the signals that ask a training to leave, and takes
-            # the workers along; it also imports PyTorch anew in each of them.
+            # The default on Linux since Python 3.14. The signals that stop a training would end its server and with it
+            # the workers, and each worker would import PyTorch again.
             settings.setdefault('multiprocessing_context', 'fork')
         self.workers = settings.get('num_workers', 0)
         self._processes: set[Any] = set()
@@ -190,8 +190,8 @@ class TrainLoader:
         return batches
 
     def _loss_of_worker(self, error: Exception) -> str | None:
-        """Return how a worker was lost, of which PyTorch reports the consequences; None if no worker was."""
-        if str(error).startswith('Caught '):  # an error that the data set raised in a worker
+        """Return how a worker ended if that explains an error of PyTorch, or None."""
+        if str(error).startswith('Caught '):  # an error of the data set in a worker
             return str(error).strip().splitlines()[-1] if 'shared memory' in str(error) else None
         if not self._processes:
             return None
@@ -225,7 +225,7 @@ def too_many_damaged(reason: str, number: int, allowed: int) -> UserError:
     """Return the error for the sample that exceeds the limit."""
     return UserError(
         f'{reason}. That is damaged image number {number}, and datasets.train.max_damaged is {allowed}: '
-        'repair the data, or raise max_damaged'
+        'repair the data, or increase max_damaged'
     )
 
 
@@ -238,9 +238,9 @@ def _raise(error: UserError) -> None:
 
 
 def _do_not_raise_in_steps() -> None:
-    """Remove PyTorch's handler of SIGCHLD, which raises an error about a killed worker in the midst of a step.
+    """Remove PyTorch's handler of SIGCHLD, which raises an error about a killed worker in the middle of a step.
 
-    The loader still notices within seconds, when it waits for a batch.
+    The loader still detects a killed worker within seconds when it waits for a batch.
     """
     if hasattr(signal, 'SIGCHLD') and threading.current_thread() is threading.main_thread():
         handler = signal.getsignal(signal.SIGCHLD)
@@ -249,13 +249,13 @@ def _do_not_raise_in_steps() -> None:
 
 
 def _kill_workers() -> None:
-    """Kill the workers at exit. They ignore the SIGTERM by which multiprocessing would end them before it waits."""
+    """Kill the workers at exit. They ignore SIGTERM, which multiprocessing sends before it waits for them."""
     for process in multiprocessing.active_children():
         if process.daemon:
             process.kill()
 
 
 def _ignore_signals(worker: int) -> None:
-    """Ignore signals that are sent to all processes of a run, so that workers survive until the parent has saved."""
+    """Ignore signals that are sent to all processes of a run, so that workers run until the parent has saved."""
     for number in LEAVE_SIGNALS:
         signal.signal(number, signal.SIG_IGN)

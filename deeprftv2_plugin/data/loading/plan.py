@@ -1,6 +1,6 @@
 """The assignment of samples to iterations, independent of the number of processes, workers and interruptions.
 
-Training uses one endless stream of samples: epoch after epoch over the dataset, each in another random order. The
+Training uses one endless stream of samples: epochs over the dataset, each in a different random order. The
 position in the stream determines which sample is drawn and how it is augmented. A run that resumes from a position,
 with any number of processes, therefore uses the same samples as an uninterrupted run.
 """
@@ -70,11 +70,11 @@ class Plan:
         self._order = lru_cache(maxsize=2)(self._shuffled)
 
     def resume_after(self, iteration: int, samples: int) -> None:
-        """Continue after an iteration, by the end of which `samples` samples of the stream were used."""
+        """Continue after an iteration, at the end of which `samples` samples of the stream have been used."""
         self.done, self.samples_done = iteration, samples
 
     def samples_until(self, iteration: int) -> int:
-        """Return how many samples are used by the end of an iteration, which must not precede the resumed one."""
+        """Return the number of samples used by the end of an iteration, which must not precede the resumed one."""
         samples, ends = self.samples_done, [step.first - 1 for step in self.steps[1:]] + [self.total]
         for step, end in zip(self.steps, ends, strict=True):
             samples += step.batch * max(0, min(iteration, end) - max(self.done, step.first - 1))

@@ -22,7 +22,7 @@ from deeprftv2_plugin.utils.errors import UserError
 JOURNAL = '.partial/journal'
 """Path of the journal in the destination. Unfinished splits are stored next to it."""
 BATCH = 2**25
-"""Number of bytes to store at a time. A kill loses at most this much work, and what is being encoded."""
+"""Number of bytes to store at a time. A killed run loses at most this much work and the images being encoded."""
 
 
 def prepare_archive(
@@ -37,7 +37,7 @@ def prepare_archive(
     """Write the splits of a dataset to dest/SPLIT_blur.lmdb and dest/SPLIT_sharp.lmdb.
 
     Pairs are stored under their names with the bytes of their files. Crops are stored as PNGs, see `encode_pair`. Every
-    image is decoded, so that damaged images are not stored. A split appears in `dest` when it is complete. Unfinished
+    image is decoded, so that damaged images are not stored. A split appears in `dest` once it is complete. Unfinished
     work is kept in dest/.partial, and the next run with the same settings resumes from there.
 
     Args:
@@ -48,7 +48,7 @@ def prepare_archive(
             undivided. Other splits are stored whole.
         folders: Whether to write folders of files, dest/SPLIT_blur and dest/SPLIT_sharp, instead of LMDBs.
         progress: Whether to show progress bars.
-        say: Receives messages about the recognized dataset and the written paths.
+        say: Function called with messages about the recognized dataset and the written paths.
 
     Returns:
         The paths of the blurry and the sharp images of each split.
@@ -134,7 +134,7 @@ def _open_journal(dest: Path, settings: dict[str, Any], outputs: list[Path]) -> 
 
 
 def _check_unfinished(folder: Path) -> None:
-    """Refuse links and pipes in the folder of unfinished work: writing and removing files would reach others."""
+    """Refuse links and pipes in the folder of unfinished work, since writing to them would affect other files."""
     inside = (Path(parent, name) for parent, *names in os.walk(folder) for name in sum(names, []))
     for path in (folder, *inside):
         if os.path.lexists(path) and (path.is_symlink() or not (path.is_dir() or path.is_file())):
@@ -171,8 +171,8 @@ def _store_split(
                 _store_pairs(images, split, remaining, journal, encode_all, bar)
             except UserError as error:
                 raise UserError(
-                    f'{error}. Completed work is kept: repair this and rerun the command to resume. Use --verify to '
-                    'check the source for further damage'
+                    f'{error}. Completed work is kept: repair the data and rerun the command to resume. Use --verify '
+                    'to check the source for further damage'
                 ) from error
         images.finish([entry for pair in pairs for entry in stored[pair.name]])
     finally:
@@ -211,7 +211,7 @@ def _store_pairs(
 
 
 def _publish(partial_paths: list[Path], paths: list[Path]) -> None:
-    """Move a finished split to its final place. After a kill between the two renames, move the remaining one."""
+    """Move a finished split to its final place. If an earlier run was killed between the two renames, finish them."""
     for partial_path, path in zip(partial_paths, paths, strict=True):
         if partial_path.exists():
             _check_absent([path])

@@ -13,7 +13,7 @@ from deeprftv2_plugin.utils.errors import UserError
 
 
 class CropGrid(NamedTuple):
-    """A grid of square windows that starts at the top left corner, with a fixed step between windows.
+    """A grid of square windows with a fixed step, which starts at the top left corner.
 
     The last windows are aligned with the border. An image smaller than the window, in one direction or both, is not
     cropped in that direction.
@@ -42,7 +42,7 @@ class Entry(NamedTuple):
 
 
 class EncodedPair(NamedTuple):
-    """An encoded blurry and sharp image, whole or cropped."""
+    """An encoded pair of a blurry and a sharp image, whole or cropped."""
 
     entry: Entry
     lq: bytes

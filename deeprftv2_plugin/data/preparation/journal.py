@@ -20,7 +20,7 @@ class Journal:
 
     Args:
         path: The file, created if missing.
-        settings: Everything that determines the result, by names that users know.
+        settings: Everything that determines the result, by the names that users know.
 
     Raises:
         UserError: The journal belongs to other settings, is damaged, or is open in another process.
@@ -30,7 +30,7 @@ class Journal:
     def __init__(self, path: Path, settings: Mapping[str, Any]):
         self.path = path
         self.stored: dict[str, dict[str, list[Entry]]] = {}
-        """By split, the entries of every stored pair by the name of the pair."""
+        """Entries of the stored pairs, by split and by name of the pair."""
         self.finished: set[str] = set()
         """Splits that are complete and only need to be moved to their final place."""
         self._file = open_to_append(path)
@@ -64,8 +64,8 @@ class Journal:
                 if previous.get(name) != value
             ]
             raise UserError(
-                f'{self.path.parent} has the work of an interrupted run with other settings ({"; ".join(changes)}): '
-                'rerun that command to resume, or remove the folder to start over'
+                f'{self.path.parent} contains the work of an interrupted run with other settings '
+                f'({"; ".join(changes)}): rerun that command to resume, or remove the folder to start over'
             )
 
     def _apply(self, split: str, name: str | None = None, entries: Iterable[Iterable[Any]] = ()) -> None:

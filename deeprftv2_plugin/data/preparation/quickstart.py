@@ -1,4 +1,4 @@
-"""A dataset without download: photographs of scikit-image with random camera shake, as pairs of LMDBs."""
+"""A dataset that needs no download: photographs of scikit-image with random camera shake, as pairs of LMDBs."""
 
 from collections.abc import Iterator
 from itertools import product

@@ -25,10 +25,10 @@ class PairStore(Protocol):
     def __init__(self, folders: list[Path]): ...
 
     def put(self, pairs: list[EncodedPair]) -> None:
-        """Store pairs, replacing earlier ones with the same keys. They are on disk when this returns."""
+        """Store pairs and sync them to disk. Earlier pairs with the same keys are replaced."""
 
     def finish(self, entries: list[Entry]) -> None:
-        """Remove everything except these entries, and write what is needed to read them in this order."""
+        """Remove everything except these entries, and write the list of entries in this order, if there is one."""
 
     def close(self) -> None:
         """Close the storage."""
@@ -89,7 +89,7 @@ class FolderPair(PairStore):
 
 
 def _write(path: Path, data: bytes) -> None:
-    path.unlink(missing_ok=True)  # it could be a link, which must not be followed
+    path.unlink(missing_ok=True)  # it may be a link, which must not be followed
     with open(path, 'xb') as file:
         file.write(data)
         file.flush()

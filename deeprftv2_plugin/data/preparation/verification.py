@@ -17,7 +17,7 @@ from deeprftv2_plugin.utils.errors import UserError
 
 
 class Check(NamedTuple):
-    """A pair to verify, with the shapes of both images listed in meta_info.txt."""
+    """A pair to verify, with the shapes of both images according to meta_info.txt."""
 
     pair: Pair
     shapes: tuple[tuple[int, ...] | None, tuple[int, ...] | None] = (None, None)
@@ -32,7 +32,7 @@ def verify(root: str | Path, progress: bool = True, say: Callable[[str], None] =
     Args:
         root: The folder.
         progress: Whether to show a progress bar.
-        say: Receives messages about the datasets found and about every invalid pair.
+        say: Function called with messages about the datasets found and about every invalid pair.
 
     Returns:
         The number of pairs.

@@ -1,4 +1,4 @@
-"""A process pool for work on images."""
+"""A process pool for image processing."""
 
 import os
 import signal
@@ -69,7 +69,7 @@ def _initialize() -> None:
 
 
 def _exit_with_parent() -> None:
-    """Exit when the parent dies. The processes of an executor would otherwise wait for work forever."""
+    """Exit when the parent process ends. The processes of an executor would otherwise wait for work forever."""
     parent = parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])

@@ -19,7 +19,7 @@ from deeprftv2_plugin.utils.errors import UserError
 PNG, JPEG = b'\x89PNG\r\n\x1a\n', b'\xff\xd8'
 """The first bytes of files."""
 COMPRESSION, OFFSETS, SIZES = 259, (273, 324), (279, 325)
-"""Tags of TIFF files: the compression, and places and sizes of strips or tiles."""
+"""Tags of TIFF files: the compression, and the positions and sizes of strips or tiles."""
 DEFLATE = (8, 32946)
 """The compressions that have checksums."""
 _DAMAGE = re.compile(
@@ -34,11 +34,11 @@ _EXTRANEOUS = re.compile(r'Corrupt JPEG data: (\d+) extraneous bytes before mark
 
 
 def decode(data: bytes, name: str) -> np.ndarray:
-    """Decode an image to an RGB array (H, W, 3) of uint8 or uint16. Grayscale is repeated, transparency dropped.
+    """Decode an image to an RGB array (H, W, 3) of uint8 or uint16. Gray values are repeated, transparency is dropped.
 
     Args:
         data: The encoded image.
-        name: What error messages call the image.
+        name: Name of the image in error messages.
 
     Raises:
         UserError: The image is truncated, damaged or of an unsupported type.
@@ -87,7 +87,7 @@ def damaged(name: str, damage: str) -> UserError:
 def is_transparent(data: bytes) -> bool:
     """Return whether an encoded image that can be decoded has pixels that are not opaque."""
     opaque_png = data.startswith(PNG) and data[25:26] in (b'\0', b'\2') and b'tRNS' not in data[:1024]
-    if opaque_png or data.startswith(JPEG):  # need not be decoded
+    if opaque_png or data.startswith(JPEG):  # without decoding it
         return False
     try:
         with captured():

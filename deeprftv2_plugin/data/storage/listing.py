@@ -18,9 +18,9 @@ UNSUPPORTED = (
 )
 """Suffixes of other image formats."""
 MAX_SECONDS = 600
-"""Time after which a search is given up. A million files on a network drive take less."""
+"""Time in seconds after which a search is given up. A million files on a network drive take less."""
 PROGRESS_SECONDS = 5
-"""Time after which a search shows its progress, and the time between updates."""
+"""Time in seconds after which a search shows its progress, and between updates."""
 
 
 def is_image(path: str | Path, suffixes: tuple[str, ...] = SUFFIXES) -> bool:
@@ -32,8 +32,8 @@ def is_image(path: str | Path, suffixes: tuple[str, ...] = SUFFIXES) -> bool:
 def list_images(folder: str | Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
     """Return the sorted paths, relative to a folder, of all images below it.
 
-    Links are followed, but each folder is searched only once. Images in formats that are not supported, and whatever
-    has the name of an image but is not a file, are skipped with a `DataWarning`.
+    Links are followed, but each folder is searched only once. Images in formats that are not supported, and entries
+    with the name of an image that are not files, are skipped with a `DataWarning`.
 
     Args:
         folder: The folder.
@@ -56,7 +56,7 @@ def list_images(folder: str | Path, suffixes: tuple[str, ...] = SUFFIXES) -> lis
 
 
 def _search(root: str, suffixes: tuple[str, ...]) -> Iterator[tuple[str, str | None]]:
-    """Yield the path below a root of each image, with None, and of what is skipped, with the reason."""
+    """Yield the path below a root of each image, with None, and of each skipped entry, with the reason."""
     seen: set[str] = set()
     folders, links = deque(['']), deque[str]()
     progress = {'delay': PROGRESS_SECONDS, 'mininterval': PROGRESS_SECONDS, 'unit': ' files', 'leave': False}

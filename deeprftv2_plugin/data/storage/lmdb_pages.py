@@ -15,12 +15,12 @@ from deeprftv2_plugin.utils.errors import UserError
 
 BRANCH, LEAF, OVERFLOW, META = 1, 2, 4, 8
 KINDS = 0x6F
-"""The flags of a page that determine its kind, the three for duplicate values included."""
+"""The flags of a page that determine its kind, including the three for duplicate values."""
 BIG = 1
 """The flag of a node whose value is on overflow pages."""
 MAGIC, VERSION = 0xBEEFC0DE, 1
 HEADER, NODE = 16, 8
-"""Bytes before the content of a page and of a node."""
+"""Size of the header of a page and of a node, in bytes."""
 MAX_DEPTH = 32
 _HEADER = struct.Struct('=QHHHH')
 """Number of the page, unused, flags, and either the bounds of the free space or, combined, the number of pages."""
@@ -78,7 +78,7 @@ class Pages:
             if leaf:
                 index = bisect_left(range(count), key, key=lambda index: self._key(page, index))
                 return self._value(page, index) if index < count and self._key(page, index) == key else None
-            # The first key of a branch is missing: it stands for everything before the second one.
+            # The first key of a branch is empty: it stands for all keys before the second one.
             index = bisect_right(range(1, count), key, key=lambda index: self._key(page, index))
             number = self._child(page, index)
         return None
@@ -144,7 +144,7 @@ class Pages:
         data = self._read(number * self.page_size, size)
         own, _, flags, *_ = _HEADER.unpack_from(data)
         if own != number or flags & KINDS != kind:
-            raise self._damaged(f'page {number} is not what other pages say')
+            raise self._damaged(f'page {number} is not of the kind that other pages expect')
         return data
 
     def _node(self, page: bytes, index: int) -> tuple[int, int, int, int, int]:
@@ -175,11 +175,11 @@ class Pages:
         return bool(flags & BIG), struct.unpack_from('=Q', page, place)[0] if flags & BIG else place, size
 
     def _overflow(self, number: int, size: int) -> int:
-        """Check the header of an overflow page with a value of a size, and return the number of its pages."""
+        """Check the header of the overflow pages of a value with a given size, and return their number."""
         *_, low, high = _HEADER.unpack_from(self._read_page(number, HEADER, OVERFLOW))
         count = low | high << 16
         if count * self.page_size < HEADER + size or number + count - 1 > self.last:
-            raise self._damaged(f'page {number} is not what other pages say')
+            raise self._damaged(f'page {number} is not of the kind that other pages expect')
         return count
 
     def _value(self, page: bytes, index: int) -> bytes:

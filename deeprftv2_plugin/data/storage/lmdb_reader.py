@@ -63,7 +63,7 @@ def check_length(folder: str) -> None:
 
 
 def check_structure(folder: str) -> None:
-    """Check everything in a database but the values.
+    """Check everything in a database except the values.
 
     Raises:
         UserError: The database is damaged, incomplete, missing or not a database.
@@ -87,7 +87,7 @@ def read_value(folder: str, key: str) -> bytes:
 
 @contextmanager
 def _open(folder: str) -> Iterator[Pages]:
-    """Open a database. It is opened for each value, like an image file, so that processes share no state."""
+    """Open a database. This is done for each value, as with an image file, so that processes share no state."""
     path = os.path.join(folder, DATA)
     try:
         with open_regular(path, sys.maxsize) as file:

@@ -37,7 +37,7 @@ class GrowingLmdb:
 
     Args:
         folder: The folder of the database.
-        durable: Whether values are on disk when `put` returns. Otherwise they are when `close` returns.
+        durable: Whether `put` syncs values to disk. Otherwise, only `close` does.
 
     Raises:
         UserError: The folder cannot be opened as a database, or has a database that is damaged.

@@ -1,4 +1,4 @@
-"""What C libraries print to the standard error stream. Some decoders report damage nowhere else."""
+"""Messages that C libraries print to the standard error stream. Some decoders report damage only there."""
 
 import contextlib
 import os
@@ -10,26 +10,26 @@ from typing import Any, BinaryIO
 import cv2
 
 STDERR = 2
-"""The file descriptor that C libraries write to, whatever `sys.stderr` is."""
+"""The file descriptor that C libraries write to, independent of `sys.stderr`."""
 
 _logging: Any = getattr(cv2.utils, 'logging', cv2)  # OpenCV 4 has these functions in its main module
 LEVEL = 5 if _logging is cv2 else 3
 """OpenCV's log level in a capture: OpenCV 4 reports damage of TIFF files at level DEBUG, later versions at WARNING."""
 
 _lock = threading.Lock()
-# A process that is forked during a capture would keep writing to the file of the capture.
+# A process forked during a capture would otherwise keep writing to the file of the capture.
 if hasattr(os, 'register_at_fork'):
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 @contextlib.contextmanager
 def captured() -> Iterator[list[str]]:
-    """Capture what is written to the standard error stream of the process in the block, by OpenCV in particular.
+    """Capture what OpenCV and other code in the block write to the standard error stream of the process.
 
-    Other threads may write to it, too. Pass lines that are not for the caller on to `show`.
+    Other threads may write to it too. Pass lines that the caller does not handle on to `show`.
 
     Yields:
-        A list that has the lines after the block. It stays empty if the stream is closed.
+        A list that contains the lines after the block. It stays empty if the stream is closed.
     """
     lines: list[str] = []
     with _lock, contextlib.ExitStack() as stack:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from deeprftv2_plugin.utils.errors import UserError
 
-# Real and sharp photographs. Drawings, renderings, and soft (moon, cell, text) or tiny photographs are excluded.
+# Sharp photographs. Drawings, renderings, and unsharp (moon, cell, text) or tiny photographs are excluded.
 TRAINING = (
     'brick.png',
     'chelsea.png',

@@ -1,4 +1,4 @@
-"""Lists in text files."""
+"""Reading of lists in text files."""
 
 import codecs
 import os
@@ -15,7 +15,7 @@ def read_lines(path: str | os.PathLike, kind: str) -> list[str]:
 
     Args:
         path: The file.
-        kind: What error messages call the file.
+        kind: Kind of the file in error messages.
 
     Raises:
         UserError: The file cannot be read, has another encoding, is binary, or has only blank lines.

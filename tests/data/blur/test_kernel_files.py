@@ -88,7 +88,7 @@ def test_camera_shake_kernels_survive_a_round_trip(tmp_path, rng):
 @pytest.mark.parametrize(
     ('array', 'message'),
     [
-        (-KERNEL, 'negative weights, down to -4: weights of light cannot'),
+        (-KERNEL, 'negative weights, down to -4: a blur cannot remove'),
         (np.zeros((3, 3)), 'a.npy is zero everywhere'),
         (np.full((3, 3), np.nan), 'not finite'),
         (np.ones(3), r'of shape \(3,\)'),
