@@ -74,7 +74,7 @@ def run(args: argparse.Namespace, is_train: bool) -> None:
             with TrainingRun(opt.get('manual_seed') is not None, notes, args.opt).in_basicsr():
                 train_pipeline(os.getcwd())
         else:
-            with EvaluationRun(args.opt).in_basicsr():
+            with EvaluationRun(args.opt, args.html).in_basicsr():
                 test_pipeline(os.getcwd())
     end_processes()
 
