@@ -3,7 +3,7 @@
 import os
 import shutil
 
-os.environ.setdefault('OMP_NUM_THREADS', '1')  # several threads wait for each other longer than so little work takes
+os.environ.setdefault('OMP_NUM_THREADS', '1')  # several threads are slower for such small computations
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture
 def make_pipe():
-    """Return a function that makes a named pipe. It is open here, so that opening it elsewhere does not wait."""
+    """Return a function that creates a named pipe. It is kept open, so that opening it elsewhere does not wait."""
     opened = []
 
     def make(path):
@@ -46,7 +46,7 @@ def make_pipe():
 
 @pytest.fixture
 def plant(tmp_path, make_pipe):
-    """Return a function that replaces a file by a link or a pipe. What links lead to must be unchanged at the end."""
+    """Return a function that replaces a file by a link or a pipe. The target of a link must not change."""
     victim = tmp_path / 'victim'
     victim.write_text('precious')
 

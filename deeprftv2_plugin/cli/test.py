@@ -11,11 +11,11 @@ EXAMPLES = """examples:
   basicsr test -opt options/test_gopro.yml --html
 
 The scores of every image and sequence (CSV, JSON), the protocol and the ten worst images are written to results/NAME
-under the working directory, with val:save_img or without ground truth also the restored images."""
+under the working directory. The restored images are also written with val:save_img, or if there is no ground truth."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add BasicSR's flags, but for the one that resumes a training, and that for a page."""
+    """Add BasicSR's flags, except the one that resumes a training, and the one for a page."""
     pipelines.add_arguments(parser, is_train=False)
     parser.add_argument(
         '--html',
