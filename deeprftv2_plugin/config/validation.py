@@ -303,8 +303,7 @@ def check_val(section: Section, model: type, is_train: bool) -> None:
     for metric in section.child('metrics').children():
         target = metric.registered(METRIC_REGISTRY)
         metric.check({'better': schema.BETTER}, further=metric.values)
-        given = 'img', 'img2', 'blurry', 'kernel', 'trajectory'
-        metric.check_arguments(target, given=given, further=('better',), bounds=BOUNDS['metric'])
+        metric.check_arguments(target, schema.METRIC_INPUTS, further=('better',), bounds=BOUNDS['metric'])
 
 
 def check_logger(section: Section) -> None:
