@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from deeprftv2_plugin import losses, metrics
-from deeprftv2_plugin.archs import DeepRFTv2
+from deeprftv2_plugin.archs import AblatedDeepRFTv2, DeepRFTv2, KernelHead
 from deeprftv2_plugin.config import basicsr_schema, schema
 from deeprftv2_plugin.config.kinds import Option
 from deeprftv2_plugin.config.signatures import arguments
@@ -70,7 +70,7 @@ def _path_of_g() -> dict[str, Option]:
 def _classes() -> Iterator[str]:
     """Yield tables of the arguments of this package's classes other than models and data sets."""
     kinds = {
-        'Network': (DeepRFTv2, FourierKernelEstimator),
+        'Network': (DeepRFTv2, AblatedDeepRFTv2, KernelHead, FourierKernelEstimator),
         'Loss': [getattr(losses, name) for name in losses.__all__],
         'Metric': [getattr(metrics, name) for name in metrics.__all__],
     }

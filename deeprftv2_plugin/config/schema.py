@@ -329,6 +329,8 @@ BOUNDS: dict[str, dict[str, Any]] = {
         'out_channels': Count,
         'stages': Annotated[int, Range(1, 100)],
         'kernel_width': Crop,
+        'channels': Count,
+        'backbone': Settings,
     },
 }
 

@@ -92,7 +92,7 @@ def check_gpus(root: Section) -> None:
 
 
 def check_network(section: Section) -> None:
-    """Check a registered network and its arguments."""
+    """Check a registered network and its arguments, which may contain the section of another one."""
     from basicsr.utils import registry
 
     network = section.registered(registry.ARCH_REGISTRY)
@@ -101,6 +101,8 @@ def check_network(section: Section) -> None:
         for key, value in section.values.items():
             if any(abs(number) > LARGEST_ARGUMENT for number in _numbers(value)):
                 section.fail(f'is {shown(value)}, expected numbers up to {LARGEST_ARGUMENT:,}', key)
+        if 'backbone' in section.values:
+            check_network(section.child('backbone'))
 
 
 def _numbers(value: object) -> Iterator[float]:

@@ -32,7 +32,7 @@ def plugins(monkeypatch):
 @pytest.mark.parametrize(
     ('kind', 'names'),
     [
-        ('ARCH_REGISTRY', ['DeepRFTv2', 'FourierKernelEstimator']),
+        ('ARCH_REGISTRY', ['DeepRFTv2', 'AblatedDeepRFTv2', 'KernelHead', 'FourierKernelEstimator']),
         ('LOSS_REGISTRY', ['FourierLoss', 'FFTL1Loss', 'FocalFrequencyLoss', 'PSNRLoss', 'MultiScaleLoss']),
         ('MODEL_REGISTRY', ['DeepRFTv2Model']),
         ('DATASET_REGISTRY', ['PairedDeblurDataset', 'SyntheticBlurDataset', 'MixedDataset']),

@@ -1,4 +1,4 @@
-"""Wrong option files, each with its message."""
+"""Wrong option files and their error messages."""
 
 from pathlib import Path
 
@@ -48,6 +48,8 @@ def test_shipped_option_files_are_valid(path):
         ],
         ['train:scheduler={type: MultiStepLR, milestones: [1], gamma: 0.5}', 'find_unused_parameters=true'],
         ['network_g={type: SwinIR, upscale: 1, img_size: 64}', 'path:param_key_g=params_ema'],
+        ['network_g={type: KernelHead, backbone: {type: SwinIR, upscale: 1}, estimator: Convolution}'],
+        ['network_g={type: AblatedDeepRFTv2, variant: T, full_estimator: LargeKernel, width: 8}'],
         ['val:val_freq=5e3', 'logger:save_checkpoint_freq=5e3'],  # as BasicSR's own option files write it
         ['val:metrics:ssim:better=higher', 'path:ignore_resume_networks=[network_g]', 'num_gpu=0'],
         ['datasets:val={name: x, type: PairedImageDataset, io_backend: {type: lmdb, readahead: true}}'],
@@ -214,6 +216,10 @@ def test_parts_of_a_mixture_are_checked_like_data_sets(part, message):
             "train.pixel_opt.reduction is 'none', expected mean or sum",
         ),
         ('train:pixel_opt={type: MultiScaleLoss, losses: [{}]}', 'train.pixel_opt.losses.0.type is missing'),
+        ('network_g={type: KernelHead, backbone: {type: SwinIR, upscal: 1}}', 'network_g.backbone.upscal is unknown'),
+        ('network_g={type: KernelHead, backbone: {}}', 'network_g.backbone.type is missing'),
+        ('network_g={type: KernelHead, backbone: SwinIR}', "network_g.backbone is 'SwinIR', expected"),
+        ('network_g={type: AblatedDeepRFTv2, widht: 8}', 'network_g.widht is unknown. Did you mean width?'),
         ('network_g:stages=1000', 'network_g.stages is 1000, expected an integer in [1, 100]'),
         ('network_g:kernel_depths=[1, 1, 1, 100000]', 'network_g.kernel_depths is [1, 1, 1, 100000], expected numbers'),
         ('datasets:train:num_worker_per_gpu=100000', 'datasets.train.num_worker_per_gpu is 100000, expected'),
@@ -317,12 +323,12 @@ def test_wrong_values_do_not_become_text_or_none():
         (['datasets:train:prefetch_mode=cuda', 'num_gpu=0'], 'prefetch_mode is cuda, but the training uses no GPU'),
     ],
 )
-def test_loading_ahead_that_cannot_work_is_refused(overrides, words):
+def test_prefetching_that_cannot_work_is_refused(overrides, words):
     with pytest.raises(UserError, match=words):
         check(*overrides)
 
 
-def test_loading_ahead_to_a_gpu_needs_pinned_memory(monkeypatch):
+def test_prefetching_to_a_gpu_needs_pinned_memory(monkeypatch):
     monkeypatch.setattr('torch.cuda.is_available', lambda: True)
     check('datasets:train:prefetch_mode=cuda')
     with pytest.raises(UserError, match='pin_memory is false, but prefetch_mode cuda needs'):
