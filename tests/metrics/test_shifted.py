@@ -5,7 +5,7 @@ import pytest
 from scipy.signal import fftconvolve
 
 from deeprftv2_plugin.data.blur.kernels import CameraShake, disc
-from deeprftv2_plugin.metrics import error_ratio, psnr, shifted_psnr, shifted_ssim
+from deeprftv2_plugin.metrics import error_ratio, psnr, shifted, shifted_psnr, shifted_ssim
 from deeprftv2_plugin.metrics.deconvolution import deconvolve_sparse, deconvolve_wiener
 from deeprftv2_plugin.metrics.shifted import best_shift
 from deeprftv2_plugin.utils.errors import UserError
@@ -40,6 +40,16 @@ def test_the_best_shift_is_that_of_a_search(border, reach):
     error, shift = searched(result, reference, border, reach)
     assert found.error == pytest.approx(error) and found.shift == shift
     assert np.square(found.result - found.reference).sum() == pytest.approx(error)
+
+
+def test_the_errors_of_all_shifts_are_those_of_the_interpolated_images():
+    rng = np.random.default_rng(0)
+    search, window = rng.random((9, 10, 2)), rng.random((6, 7, 2))
+    found = shifted._errors(search, window, 4)
+    assert found.shape == (13, 13)
+    for row, column in np.ndindex(found.shape):
+        moved = shifted._interpolate(search, row / 4, column / 4, (6, 7))
+        assert found[row, column] == pytest.approx(np.square(moved - window).sum())
 
 
 def test_channels_share_a_shift():
