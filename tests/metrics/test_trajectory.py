@@ -3,6 +3,8 @@
 import cv2
 import numpy as np
 import pytest
+from scipy import ndimage
+from scipy.signal import correlate2d
 from skimage.metrics import structural_similarity
 
 from deeprftv2_plugin.metrics import trajectory_mssim, trajectory_psnr
@@ -82,6 +84,32 @@ def test_the_first_scale_is_the_ssim(monkeypatch):
         first, second, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
     )
     assert multi_scale_ssim(first, second) == pytest.approx(expected, abs=0.03)
+
+
+def test_mssim_follows_its_definition():
+    """Another computation, in double precision and with two-dimensional windows."""
+    low_pass = np.array([0.037828455507260, -0.023849465019560, -0.110624404418440, 0.377402855612830])
+    low_pass = np.array([*low_pass, 0.852698679008890, *low_pass[::-1]])
+    low_pass = np.outer(low_pass, low_pass) / low_pass.sum() ** 2
+    window = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
+    window = np.outer(window, window) / window.sum() ** 2
+
+    def average(values):
+        return correlate2d(values, window, 'valid')
+
+    x, y = (cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(float) for image in (restored(SHARP), SHARP))
+    expected = multi_scale_ssim(x, y)
+    score = 1
+    for scale, exponent in enumerate((0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
+        if scale:
+            x, y = (ndimage.correlate(image, low_pass, mode='reflect')[::2, ::2] for image in (x, y))
+        deviations = [np.sqrt((average(image**2) - average(image) ** 2).clip(0)) for image in (x, y)]
+        product, squares = deviations[0] * deviations[1], deviations[0] ** 2 + deviations[1] ** 2
+        score *= ((2 * product + 7.65**2) / (squares + 7.65**2)).mean() ** exponent
+        covariance = average(x * y) - average(x) * average(y)
+        score *= ((covariance + 7.65**2 / 2) / (product + 7.65**2 / 2)).mean() ** exponent
+    luminance = (2 * average(x) * average(y) + 2.55**2) / (average(x) ** 2 + average(y) ** 2 + 2.55**2)
+    assert score * luminance.mean() ** 0.1333 == pytest.approx(expected, abs=1e-9)
 
 
 def test_mssim_falls_with_blur_at_every_scale():
