@@ -1,4 +1,4 @@
-"""Settings of Sphinx, which builds this folder: python -m sphinx -W docs docs/_build/html."""
+"""Configuration of Sphinx. To build the site: python -m sphinx -W docs docs/_build/html."""
 
 import importlib
 import pkgutil
@@ -32,7 +32,7 @@ myst_heading_anchors = 3
 default_role = 'code'  # single backticks in docstrings
 
 autodoc_default_options = {'members': True, 'show-inheritance': True}
-autodoc_inherit_docstrings = False  # otherwise every forward has the text of nn.Module
+autodoc_inherit_docstrings = False  # otherwise every forward has the docstring of nn.Module
 autodoc_member_order = 'bysource'
 autodoc_typehints_format = 'short'
 autodoc_preserve_defaults = True
@@ -56,7 +56,7 @@ def write_api_pages(app):
         title = f'`{name.removeprefix("deeprftv2_plugin.")}`'
         text = f'{title}\n{"=" * len(title)}\n\n.. automodule:: {name}\n'
         for each in package.__all__:
-            if isinstance(table := getattr(package, each), Mapping):  # automodule leaves it out
+            if isinstance(table := getattr(package, each), Mapping):  # automodule omits it
                 text += f'\n.. py:data:: {each}\n\n   Keys: {", ".join(f"``{key}``" for key in table)}.\n'
         pages[f'{name}.rst'] = text
     for old in folder.glob('*.rst'):
@@ -69,7 +69,7 @@ def write_api_pages(app):
 
 
 def format_docstring(app, what, name, obj, options, lines):
-    """Turn what docstrings here leave to the eye into reStructuredText, before napoleon reads them.
+    """Convert conventions of our docstrings into reStructuredText before napoleon reads them.
 
     Text in single backticks is code, an indented block before the first section is a formula, and indented lines
     ``key: text`` below an argument are a list.
@@ -90,7 +90,7 @@ def format_docstring(app, what, name, obj, options, lines):
             listed = False
         elif listed and line.strip():
             line = ' ' * 10 + line.lstrip()
-        if last == 'Returns:':  # a sentence, where napoleon takes what comes before a colon for a type
+        if last == 'Returns:':  # a sentence; napoleon would interpret the text before a colon as a type
             line = f'    : {line.lstrip()}'
         found.append(line)
         last = line or last
@@ -100,4 +100,4 @@ def format_docstring(app, what, name, obj, options, lines):
 def setup(app):
     deeprftv2_plugin.register()  # patches BasicSR, which some modules import
     app.connect('builder-inited', write_api_pages)
-    app.connect('autodoc-process-docstring', format_docstring, priority=400)  # napoleon has 500
+    app.connect('autodoc-process-docstring', format_docstring, priority=400)  # napoleon has priority 500

@@ -6,17 +6,19 @@ import sys
 import time
 from pathlib import Path
 
-# for the processes of the cases: threads that sleep while they wait, and memory that is reused, see docs/performance.md
+# for the processes of the cases: waiting threads sleep, and freed memory is reused, see docs/performance.md
 os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
 os.environ.setdefault('GLIBC_TUNABLES', 'glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0')
 sys.path.insert(1, str(Path(__file__).resolve().parent.parent))  # the package of this clone, installed or not
 
 import torch  # noqa: E402
-from benchmarks import goals, network, report  # noqa: E402
+from benchmarks import goals, report  # noqa: E402
 from benchmarks.cases import BENCHMARKS  # noqa: E402
 from benchmarks.measure import Setting  # noqa: E402
 
 from deeprftv2_plugin.archs.variants import VARIANTS  # noqa: E402
+from deeprftv2_plugin.comparison.candidates import parse_architecture  # noqa: E402
+from deeprftv2_plugin.comparison.measurement import machine  # noqa: E402
 from deeprftv2_plugin.utils.errors import UserError, nearest  # noqa: E402
 
 
@@ -34,14 +36,14 @@ def main() -> int:
 
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description='Measure the network and its parts. Without names, measure what the goals need, in under ten '
-        'minutes on two cores.',
+        description='Measure the network and its parts. Without names, run the benchmarks that the goals need, which '
+        'takes less than ten minutes on two cores.',
         epilog='A yard is the time of eight 3x3 convolutions 64->64 on 1x64x256x256 in float32, measured at the '
-        'start of the same process. The floor ratio is the time divided by that of the multiply-adds at the rate of '
-        'the yard; on CUDA, by that of every product at the measured rate of a matrix product or of a copy, whichever '
-        'is slower. Each case runs in a process of its own: "peak" is the peak memory of the process (on CUDA, what '
-        'PyTorch allocated), "increase" is the part of it allocated after the network and its input. A training step '
-        'includes AdamW.',
+        'start of the same process. The floor ratio is the time divided by the time of the multiply-adds at the rate '
+        'of the yard, or on CUDA, by the time of every product at the measured rate of a matrix product or of a copy, '
+        'whichever is slower. Each case runs in its own process: "peak" is the peak memory of the process (on CUDA, '
+        'of PyTorch\'s allocations), and "increase" is the part allocated after the network and its input. A training '
+        'step includes AdamW.',
     )
     add = parser.add_argument
     add('names', nargs='*', metavar='NAME', help=f'{", ".join(BENCHMARKS)}, or plot, which draws the newest figures')
@@ -51,7 +53,7 @@ def arguments() -> argparse.ArgumentParser:
     add('--variants', nargs='+', default=(), metavar='V', choices=list(VARIANTS), help='for the named sub-benchmarks')
     add('--sizes', nargs='+', default=(), type=int, metavar='N', help='image sizes, for the named sub-benchmarks')
     add('--arch', nargs='+', default=(), metavar='A', help='for basicsr: Name or Name:key=value,key=value in YAML')
-    add('--quick', action='store_true', help='run tiny cases once: checks that everything runs, measures nothing')
+    add('--quick', action='store_true', help='run tiny cases once, to check that they work; measures nothing')
     add('--out', type=Path, default=Path('docs/benchmarks'), help='folder of the JSON files (default: %(default)s)')
     return parser
 
@@ -67,14 +69,14 @@ def run(options: argparse.Namespace) -> int:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Raise UserError if options contradict each other or the machine."""
+    """Raise a UserError if options conflict with each other or with the machine."""
     known = [*BENCHMARKS, 'plot']
     for name in set(options.names) - set(known):
         raise UserError(f'there is no sub-benchmark {name!r}. {nearest(name, known)}')
     if options.device == 'cuda' and not torch.cuda.is_available():
         raise UserError('--device cuda: PyTorch finds no GPU; use --device cpu')
     if (options.variants or options.sizes) and not options.names:
-        raise UserError('--variants and --sizes need the names of sub-benchmarks')
+        raise UserError('--variants and --sizes require the names of sub-benchmarks')
     if options.arch and 'basicsr' not in options.names:
         raise UserError('--arch needs the sub-benchmark basicsr')
     if options.threads is not None and options.threads < 1:
@@ -83,7 +85,7 @@ def check(options: argparse.Namespace) -> None:
         if size < 8 or size % 8:
             raise UserError(f'--sizes: {size} is not a positive multiple of 8')
     for arch in options.arch:
-        network.parse_architecture(arch)
+        parse_architecture(arch)
 
 
 def measure(options: argparse.Namespace, names: list[str]) -> bool:
@@ -94,7 +96,7 @@ def measure(options: argparse.Namespace, names: list[str]) -> bool:
     chosen = {'variant': options.variants, 'size': options.sizes, 'arch': options.arch}
     setting = Setting(options.device, options.quick, {name: values for name, values in chosen.items() if values})
     cases = [(name, case) for name in names or BENCHMARKS for case in BENCHMARKS[name][1](setting)]
-    about = report.machine(options.device)
+    about = machine(options.device)
     print(report.heading(about), report.COLUMNS, sep='\n\n', flush=True)
     start, rows = time.perf_counter(), []
     for name, case in cases:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Create .venv in this checkout with all that the command, the demo and the tests need. A second call returns at once.
-# PYTHON names the interpreter; by default it is the first of Python 3.11, 3.12, 3.10, 3.13 and 3.14 that is found.
-# uv installs the packages where it is on the PATH, pip elsewhere.
+# Create .venv in this checkout with everything that the command, the demo and the tests need, unless it is up to date.
+# PYTHON selects the interpreter. The default is the first of Python 3.11, 3.12, 3.10, 3.13 and 3.14 that is found.
+# Packages are installed with uv if it is on the PATH, otherwise with pip.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -11,11 +11,11 @@ has_uv() { command -v uv >/dev/null; }
 
 fits() {
     local modules='venv, ensurepip'
-    if has_uv; then modules=sys; fi  # uv needs neither
+    if has_uv; then modules=sys; fi  # uv needs none of them
     "$1" -c "import sys, $modules; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))" >/dev/null 2>&1
 }
 
-# The interpreter behind an activated .venv, which is about to be removed
+# The base interpreter of an activated .venv, since .venv is about to be removed
 base() { "$1" -c 'import sys; sys.stdout.write(sys._base_executable)'; }
 
 find_python() {
@@ -57,13 +57,13 @@ python=$(find_python)
 echo "creating .venv with $("$python" --version); this takes a few minutes" >&2
 rm -rf .venv
 create "$python"
-export PATH="$PWD/.venv/bin:$PWD/.venv/Scripts:$PATH"  # Scripts is Windows' name of bin
+export PATH="$PWD/.venv/bin:$PWD/.venv/Scripts:$PATH"  # on Windows the folder is Scripts
 if [ -n "${PIP_FIND_LINKS:-}" ]; then export UV_FIND_LINKS="${UV_FIND_LINKS:-$PIP_FIND_LINKS}"; fi
 install 'torch' torch torchvision
 # BasicSR's setup.py imports these without declaring them
-install 'what BasicSR is built with' cython numpy setuptools wheel
+install 'build dependencies of BasicSR' cython numpy setuptools wheel
 PYTHONPATH="$PWD/scripts/basicsr_build" install 'BasicSR' --no-build-isolation basicsr
 install 'the plugin' --no-build-isolation --editable '.[bench,demo,test,dev]'
-# A server may lack the desktop's libraries that OpenCV needs: files of a build without windows replace OpenCV's
-python -c 'import cv2' 2>/dev/null || install 'OpenCV without windows' opencv-python-headless
+# A server may lack the desktop libraries that OpenCV needs: replace its files by those of the headless build
+python -c 'import cv2' 2>/dev/null || install 'headless OpenCV' opencv-python-headless
 echo "$made_from" >"$stamp"

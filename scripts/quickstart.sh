@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Create the environment, prepare photographs with synthetic camera shake (no download), train and test a tiny DeepRFTv2, and
-# write results/quickstart.png. Takes about five minutes on two cores after installation.
+# write results/quickstart.png. This takes about five minutes on two cores after the installation.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash scripts/environment.sh

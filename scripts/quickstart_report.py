@@ -1,4 +1,4 @@
-"""Report of the quickstart: a table of the held-out photographs, and a figure with restored images and kernels."""
+"""Report of the quickstart: a table of scores of held-out photographs, and a figure with images and kernels."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path

@@ -9,7 +9,7 @@
 #SBATCH --requeue
 #SBATCH --open-mode=append
 # Train under SLURM. Before its time limit, the job saves its state and requeues itself until training is complete.
-# After scancel it saves its state and ends; submit it again to resume.
+# After scancel, it saves its state and exits. Submit it again to resume.
 #   sbatch scripts/train_slurm.sh -opt options/train_gopro.yml
 #   sbatch --nodes=2 --time=4:00:00 scripts/train_slurm.sh -opt options/train_gopro.yml
 # Submit it from the folder that will contain experiments/, on storage shared by all nodes. Each task is a process with one
@@ -19,7 +19,7 @@ set -uo pipefail
 [ $# -gt 0 ] || { echo "error: no option file. Example: sbatch $0 -opt options/train_gopro.yml" >&2; exit 1; }
 saved=75  # exit status of `basicsr train` after a signal: the state is saved
 
-# srun passes SIGUSR1 on to the tasks; on SIGTERM it kills them
+# srun forwards SIGUSR1 to the tasks, but kills them on SIGTERM
 forward_signal() { [ -z "${step:-}" ] || kill -USR1 "$step"; }
 trap 'limit=reached; forward_signal' USR1  # three minutes before the time limit
 trap forward_signal TERM  # scancel or preemption

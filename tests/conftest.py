@@ -1,8 +1,9 @@
 """Settings for all tests."""
 
 import os
+import shutil
 
-os.environ.setdefault('OMP_NUM_THREADS', '1')  # several threads wait for each other longer than so little work takes
+os.environ.setdefault('OMP_NUM_THREADS', '1')  # several threads are slower for such small computations
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
@@ -31,7 +32,7 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture
 def make_pipe():
-    """Return a function that makes a named pipe. It is open here, so that opening it elsewhere does not wait."""
+    """Return a function that creates a named pipe. It is kept open, so that opening it elsewhere does not wait."""
     opened = []
 
     def make(path):
@@ -45,7 +46,7 @@ def make_pipe():
 
 @pytest.fixture
 def plant(tmp_path, make_pipe):
-    """Return a function that replaces a file by a link or a pipe. What links lead to must be unchanged at the end."""
+    """Return a function that replaces a file by a link or a pipe. The target of a link must not change."""
     victim = tmp_path / 'victim'
     victim.write_text('precious')
 
@@ -60,3 +61,18 @@ def plant(tmp_path, make_pipe):
     yield plant
     assert victim.read_text() == 'precious'
     assert not os.path.lexists(tmp_path / 'nowhere')
+
+
+@pytest.fixture(scope='module')
+def browser():
+    """A headless Chromium, driven by Playwright. Skip if one of them is not installed."""
+    api = pytest.importorskip('playwright.sync_api')
+    found = list(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))))
+    if not found:
+        pytest.skip('Chromium is not installed')
+    with api.sync_playwright() as playwright:
+        root = hasattr(os, 'geteuid') and os.geteuid() == 0  # for whom its sandbox does not work
+        arguments = ['--no-proxy-server', *(['--no-sandbox'] if root else [])]
+        browser = playwright.chromium.launch(executable_path=found[0], args=arguments)
+        yield browser
+        browser.close()

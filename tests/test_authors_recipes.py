@@ -1,4 +1,4 @@
-"""The recipes have the authors' settings, and run on data with the layout of the dataset archives."""
+"""The recipes have the authors' settings and run on data with the layout of the dataset archives."""
 
 import json
 from inspect import signature
@@ -107,7 +107,7 @@ def test_schedules_and_optimizers_match_the_authors(name):
 
 
 def small(name):
-    """Return overrides for a small network and small images, for a CPU."""
+    """Return overrides for a small network and small images on a CPU."""
     network = load(f'test_{name}')['network_g']
     overrides = ['network_g:variant=T']
     for part in [key for key in network if key.endswith('coder')]:

@@ -67,7 +67,7 @@ def blocks(page, language):
 
 
 def commands(page):
-    """The command lines of a page, without the variables before them and what follows a comment sign."""
+    """Return the command lines of a page, without leading variables and comments."""
     for block in blocks(page, 'bash'):
         for line in block.replace('\\\n', ' ').splitlines():
             words = shlex.split(line, comments=True)
@@ -78,7 +78,7 @@ def commands(page):
 
 
 def subcommand(words):
-    """The arguments of `basicsr` that a command line runs, None if it runs something else."""
+    """Return the arguments of `basicsr` in a command line, or None if it runs another command."""
     if words[0] in ('basicsr', 'deeprftv2'):
         return words[1:]
     if words[0] in ('torchrun', 'python') and 'deeprftv2_plugin' in words:
@@ -101,7 +101,7 @@ def site(tmp_path_factory):
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    """A working directory with this checkout's option files and scripts, where pages may add files."""
+    """A working directory with this checkout's option files and scripts, to which pages can add files."""
     for name in ('options', 'scripts'):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns('__pycache__'))
     monkeypatch.chdir(tmp_path)
@@ -156,7 +156,7 @@ def test_the_pages_have_commands():
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)
-def test_links_lead_to_files_and_option_files_exist(page):
+def test_linked_files_and_option_files_exist(page):
     text = page.read_text('utf-8')
     for target in re.findall(r'\]\(([^)#\s]+)', text):
         if '://' not in target:
@@ -165,7 +165,7 @@ def test_links_lead_to_files_and_option_files_exist(page):
         assert (ROOT / name).is_file() or f'# {name}\n' in text, name
 
 
-def test_the_architecture_names_files_that_exist_each_once():
+def test_the_architecture_page_names_existing_files_once_each():
     text = (DOCS / 'architecture.md').read_text('utf-8')
     paths = re.findall(r'`((?:\w+/)+(?:\w+\.py)?)`', text.partition('## Floors')[0].partition('## The path')[2])
     assert len(paths) > 20 and len(set(paths)) == len(paths)

@@ -1,4 +1,4 @@
-"""The script that makes the environment, up to where it would need a network."""
+"""The script that creates the environment, as far as it needs no network."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ print(version(), Namespace.inside, names['after'], outside)
 
 
 def test_exec_writes_to_the_variables_of_its_caller():
-    """As BasicSR's setup.py expects; and calls with a namespace still write to that one."""
+    """BasicSR's setup.py relies on this. Calls with a namespace still write to that namespace."""
     environment = {**os.environ, 'PYTHONPATH': str(SCRIPTS / 'basicsr_build')}
     said = subprocess.run([sys.executable, '-c', READS_A_VERSION], env=environment, capture_output=True, text=True)
     assert said.stdout == '1.4.2 1 2 1\n', said.stderr

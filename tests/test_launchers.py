@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.runs import options, write, write_pictures
+from tests.cli.runs import options, write, write_images
 
 pytestmark = pytest.mark.posix
 ROOT = Path(__file__).parents[1]
@@ -25,7 +25,7 @@ echo "$@" >> scontrol.txt
 
 @pytest.fixture
 def folder(tmp_path):
-    write_pictures(tmp_path)
+    write_images(tmp_path)
     opt = options()
     opt.update(model_type='DeepRFTv2Model', dist_params={'port': 29517})
     write(tmp_path, opt)
@@ -73,7 +73,7 @@ def start_endless(folder):
     return process
 
 
-def test_cancelled_slurm_job_saves_and_does_not_come_back(folder):
+def test_cancelled_slurm_job_saves_and_is_not_requeued(folder):
     process = start_endless(folder)
     process.send_signal(signal.SIGTERM)
     status, said = finish(process, folder)

@@ -1,4 +1,4 @@
-"""The package's floors: imports point down, without cycles, and the lower floors do without BasicSR."""
+"""The package's floors: imports point down, without cycles, and the lower floors do not import BasicSR."""
 
 import ast
 from graphlib import CycleError, TopologicalSorter
@@ -25,6 +25,7 @@ FLOORS = (
     ('config',),
     ('preflight',),
     ('basicsr_bridge',),
+    ('comparison',),
     ('',),  # __init__.py of the package
     ('cli',),
     ('__main__',),
@@ -43,7 +44,7 @@ FILES = {module_name(path): path for path in sorted(ROOT.rglob('*.py'))}
 
 
 def imported(path):
-    """Return the modules that a file's import statements name, those inside functions included."""
+    """Return the modules that a file's import statements name, including those inside functions."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
         if isinstance(node, ast.Import):
@@ -113,6 +114,6 @@ def test_no_basicsr_in(name):
     assert sorted(filter(uses_basicsr, reached)) == []
 
 
-def test_mock_is_for_tests():
+def test_mock_is_only_used_in_tests():
     wrong = [module for module, targets in IMPORTS.items() if any(each.startswith('unittest') for each in targets)]
     assert wrong == []

@@ -1,4 +1,4 @@
-"""The wheel: what is in it, and that it works where it is installed."""
+"""The wheel: its content and its installation."""
 
 import email
 import os
@@ -20,7 +20,7 @@ from deeprftv2_plugin.ops import backends
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / 'deeprftv2_plugin'
 PYTHONS = ('3.10', '3.11', '3.12', '3.13', '3.14')
-EXTRAS = ('', 'bench', 'demo', 'test', 'dev')  # those that scripts/environment.sh installs
+EXTRAS = ('', 'bench', 'demo', 'test', 'dev')  # the versions that scripts/environment.sh installs
 
 
 def run(*command, cwd):
@@ -32,7 +32,7 @@ def run(*command, cwd):
 
 @pytest.fixture(scope='module')
 def wheel(tmp_path_factory):
-    """Path of the wheel that `python -m build` makes of a source distribution of this checkout."""
+    """Path of the wheel that `python -m build` creates from a source distribution of this checkout."""
     source, output = tmp_path_factory.mktemp('source'), tmp_path_factory.mktemp('dist')
     for name in ('pyproject.toml', 'README.md', 'LICENSE', 'NOTICE'):
         shutil.copy(ROOT / name, source)
@@ -58,7 +58,7 @@ def test_wheel_has_every_file_of_the_package_and_the_licenses(wheel):
     assert licenses == {'LICENSE', 'NOTICE'}
 
 
-def test_license_and_version_are_told(metadata):
+def test_license_and_version_are_in_the_metadata(metadata):
     assert metadata['Version'] == __version__
     assert metadata['License-Expression'] == 'Apache-2.0'
 

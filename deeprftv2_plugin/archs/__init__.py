@@ -1,4 +1,4 @@
-"""Networks; usable in any PyTorch program."""
+"""Networks, usable in any PyTorch program."""
 
 from deeprftv2_plugin.archs.ablations import AblatedDeepRFTv2
 from deeprftv2_plugin.archs.deeprftv2 import DeepRFTv2, KernelEstimate, Outputs, StageKernels

@@ -28,12 +28,12 @@ class Outputs(NamedTuple):
 
 
 class KernelEstimate(NamedTuple):
-    """The kernels one estimator applies to its feature channels."""
+    """The kernels that one estimator applies to its feature channels."""
 
     otf: Tensor
     """Complex transfer functions (N, channels, h, w // 2 + 1); with kernel windows, N counts windows."""
     psf: Tensor
-    """Point spread functions (N, channels, h, w), their origin at pixel (h // 2, w // 2)."""
+    """Point spread functions (N, channels, h, w), with their origin at pixel (h // 2, w // 2)."""
 
 
 class StageKernels(NamedTuple):
@@ -48,12 +48,13 @@ class DeepRFTv2(nn.Module):
 
     Each stage encodes and decodes the image at full and half scale. At each scale a Fourier Kernel Estimator
     multiplies features by predicted transfer functions. Reversible shortcuts pass the states to the next stage. All
-    keywords except `variant` override the variant's values.
+    keyword arguments except `variant` override values of the variant.
 
     Args:
-        variant: 'B' (30.1 M parameters), 'S' (21.2 M, without scans in the UNets) or 'T' (0.7 M, for a CPU).
+        variant: 'B' (30.1 M parameters), 'S' (21.2 M, without scans in the UNets), 'E' (1.7 M, for the budget of
+            challenges) or 'T' (0.7 M, for a CPU).
         in_channels: Channels of the blurry image.
-        out_channels: Channels of the restored image, a residual on the blurry one. Equal to in_channels, unless that
+        out_channels: Channels of the restored image. Equal to in_channels, since a residual is added, unless that
             is 1.
         width: Channels at the finest level, one number or (full scale, half scale).
         kernel_width: Channels of the kernel columns, one number or (full scale, half scale).
@@ -64,19 +65,19 @@ class DeepRFTv2(nn.Module):
         half_encoder: Like `full_encoder`, at half scale.
         half_decoder: Like `full_decoder`, at half scale.
         kernel_depths: Scan blocks in each of the four levels of a kernel column.
-        kernel_norm: Normalize the kernel column's output before it becomes a transfer function.
-        kernel_window: Height and width of the kernels at full scale; larger maps are split. None for no limit.
+        kernel_norm: Whether to normalize the output of a kernel column before the projection to transfer functions.
+        kernel_window: Height and width of the kernels at full scale. Larger maps are split. None for no limit.
         kernel_overlap: Pixels by which these windows overlap in evaluation, one number or (height, width).
         local_pool_crop: Height and width of the training crops, for blocks named 'Local...', which average over 1.5
             times that size.
         scan_window: Height and width of the windows of blocks named '...Window'.
         reversible: Recompute the activations of columns in the backward pass instead of storing them: a bool, or any
             of the keys 'encoders', 'decoders' and 'kernels' with a bool or a bool for each stage (True by default).
-            Does not change any number.
+            This does not change the results.
         train_size: Deprecated name of `local_pool_crop`.
 
     Raises:
-        UserError: An unknown variant or block name, or lists that do not fit the number of stages.
+        UserError: The variant or a block name is unknown, or lists do not match the number of stages.
 
     References:
         DeepRFTv2: Kernel-level Learning for Image Deblurring, arXiv 2511.21132.
@@ -95,9 +96,9 @@ class DeepRFTv2(nn.Module):
     """
 
     size_multiple = 8
-    """Height and width of the input must be multiples of this; `inference.restore` takes any size."""
+    """Height and width of the input must be multiples of this. `inference.restore` accepts any size."""
     two_scale = True
-    """`forward` takes the half-scale image as a second argument."""
+    """Whether `forward` takes the half-scale image as a second argument."""
     stage_type: type[Stage] = Stage
     """Class of the stages."""
 
@@ -125,9 +126,9 @@ class DeepRFTv2(nn.Module):
         super().__init__()
         if train_size is not None:
             if local_pool_crop is not None:
-                raise UserError('train_size is the deprecated name of local_pool_crop, and both are given: remove it')
+                raise UserError('train_size is the deprecated name of local_pool_crop, but both are given: remove it')
             warnings.warn(
-                'train_size of DeepRFTv2 is now called local_pool_crop: rename it. The old name will stop working in '
+                'train_size of DeepRFTv2 is now called local_pool_crop: rename it. The old name will be removed in '
                 'the next version',
                 FutureWarning,
                 stacklevel=2,
@@ -136,16 +137,16 @@ class DeepRFTv2(nn.Module):
         if variant not in VARIANTS:
             raise UserError(f'unknown variant {variant!r}: choose one of {", ".join(VARIANTS)}')
         if stages < 1:
-            raise UserError(f'stages is {stages}: at least one is needed')
+            raise UserError(f'stages is {stages}, expected at least 1')
         if in_channels not in (out_channels, 1):
             raise UserError(
-                f'in_channels is {in_channels}, out_channels is {out_channels}: the restored image is a residual on '
-                'the blurry one, so they must be equal, or in_channels 1'
+                f'in_channels is {in_channels}, out_channels is {out_channels}: the network adds a residual to the '
+                'blurry image, so they must be equal unless in_channels is 1'
             )
         if len(kernel_depths) != 4:
-            raise UserError(f'kernel_depths is {list(kernel_depths)}: a kernel column has four levels')
+            raise UserError(f'kernel_depths is {list(kernel_depths)}, expected four numbers, one for each level')
         if kernel_window is not None:
-            TileGrid(pair(kernel_window, 'kernel_window'), kernel_window, kernel_overlap)  # says what would not fit
+            TileGrid(pair(kernel_window, 'kernel_window'), kernel_window, kernel_overlap)  # reports what does not match
         given = {
             'width': width,
             'kernel_width': kernel_width,
@@ -185,18 +186,18 @@ class DeepRFTv2(nn.Module):
         Args:
             x: Blurry images (N, in_channels, H, W) in [0, 1], H and W multiples of `size_multiple`.
             half: The images at half scale (N, in_channels, H / 2, W / 2); computed from x by default. For a tile of an
-                image, pass the tile of the half-scale image, which is free of effects of the tile's border.
+                image, pass the tile of the half-scale image, which is not affected by the border of the tile.
 
         Returns:
-            In training the images of all stages at both scales, in evaluation the last one at full scale, not clamped.
+            The images of all stages at both scales in training. The last one at full scale, not clamped, in evaluation.
 
         Raises:
-            UserError: The sizes do not fit.
+            UserError: The sizes do not match.
         """
         x, half = self._check(x, half)
         outputs = Outputs([], [])
         state = None
-        stage: Any  # nn.ModuleList does not know the class of its modules
+        stage: Any  # for the type checker: nn.ModuleList does not know the class of its modules
         for stage in self.stages:
             state = stage(x, half, state)
             if self.training:
@@ -248,7 +249,7 @@ class DeepRFTv2(nn.Module):
 
 
 def _kernels(estimator, estimate, size):
-    """Return the kernels of a map of `size`; with windows, each kernel covers one."""
+    """Return the kernels of a map of `size`. With windows, each kernel covers one of them."""
     otf = as_complex(estimator.transfer(estimate.states[-1]))
     if estimator.window is not None:
         size = tuple(map(min, size, estimator.window))
@@ -260,7 +261,7 @@ def _optional_pair(name, value):
 
 
 def _levels_by_stage(name, value, stages):
-    """Triples of (block, depth) for every stage, from one triple for all or from a list of triples."""
+    """Return triples of (block, depth) for every stage, given one triple for all or a list of triples."""
     value = list(value)
     by_stage = [value] * stages if value and isinstance(value[0][0], str) else value
     if len(by_stage) != stages:
@@ -272,7 +273,7 @@ def _levels_by_stage(name, value, stages):
 
 
 def _reversible_by_stage(value, stages):
-    """Which of a stage's encoders, decoders and kernel columns are reversible, as a list over stages for each."""
+    """Return for encoders, decoders and kernel columns a list with the value of `reversible` of each stage."""
     parts = ('encoders', 'decoders', 'kernels')
     value = dict(value) if isinstance(value, Mapping) else dict.fromkeys(parts, value)
     if unknown := set(value) - set(parts):

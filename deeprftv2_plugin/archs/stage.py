@@ -12,14 +12,14 @@ from deeprftv2_plugin.layers.resample import downsample, upsample
 from deeprftv2_plugin.utils.errors import UserError
 
 SCALES = (1, 2, 4)
-"""Channels of the levels, over those of the finest."""
+"""Channels of the levels, relative to those of the finest."""
 
 
 class StageState(NamedTuple):
-    """The results of a stage, which the next stage continues from."""
+    """The results of a stage, which are inputs of the next stage."""
 
     full: list[Tensor]
-    """States at full scale, finest level first, then the decoder's last."""
+    """States at full scale: those of the encoder, finest level first, then the last one of the decoder."""
     half: list[Tensor]
     """The same at half scale."""
     full_estimate: Estimate
@@ -29,9 +29,10 @@ class StageState(NamedTuple):
 class Stage(nn.Module):
     """A sub-UNet at full scale and one at half scale, connected to each other and to the previous stage.
 
-    The half-scale encoder takes the full-scale states; the full-scale decoder starts from the coarsest full-scale state
-    merged with the half-scale estimator's feature. See `DeepRFTv2` for the arguments; `levels` and `reversible` hold
-    this stage's values, pairs are (full scale, half scale), and `has_previous` says whether there is a stage before.
+    The half-scale encoder takes the full-scale states. The full-scale decoder starts from the coarsest full-scale state
+    merged with the feature of the half-scale estimator. See `DeepRFTv2` for the arguments: `levels` and `reversible`
+    contain the values of this stage, pairs are (full scale, half scale), and `has_previous` tells whether there is a
+    previous stage.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class Stage(nn.Module):
         self.full_estimator, self.half_estimator = estimator(0), estimator(1)
 
     def forward(self, image: Tensor, half_image: Tensor, previous: StageState | None = None) -> StageState:
-        """Run the stage on an image (N, in_channels, H, W) and its half scale, after the previous stage."""
+        """Run the stage on an image (N, in_channels, H, W), its half scale, and the state of the previous stage."""
         full, half, *estimates = ([None] * 4, [None] * 4, None, None) if previous is None else previous
         features = [() if each is None else (each.feature,) for each in estimates]
         states = [None if each is None else each.states for each in estimates]
@@ -130,13 +131,13 @@ class Stage(nn.Module):
 
 
 def _entry(in_channels, channels, has_previous):
-    """Embed the image and merge it with the feature of the previous stage."""
+    """Return a module that embeds the image and merges it with the feature of the previous stage."""
     embed = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
     return Merge(embed, join=(2 * channels, channels) if has_previous else None)
 
 
 def _encoder(channels, blocks, windows, inputs, has_previous, reversible):
-    """A column from the finest level to the coarsest, doubling the channels at every step down."""
+    """Return a column from the finest level to the coarsest, with twice the channels at every next level."""
     widths = [k * channels for k in SCALES]
     levels = [
         Level(before, Blocks(name, depth, c, window.pool, window.scan))
@@ -146,7 +147,7 @@ def _encoder(channels, blocks, windows, inputs, has_previous, reversible):
 
 
 def _decoder(channels, blocks, windows, has_previous, reversible):
-    """A column from the coarsest level to the finest; its shortcuts from the encoder exist in every stage."""
+    """Return a column from the coarsest level to the finest. It has shortcuts from the encoder in every stage."""
     widths = [k * channels for k in reversed(SCALES)]
     levels = [
         Level(Merge(), Blocks(name, depth, c, window.pool, window.scan), upsample(c, c // 2) if c > channels else None)
@@ -167,7 +168,7 @@ class _LevelWindows:
         self.pool = local_pool_crop and tuple(int(1.5 * n) for n in at_level(local_pool_crop))
         if self.pool and not all(self.pool):
             raise UserError(
-                f'local_pool_crop is {local_pool_crop}: it vanishes at the coarsest level; set a larger one'
+                f'local_pool_crop is {local_pool_crop}, which is less than a pixel at the coarsest level: increase it'
             )
         self.scan = scan_window and at_level(scan_window)
 

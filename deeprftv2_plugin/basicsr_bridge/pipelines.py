@@ -48,8 +48,13 @@ def add_local_rank(parser: argparse.ArgumentParser, default: str | None = None) 
     parser.add_argument('--local_rank', '--local-rank', type=int, default=default, help=argparse.SUPPRESS)
 
 
-def run(args: argparse.Namespace, is_train: bool) -> None:
-    """Check the options, then run BasicSR's pipeline with the working directory as root.
+def run(args: argparse.Namespace, is_train: bool, root: str | None = None) -> None:
+    """Check the options, then run BasicSR's pipeline.
+
+    Args:
+        args: The flags of `add_arguments`.
+        is_train: Whether to train or to test.
+        root: Folder of ``experiments`` and ``results``; by default the working directory.
 
     Raises:
         UserError: The options are wrong, or the run fails in a way that the user can fix.
@@ -72,10 +77,10 @@ def run(args: argparse.Namespace, is_train: bool) -> None:
     with handed_over(opt, args.opt, config.launcher(args.launcher), resumes, args.debug):
         if is_train:
             with TrainingRun(opt.get('manual_seed') is not None, notes, args.opt).in_basicsr():
-                train_pipeline(os.getcwd())
+                train_pipeline(root or os.getcwd())
         else:
             with EvaluationRun(args.opt).in_basicsr():
-                test_pipeline(os.getcwd())
+                test_pipeline(root or os.getcwd())
     end_processes()
 
 
@@ -137,12 +142,14 @@ def load(args: argparse.Namespace, is_train: bool | None = None) -> dict:
     Raises:
         UserError: The options are wrong.
     """
-    from deeprftv2_plugin.basicsr_bridge import registration  # imports torch, which --help does not need
+    # imported here since they import torch, which --help does not need
+    from deeprftv2_plugin.basicsr_bridge import registration, spandrel_archs
     from deeprftv2_plugin.config import validation
     from deeprftv2_plugin.ops import backends
 
     opt = config.load(args.opt, args.force_yml)
     registration.register()
+    spandrel_archs.register_for(opt)
     registration.import_modules(opt.get('custom_imports') or [])
     validation.validate(opt, args.opt, 'train' in opt if is_train is None else is_train, args.force_yml)
     backends.describe()  # raises if a backend is forced that cannot be used

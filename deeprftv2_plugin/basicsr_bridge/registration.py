@@ -115,11 +115,7 @@ def import_modules(names: Any) -> None:
     Raises:
         UserError: The value is not a list of names, or a module cannot be imported.
     """
-    if isinstance(names, dict):
-        names = names.get('imports', [])
-    names = [names] if isinstance(names, str) else names
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise UserError(f'custom_imports: found {names!r}, expected a list of module names such as [my_archs]')
+    names = module_names(names)
     if names and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     for name in names:
@@ -127,3 +123,16 @@ def import_modules(names: Any) -> None:
             importlib.import_module(name)
         except Exception as error:
             raise UserError(f'custom_imports: {name} failed: {type(error).__name__}: {error}') from error
+
+
+def module_names(value: Any) -> list[str]:
+    """Return the names in a value of `custom_imports`; none if it is None.
+
+    Raises:
+        UserError: It has none of the forms that `import_modules` describes.
+    """
+    names = value.get('imports', []) if isinstance(value, dict) else value
+    names = [names] if isinstance(names, str) else [] if names is None else names
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f'custom_imports: found {names!r}, expected a list of module names such as [my_archs]')
+    return names

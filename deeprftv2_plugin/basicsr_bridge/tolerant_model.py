@@ -21,7 +21,7 @@ class TolerantModel:
 
     Attributes:
         done: The last completed iteration; None within a step and before the first one.
-        failed_validations: Number of failures in a row and the iteration, by the name of the data set.
+        failed_validations: Number of failures in a row, the iteration and the last error, by the name of the data set.
     """
 
     opt: dict[str, Any]
@@ -30,7 +30,7 @@ class TolerantModel:
     done: int | None = None
 
     def __init__(self, opt: dict):
-        self.failed_validations: dict[str, tuple[int, int]] = {}
+        self.failed_validations: dict[str, tuple[int, int, str]] = {}
         super().__init__(opt)  # type: ignore[call-arg]  # defined by the model
 
     def optimize_parameters(self, current_iter: int) -> None:
@@ -52,12 +52,15 @@ class TolerantModel:
     def validation(self, dataloader: DataLoader, current_iter: int, tb_logger: Any, save_img: bool = False) -> None:
         """Validate. If that fails, log the error, save the state and continue, up to `MAX_FAILED_IN_A_ROW` times.
 
+        After the last iteration there is always something to continue with: the final weights are saved, and
+        `require_last_validations` reports the error at the end.
+
         Raises:
             UserError: The validation of the data set has failed too many times in a row.
         """
         dataset: Any = dataloader.dataset
         name = dataset.opt['name']
-        count, last = self.failed_validations.get(name, (0, -1))
+        count, last, _ = self.failed_validations.get(name, (0, -1, ''))
         if last == current_iter:  # BasicSR repeats the last validation at the end
             return
         try:
@@ -69,15 +72,33 @@ class TolerantModel:
         except Interrupted:
             raise
         except Exception as error:
-            self.failed_validations[name] = count + 1, current_iter
+            self.failed_validations[name] = count + 1, current_iter, describe_error(error)
             text = (
                 f'The validation of {name} at iteration {current_iter} failed ({count + 1} in a row, at most '
                 f'{MAX_FAILED_IN_A_ROW}): {describe_error(error)}'
             )
             self.save(self.plan.epoch_of(current_iter), current_iter)
-            if count + 1 == MAX_FAILED_IN_A_ROW:
+            continues = current_iter < self.plan.total
+            if continues and count + 1 >= MAX_FAILED_IN_A_ROW:
                 raise UserError(f'{text}. Fix the cause, or remove the data set or the metric, then resume') from error
-            get_root_logger().error(f'{text}. Training continues.', exc_info=not isinstance(error, UserError))
+            text += '. Training continues.' if continues else '.'
+            get_root_logger().error(text, exc_info=not isinstance(error, UserError))
+
+    def require_last_validations(self) -> None:
+        """Check that no data set has failed in its last validation.
+
+        Raises:
+            UserError: One has. The training itself is complete, and its weights are saved.
+        """
+        failures = [
+            f'the last validation of {name}, at iteration {iteration}, failed: {reason}'
+            for name, (_, iteration, reason) in self.failed_validations.items()
+        ]
+        if failures:
+            saved = f'Training is complete, and the weights are saved in {self.opt["path"]["models"]}'
+            text = f'{"; ".join(failures)}. {saved}'
+            get_root_logger().error(text)
+            raise UserError(f'{text}. Fix the cause, then validate again with --auto_resume')
 
 
 def explain_step_error(error: Exception, net: nn.Module | None) -> str | None:

@@ -38,7 +38,7 @@ from deeprftv2_plugin.evaluation.metrics_log import MetricsLog
 from deeprftv2_plugin.models.deeprftv2_model import DeepRFTv2Model
 from deeprftv2_plugin.training import run_folder, signals
 from deeprftv2_plugin.training.branches import set_aside
-from deeprftv2_plugin.training.saving import save_or_log
+from deeprftv2_plugin.training.saving import leave, save_or_log
 from deeprftv2_plugin.training.stages import accumulation_of, gpus_of, stages_of
 from deeprftv2_plugin.utils.atomic_io import advice
 from deeprftv2_plugin.utils.errors import Interrupted, UserError
@@ -98,6 +98,8 @@ class TrainingRun:
             except Exception:
                 self.save_between_steps()
                 raise
+            if hasattr(self, 'model'):
+                self.model.require_last_validations()
 
     def save_between_steps(self) -> None:
         """Save the state after an error, unless it occurred within a step or the weights are not finite."""
@@ -112,16 +114,6 @@ class TrainingRun:
             if saved:
                 text = f'The state of iteration {done} is saved. Rerun with --auto_resume to resume.'
                 get_root_logger().warning(text)
-
-    def stop_after_killed_worker(self, fault: UserError) -> None:
-        """Let all processes save the state after the next step and stop, if the model can.
-
-        Raises:
-            UserError: The fault; this process stops now.
-        """
-        if not isinstance(self.model, DeepRFTv2Model):
-            raise fault
-        signals.request(fault)
 
     def start(self, opt: dict) -> dict | None:
         """Read the state, build the model and check everything before a folder is created or renamed.
@@ -237,8 +229,7 @@ class TrainingRun:
         if settings.get('prefetch_mode') == 'cpu':
             loading['loader'] = functools.partial(PrefetchDataLoader, settings.get('num_prefetch_queue', 1))
         damaged = settings.get('max_damaged') or 0
-        killed = self.stop_after_killed_worker
-        loader = TrainLoader(dataset, plan, opt['manual_seed'], damaged, stages, killed, logger, **loading)
+        loader = TrainLoader(dataset, plan, opt['manual_seed'], damaged, stages, signals.request, logger, **loading)
         for phase, val_settings in opt['datasets'].items():
             if phase.split('_')[0] == 'val':
                 val_set = build_dataset(val_settings)
@@ -307,13 +298,12 @@ class TrainingRun:
         return model
 
     def hand_over_model(self, opt: dict) -> Any:
-        """Return the model, and record signals from here on if it can save its state on them."""
+        """Return the model, and record signals from here on."""
         self._log.release()
         if isinstance(self.model, SRModel):
             get_root_logger().addFilter(_is_relevant)
             self._stack.callback(get_root_logger().removeFilter, _is_relevant)
-        if isinstance(self.model, DeepRFTv2Model):
-            self._stack.enter_context(signals.watched())
+        self._stack.enter_context(signals.watched())
         return self.model
 
     def rewind(self, opt: dict) -> None:
@@ -384,6 +374,7 @@ class ModelInRun(TolerantModel):
 
     training_run: TrainingRun
     recorded_options: dict
+    device: torch.device
 
     @property
     def plan(self) -> Plan:
@@ -394,15 +385,25 @@ class ModelInRun(TolerantModel):
         """Return the position in the stream of samples after an iteration."""
         return self.training_run.stream_at(iteration)
 
-    def feed_data(self, data: dict[str, Any]) -> None:
-        """Take a batch.
+    def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
+        """Set the learning rate of an iteration. Models of BasicSR save and stop here if a process was asked to.
 
         Raises:
-            UserError: torchrun has been killed, and the model cannot save its state between two checkpoints.
+            Interrupted: A signal or a fault asked to stop; the state of the iteration before is saved.
+            UserError: The state could not be saved.
         """
-        if not isinstance(self, DeepRFTv2Model) and signals.launcher_is_gone():
-            raise UserError('torchrun, which started this process, has ended. Resume with --auto_resume')
-        super().feed_data(data)  # type: ignore[misc]  # defined by the model
+        if not isinstance(self, DeepRFTv2Model) and current_iter > 1 and self.asked_to_leave():
+            leave(self, self.plan.epoch_of(current_iter - 1), current_iter - 1)
+        super().update_learning_rate(current_iter, warmup_iter=warmup_iter)  # type: ignore[misc]  # of the model
+
+    def asked_to_leave(self) -> bool:
+        """Return whether any process was asked to stop. Waits for the GPU, as these models do in every step."""
+        asked = signals.requested() is not None
+        if not self.opt['dist']:
+            return asked
+        shared = torch.full((), float(asked), device=self.device)
+        distributed.all_reduce(shared)
+        return bool(shared)
 
     def save(self, epoch: int, current_iter: int) -> bool:
         """Save weights and state. Return whether all files were written."""

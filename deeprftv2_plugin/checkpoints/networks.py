@@ -2,11 +2,14 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from threading import get_ident
 from typing import NamedTuple
 
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from deeprftv2_plugin.archs.deeprftv2 import DeepRFTv2
 from deeprftv2_plugin.checkpoints.files import read_options, read_set, read_weights
@@ -111,11 +114,38 @@ def load_network(path: str | os.PathLike, param_key: str | None = None) -> DeepR
     weights = read_weights(path, param_key)
     settings = network_settings(path, weights)
     try:
-        net = DeepRFTv2(**settings)
+        with no_larger_than(weights):
+            net = DeepRFTv2(**settings)
     except Exception as error:  # options and shapes of another network can make any layer fail
         raise UserError(f'{path}: not the weights of a DeepRFTv2 ({first_line(error)})') from error
     load_into(net, weights, path)
     return net.eval()
+
+
+@contextmanager
+def no_larger_than(weights: Mapping[str, Tensor]) -> Iterator[None]:
+    """Within the block, building a network with far more or larger parameters than these weights is an error.
+
+    The first parameter in excess raises it, before its values are set. Sizes in a file from others can therefore not
+    fill the memory, or keep this thread busy forever.
+
+    Raises:
+        ValueError: The network has more than twice as many parameters or elements. Layers build some of them twice.
+    """
+    thread, count, size = get_ident(), 2 * len(weights), 2 * sum(value.numel() for value in weights.values())
+
+    def subtract(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal count, size
+        if parameter is not None and get_ident() == thread:
+            count, size = count - 1, size - parameter.numel()
+            if count < 0 or size < 0:
+                raise ValueError('its options describe a larger network')
+
+    hook = register_module_parameter_registration_hook(subtract)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def network_settings(path: str | os.PathLike, weights: Mapping[str, Tensor]) -> dict:
@@ -126,7 +156,10 @@ def network_settings(path: str | os.PathLike, weights: Mapping[str, Tensor]) -> 
     """
     options = read_options(Path(path))
     try:
-        return options_of(options) if options else network_options(weights)
+        settings = options_of(options) if options else network_options(weights)
+        if settings.get('stages', 1) > len(weights):
+            raise ValueError(f'its options have {settings["stages"]} stages')
+        return settings
     except Exception as error:  # of another network
         raise UserError(f'{path}: not the weights of a DeepRFTv2 ({first_line(error)})') from error
 

@@ -13,10 +13,10 @@ from typing import Any
 
 from deeprftv2_plugin import __version__
 from deeprftv2_plugin.basicsr_bridge.pipelines import add_local_rank
-from deeprftv2_plugin.cli import check, convert, deblur, kernels, prepare, test, train
+from deeprftv2_plugin.cli import check, compare, convert, deblur, demo, kernels, prepare, test, train
 from deeprftv2_plugin.utils.errors import STOPPED, DataWarning, Interrupted, UserError
 
-COMMANDS = (train, test, check, prepare, deblur, kernels, convert)
+COMMANDS = (train, test, check, prepare, deblur, demo, compare, kernels, convert)
 
 _standard_format = warnings.formatwarning
 
@@ -34,10 +34,10 @@ def main(argv: list[str] | None = None) -> int:
     Raises:
         SystemExit: The command line is wrong (status 2), or asks for help or versions.
     """
-    # Threads that wait actively slow down other processes on the same cores.
-    os.environ.setdefault('OMP_WAIT_POLICY', 'passive')  # before PyTorch is imported, which reads it
-    if argv is None:  # this process belongs to the command
-        # Otherwise the Python processes that it starts search the working directory first, which may contain data.
+    # Threads that spin while they wait slow down other processes on the same cores.
+    os.environ.setdefault('OMP_WAIT_POLICY', 'passive')  # must be set before PyTorch is imported
+    if argv is None:  # this process runs the command only
+        # Otherwise, Python processes that it starts search the working directory first, which may contain data.
         os.environ.setdefault('PYTHONSAFEPATH', '1')
     args = make_parser().parse_args(argv)
     warnings.formatwarning = format_warning
@@ -58,14 +58,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def say(text: str) -> None:
-    """Print to stderr. If its terminal is gone, nothing can be written, and the exit status must not depend on it."""
+    """Print to stderr. Errors are ignored, since the exit status must not depend on whether the terminal exists."""
     with contextlib.suppress(OSError):
         print(text, file=sys.stderr)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # takes what Python flushes at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # for what Python flushes at exit
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -120,7 +120,7 @@ class Version(argparse.Action):
 def format_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
-    """Return the text of a warning; a `DataWarning` is for the user, who needs no line of code."""
+    """Return the text of a warning, for a `DataWarning` without the line of code."""
     if issubclass(category, DataWarning):
         return f'warning: {message}\n'
     return _standard_format(message, category, filename, lineno, line)

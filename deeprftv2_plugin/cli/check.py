@@ -20,23 +20,23 @@ EXAMPLES = """examples:
 
 Checks options, data, checkpoints, schedule, effective batch, memory and disk of a training, or of a test if the file
 has no section train, and sends a little data through network, losses and metrics. Creates no folder. The exit status is
-1 if the run would fail. Set WORLD_SIZE to the number of GPUs if the training runs on another machine."""
+1 if the run would fail. Set WORLD_SIZE to the number of GPUs if the training will run on another machine."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that `basicsr train` has as well."""
+    """Add the flags that are shared with `basicsr train`."""
     pipelines.add_options(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print the findings as they come in.
+    """Print each finding as soon as it is known.
 
     Raises:
         UserError: The run would fail.
     """
     from deeprftv2_plugin.basicsr_bridge import registration
 
-    registration.register()  # patches BasicSR, which the next imports need
+    registration.register()  # the following imports need the patches of BasicSR
     from deeprftv2_plugin.preflight.findings import Mark
     from deeprftv2_plugin.preflight.report import quiet
 
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def findings(args: argparse.Namespace) -> Iterator[tuple[str, 'Finding']]:
-    """Yield subject and finding; if the options are not valid, that alone."""
+    """Yield the subject and the finding of each check, or only an error if the options are not valid."""
     from deeprftv2_plugin.basicsr_bridge.run_options import complete
     from deeprftv2_plugin.config import reading
     from deeprftv2_plugin.preflight.findings import error, ok, warning

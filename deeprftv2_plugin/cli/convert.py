@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--param_key',
         metavar='SET',
         help='convert only this set of weights, params or params_ema; without it, all of them, or for a .safetensors '
-        'file, which has one set, the average if there is one',
+        'file, which contains one set, the average if there is one',
     )
 
 

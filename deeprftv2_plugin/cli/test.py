@@ -10,11 +10,11 @@ EXAMPLES = """examples:
   basicsr test -opt options/test_gopro.yml --force_yml path:pretrain_network_g=gopro.pth val:save_img=true
 
 The scores of every image and sequence (CSV, JSON), the protocol and the ten worst images are written to results/NAME
-under the working directory, with val:save_img or without ground truth also the restored images."""
+under the working directory. The restored images are also written with val:save_img, or if there is no ground truth."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add BasicSR's flags, but for the one that resumes a training."""
+    """Add BasicSR's flags, except the one that resumes a training."""
     pipelines.add_arguments(parser, is_train=False)
 
 

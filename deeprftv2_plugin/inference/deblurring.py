@@ -4,7 +4,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,10 +64,10 @@ def deblur_files(restorers: Sequence[Restorer], jobs: Sequence[Job], compare: bo
                         before = read(job.source)
                         height, width = before.pixels.shape[:2]
                         expect(restorer.passes(height, width))
-                        _deblur(restorer, before, job.target, compare)
+                        deblur(restorer, before, job.target, compare)
                     progress.say(f'{job.target}: {width}x{height} pixels, {time.monotonic() - start:.1f} s')
                 except Exception as error:
-                    failures.append(Failure(job, _reason(error)))
+                    failures.append(Failure(job, failure_reason(error)))
                     progress.say(f'failed: {failures[-1]}')
 
         threads = [threading.Thread(target=work, args=(each,), daemon=True) for each in restorers[1:]]
@@ -85,7 +85,18 @@ def side_by_side(before: Photograph, after: Photograph) -> Photograph:
     return after._replace(pixels=np.hstack([before.pixels, after.pixels]), alpha=alpha)
 
 
-def _deblur(restorer: Restorer, before: Photograph, target: Path, compare: bool) -> None:
+def deblur(restorer: Restorer, before: Photograph, target: Path, compare: bool = False) -> Photograph:
+    """Restore a photograph, write the result and return it.
+
+    Args:
+        restorer: What restores it.
+        before: The photograph.
+        target: Path of the result, whose suffix decides the format.
+        compare: Write the blurry image and the result side by side.
+
+    Raises:
+        UserError: The format cannot store the photograph, or the file cannot be written.
+    """
     format = check_target(before, target)
     after = restorer.photograph(before)
     data = encode(side_by_side(before, after) if compare else after, format)
@@ -93,15 +104,50 @@ def _deblur(restorer: Restorer, before: Photograph, target: Path, compare: bool)
         write_whole(target, data)
     except OSError as error:
         raise UserError(f'cannot write {target}: {error.strerror}. {advice(error)}') from error
+    return after
 
 
-def _reason(error: Exception) -> str:
+def failure_reason(error: Exception) -> str:
+    """Return the reason for which an image was not restored, in one sentence."""
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, MemoryError):
         return 'the memory does not suffice: close other programs, or cut the image into parts'
     first = (str(error) or type(error).__name__).split('\n')[0]
     return f'{type(error).__name__}: {first}'
+
+
+@contextmanager
+def parts_of_image(net: nn.Module, advance: Callable[[float], None]) -> Iterator[Callable[[int], None]]:
+    """Count the passes of a network as parts of an image, and the rest of it at the end, even if it fails.
+
+    Args:
+        net: The network.
+        advance: Is called with the part of the image that has been restored since the last call, in [0, 1].
+
+    Yields:
+        A function that takes the number of passes to expect. It can be exceeded if tiles are halved.
+    """
+    done, part = 0.0, 0.0
+    counting = threading.Lock()
+
+    def expect(passes: int) -> None:
+        nonlocal part
+        part = 1 / passes
+
+    def count(*_: object) -> None:
+        nonlocal done
+        with counting:  # tiles are restored in several threads
+            step = min(part, 1 - done)
+            done += step
+        advance(step)
+
+    handle = net.register_forward_hook(count)
+    try:
+        yield expect
+    finally:
+        handle.remove()
+        advance(1 - done)
 
 
 class Progress:
@@ -129,33 +175,9 @@ class Progress:
         """Print a line above the bar."""
         tqdm.write(printable(text))
 
-    @contextmanager
-    def of_image(self, net: nn.Module) -> Iterator[Callable[[int], None]]:
-        """Count the passes of a network as parts of an image, and the rest of it at the end, even if it fails.
-
-        Yields:
-            A function that takes the number of passes to expect. It can be exceeded if tiles are halved.
-        """
-        done, part = 0.0, 0.0
-        counting = threading.Lock()
-
-        def expect(passes: int) -> None:
-            nonlocal part
-            part = 1 / passes
-
-        def count(*_: object) -> None:
-            nonlocal done
-            with counting:  # tiles are restored in several threads
-                step = min(part, 1 - done)
-                done += step
-            self._advance(step)
-
-        handle = net.register_forward_hook(count)
-        try:
-            yield expect
-        finally:
-            handle.remove()
-            self._advance(1 - done)
+    def of_image(self, net: nn.Module) -> AbstractContextManager[Callable[[int], None]]:
+        """Count the passes of a network as `parts_of_image` does."""
+        return parts_of_image(net, self._advance)
 
     def _advance(self, part: float) -> None:
         with self._lock:

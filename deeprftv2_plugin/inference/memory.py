@@ -1,4 +1,4 @@
-"""Restore images for which the memory does not suffice, in smaller tiles."""
+"""Restore images in smaller tiles if there is not enough memory."""
 
 import math
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ ALLOCATORS = (
     'CUDNN_STATUS_ALLOC_FAILED',
     'CUBLAS_STATUS_ALLOC_FAILED',
 )
-"""Words in the messages of a RuntimeError by which PyTorch reports that memory could not be allocated."""
+"""Words in the message of a RuntimeError with which PyTorch reports that memory could not be allocated."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -42,7 +42,7 @@ def restore_in_memory(
     ensemble: bool = False,
     workers: int = 1,
 ) -> tuple[Tensor, tuple[int, int] | None]:
-    """Restore images like `restore`. If that takes too much memory, try again with the tile halved, repeatedly.
+    """Restore images like `restore`. If there is not enough memory, halve the tile until there is.
 
     Args:
         net: The network.
@@ -56,7 +56,7 @@ def restore_in_memory(
         The restored images; and height and width of the tile if it had to be smaller than `tile`, otherwise None.
 
     Raises:
-        UserError: The memory does not suffice for the smallest tile either, or the arguments are not suitable.
+        UserError: There is not enough memory even for the smallest tile, or the arguments are not suitable.
     """
     smaller = None
     while True:
@@ -66,7 +66,7 @@ def restore_in_memory(
             if not is_out_of_memory(error):
                 raise
             reason = reason_of(error)
-        # only here, since the traceback of the error keeps the tensors of the failed attempt
+        # not in the except block, since the traceback of the error references the tensors of the failed attempt
         torch.cuda.empty_cache()
         used = smaller or (None if tile is None else pair(tile, 'tile'))
         smaller = halved(used or x.shape[-2:], pair(overlap, 'overlap'), math.lcm(size_multiple(net), 2))
@@ -83,8 +83,8 @@ def halved(tile: Sequence[int], overlap: Sequence[int], multiple: int) -> tuple[
 
     Args:
         tile: Height and width.
-        overlap: Minimum number of pixels that neighboring tiles share; a side remains at least twice as long.
-        multiple: Of which the sides of the new tile are multiples.
+        overlap: Minimum number of pixels that neighboring tiles share. A side remains at least twice as long.
+        multiple: The sides of the new tile are multiples of this number.
     """
     sides = []
     for side, shared in zip(tile, overlap, strict=True):

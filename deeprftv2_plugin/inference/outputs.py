@@ -1,4 +1,4 @@
-"""From the arguments of a command to the files that it reads and writes."""
+"""Determine the files that a command reads and writes from its arguments."""
 
 import glob
 import os
@@ -36,11 +36,11 @@ def plan(inputs: Sequence[str], output: str) -> list[Job]:
     """Find the images and decide where their results go.
 
     Args:
-        inputs: Files, folders, which are searched with all folders below them, and patterns such as `*.jpg`.
+        inputs: Files, folders, which are searched recursively, and patterns such as `*.jpg`.
         output: A file if the only input is a file and `output` has the suffix of a format that can be written;
-            otherwise a folder. Results have the paths of the images below the folder that was given. If some of these
-            are equal, they have the paths below the folder that the inputs have in common. Results in formats that are
-            not written get the suffix '.png' in addition.
+            otherwise a folder. Results have the paths of the images relative to the given folder. If some of these are
+            equal, the paths are relative to the common folder of all inputs. For formats that cannot be written, the
+            suffix '.png' is appended.
 
     Raises:
         UserError: There are no images, or two results would have the same path.
@@ -53,7 +53,7 @@ def plan(inputs: Sequence[str], output: str) -> list[Job]:
             if format_of(target) is None:
                 raise UserError(f'-o {output}: cannot write this format: choose a name that ends in .png, .tif or .jpg')
             return [Job(paths[0], target)]
-        raise UserError(f'-o {output} is the name of an image, but there are several images or a folder: name a folder')
+        raise UserError(f'-o {output} is the name of an image, but there are several images or a folder: give a folder')
     found = _unique([each for path in paths for each in _images(path, target)])
     if not found:
         raise UserError(f'no images in {", ".join(inputs)}: give images, or folders that contain images')
@@ -62,7 +62,7 @@ def plan(inputs: Sequence[str], output: str) -> list[Job]:
         absolute = [os.path.abspath(each.path) for each in found]
         common = os.path.commonpath([os.path.dirname(path) for path in absolute])
         names = [Path(os.path.relpath(path, common)) for path in absolute]
-    jobs = [Job(each.path, target / _written_name(name)) for each, name in zip(found, names, strict=True)]
+    jobs = [Job(each.path, target / written_name(name)) for each, name in zip(found, names, strict=True)]
     sources: dict[Path, Path] = {}
     for job in jobs:
         if other := sources.get(job.target):
@@ -72,10 +72,10 @@ def plan(inputs: Sequence[str], output: str) -> list[Job]:
 
 
 def select(jobs: Sequence[Job], overwrite: bool, skip_existing: bool) -> list[Job]:
-    """Return the jobs that are to be done.
+    """Return the jobs to be done.
 
     Raises:
-        UserError: Files exist, and it is not said what to do with them; or a folder cannot be written to.
+        UserError: Files exist and neither option is set, or a folder cannot be written to.
     """
     left = [job for job in jobs if overwrite or not os.path.lexists(job.target)]
     existing = set(jobs).difference(left)
@@ -111,7 +111,7 @@ def _images(path: Path, target: Path) -> list[_Input]:
 
 
 def _unique(found: Sequence[_Input]) -> list[_Input]:
-    """Leave out files that were found before, by another path."""
+    """Omit files that were already found under another path."""
     by_file: dict[str, _Input] = {}
     for each in found:
         by_file.setdefault(os.path.realpath(each.path), each)
@@ -122,7 +122,8 @@ def _is_image_name(path: Path) -> bool:
     return path.suffix.lower() in suffixes() or format_of(path) is not None
 
 
-def _written_name(name: Path) -> Path:
+def written_name(name: Path) -> Path:
+    """Return the name of a result: that of the image, with '.png' in addition if its format is not written."""
     return name if format_of(name) else name.with_name(f'{name.name}.png')
 
 

@@ -83,7 +83,7 @@ def restore(
 
 
 def size_multiple(net: nn.Module) -> int:
-    """Return the number of which height and width of a network's input must be multiples."""
+    """Return the number that the height and width of a network's input must be multiples of."""
     return getattr(net, 'size_multiple', 1)
 
 
@@ -203,7 +203,7 @@ def _check_image(x: Tensor) -> None:
 
 @contextmanager
 def keep_modes(net: nn.Module) -> Iterator[None]:
-    """At the end of the block, restore the training or evaluation mode of every module, also of frozen ones."""
+    """At the end of the block, restore the training or evaluation mode of every module, including frozen ones."""
     modes = [(module, module.training) for module in net.modules()]
     try:
         yield

@@ -1,4 +1,4 @@
-"""The modules of the network; usable in any PyTorch program."""
+"""The modules of the network, usable in any PyTorch program."""
 
 from deeprftv2_plugin.layers.blocks import BLOCKS, Blocks
 from deeprftv2_plugin.layers.column import Column

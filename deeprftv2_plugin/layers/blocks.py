@@ -1,4 +1,4 @@
-"""The blocks of one level of a column, by name, and the directions in which they scan."""
+"""Chains of blocks by name, and the directions in which the blocks scan."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from deeprftv2_plugin.utils.errors import UserError, nearest
 
 @dataclass(frozen=True)
 class BlockKind:
-    """A block's class, the windows that it takes, and whether the map is rotated before it."""
+    """The class of a block, the windows that it takes, and whether the map is rotated before it."""
 
     build: Callable[..., nn.Module]
     pool: bool = False
@@ -32,7 +32,7 @@ BLOCKS = {
 
 
 class Blocks(nn.ModuleList):
-    """A chain of identical blocks; blocks that scan cycle through four directions.
+    """A chain of blocks of one kind. Blocks that scan cycle through four directions.
 
     The chain transposes the map before even blocks, rotates it by 180 degrees before odd ones, and restores the
     original orientation at the end. Four blocks therefore scan columns downward, columns upward, rows backward and

@@ -1,4 +1,4 @@
-"""Columns: chains of levels with shortcuts from the column before them."""
+"""Columns: chains of levels with shortcuts from the previous column."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,26 +11,27 @@ from deeprftv2_plugin.ops.precision import at_least_float32
 
 
 class Column(nn.Module):
-    """A chain of levels in which every level adds its state in the column before.
+    """A chain of levels in which every level adds its scaled state in the previous column.
 
     With the levels' functions F and a factor alpha for every channel,
 
         state[i] = alpha[i] * previous[i] + F[i](state[i - 1], *sides[i]),        state[-1] = x.
 
-    In the paper the backward pass of a reversible column recovers previous[i] from the new states by dividing by alpha,
-    and stores only the last column's states. This column stores its states, which the shortcuts keep alive anyway, and
-    recomputes the activations inside each level from them. No division remains, so gradients are exact for any alpha.
+    In the paper, the backward pass of a reversible column recovers previous[i] from the new states by dividing by
+    alpha, and only the states of the last column are stored. This column stores its states, which the shortcuts need in
+    any case, and recomputes the activations inside each level from them. There is no division, so gradients are exact
+    for any alpha.
 
-    Where there is no previous state, alpha does not exist and the level's output is its state.
+    A level without a previous state has no alpha, and its output is its state.
 
     Args:
         levels: Modules called as `level(x, *sides)`. Dropout is their only permitted source of randomness.
         channels: Channels of each level's output.
         previous: For each level, whether a previous state will be given.
-        coupled: The side input of a level is the previous state of the next level, if any, instead of an argument of
+        coupled: Whether the side input of a level is the previous state of the next level, if any, not an argument of
             `forward`.
-        reversible: Recompute the activations inside levels in the backward pass instead of storing them. Does not
-            change any number.
+        reversible: Recompute the activations inside levels in the backward pass instead of storing them. This does not
+            change the results.
 
     References:
         Cai et al., "Reversible Column Networks", ICLR 2023, equations 2 and 3.
@@ -64,7 +65,7 @@ class Column(nn.Module):
         Args:
             x: Input of the first level.
             previous: For each level its state in the column before, or None.
-            sides: For each level its side inputs; None where the levels take none, or where the column is coupled.
+            sides: For each level its side inputs; None if the levels take none or the column is coupled.
 
         Returns:
             The states of all levels, at least float32 under any autocast.
@@ -91,7 +92,7 @@ def call(function: Callable[..., Tensor], *args: Tensor, recompute: bool) -> Ten
     """Call a function, optionally without storing its activations for the backward pass.
 
     Args:
-        function: Maps the arguments to a tensor; a module may contain dropout, a plain function must not be random.
+        function: Maps the arguments to a tensor. A module may contain dropout; a plain function must be deterministic.
         args: Its arguments, from which the backward pass recomputes it.
         recompute: Recompute instead of storing. Has no effect without gradients.
     """
@@ -102,7 +103,7 @@ def call(function: Callable[..., Tensor], *args: Tensor, recompute: bool) -> Ten
 
 
 def keep_from_zero(alpha: Tensor, least: float = 1e-3) -> Tensor:
-    """Return alpha with a magnitude of `least` or more; gradients pass unchanged."""
+    """Return alpha with a magnitude of at least `least`. Gradients pass through unchanged."""
     with torch.no_grad():
         kept = torch.where(alpha < 0, -1.0, 1.0) * alpha.abs().clamp(min=least)
     return alpha + (kept - alpha).detach()

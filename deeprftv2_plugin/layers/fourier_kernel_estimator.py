@@ -1,4 +1,4 @@
-"""The Fourier Kernel Estimator: a transfer function for every feature channel, and the feature it is applied to."""
+"""The Fourier Kernel Estimator: a predicted transfer function for every channel of a feature map."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -23,9 +23,9 @@ class Estimate(NamedTuple):
     feature: Tensor
     """The feature after the convolution, of the input's shape."""
     image: Tensor | None
-    """The restored image, a residual on the blurry one; None if that was not given."""
+    """The restored image, computed as the blurry one plus a residual; None if no blurry image was given."""
     states: list[Tensor]
-    """The states of the kernel column, for the next stage's estimator."""
+    """The states of the kernel column, for the estimator of the next stage."""
 
 
 class FourierKernelEstimator(nn.Module):
@@ -35,7 +35,7 @@ class FourierKernelEstimator(nn.Module):
 
         otf = R(F a),        feature = conv1x1([F^-1(otf * F b), d]),        image = conv3x3(feature) + blurry,
 
-    A convolution with a kernel as large as the map costs one multiplication per frequency. All steps from the first
+    A convolution with a kernel of the size of the map costs one multiplication per frequency. All steps from the first
     projection to the inverse transform are float32 under any autocast. The convolution is circular.
 
     Args:
@@ -43,10 +43,10 @@ class FourierKernelEstimator(nn.Module):
         width: Channels of the kernel column; `channels` by default.
         image_channels: Channels of the blurry image and of the restored one.
         depths: Scan blocks in each of the four levels of the kernel column.
-        has_previous: The states of an earlier stage's estimator will be given.
-        norm: Normalize the column's output before it becomes a transfer function.
-        window: Height and width of the kernels. Larger maps are split into windows with kernels of their own, which are
-            adjacent in training and overlap in evaluation. None for one kernel over the whole map.
+        has_previous: Whether the states of the estimator of an earlier stage will be given.
+        norm: Whether to normalize the output of the column before the projection to transfer functions.
+        window: Height and width of the kernels. Larger maps are split into windows, each with its own kernels, which
+            are adjacent in training and overlap in evaluation. None for kernels of the size of the map.
         overlap: Overlap of windows in evaluation, in pixels.
         reversible: Recompute the activations inside the estimator in the backward pass.
 
@@ -112,7 +112,7 @@ class FourierKernelEstimator(nn.Module):
         return Estimate(feature, None if image is None else self.restore(feature, image), found)
 
     def restore(self, feature: Tensor, image: Tensor) -> Tensor:
-        """Return the restored image (N, image_channels, h, w) for a feature of this estimator and the blurry image."""
+        """Return the restored image (N, image_channels, h, w) from a feature of this estimator and the blurry image."""
         return self.to_image(feature) + image
 
     def transfer(self, kernel_state: Tensor) -> Tensor:
@@ -134,7 +134,7 @@ class FourierKernelEstimator(nn.Module):
         return self.fuse(torch.cat([filtered, x], 1))
 
     def _cut(self, x):
-        """Split a map that is larger than the window; return the pieces and a function that merges such pieces."""
+        """Split a map if it is larger than the window. Return the pieces and a function that merges such pieces."""
         size = x.shape[-2:]
         if self.window is None or (size[0] <= self.window[0] and size[1] <= self.window[1]):
             return x, lambda pieces: pieces

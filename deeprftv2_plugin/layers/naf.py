@@ -13,7 +13,7 @@ EPS = 1e-6
 
 
 class _NormedExpansion(nn.Module):
-    """The parameters with which both branches of a block begin: of a normalization and an expansion."""
+    """Parameters of the normalization and expansion with which both branches of a block begin."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -47,7 +47,7 @@ class GatedConvolution(_NormedExpansion):
 
 
 class GatedFeedForward(_NormedExpansion):
-    """A residual two-layer network on each pixel, with a product of halves in between.
+    """A residual two-layer network on each pixel, with a product of the two halves of the channels in between.
 
     The module owns the parameters of the whole branch, which `ops.branches.gated_feed_forward` computes. `scale`, of
     shape (1, channels, 1, 1), is initialized to zero, which makes the module the identity.
@@ -91,7 +91,7 @@ class NAFBlock(nn.Module):
         self.feed_forward = GatedFeedForward(channels)
 
     def attend(self, x: Tensor, scale: Tensor) -> Tensor:
-        """Weight the channels by their attention, project them, and multiply by a scale (1, channels, 1, 1)."""
+        """Multiply the channels by their attention, project them, and multiply by a scale (1, channels, 1, 1)."""
         mean = x.mean((2, 3), keepdim=True) if self.pool_window is None else local_mean(x, self.pool_window)
         return self.project(x * self.attention(mean), scale)
 
@@ -100,7 +100,7 @@ class NAFBlock(nn.Module):
 
 
 class NAFScanBlock(NAFBlock):
-    """A NAFBlock with a selective scan in parallel to the attention: local and global mixing.
+    """A NAFBlock with a selective scan in parallel to the attention, which mixes pixels globally.
 
     Args:
         channels: Channels of input and output.

@@ -22,7 +22,7 @@ def scaled(weight: Tensor, bias: Tensor, scale: Tensor | None) -> tuple[Tensor, 
 @overload
 def scaled(weight: Tensor, bias: Tensor | None, scale: Tensor | None) -> tuple[Tensor, Tensor | None]: ...
 def scaled(weight: Tensor, bias: Tensor | None, scale: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Scale the rows of a matrix and its bias, which is cheaper than scaling the map that they produce."""
+    """Scale the rows of a matrix and its bias, which is cheaper than scaling the result of the layer."""
     if scale is None:
         return weight, bias
     scale = scale.flatten()

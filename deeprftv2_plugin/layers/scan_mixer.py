@@ -1,4 +1,4 @@
-"""Mixing the pixels of a map by a selective scan in raster order."""
+"""Mixing of the pixels of a feature map by a selective scan in raster order."""
 
 import math
 
@@ -78,7 +78,7 @@ class SelectiveScanMixer(nn.Module):
         return normed_gate_projection(y, x, norm, gate_weight, out_norm, out_weight, residual, EPS, OUT_EPS)
 
     def _scan(self, x):
-        rows = x.permute(0, 2, 3, 1).flatten(1, 2)  # (N, pixels, channels), as channels_last has it in memory
+        rows = x.permute(0, 2, 3, 1).flatten(1, 2)  # (N, pixels, channels), the memory order of channels_last
         step, B, C = self.coefficient_conv(self.coefficient_proj(rows)).split(self.split_sizes, dim=2)
         delta = F.linear(step, self.step_weight)
         y = selective_scan(rows, delta, -torch.exp(self.log_decay), B, C, self.skip, self.step_bias)
@@ -92,7 +92,7 @@ class SequenceConvolution(nn.Conv1d):
         super().__init__(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        column = x.transpose(1, 2)[..., None]  # a map, which PyTorch convolves in channels_last
+        column = x.transpose(1, 2)[..., None]  # as a feature map, which PyTorch convolves in channels_last
         out = F.conv2d(column, self.weight[..., None], self.bias, padding=(*self.padding, 0), groups=self.groups)
         return out.squeeze(3).transpose(1, 2)
 

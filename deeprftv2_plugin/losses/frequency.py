@@ -2,7 +2,7 @@
 
 Blur is a product in the frequency domain, where its effect is more visible than in single pixels. Since the transform
 is linear, each loss transforms the difference of the images once instead of both images. The transform uses at least
-float32, since lower precision is not supported on the CPU, and on the GPU only for powers of two.
+float32, since lower precision is not supported on a CPU, and only for powers of two on a GPU.
 """
 
 import torch
@@ -131,6 +131,6 @@ class FocalFrequencyLoss(_SpectralLoss):
         squared = delta.real.square() + delta.imag.square()
         weights = squared.detach().pow(self.alpha / 2)
         peak = weights.amax(dim=(-2, -1), keepdim=True)
-        # if prediction and target are equal, the peak and the loss are zero
+        # avoids 0 / 0 if prediction and target are equal
         weights = weights / peak.clamp_min(torch.finfo(peak.dtype).tiny)
         return (weights * squared).mean()

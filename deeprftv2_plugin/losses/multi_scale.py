@@ -48,11 +48,11 @@ class MultiScaleLoss(nn.Module):
     ):
         super().__init__()
         if not losses:
-            raise ValueError('MultiScaleLoss: `losses` is empty; give at least one loss.')
+            raise ValueError('MultiScaleLoss: `losses` is empty, expected at least one loss.')
         if len(scale_weights) != 2:
             raise ValueError(
                 f'MultiScaleLoss: scale_weights={list(scale_weights)}; '
-                'give two numbers, for the full and the half scale.'
+                'expected two numbers, for the full and the half scale.'
             )
         modules = nn.ModuleList()
         for loss in losses:

@@ -15,8 +15,8 @@ class PSNRLoss(nn.Module):
     .. math:: L = w \; \operatorname{mean}_n 10 \log_{10} \left(
               \operatorname{mean}_{c,y,x} (\hat x_n - x_n)^2 + \varepsilon \right)
 
-    Unlike in an L1 loss, an image that is nearly sharp counts as much as one with strong blur. :math:`\varepsilon` is
-    the error of rounding to 8 bits, below which an error cannot be seen.
+    Unlike in an L1 loss, an image that is nearly sharp has the same influence as one with strong blur.
+    :math:`\varepsilon` is the error of rounding to 8 bits. Smaller errors are not visible.
 
     Args:
         loss_weight: The factor :math:`w`.

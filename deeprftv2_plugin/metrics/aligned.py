@@ -1,7 +1,7 @@
-r"""Metrics of RealBlur, which align the result with the ground truth in brightness and position.
+r"""Metrics for RealBlur, which align the result with the ground truth in brightness and position.
 
 The blurry and the sharp image were taken by two cameras behind a beam splitter. Their exposure and direction differ
-slightly, so that a perfect result would lose several dB. The procedure follows the authors of the dataset, after
+slightly, which would cost a perfect result several dB. The procedure is that of the authors of the dataset, based on
 Köhler's benchmark, with the result :math:`z` and the ground truth :math:`x` in [0, 1]:
 
 1. Brightness: :math:`z` is scaled by the least-squares factor :math:`\sum x z / \sum z^2` over all pixels and channels.
@@ -100,7 +100,7 @@ class Alignment(NamedTuple):
 
 def align(images: MetricInputs) -> Alignment:
     """Align two images of uint8 or uint16. The last alignment is cached."""
-    # In RGB and float32 like the published script. The warp rounds coordinates, so other rounding errors would show.
+    # RGB and float32 as in the published script, since the warp rounds coordinates and is sensitive to rounding errors.
     result, reference = (cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if image.ndim == 3 else image for image in images[:2])
     return _align(result.tobytes(), reference.tobytes(), result.shape, result.dtype)
 

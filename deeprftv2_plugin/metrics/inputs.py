@@ -1,4 +1,4 @@
-"""What all metrics share: the call from BasicSR, and checks of the images that they compare."""
+"""Shared by all metrics: the adaptation to BasicSR's calls, and checks of the images."""
 
 import functools
 import inspect

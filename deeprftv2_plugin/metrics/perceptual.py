@@ -1,4 +1,4 @@
-"""Metrics of pyiqa: LPIPS, DISTS, NIQE and many others, based on trained networks or image statistics."""
+"""Metrics of pyiqa, such as LPIPS, DISTS and NIQE, based on trained networks or image statistics."""
 
 import functools
 import importlib
@@ -69,7 +69,7 @@ def _score(name: str, mode: str, device: str | None, *images: np.ndarray) -> flo
     try:
         with torch.no_grad():
             return float(create_metric(pyiqa, name, device)(*(to_rgb(image).to(device) for image in images)))
-    except Exception as error:  # the network, its download or the device may fail in any way
+    except Exception as error:  # the network, its download or the device can fail with any exception
         found = ' and '.join(map(describe, images))
         raise UserError(
             f'{name} of pyiqa failed on {device} for {found}: {type(error).__name__}: {error}. Check what pyiqa '
@@ -88,7 +88,7 @@ def load_pyiqa(name: str) -> ModuleType:
     """
     try:
         return importlib.import_module('pyiqa')
-    except Exception as error:  # its dependencies may fail in any way
+    except Exception as error:  # its dependencies can fail with any exception
         raise UserError(
             f'the metric {name} needs pyiqa, which cannot be imported ({type(error).__name__}: {error}): pip '
             'install pyiqa, or remove the metric'

@@ -10,7 +10,7 @@ from deeprftv2_plugin.metrics.inputs import check_inputs, metric, to_luma
 def psnr(
     img: np.ndarray, img2: np.ndarray, crop_border: int = 0, input_order: str = 'HWC', test_y_channel: bool = False
 ) -> float:
-    r"""Return the peak signal-to-noise ratio in dB, as BasicSR's `calculate_psnr`, with support for 16 bit.
+    r"""Return the peak signal-to-noise ratio in dB, like BasicSR's `calculate_psnr`, with support for 16 bit.
 
     .. math:: \mathrm{PSNR} = 10 \log_{10} \frac{L^2}{\operatorname{mean}_{h,w,c} (\hat x - x)^2}
 
@@ -74,7 +74,7 @@ def psnr_gain(img: np.ndarray, img2: np.ndarray, blurry: np.ndarray) -> float:
 
 @metric
 def mae(img: np.ndarray, img2: np.ndarray) -> float:
-    r"""Return the mean absolute error of images scaled to [0, 1], as papers on DPDD report it.
+    r"""Return the mean absolute error of images scaled to [0, 1], as reported in papers on DPDD.
 
     .. math:: \mathrm{MAE} = \operatorname{mean}_{h,w,c} \frac{|\hat x - x|}{L}
 

@@ -35,7 +35,7 @@ STRIP = 64
 def ssim(
     img: np.ndarray, img2: np.ndarray, crop_border: int = 0, input_order: str = 'HWC', test_y_channel: bool = False
 ) -> float:
-    """Return the SSIM with a window of 11x11 pixels, averaged over channels, as BasicSR's `calculate_ssim`.
+    """Return the SSIM with a window of 11x11 pixels, averaged over channels, like BasicSR's `calculate_ssim`.
 
     The mean is taken over channels and over pixels whose window lies inside the image. For grayscale images this equals
     the original MATLAB implementation. It also equals scikit-image with `gaussian_weights=True` and
@@ -158,7 +158,7 @@ def ssim_distance(images: MetricInputs, channels: np.ndarray | None = None) -> n
     (result, level), (reference, reference_level) = (center(image, mixed) for image in images[:2])
     mixture, difference = result + reference, result - reference
     mixture_mean, difference_mean = average(mixture), average(difference)
-    # in place from here on, for fewer arrays in the cache
+    # in place from here on, to keep fewer arrays in the cache
     structure = average(difference * difference)
     structure -= difference_mean * difference_mean
     variance = average(mixture * mixture)
@@ -190,4 +190,4 @@ def add(image: np.ndarray, level: np.ndarray) -> np.ndarray:
     """Add a number to each channel and return float32."""
     if image.ndim == 2:  # OpenCV would treat a column of four values as a scalar
         return np.add(image, level, dtype=np.float32)
-    return np.asarray(cv2.add(image, level, dtype=cv2.CV_32F))  # NumPy is slow at broadcasting three numbers
+    return np.asarray(cv2.add(image, level, dtype=cv2.CV_32F))  # broadcasting three numbers is slow in NumPy

@@ -3,7 +3,6 @@
 from collections import OrderedDict
 from contextlib import nullcontext
 from itertools import chain
-from signal import Signals
 from typing import Any
 
 import torch
@@ -22,8 +21,9 @@ from deeprftv2_plugin.training.dist_flags import SharedFlags, StepResult
 from deeprftv2_plugin.training.ema import WeightAverage
 from deeprftv2_plugin.training.optimizers import advance, build_optimizer, build_schedule, step_if_finite
 from deeprftv2_plugin.training.progress import ProgressBar
+from deeprftv2_plugin.training.saving import leave
 from deeprftv2_plugin.training.stages import accumulation_of, gpus_of
-from deeprftv2_plugin.utils.errors import Interrupted, UserError
+from deeprftv2_plugin.utils.errors import UserError
 
 MAX_SKIPPED_IN_A_ROW = 20
 """Number of consecutive steps without a finite loss and gradient after which training stops."""
@@ -275,14 +275,7 @@ class DeepRFTv2Model(RestorationModel):
             Interrupted: The state is saved.
             UserError: The state could not be saved.
         """
-        request = signals.requested()
-        name = request.name if isinstance(request, Signals) else request or 'a request of another process'
-        path = self.opt['path'].get('training_states')
-        if not self.save(self.epoch_at(current_iter), current_iter):
-            raise UserError(f'{name} at iteration {current_iter}, but the state could not be saved')
-        text = f'{name}: the state of iteration {current_iter} is saved in {path}. Rerun with --auto_resume to resume.'
-        get_root_logger().warning(text)
-        raise Interrupted(signals.exit_status(request), text)
+        leave(self, self.epoch_at(current_iter), current_iter)
 
     def epoch_at(self, current_iter: int) -> int:
         """Return the epoch of an iteration; 0 if the model has no sample plan."""

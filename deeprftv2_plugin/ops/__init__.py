@@ -1,4 +1,4 @@
-"""Functions on tensors, without parameters; usable in any PyTorch program."""
+"""Functions on tensors, usable in any PyTorch program."""
 
 from deeprftv2_plugin.ops.branches import (
     gated_convolution,

@@ -1,8 +1,7 @@
 """Whole branches of the network's blocks.
 
-With the native backend in float32 each branch is one operator, which reads and writes a map once, stores only its
-inputs for the backward pass, and recomputes the rest there. Otherwise a branch is composed of the package's other
-operators.
+With the native backend in float32, each branch is one operator, which reads and writes a feature map once, stores only
+its inputs for the backward pass, and recomputes the rest. Otherwise, a branch is composed of other operators.
 """
 
 import math
@@ -16,15 +15,15 @@ from deeprftv2_plugin.ops.normalization import gated_layer_norm, layer_norm
 from deeprftv2_plugin.ops.pointwise import pointwise
 
 Affine = tuple[Tensor, Tensor]
-"""A weight and what is added after it, such as the matrix of a linear layer and its bias."""
+"""A weight and a bias, such as those of a linear layer."""
 
 
 def gated_feed_forward(x: Tensor, norm: Affine, expand: Affine, project: Affine, eps: float) -> Tensor:
-    """Add to every pixel a gated two-layer network of its normalized channels.
+    """Add the result of a gated two-layer network of the normalized channels to every pixel.
 
     Args:
         x: Map of shape (N, C, H, W).
-        norm: Factor of every channel after the normalization, and what is then added, each of shape (C,).
+        norm: Weight and bias of the normalization, each of shape (C,).
         expand: Matrix of shape (2 K, C), and bias of shape (2 K,).
         project: Matrix of shape (C, K), and bias of shape (C,).
         eps: Added to the variance.
@@ -41,7 +40,7 @@ def gated_feed_forward(x: Tensor, norm: Affine, expand: Affine, project: Affine,
 
 
 def gated_convolution(x: Tensor, norm: Affine, expand: Affine, depthwise: Affine, eps: float) -> Tensor:
-    """Normalize, expand the channels, convolve each channel with its own kernel, and multiply the two halves.
+    """Normalize, expand the channels, convolve each with its own kernel, and multiply the two halves.
 
     Args:
         x: As in `gated_feed_forward`.
@@ -59,9 +58,9 @@ def gated_convolution(x: Tensor, norm: Affine, expand: Affine, depthwise: Affine
 
 
 def gelu_convolution(x: Tensor, norm: Affine, expand_weight: Tensor, depthwise: Affine, eps: float) -> Tensor:
-    """`gated_convolution` with a GELU in place of the gate and without a bias of the expansion.
+    """Compute `gated_convolution` with a GELU instead of the gate, and without a bias of the expansion.
 
-    The matrix has the shape (K, C), the kernels (K, 1, 3, 3); the result has K channels.
+    The matrix has shape (K, C), the kernels have shape (K, 1, 3, 3), and the result has K channels.
     """
     parameters = *norm, expand_weight, *depthwise
     branch = _gelu_convolution if backends.fuses(x, *parameters) else _composed_gelu_convolution
@@ -79,14 +78,14 @@ def normed_gate_projection(
     eps: float,
     out_eps: float,
 ) -> Tensor:
-    """Normalize y, multiply it with a gate made of x, project it, and add a residual.
+    """Normalize y, multiply it with a gate computed from x, project it, and add a residual.
 
     Args:
         y: Map of shape (N, K, H, W), such as the result of a scan.
-        x: Map of shape (N, C, H, W) that the gate is made of: gelu(gate_weight norm(x)).
-        norm: Factor of x's channels after their normalization, and what is then added, each of shape (C,).
+        x: Map of shape (N, C, H, W) from which the gate is computed: gelu(gate_weight norm(x)).
+        norm: Weight and bias of the normalization of x, each of shape (C,).
         gate_weight: Matrix of shape (K, C).
-        out_norm: The same for y, each of shape (K,).
+        out_norm: Weight and bias of the normalization of y, each of shape (K,).
         out_weight: Matrix of shape (C, K).
         residual: Map of shape (N, C, H, W).
         eps: Added to the variance of x.
@@ -152,7 +151,7 @@ def _pixels(x):
 
 
 def _backward_flops(flops):
-    """Every product again for either factor's gradient, and the forward pass once more."""
+    """Count each product once for the gradient of either factor, and the recomputed forward pass."""
     return lambda dy, *inputs: 3 * flops(*inputs)
 
 

@@ -1,8 +1,9 @@
-"""Real Fourier transforms of maps, with one convention for half spectra on every device.
+"""Real Fourier transforms of feature maps, with the same convention for half spectra on every device.
 
-A half spectrum holds the columns 0 to w // 2 of a transform. In that of a real map the columns 0 and, where w is even,
-w / 2 are Hermitian: the value at row -k is the conjugate of the value at row k. Its product with a transfer
-function is not, and libraries interpret such columns differently. This module uses their Hermitian part, as NumPy does.
+A half spectrum contains the columns 0 to w // 2 of a transform. In the half spectrum of a real map, the columns 0 and,
+if w is even, w / 2 are Hermitian: the value at row -k is the conjugate of the value at row k. In its product with a
+transfer function they are not, and libraries interpret such columns differently. This module uses their Hermitian part,
+as NumPy does.
 """
 
 import torch
@@ -12,7 +13,7 @@ from deeprftv2_plugin.ops.library import empty_map, operator
 
 
 def irfft2(spectrum: Tensor, size: tuple[int, int]) -> Tensor:
-    """Invert half spectra with the result of `numpy.fft.irfft2` on every device.
+    """Invert half spectra, with the same result as `numpy.fft.irfft2` on every device.
 
     Args:
         spectrum: Complex half spectra of shape (..., h, w // 2 + 1).
@@ -22,7 +23,7 @@ def irfft2(spectrum: Tensor, size: tuple[int, int]) -> Tensor:
         Real tensor of shape (..., h, w).
 
     Raises:
-        ValueError: The sizes do not fit.
+        ValueError: The sizes do not match.
 
     Example:
         >>> import torch
@@ -40,7 +41,7 @@ def irfft2(spectrum: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def half_spectrum(x: Tensor) -> Tensor:
-    """Transform a real map into a real map.
+    """Return the half spectrum of a real map, with real and imaginary parts as channels.
 
     Args:
         x: Map of shape (N, C, h, w) in float32 or float64.
@@ -52,7 +53,7 @@ def half_spectrum(x: Tensor) -> Tensor:
 
 
 def spectral_filter(x: Tensor, transfer: Tensor) -> Tensor:
-    """Convolve every channel circularly with the kernel of a transfer function, by one product of spectra.
+    """Convolve every channel circularly with the kernel of a transfer function, as a product of spectra.
 
     Args:
         x: Map of shape (N, C, h, w) in float32 or float64.
@@ -62,15 +63,15 @@ def spectral_filter(x: Tensor, transfer: Tensor) -> Tensor:
         Map of shape (N, C, h, w) in channels_last.
 
     Raises:
-        ValueError: The shapes do not fit.
+        ValueError: The shapes do not match.
     """
     if transfer.shape != (x.shape[0], 2 * x.shape[1], x.shape[2], x.shape[3] // 2 + 1):
-        raise ValueError(f'transfer functions of shape {tuple(transfer.shape)} do not fit a map {tuple(x.shape)}')
+        raise ValueError(f'transfer functions of shape {tuple(transfer.shape)} do not match a map {tuple(x.shape)}')
     return _spectral_filter(x, transfer)
 
 
 def as_complex(parts: Tensor) -> Tensor:
-    """Join real and imaginary parts (N, 2 C, h, w) to complex numbers (N, C, h, w)."""
+    """Convert real and imaginary parts (N, 2 C, h, w) to complex numbers (N, C, h, w)."""
     pairs = parts.permute(0, 2, 3, 1).unflatten(3, (2, -1)).permute(0, 4, 1, 2, 3)
     return torch.view_as_complex(pairs.contiguous())
 
@@ -81,14 +82,14 @@ def as_parts(numbers: Tensor) -> Tensor:
 
 
 def hermitian_columns(spectrum: Tensor, width: int) -> Tensor:
-    """Replace the columns of half spectra that mirror themselves by their Hermitian parts.
+    """Replace the columns of half spectra that are their own mirror images by their Hermitian parts.
 
     Args:
         spectrum: Complex half spectra of shape (..., h, width // 2 + 1).
         width: Width of the map.
 
     Returns:
-        Tensor of the same shape: the half spectra of NumPy's inverse transforms.
+        Tensor of the same shape, which equals the half spectra of NumPy's inverse transforms.
     """
     first, between, last = spectrum.split([1, (width - 1) // 2, 1 - width % 2], dim=-1)
     first, last = ((column + column.flip(-2).roll(1, -2).conj_physical()) / 2 for column in (first, last))

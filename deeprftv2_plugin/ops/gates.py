@@ -1,4 +1,4 @@
-"""Products of channels with channels, alone and after a depthwise convolution."""
+"""Products of the two halves of the channels, with and without a depthwise convolution before."""
 
 import math
 
@@ -8,7 +8,7 @@ from deeprftv2_plugin.ops.library import empty_like_all, empty_map, operator
 from deeprftv2_plugin.ops.precision import result_type
 
 TAPS = 9
-"""Weights of a depthwise kernel."""
+"""Number of weights of a depthwise kernel."""
 
 
 def simple_gate(x: Tensor) -> Tensor:
@@ -22,18 +22,18 @@ def simple_gate(x: Tensor) -> Tensor:
 
 
 def depthwise_gate(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """`simple_gate` after a depthwise convolution of 3x3 with a border of zeros.
+    """Apply a 3x3 depthwise convolution with zero padding, then `simple_gate`.
 
     Args:
         x: Map of shape (N, 2 C, H, W).
         weight: Kernels of shape (2 C, 1, 3, 3).
-        bias: Of shape (2 C,).
+        bias: Bias of shape (2 C,).
 
     Returns:
         Map of shape (N, C, H, W) in channels_last, of x's type or of autocast's.
 
     Raises:
-        ValueError: The number of channels is odd, or weight and bias do not fit it.
+        ValueError: The number of channels is odd, or weight and bias do not match it.
     """
     _check_halves(x)
     _check_kernels(x, weight, bias)
@@ -41,10 +41,10 @@ def depthwise_gate(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def depthwise_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """GELU after a depthwise convolution of 3x3 with a border of zeros: (N, C, H, W) to the same.
+    """Apply a 3x3 depthwise convolution with zero padding, then a GELU: (N, C, H, W) to the same shape.
 
     Raises:
-        ValueError: Weight and bias do not fit the channels.
+        ValueError: Weight and bias do not match the channels.
     """
     _check_kernels(x, weight, bias)
     return _depthwise_gelu(*_of_one_type(x, weight, bias))
@@ -81,7 +81,7 @@ def _flops(x, *_):
 
 
 def _flops_backward(dy, x, *_):
-    """The convolution once more, and the products of its transpose with either factor."""
+    """Count the recomputed convolution, and the products for the gradients of map and weight."""
     return 3 * _flops(x)
 
 

@@ -1,8 +1,8 @@
-"""Operators for compilers: registration with `torch.library`.
+"""Registration of operators with `torch.library`, which makes them usable in compiled programs.
 
 An operator `deeprftv2::NAME` has a schema, one kernel that runs the backend chosen by `backends.choose`, a fake
 implementation with the shapes for compilers, autograd, and a FLOP formula for `torch.utils.flop_counter`. The modules
-of this package register operators beside the functions that call them. `decompositions` maps every operator to plain
+of this package register operators next to the functions that call them. `decompositions` maps every operator to plain
 PyTorch for export.
 """
 
@@ -27,12 +27,12 @@ def operator(
     flops: Callable[..., int] | None = None,
     reference: Callable | None = None,
 ) -> torch._ops.OpOverload:
-    """Register an operator, implemented by the backends' functions of the same name.
+    """Register an operator that is implemented by the backends' functions of the same name.
 
     Args:
         schema: Name, arguments and results in the syntax of `torch.library`; the first argument is a tensor.
         fake: Returns empty outputs with the shapes, types and strides of the kernel's.
-        backward: `backward(ctx, *grads)`, which returns the gradients by all arguments. An operator without it is not
+        backward: `backward(ctx, *grads)`, which returns the gradients of all arguments. An operator without it is not
             differentiable, such as one that computes gradients.
         save: `save(ctx, inputs, output)`, which stores on ctx what `backward` needs.
         flops: Number of operations, from the shapes of tensors and the values of other arguments.
@@ -83,7 +83,7 @@ def empty_map(x: Tensor, channels: int | None = None, dtype: torch.dtype | None 
 
 
 def empty_like_all(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Return empty contiguous tensors of the same shapes and types, like gradients of parameters."""
+    """Return empty contiguous tensors of the same shapes and types, for example for gradients of parameters."""
     return tuple(t.new_empty(t.shape) for t in tensors)
 
 

@@ -1,4 +1,4 @@
-"""Layer normalization of every pixel of a map over its channels, alone and gated."""
+"""Layer normalization of every pixel of a feature map over its channels, with and without a gate."""
 
 from torch import Tensor
 
@@ -11,25 +11,25 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
 
     Args:
         x: Map of shape (N, C, H, W).
-        weight: Factor of every channel, of shape (C,).
-        bias: Added to every channel, of shape (C,).
+        weight: Weight of every channel, of shape (C,).
+        bias: Bias of every channel, of shape (C,).
         eps: Added to the biased variance.
 
     Returns:
         Map of x's shape in channels_last, of x's type or autocast's. Means and variances are at least float32.
 
     Raises:
-        ValueError: The shapes do not fit.
+        ValueError: The shapes do not match.
     """
     _check_shapes(x, weight, bias)
     return _layer_norm(x, weight, bias, eps, result_type(x))
 
 
 def gated_layer_norm(x: Tensor, gate: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """`layer_norm` of x times the GELU of `gate`, a map of x's shape."""
+    """Return `layer_norm` of x times the GELU of `gate`, a map of x's shape."""
     _check_shapes(x, weight, bias)
     if gate.shape != x.shape:
-        raise ValueError(f'x and its gate must have one shape, found {tuple(x.shape)} and {tuple(gate.shape)}')
+        raise ValueError(f'x and its gate must have the same shape, found {tuple(x.shape)} and {tuple(gate.shape)}')
     return _gated_layer_norm(x, gate, weight, bias, eps, result_type(gate))
 
 

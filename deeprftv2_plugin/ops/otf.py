@@ -1,4 +1,4 @@
-"""A convolution kernel in space (point spread function) and in frequency (optical transfer function)."""
+"""Conversion between convolution kernels (point spread functions) and their optical transfer functions."""
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ def psf_from_otf(otf: Tensor, size: tuple[int, int]) -> Tensor:
     """Return the point spread functions of transfer functions.
 
     Args:
-        otf: Complex half spectra of shape (..., h, w // 2 + 1), as `torch.fft.rfft2` lays them out.
+        otf: Complex half spectra of shape (..., h, w // 2 + 1), in the layout of `torch.fft.rfft2`.
         size: The height h and width w of the map in pixels.
 
     Returns:

@@ -1,16 +1,16 @@
-"""Convolutions of 1x1 as matrix products."""
+"""1x1 convolutions as matrix products."""
 
 import torch.nn.functional as F
 from torch import Tensor
 
 
 def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Map the channels of every pixel.
+    """Apply a linear layer to the channels of every pixel.
 
     Args:
-        x: Map of shape (N, C, H, W); layouts other than channels_last are copied to it.
+        x: Map of shape (N, C, H, W). It is copied if it is not in channels_last.
         weight: Matrix of shape (K, C).
-        bias: Of shape (K,).
+        bias: Bias of shape (K,).
 
     Returns:
         Map of shape (N, K, H, W) in channels_last.

@@ -1,4 +1,4 @@
-"""Mean over the neighbourhood of every pixel."""
+"""Mean over the neighborhood of every pixel."""
 
 from collections.abc import Sequence
 
@@ -10,19 +10,19 @@ from deeprftv2_plugin.ops.precision import at_least_float32
 
 
 def local_mean(x: Tensor, window: Sequence[int]) -> Tensor:
-    """Mean over the window around every pixel, the replacement of a global mean at evaluation.
+    """Return the mean over the window around every pixel, which replaces a global mean in evaluation.
 
-    A network trained on crops meets the statistics of a crop again in a whole image (Chu et al., "Improving
-    image restoration by revisiting global information aggregation", ECCV 2022). The mean is taken where the
-    window lies inside the map; the pixels nearer to the border repeat the outermost mean.
+    With it, a network trained on crops sees the same statistics in a whole image as in a crop (Chu et al., "Improving
+    image restoration by revisiting global information aggregation", ECCV 2022). The mean is computed where the window
+    lies inside the map. Pixels closer to the border repeat the outermost mean.
 
     Args:
         x: Feature map of shape (N, C, H, W).
-        window: Height and width of the window in pixels; a side longer than the map is cut to it.
+        window: Height and width of the window in pixels. They are limited to those of the map.
 
     Returns:
-        Map of shape (N, C, H, W), or (N, C, 1, 1), which broadcasts against `x`, where the window covers the
-        whole map. Sums are at least float32; the result has the type of `x`.
+        Map of shape (N, C, H, W), or (N, C, 1, 1) if the window covers the whole map. It has the type of `x`. Sums are
+        at least float32.
     """
     height, width = x.shape[-2:]
     if window[0] >= height and window[1] >= width:
@@ -34,10 +34,10 @@ def local_mean(x: Tensor, window: Sequence[int]) -> Tensor:
 
 
 def _running_mean(x, window, dim):
-    """Means of `window` successive elements along `dim`.
+    """Return the means of `window` successive elements along `dim`.
 
-    Each sum follows from the one before it by the element that enters and the one that leaves, which rounds
-    less than the difference of two sums from the beginning of the map.
+    Each sum is computed from the previous one by adding and subtracting an element, which has smaller rounding errors
+    than the difference of two cumulative sums.
     """
     moves = x.shape[dim] - window
     first = x.narrow(dim, 0, window).sum(dim, keepdim=True)

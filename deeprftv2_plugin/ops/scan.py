@@ -9,9 +9,9 @@ from deeprftv2_plugin.ops.library import operator
 from deeprftv2_plugin.ops.precision import at_least_float32
 
 CHUNK = 16
-"""Positions that the decomposition combines by doubling before it continues with whole chunks."""
+"""Number of positions that the decomposition combines by doubling before it continues with whole chunks."""
 FLOPS = 9
-"""Operations per position, channel and state, as counted in papers on Mamba."""
+"""Number of operations per position, channel and state, as counted in papers on Mamba."""
 
 
 def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor) -> Tensor:
@@ -22,7 +22,7 @@ def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D:
         h[l] = exp(step[l] * A) * h[l - 1] + step[l] * B[l] * u[l],        h[-1] = 0
         y[l] = sum over n of C[l] * h[l] + D * u[l].
 
-    States are not stored for the whole sequence: the backward pass recomputes them piece by piece.
+    States are not stored for the whole sequence. The backward pass recomputes them in pieces.
 
     Args:
         u: Input of shape (batch, L, channels): the pixels of a map in channels_last.
@@ -37,7 +37,7 @@ def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D:
         y of u's shape, computed and returned in float32 (float64 for float64 inputs) under any autocast.
 
     Raises:
-        ValueError: The shapes do not fit.
+        ValueError: The shapes do not match.
 
     References:
         Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", 2023, Algorithm 2.
@@ -70,7 +70,7 @@ def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D:
 
 
 def _reference(u, delta, A, B, C, D, delta_bias, keep):
-    """The scan without a loop over positions and without writing into tensors, for exported programs."""
+    """Compute the scan without a loop over positions and without in-place operations, for exported programs."""
     u, delta, B, C = map(at_least_float32, (u, delta, B, C))
     step = F.softplus(delta + delta_bias)[..., None]
     states = _scan_chunks(torch.exp(step * A), step * B[:, :, None] * u[..., None])
@@ -96,7 +96,7 @@ def _scan_chunks(decay, inputs):
 
 
 def _delayed(x, by, value):
-    """Shift x along axis 2; `value` fills the first positions."""
+    """Shift x along axis 2, and fill the first positions with `value`."""
     return F.pad(x[:, :, :-by], (0, 0) * (x.ndim - 3) + (by, 0), value=value)
 
 

@@ -1,7 +1,7 @@
-"""Overlapping tiles: cut a map into a regular grid, and blend it together again with linear cross-fades.
+"""Overlapping tiles: split a map into a regular grid, and blend the tiles with linear cross-fades.
 
-A batch of tiles is ordered by image, then by tile row, then by tile column: tile t of image b is number
-b * len(grid) + t. Splitting and merging may differ in the number of channels.
+A batch of tiles is ordered by image, tile row and tile column: tile t of image b has index b * len(grid) + t. The tiles
+to merge may have another number of channels than those from the split.
 """
 
 import math
@@ -15,17 +15,17 @@ from deeprftv2_plugin.utils.errors import UserError
 
 
 def pair(value: int | Sequence[int], name: str) -> tuple[int, int]:
-    """`(height, width)` of a number or a pair of numbers, integers that are not negative."""
+    """Return `(height, width)` for a nonnegative integer or a pair of them."""
     values = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(values) != 2 or any(isinstance(v, bool) or not isinstance(v, int) or v < 0 for v in values):
-        raise UserError(f'{name} is {value!r}: give whole pixels, one number or [height, width]')
+        raise UserError(f'{name} is {value!r}, expected pixels as a nonnegative integer or [height, width]')
     return values
 
 
 def tile_starts(length: int, tile: int, overlap: int) -> list[int]:
-    """First positions of the tiles along one axis: `tile - overlap` apart, the last one flush with the end.
+    """Return the starts of the tiles along one axis: `tile - overlap` apart, the last one aligned with the end.
 
-    An axis no longer than the tile has a single one.
+    An axis that is not longer than the tile has a single tile.
     """
     last = max(length - tile, 0)
     return [*range(0, last, tile - overlap), last]
@@ -50,11 +50,10 @@ def even_tile(length: int, tile: int, overlap: int, multiple: int = 1) -> int:
 
 
 def tile_weights(length: int, tile: int, overlap: int) -> Tensor:
-    """Blend weights along one axis: float64 of shape (tiles, min(tile, length)).
+    """Return the blend weights along one axis: float64 of shape (tiles, min(tile, length)).
 
-    Neighbouring tiles cross-fade linearly over the pixels they share, from 0 to 1 with both end points. Where
-    more than two tiles meet, the ramps multiply, and the weights are divided by their sum: over the tiles at
-    any pixel they always add up to one.
+    Neighboring tiles cross-fade linearly over the pixels they share, from 0 to 1 including both end points. Where more
+    than two tiles meet, the ramps are multiplied. The weights of all tiles at a pixel are divided by their sum.
     """
     starts, tile = tile_starts(length, tile, overlap), min(tile, length)
     weights = torch.ones(len(starts), tile, dtype=torch.float64)
@@ -69,20 +68,20 @@ def tile_weights(length: int, tile: int, overlap: int) -> Tensor:
 
 
 class TileGrid:
-    """Where the tiles of a map lie.
+    """The positions of the tiles of a map.
 
     Args:
         size: Height and width of the map in pixels.
-        tile: Height and width of a tile, or one number for both. A map smaller than that is one tile.
-        overlap: Least number of pixels that neighbouring tiles share, a number or a pair.
+        tile: Height and width of a tile, or one number for both. A smaller map is one tile.
+        overlap: Minimum number of pixels that neighboring tiles share, a number or a pair.
 
     Attributes:
         shape: Height and width of every tile.
         starts: First rows and first columns of the tiles.
-        boxes: For every tile, row by row, the index that cuts it out of an (..., H, W) tensor.
+        boxes: For every tile, row by row, the index that selects it from an (..., H, W) tensor.
 
     Raises:
-        UserError: The overlap is not smaller than the tile, or a number is not a whole one.
+        UserError: The overlap is not smaller than the tile, or a number is not a nonnegative integer.
     """
 
     def __init__(self, size: Sequence[int], tile: int | Sequence[int], overlap: int | Sequence[int] = 0):
@@ -90,7 +89,7 @@ class TileGrid:
         if any(o >= t for o, t in zip(self.overlap, self.tile, strict=True)):
             raise UserError(
                 f'overlap {self.overlap} is not smaller than the tile {self.tile}: '
-                'take a smaller overlap or larger tiles'
+                'use a smaller overlap or larger tiles'
             )
         self._axes = tuple(zip(self.size, self.tile, self.overlap, strict=True))
         self.shape = tuple(min(length, tile) for length, tile, _ in self._axes)
@@ -104,10 +103,10 @@ class TileGrid:
         return len(self.boxes)
 
     def half(self) -> 'TileGrid':
-        """The same tiles of the map at half the scale; every start is exactly half of its own here.
+        """Return the grid of the same tiles in the map at half scale. Every start is half of the start in this grid.
 
         Raises:
-            UserError: size, tile or overlap is odd, so that a tile would start between two pixels.
+            UserError: Size, tile or overlap is odd, so that a tile would start between two pixels.
         """
         if any(n % 2 for n in self.size + self.tile + self.overlap):
             raise UserError(
@@ -117,13 +116,13 @@ class TileGrid:
         return TileGrid(*([n // 2 for n in numbers] for numbers in (self.size, self.tile, self.overlap)))
 
     def weights(self) -> tuple[Tensor, Tensor]:
-        """Blend weights of the rows and of the columns, see `tile_weights`; a tile's are their product."""
+        """Return the blend weights of rows and columns, see `tile_weights`. A pixel's weight is their product."""
         rows, columns = (tile_weights(*axis) for axis in self._axes)
         return rows, columns
 
 
 def split_tiles(x: Tensor, grid: TileGrid) -> Tensor:
-    """Cut (N, C, H, W) into (N * tiles, C, h, w)."""
+    """Split (N, C, H, W) into (N * tiles, C, h, w)."""
     return torch.stack([x[box] for box in grid.boxes], 1).flatten(0, 1)
 
 
@@ -135,7 +134,7 @@ def merge_tiles(tiles: Tensor, grid: TileGrid) -> Tensor:
 def blend_tiles(tiles: Iterable[Tensor], grid: TileGrid) -> Tensor:
     """Blend an iterable of tiles (N, C, h, w), given row by row, into (N, C, H, W) of at least float32.
 
-    A generator makes do with one tile in memory at a time.
+    With a generator, only one tile is in memory at a time.
     """
     whole = None
     for tile, box, at in zip(tiles, grid.boxes, product(*map(range, map(len, grid.starts))), strict=True):

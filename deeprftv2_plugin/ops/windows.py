@@ -1,7 +1,7 @@
-"""Windows side by side: cut a map where each pixel is to be worked on once, and put it together again.
+"""Adjacent windows: split a map so that each pixel is processed once, and merge the results.
 
-The grid is the one of `tiles` without an overlap: only the last row and column of windows, anchored to the
-border, share pixels with the windows before them.
+The grid is that of `tiles` without overlap. Only the last row and column of windows, which are aligned with the border,
+share pixels with the windows before them.
 """
 
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from deeprftv2_plugin.ops.tiles import TileGrid, split_tiles
 
 
 def split_windows(x: Tensor, window: Sequence[int]) -> Tensor:
-    """Cut a map into windows, those at the far borders flush with them.
+    """Split a map into windows. The last windows are aligned with the border.
 
     Args:
         x: Map of shape (N, C, H, W).
-        window: Height and width; a side longer than the map is cut to it.
+        window: Height and width of the windows. They are limited to those of the map.
 
     Returns:
         Tensor of shape (N * windows, C, h, w), ordered by image, window row, window column.
@@ -26,12 +26,12 @@ def split_windows(x: Tensor, window: Sequence[int]) -> Tensor:
 
 
 def merge_windows(windows: Tensor, window: Sequence[int], size: Sequence[int]) -> Tensor:
-    """Undo `split_windows`. Of pixels in several windows, the first one's are taken.
+    """Undo `split_windows`. Pixels in several windows are taken from the first one.
 
     Args:
-        windows: Tensor of shape (N * windows, C, h, w), as `split_windows` orders them; any C.
-        window: The height and width that the map was cut with.
-        size: Height and width of the whole map.
+        windows: Tensor of shape (N * windows, C, h, w), ordered as in `split_windows`, with any C.
+        window: The height and width passed to `split_windows`.
+        size: Height and width of the map.
 
     Returns:
         Map of shape (N, C, H, W).
@@ -43,7 +43,7 @@ def merge_windows(windows: Tensor, window: Sequence[int], size: Sequence[int]) -
 
 
 def _join(pieces, starts, dim):
-    """Concatenate pieces, leaving out of each what the ones before it cover."""
+    """Concatenate pieces, without the part of each that earlier pieces cover."""
     length = pieces[0].shape[dim]
     covered = [0] + [start + length for start in starts[:-1]]
     return torch.cat(

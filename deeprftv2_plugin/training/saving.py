@@ -3,7 +3,8 @@
 import json
 import os
 from collections.abc import Callable
-from typing import Any
+from signal import Signals
+from typing import Any, NoReturn
 
 from basicsr.utils import get_root_logger
 from torch import Tensor, nn
@@ -11,10 +12,10 @@ from torch import Tensor, nn
 from deeprftv2_plugin.checkpoints.containers import require_values, tensors_of
 from deeprftv2_plugin.checkpoints.files import OPTIONS, write_checkpoint
 from deeprftv2_plugin.checkpoints.states import prune, record_written, write_state
-from deeprftv2_plugin.training import environment
+from deeprftv2_plugin.training import environment, signals
 from deeprftv2_plugin.training.resuming import types_of
 from deeprftv2_plugin.utils.atomic_io import advice
-from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.errors import Interrupted, UserError
 
 
 def save_network(
@@ -160,3 +161,25 @@ def save_or_log(model: Any, save: Callable[[int, int], object], epoch: int, curr
             f'{text}. Existing checkpoints are valid. Training continues and will retry at the next save'
         )
         return False
+
+
+def leave(model: Any, epoch: int, current_iter: int) -> NoReturn:
+    """Save the state and stop training. Called in all processes, even if only one of them received a request.
+
+    Args:
+        model: A BasicSR model whose method `save` returns whether all files were written.
+        epoch: Current epoch.
+        current_iter: The last completed iteration.
+
+    Raises:
+        Interrupted: The state is saved.
+        UserError: The state could not be saved.
+    """
+    request = signals.requested()
+    name = request.name if isinstance(request, Signals) else request or 'a request of another process'
+    path = model.opt['path'].get('training_states')
+    if not model.save(epoch, current_iter):
+        raise UserError(f'{name} at iteration {current_iter}, but the state could not be saved')
+    text = f'{name}: the state of iteration {current_iter} is saved in {path}. Rerun with --auto_resume to resume.'
+    get_root_logger().warning(text)
+    raise Interrupted(signals.exit_status(request), text)

@@ -25,4 +25,4 @@ def build(option: str, settings: Mapping[str, Any], known: Mapping[str, Callable
     try:
         return known[name](**arguments, **settings)
     except (TypeError, ValueError, AssertionError) as error:
-        raise UserError(f'{option}: {name} does not take the settings {settings}: {error}') from error
+        raise UserError(f'{option}: {name} does not accept the settings {settings}: {error}') from error

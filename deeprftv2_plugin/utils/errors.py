@@ -1,4 +1,4 @@
-"""Exceptions that end a command: errors that the user can fix, and interruption by a signal. Warnings."""
+"""Exceptions that end a command, warnings, and the formatting of their messages."""
 
 import signal
 from collections.abc import Iterable
@@ -47,7 +47,7 @@ def describe_error(error: Exception) -> str:
 
 
 class SlowdownWarning(UserWarning):
-    """The run works, but something on this machine makes it slower. The message says what."""
+    """Something on this machine makes the run slower. The message says what."""
 
 
 LONGEST_QUOTE = 200
@@ -83,4 +83,4 @@ def nearest(name: object, known: Iterable[str]) -> str:
     matches = get_close_matches(str(name).lower(), by_lower_case, n=1)
     if matches:
         return f'Did you mean {by_lower_case[matches[0]]}?'
-    return f'Known here: {", ".join(by_lower_case.values()) or "nothing"}.'
+    return f'Known names: {", ".join(by_lower_case.values()) or "none"}.'

@@ -1,4 +1,4 @@
-"""Locks on files, which end with the process, however that ends."""
+"""Locks on files, which are released when the process ends for any reason."""
 
 from typing import BinaryIO
 
@@ -8,11 +8,11 @@ def acquire(file: BinaryIO, shared: bool = False) -> bool:
 
     Args:
         file: The file; open for writing unless the lock is shared.
-        shared: Whether other processes may hold shared locks, too.
+        shared: Whether other processes may hold shared locks too.
 
     Returns:
-        False if another process holds a lock on the file. True without a lock where the operating system or the file
-        system has none.
+        False if another process holds a lock on the file. True, without a lock, if the operating system or the file
+        system does not support locks.
     """
     try:
         import fcntl

@@ -4,7 +4,7 @@ from pathlib import Path
 
 
 def available_memory() -> int | None:
-    """Return the bytes of memory that are available to programs; None if the system does not say."""
+    """Return the memory that is available to programs in bytes, or None if the system does not report it."""
     try:
         lines = Path('/proc/meminfo').read_text().splitlines()
     except OSError:

@@ -1,13 +1,13 @@
-"""Names that become folders or parts of file names."""
+"""Names that are used as folders or in file names."""
 
 LONGEST = 100
-"""Bytes of a name. With the prefixes, times and suffixes that are added to it, it stays below 255, a usual limit."""
+"""Maximum number of bytes of a name. Added prefixes, times and suffixes keep it below 255, the usual limit."""
 
 
 def is_path_component(name: str) -> bool:
-    """Return whether a name of an option file can be part of a path.
+    """Return whether a name in an option file can be a component of a path.
 
-    It must not be empty, ``.`` or ``..``, must not contain a separator or a character that is not printable, and
+    It must not be empty, ``.`` or ``..``, must not contain a separator or a nonprintable character, and
     must have at most `LONGEST` bytes in UTF-8.
     """
     return (

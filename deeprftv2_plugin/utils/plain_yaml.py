@@ -1,4 +1,4 @@
-"""YAML of plain values: what option files may contain, within limits."""
+"""YAML with plain values only, and with limits on size and depth, for option files."""
 
 import re
 from typing import Any
@@ -8,21 +8,21 @@ import yaml
 from deeprftv2_plugin.utils.errors import UserError
 
 LARGEST_FILE = 1_000_000
-"""Bytes of an option file."""
+"""Maximum number of bytes of an option file."""
 LARGEST_CONTENT = 100_000
-"""Keys and values of an option file, counting those that aliases repeat."""
+"""Maximum number of keys and values of an option file, including those that aliases repeat."""
 DEEPEST = 50
-"""Sections and lists inside each other."""
+"""Maximum depth of nested sections and lists."""
 LARGEST_NUMBER = 2**63
-"""Whole numbers from here on are floating-point numbers."""
+"""Integers from this number on are read as floating-point numbers."""
 
 _TAG = 'tag:yaml.org,2002:'
 
 
 class TextLoader(yaml.SafeLoader):
-    """Read text, true and false, `~`, lists and sections. Numbers remain text, exactly as written.
+    """Reads text, true and false, `~`, lists and sections. Numbers remain text, exactly as written.
 
-    Keys are text. A key given twice and content beyond the limits are errors.
+    Keys must be text. Duplicate keys and content beyond the limits are errors.
     """
 
     yaml_implicit_resolvers: dict = {}
@@ -32,16 +32,16 @@ class TextLoader(yaml.SafeLoader):
         event = self.peek_event()
         self.depth += 1
         if self.depth > DEEPEST:
-            raise _error(f'more than {DEEPEST} sections and lists inside each other', event)
+            raise _error(f'more than {DEEPEST} nested sections and lists', event)
         node: Any = super().compose_node(parent, index)
         self.depth -= 1
         if not isinstance(event, yaml.AliasEvent):
             items = node.value if isinstance(node, yaml.CollectionNode) else []
             node.size = 1 + sum(part.size for item in items for part in (item if isinstance(item, tuple) else [item]))
-        elif not hasattr(node, 'size'):  # an alias within the section or list that it stands for
+        elif not hasattr(node, 'size'):  # an alias inside the section or list that it refers to
             raise _error('a section or list that contains itself', event)
         if node.size > LARGEST_CONTENT:
-            raise _error(f'more than {LARGEST_CONTENT:,} keys and values, counting those that aliases repeat', event)
+            raise _error(f'more than {LARGEST_CONTENT:,} keys and values, including those that aliases repeat', event)
         return node
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict:
@@ -51,7 +51,7 @@ class TextLoader(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode):
                 raise _error('a key that is not text', key)
             if key.value in seen:
-                raise _error(f'key {key.value!r} given twice', key)
+                raise _error(f'duplicate key {key.value!r}', key)
             seen.add(key.value)
         self.flatten_mapping(node)
         for key, _ in node.value:
@@ -60,7 +60,7 @@ class TextLoader(yaml.SafeLoader):
 
 
 class Loader(TextLoader):
-    """Read plain values. Of all texts, only decimal numbers are numbers; `1e-3` is one, a date or `007` is not."""
+    """Reads plain values. Only decimal numbers such as `1e-3` are numbers; dates and `007` are text."""
 
     def construct_number(self, node: Any) -> int | float:
         value = super().construct_yaml_int(node)
@@ -68,7 +68,7 @@ class Loader(TextLoader):
 
 
 class Dumper(yaml.SafeDumper):
-    """Writes what `Loader` reads: the keys in their order, lists of plain values on one line, no anchors."""
+    """Writes YAML for `Loader`: keys in their order, lists of plain values on one line, no anchors."""
 
     def ignore_aliases(self, data):
         return True
@@ -84,7 +84,7 @@ _FLOAT = re.compile(
 )
 _INT = re.compile(r'[-+]?(0|[1-9][\d_]*)$')
 _LEADING_ZERO = re.compile(r'[-+]?0[\d_]+$')
-# BasicSR writes `None` for no value
+# BasicSR's option files use `None` for no value
 _NULL, _NULL_STARTS = re.compile(r'(~|null|Null|NULL|None|)$'), ['~', 'n', 'N', '']
 TextLoader.add_implicit_resolver(f'{_TAG}null', _NULL, _NULL_STARTS)
 TextLoader.add_implicit_resolver(
@@ -97,7 +97,7 @@ Loader.add_implicit_resolver(f'{_TAG}str', _LEADING_ZERO, list('-+0'))
 Loader.add_implicit_resolver(f'{_TAG}int', _INT, list('-+0123456789'))
 Loader.add_implicit_resolver(f'{_TAG}float', _FLOAT, list('-+.0123456789'))
 Loader.add_constructor(f'{_TAG}int', Loader.construct_number)
-# YAML 1.1, which PyYAML follows, wants a dot and a sign in a float with an exponent
+# PyYAML follows YAML 1.1, which requires a dot and a sign in a float with an exponent
 Dumper.add_implicit_resolver(f'{_TAG}float', _EXPONENT, list('-+.0123456789'))
 Dumper.add_implicit_resolver(f'{_TAG}null', _NULL, _NULL_STARTS)
 Dumper.add_representer(type(None), lambda dumper, _: dumper.represent_scalar(f'{_TAG}null', '~'))
@@ -115,14 +115,14 @@ def parse(text: str, where: str, loader: type[TextLoader] = Loader) -> Any:
     Args:
         text: The YAML.
         where: Its origin, for the error.
-        loader: `Loader`, or `TextLoader` to get numbers as they are written.
+        loader: `Loader`, or `TextLoader` to get numbers as text.
 
     Raises:
         UserError: It is not YAML, or exceeds a limit. The message has the line and the column.
     """
     try:
         return yaml.load(text, loader)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a number of thousands of digits
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a number with thousands of digits
         mark = getattr(error, 'problem_mark', None)
         place = f', line {mark.line + 1}, column {mark.column + 1}' if mark else ''
         problem = getattr(error, 'problem', None) or str(error).splitlines()[0]
@@ -130,5 +130,5 @@ def parse(text: str, where: str, loader: type[TextLoader] = Loader) -> Any:
 
 
 def dump(options: dict) -> str:
-    """Return options as YAML that both `Loader` and BasicSR read alike."""
+    """Return options as YAML that `Loader` and BasicSR read in the same way."""
     return yaml.dump(options, Dumper=Dumper, sort_keys=False, width=110)

@@ -1,4 +1,4 @@
-"""Opening files that can turn out to be links, pipes or devices."""
+"""Safe opening of paths that may be links, pipes or devices."""
 
 import contextlib
 import errno
@@ -22,8 +22,8 @@ _KINDS = (
 def open_regular(path: str | Path, limit: int) -> BinaryIO:
     """Open a regular file for reading in binary mode.
 
-    Reading a pipe or a device can wait forever or fill the memory. They are refused without reading, or waiting for
-    a writer.
+    Reading a pipe or a device can wait forever or fill the memory. They are refused without reading from them or
+    waiting for a writer.
 
     Args:
         path: Path of the file. Links are followed.
@@ -33,11 +33,11 @@ def open_regular(path: str | Path, limit: int) -> BinaryIO:
         UserError: The path is a folder, a pipe, a socket or a device, or the file is larger than the limit.
         OSError: The file is missing or cannot be opened.
     """
-    _check_regular(path, os.stat(path).st_mode)  # before it is opened: opening a device can already act on it
+    _check_regular(path, os.stat(path).st_mode)  # before it is opened, since opening a device can have side effects
     file = open(path, 'rb', opener=_without_waiting)  # noqa: SIM115
     try:
         status = os.fstat(file.fileno())
-        _check_regular(path, status.st_mode)  # again: the path can have been replaced since
+        _check_regular(path, status.st_mode)  # checked again, since the path may have been replaced
         if status.st_size > limit:
             raise UserError(
                 f'{path} has {status.st_size:,} bytes, expected at most {limit:,}: check that it is the right file'
@@ -51,7 +51,7 @@ def open_regular(path: str | Path, limit: int) -> BinaryIO:
 def open_to_append(path: str | Path) -> BinaryIO:
     """Open a regular file for reading and appending in binary mode. Create it if it is missing.
 
-    Links are not followed. In a folder that comes from others, they could lead to any file of the user. Pipes and
+    Links are not followed. In a folder from someone else, they could lead to any file of the user. Pipes and
     devices are refused without waiting for a reader.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Temporary folders that are removed even if their process is killed: by the next process that needs one."""
+"""Temporary folders. If their process is killed, the next process that needs one removes them."""
 
 import contextlib
 import os
@@ -13,16 +13,16 @@ MARK = 'deeprftv2_plugin-'
 
 @contextlib.contextmanager
 def temporary_folder(parent: str | Path | None = None, prefix: str = '') -> Iterator[Path]:
-    """Make a folder that is private to this user, and remove it at the end of the block unless it was moved.
+    """Create a folder that is private to this user, and remove it at the end of the block unless it was moved.
 
     Folders of killed processes with the same parent and prefix are removed first.
 
     Args:
-        parent: Existing folder to make it in. Default: the operating system's folder for temporary files.
+        parent: Existing folder to create it in. Default: the operating system's folder for temporary files.
         prefix: Start of the name.
 
     Raises:
-        OSError: The folder cannot be made.
+        OSError: The folder cannot be created.
     """
     parent = Path(parent or tempfile.gettempdir())
     remove_abandoned(parent, prefix)
@@ -55,7 +55,7 @@ def _make(parent: Path, prefix: str, stack: contextlib.ExitStack) -> Path:
     while True:
         folder = Path(tempfile.mkdtemp(prefix=prefix + MARK, dir=parent))
         _lock(folder, stack, wait=True)
-        if folder.exists():  # otherwise another process took it for abandoned before it was locked
+        if folder.exists():  # otherwise another process removed it before it was locked
             return folder
 
 

@@ -2,8 +2,8 @@
 
 Its setup.py calls ``exec(code)`` in a function and then reads ``locals()['__version__']``. Since Python 3.13 (PEP 667),
 such an ``exec`` writes to a copy of the function's variables, and the build fails with ``KeyError: '__version__'``.
-Python imports this file at startup where its folder is on PYTHONPATH. scripts/environment.sh sets that for the
-installation of BasicSR only.
+Python imports this file at startup if its folder is on PYTHONPATH. scripts/environment.sh sets PYTHONPATH only for the
+installation of BasicSR.
 """
 
 import builtins
@@ -13,7 +13,7 @@ _exec = builtins.exec
 
 
 def exec_in_frame(source, /, globals=None, locals=None, *, closure=None):
-    """Do what ``exec`` does, but let a call without namespaces write to the variables of its caller."""
+    """Behave like ``exec``, but let a call without namespaces write to the variables of its caller."""
     if globals is None and locals is None:
         caller = sys._getframe(1)
         globals, locals = caller.f_globals, caller.f_locals

@@ -17,7 +17,7 @@ from benchmarks.parts import BASICSR_METRICS, CHANNELS, block, estimator, load, 
 from deeprftv2_plugin.layers import BLOCKS
 
 SCAN = {'channels': 96, 'states': 8, 'length': 16384}
-"""The scan that the goals on the CPU are about."""
+"""The scan for which there are goals on the CPU."""
 NETWORK_SCANS = ((96, 33024), (192, 16384), (384, 4096))
 """Channels and lengths in DeepRFTv2-B at 256x256: the kernel columns at full scale, and the encoder's two levels."""
 STORAGES = ('frames in files', 'frames in LMDB', 'crops in LMDB')
@@ -39,7 +39,7 @@ def scans(setting: Setting) -> list[Case]:
         others = ['mambapy', 'sequential'] if length <= 4096 else ['mambapy']  # longer loops take minutes
         for name in ours + others:
             cases.append(Case(scan, {'implementation': name} | key, key == SCAN or (gpu and name in ours)))
-    # so long that what an allocator keeps or rounds does not count
+    # so long that caches and rounding of the allocator are negligible
     key = SCAN | {'length': 256 if setting.quick else 65536, 'memory': True}
     return cases + [Case(scan, {'implementation': name} | key, name == ours[0]) for name in ours]
 
@@ -87,7 +87,7 @@ def deblur(setting: Setting) -> list[Case]:
 
 
 def quickstart(setting: Setting) -> list[Case]:
-    """Training as in scripts/quickstart.sh: on one thread, since several slow down so small a network."""
+    """Training as in scripts/quickstart.sh, on one thread, since more threads slow down this small network."""
     key = {'variant': 'T', 'size': 48, 'batch': 2, 'reversible': False}
     run = partial(train, threads=1)
     return [Case(run, key | {'fused': True}, True), Case(run, key | {'backend': 'pytorch', 'fused': False}, True)]
@@ -127,19 +127,19 @@ def metrics(setting: Setting) -> list[Case]:
 
 
 BENCHMARKS = {
-    'scan': ('selective scan, forward and backward, against mambapy and a loop', scans),
+    'scan': ('selective scan, forward and backward, compared with mambapy and a loop', scans),
     'evaluation': ('the variants on one image', evaluations),
     'training': ('training step of the variants, reversible and not', trainings),
     'stages': ('memory of training by number of stages, reversible and not; one step each', stages),
-    'tiles': ('a 1280x720 frame in tiles against one tile', tiles),
+    'tiles': ('a 1280x720 frame in tiles compared with one tile', tiles),
     'deblur': ('a photograph of 12 megapixels with the weights of the package', deblur),
-    'quickstart': ('training step of the quickstart, against the backend pytorch', quickstart),
-    'precision': ('bf16, channels_last and our backends against float32 in plain PyTorch', precision),
-    'compile': ('torch.compile against eager mode, and the time to compile', compilers),
+    'quickstart': ('training step of the quickstart, compared with the backend pytorch', quickstart),
+    'precision': ('bf16, channels_last and the backends compared with float32 in plain PyTorch', precision),
+    'compile': ('torch.compile compared with eager mode, and the time to compile', compilers),
     'sizes': ('evaluation and training by image size', sizes),
     'fke': ('the Fourier Kernel Estimator', estimators),
     'blocks': ('each kind of block at the shapes of its levels', blocks),
     'data': ('images/s of the data loader and of a training step', data),
-    'metrics': ("PSNR and SSIM of a 1280x720 frame on one core, against BasicSR's", metrics),
+    'metrics': ("PSNR and SSIM of a 1280x720 frame on one core, compared with BasicSR's", metrics),
     'basicsr': ('architectures registered in BasicSR, see --arch', architectures),
 }

@@ -8,12 +8,12 @@ from deeprftv2_plugin.ops.backends import NAMES
 
 
 class Missing(Exception):
-    """The figures of a goal are missing; the message says why."""
+    """The figures for a goal are missing. The message says why."""
 
 
 @dataclass(frozen=True)
 class Goal:
-    """A line of the table; `reached` returns the figure in words and whether the goal is met (None: no bound)."""
+    """A line of the table. `reached` returns a text with the figure and whether the goal is met (None: no bound)."""
 
     what: str
     bound: str
@@ -32,7 +32,7 @@ class Goal:
 
 
 def find(rows: list[dict], benchmark: str, **key: object) -> dict:
-    """Return the fastest row of the case with these values; a tuple lists several.
+    """Return the fastest row of the case with these values. A tuple lists alternatives.
 
     Raises:
         Missing: The case was not run, was skipped or failed.
@@ -67,7 +67,7 @@ def scan_speed(rows):
 
 
 def memory_by_depth(rows):
-    """Compare reversible stages with the second one when it is not reversible."""
+    """Compare the memory of reversible stages with that of the second stage if it is not reversible."""
 
     def peak(stages, reversible):
         return find(rows, 'stages', **B, stages=stages, reversible=reversible)['peak_bytes']
@@ -157,5 +157,5 @@ GOALS = (
 
 
 def reached(rows: list[dict], device: str) -> list[dict]:
-    """Return all goals with what a run reached."""
+    """Return all goals with the results of a run."""
     return [goal.line(rows, device) for goal in GOALS]

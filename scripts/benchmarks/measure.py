@@ -1,47 +1,35 @@
-"""Cases, and how they are measured: time, operations and memory."""
+"""Measurement of the time, operations and memory of cases."""
 
-import ctypes
 import functools
-import gc
 import itertools
 import math
-import re
-import resource
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from multiprocessing import get_context
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import flop_registry
 
-from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.comparison.measurement import PeakMemory, in_new_process, size_of, tensors, time_of
 
 YARD_FLOP = 8 * 2 * 9 * 64 * 64 * 256 * 256
 SECONDS = 8
-"""How long a case is repeated."""
+"""Time in seconds for which a case is repeated."""
 QUICK = {'variant': ['T'], 'size': [32], 'arch': ['DeepRFTv2:variant=T']}
 TRAINING = 3
-"""Operations of a training step over those of an evaluation: each product recurs for the gradients of both its factors.
-What a reversible column recomputes is not counted."""
+"""Ratio of the operations of a training step to those of an evaluation: each product recurs for the gradients of both
+factors. The recomputation of reversible columns is not counted."""
 
 Work = list[tuple[float, float]]
-"""Floating-point operations and bytes read and written, product by product."""
+"""Floating-point operations, and bytes read and written, of each product."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """The options of the command line that change cases; `chosen` are values of their arguments."""
+    """The command line options that change cases. `chosen` are values of their arguments."""
 
     device: str = 'cpu'
     quick: bool = False
@@ -50,7 +38,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Case:
-    """One row of the table: `run(setting, **key)` returns its figures. Without names, `default` cases are measured."""
+    """One row of the table. `run(setting, **key)` returns its figures. Without names, `default` cases are measured."""
 
     run: Callable[..., dict]
     key: dict
@@ -65,18 +53,13 @@ class Case:
         return ', '.join(words)
 
     def measure(self, setting: Setting) -> dict:
-        """Return the figures from a new process, or the reason for their absence under 'skipped' or 'error'."""
-        with ProcessPoolExecutor(1, get_context('spawn')) as pool:
-            try:
-                found = pool.submit(self._figures, setting).result()
-            except BrokenProcessPool:
-                found = {'error': 'the process was killed, most likely because memory ran out'}
-        return {'label': self.label, 'case': self.key, **found}
+        """Return the figures from a new process, or the reason why there are none under 'skipped' or 'error'."""
+        return {'label': self.label, 'case': self.key, **in_new_process(self._figures, setting)}
 
     def _figures(self, setting):
         torch.manual_seed(0)
         if setting.device == 'cpu':
-            _yard(setting.quick)  # first: blocks that the allocator kept from earlier work make it a quarter faster
+            _yard(setting.quick)  # first, since memory that the allocator holds makes it a quarter faster
         try:
             return self.run(setting, **self.key)
         except Skip as reason:
@@ -84,20 +67,16 @@ class Case:
         except ModuleNotFoundError as error:
             kind = 'error' if error.name.startswith('deeprftv2_plugin') else 'skipped'
             return {kind: f'{error.name} is not installed: pip install -e .[bench]'}
-        except UserError as error:
-            return {'error': str(error)}
-        except Exception as error:  # the other cases can still be measured
-            return {'error': f'{type(error).__name__}: {str(error).partition(chr(10))[0]}'}
 
 
 class Skip(Exception):
-    """A case cannot be measured on this machine; the message says why and what would help."""
+    """A case cannot be measured on this machine. The message says why and what to do."""
 
 
 def grid(
     setting: Setting, run: Callable[..., dict], default: Callable[..., bool] | bool = False, **axes: Sequence
 ) -> list[Case]:
-    """Return a case for every combination of arguments, of which the command line may choose other values."""
+    """Return a case for every combination of arguments. The command line may choose other values."""
     chosen = (QUICK if setting.quick else {}) | setting.chosen
     axes = {name: chosen.get(name, values) for name, values in axes.items()}
     keys = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
@@ -124,19 +103,8 @@ def figures(
     return found
 
 
-def time_of(run: Callable[[], object], seconds: float) -> dict:
-    """Return the median of at least four runs and `seconds`, or of one if `seconds` is 0, after one to warm up."""
-    # timeit disables garbage collection, training does not
-    timer = Timer('run()', 'gc.enable()', globals={'run': run, 'gc': gc}, num_threads=torch.get_num_threads())
-    if seconds:
-        found = timer.adaptive_autorange(math.inf, min_run_time=seconds, max_run_time=math.inf)
-    else:
-        found = timer.blocked_autorange(min_run_time=0)
-    return {'seconds': found.median, 'fastest': min(found.times), 'runs': len(found.times)}
-
-
 def floor(work: Work, flop_per_second: float, bytes_per_second: float = math.inf) -> float:
-    """Return the seconds that consecutive products take when each is bound by operations or by memory."""
+    """Return the time in seconds of consecutive products, each of which is limited by operations or by memory."""
     return sum(max(flop / flop_per_second, size / bytes_per_second) for flop, size in work)
 
 
@@ -152,7 +120,7 @@ def work_of(
 
 
 class _Products(TorchDispatchMode):
-    """FlopCounterMode, which only keeps sums, for single operators: products, convolutions, scans, whole branches."""
+    """A FlopCounterMode that records each operator, such as products, convolutions, scans and whole branches."""
 
     def __init__(self):
         super().__init__()
@@ -164,36 +132,6 @@ class _Products(TorchDispatchMode):
         if count := flop_registry.get(func._overloadpacket):
             self.work.append((count(*args, **kwargs, out_val=out), size_of(tensors((args, kwargs, out)))))
         return out
-
-
-class PeakMemory:
-    """Peak memory since its creation: of the process, or on CUDA what PyTorch has allocated."""
-
-    def __init__(self, device: str):
-        self.cuda = device == 'cuda'
-        if self.cuda:
-            torch.cuda.reset_peak_memory_stats()
-            self.before = torch.cuda.memory_allocated()
-            return
-        if hasattr(libc := ctypes.CDLL(None), 'malloc_trim'):
-            libc.malloc_trim(0)
-        with suppress(OSError):
-            Path('/proc/self/clear_refs').write_text('5')
-        self.before = _resident('VmRSS')
-
-    def used(self) -> dict:
-        """Return the peak, and the increase over the memory in use at the beginning."""
-        # ru_maxrss of a process begins with the peak of its parent, VmHWM does not
-        peak = torch.cuda.max_memory_allocated() if self.cuda else _resident('VmHWM')
-        return {'peak_bytes': peak, 'increase_bytes': None if self.before is None else peak - self.before}
-
-
-def _resident(name):
-    status = Path('/proc/self/status')
-    if status.exists() and (found := re.search(rf'{name}:\s*(\d+)', status.read_text())):
-        return int(found[1]) * 1024
-    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
-    return largest if name == 'VmHWM' else None
 
 
 def forward(setting: Setting, build: Callable[[], nn.Module], *shapes: tuple[int, ...]) -> dict:
@@ -219,19 +157,9 @@ def _yard(quick):
 
 
 def _rates(dtype):
-    """Operations a second of a large matrix product, and bytes read and written a second by a large copy."""
+    """Return the operations per second of a large matrix product, and the bytes per second of a large copy."""
     n = 8192
     a, b = (torch.randn(n, n, device='cuda', dtype=dtype) for _ in range(2))
     source, target = (torch.empty(2**28, device='cuda') for _ in range(2))
     product, copy = time_of(lambda: a @ b, 1)['seconds'], time_of(lambda: target.copy_(source), 1)['seconds']
     return {'flop_per_second': 2 * n**3 / product, 'bytes_per_second': 2 * size_of([source]) / copy}
-
-
-def tensors(tree: object) -> list[torch.Tensor]:
-    """Return the tensors in nested lists, tuples and dictionaries."""
-    return [leaf for leaf in tree_leaves(tree) if torch.is_tensor(leaf)]
-
-
-def size_of(tensors: Iterable[torch.Tensor]) -> int:
-    """Return the bytes of tensors."""
-    return sum(t.nbytes for t in tensors)

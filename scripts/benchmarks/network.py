@@ -2,7 +2,6 @@
 
 import functools
 import os
-import re
 import time
 import warnings
 from collections.abc import Callable
@@ -11,17 +10,16 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-import yaml
-from torch import Tensor, nn
 
-from benchmarks.measure import Setting, Skip, figures, forward, tensors, work_of
+from benchmarks.measure import Setting, Skip, figures, forward, work_of
 from deeprftv2_plugin import load
 from deeprftv2_plugin.archs import DeepRFTv2
 from deeprftv2_plugin.checkpoints import load_network
+from deeprftv2_plugin.comparison.candidates import build_network, parse_architecture
+from deeprftv2_plugin.comparison.measurement import training_step
 from deeprftv2_plugin.inference.restoration import restore
 from deeprftv2_plugin.ops import TileGrid
 from deeprftv2_plugin.ops.backends import VARIABLE
-from deeprftv2_plugin.utils.errors import UserError, nearest
 
 DATA = Path('datasets/quickstart')
 WEIGHTS = Path('experiments/train_quickstart/models/net_g_latest.pth')
@@ -46,7 +44,7 @@ def train(
     seconds: float | None = None,
     threads: int | None = None,
 ) -> dict:
-    """Run a training step. If `seconds` is 0, run it once and omit the floor, for the memory."""
+    """Run a training step. If `seconds` is 0, run it once and omit the floor, to measure the memory."""
     if backend:
         os.environ[VARIABLE] = backend
     if threads:
@@ -70,22 +68,6 @@ def train(
         found['host_synchronizations'] = host_synchronizations(step)
         found['note'] += f', {found["host_synchronizations"]} host synchronizations'
     return found
-
-
-def training_step(network: nn.Module, blurry: Tensor, bf16: bool = False, fused: bool = True) -> Callable[[], None]:
-    """Return a function that trains for one step: forward pass, L1 loss of all images, backward pass, AdamW."""
-    network.train()
-    optimizer = torch.optim.AdamW(network.parameters(), fused=fused)
-    sharp = functools.cache(lambda shape: torch.rand(shape, device=blurry.device))
-
-    def step():
-        optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(blurry.device.type, torch.bfloat16, enabled=bf16):
-            loss = sum(F.l1_loss(image.float(), sharp(image.shape)) for image in tensors(network(blurry)))
-        loss.backward()
-        optimizer.step()
-
-    return step
 
 
 def host_synchronizations(step: Callable[[], None]) -> int:
@@ -153,14 +135,14 @@ def compare_precisions(setting: Setting, variant: str, size: int) -> dict:
         exact, rounded = network(x), half_precision().float()
         found = figures(setting, half_precision)
     decibels = -10 * torch.log10(F.mse_loss(rounded, exact) / F.mse_loss(x, exact)).item()
-    note = f'bf16 differs from float32 by {decibels:.1f} dB less than the output from the input'
+    note = f'the error of bf16 is {decibels:.1f} dB below the difference of output and input'
     return found | {'difference_db': decibels, 'note': note}
 
 
 def compare_held_out(setting: Setting, images: str, bf16: bool) -> dict:
     """Compare the PSNR under bfloat16 autocast with that in float32 on the held-out images of the quickstart."""
     if not (WEIGHTS.exists() and DATA.exists()):
-        raise Skip('needs the results of bash scripts/quickstart.sh')
+        raise Skip('requires the results of bash scripts/quickstart.sh')
     from deeprftv2_plugin.data.datasets.paired import PairedDeblurDataset
 
     roots = {'dataroot_lq': str(DATA / 'test_blur.lmdb'), 'dataroot_gt': str(DATA / 'test_sharp.lmdb')}
@@ -180,40 +162,13 @@ def compare_held_out(setting: Setting, images: str, bf16: bool) -> dict:
 
 def architecture(setting: Setting, arch: str, size: int, training: bool) -> dict:
     """Run one image through an architecture of BasicSR, or train it for a step."""
-    network, x = build_architecture(arch).to(setting.device).eval(), torch.rand(1, 3, size, size, device=setting.device)
+    name, settings = parse_architecture(arch)
+    build = functools.partial(build_network, {'type': name, **settings})
+    network, x = build().to(setting.device).eval(), torch.rand(1, 3, size, size, device=setting.device)
     try:
-        work = work_of(functools.partial(build_architecture, arch), x.shape, training=training)
-    except Exception:  # FakeTensorMode does not support every architecture; without work there is no floor
+        work = work_of(build, x.shape, training=training)
+    except Exception:  # FakeTensorMode does not support every architecture; the floor is then omitted
         work = []
     step = training_step(network, x) if training else lambda: network(x)
     with torch.set_grad_enabled(training):
         return figures(setting, step, work)
-
-
-def build_architecture(arch: str) -> nn.Module:
-    """Build the network of an argument of --arch."""
-    from deeprftv2_plugin.basicsr_bridge.registration import register
-
-    register()
-    from basicsr.utils.registry import ARCH_REGISTRY
-
-    (name, settings), known = parse_architecture(arch), dict(iter(ARCH_REGISTRY))
-    if name not in known:
-        raise UserError(f'--arch: BasicSR has no architecture {name!r}. {nearest(name, known)}')
-    try:
-        return known[name](**settings)
-    except TypeError as error:
-        raise UserError(f'--arch {name}: {error}') from error
-
-
-def parse_architecture(text: str) -> tuple[str, dict]:
-    """Return name and settings of `Name:key=value,key=value`, with values in YAML."""
-    name, _, rest = text.partition(':')
-    try:
-        settings = yaml.safe_load('{' + re.sub(r'(^|,)\s*(\w+)=', r'\1\2: ', rest) + '}')
-    except yaml.YAMLError:
-        settings = {rest: None}
-    for key in settings:
-        if f'{key}=' not in rest:
-            raise UserError(f"--arch {text}: found '{key}', expected key=value with a value in YAML")
-    return name, settings

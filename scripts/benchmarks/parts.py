@@ -9,14 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, RandomSampler
 
-from benchmarks.measure import TRAINING, PeakMemory, Setting, Skip, figures, forward, size_of, tensors, time_of, work_of
+from benchmarks.measure import TRAINING, Setting, Skip, figures, forward, work_of
+from deeprftv2_plugin.comparison.measurement import PeakMemory, size_of, tensors, time_of
 from deeprftv2_plugin.layers import Blocks, FourierKernelEstimator, SelectiveScanMixer
 from deeprftv2_plugin.ops import backends, selective_scan
 
 CHANNELS = 48
-"""Of the finest level of DeepRFTv2-B."""
+"""Channels of the finest level of DeepRFTv2-B."""
 BASICSR_METRICS = {'psnr': 'calculate_psnr', 'ssim': 'calculate_ssim', 'ssim_3d': 'calculate_ssim'}
-"""What ours are compared with. BasicSR has no three-dimensional SSIM on the CPU."""
+"""The metrics of BasicSR to compare with. It has no three-dimensional SSIM on the CPU."""
 
 
 def scan_backends(device: str) -> list[str]:
@@ -28,7 +29,7 @@ def scan_backends(device: str) -> list[str]:
 
 
 def scan(setting: Setting, implementation: str, channels: int, states: int, length: int, memory: bool = False) -> dict:
-    """Run a scan and its backward pass, or return their memory besides the inputs and the incoming gradient."""
+    """Measure a scan and its backward pass, or their memory in addition to the inputs and the incoming gradient."""
     function = {'mambapy': mambapy_scan, 'sequential': sequential_scan}.get(implementation, selective_scan)
     if function is selective_scan:
         os.environ[backends.VARIABLE] = implementation
@@ -103,7 +104,7 @@ def block(setting: Setting, kind: str, level: int, size: int, training: bool) ->
 
 
 def _module(setting, build, channels, space, training):
-    """A call on inputs of these channels; in training with the gradients of inputs and parameters."""
+    """Return a call on inputs of these channels, in training with the gradients of inputs and parameters."""
     shapes = [(1, each, *space) for each in channels]
     if not training:
         return forward(setting, build, *shapes)
@@ -154,7 +155,7 @@ def _store(root: Path, storage: str, seed: int) -> str:
 
 
 def _images(count: int, height: int, width: int, seed: int) -> Iterator:
-    """Draw images that compress about as well as photographs do."""
+    """Return random images that compress about as well as photographs."""
     import cv2
     import numpy as np
 
@@ -165,7 +166,7 @@ def _images(count: int, height: int, width: int, seed: int) -> Iterator:
 
 
 def metric(setting: Setting, metric: str, width: int, height: int) -> dict:
-    """Compute a metric of two 8-bit frames on one core of the CPU, whatever the setting, and BasicSR's."""
+    """Measure a metric of two 8-bit frames and that of BasicSR, always on one core of the CPU."""
     import cv2
 
     from deeprftv2_plugin.basicsr_bridge.registration import register

@@ -1,42 +1,14 @@
 """The table on the screen, the JSON file, and the plot."""
 
 import datetime
-import importlib.util
 import json
-import os
-import platform
-import re
 from pathlib import Path
 
-import torch
-
-import deeprftv2_plugin
-from deeprftv2_plugin.ops import backends
 from deeprftv2_plugin.utils.errors import UserError
 
 COLUMNS = f'{"":74}{"time":>10}{"yards":>9}{"floor ratio":>13}{"peak":>10}{"increase":>10}'
 MODES = {None: 'evaluation', True: 'training, reversible', False: 'training, not reversible'}
 """The lines of the plot, by the value of 'reversible' in a case."""
-
-
-def machine(device: str) -> dict:
-    """Return what the figures are measured on and with."""
-    triton = importlib.import_module('triton').__version__ if importlib.util.find_spec('triton') else None
-    info = Path('/proc/cpuinfo')
-    model = re.search(r'^model name\s*: (.+)', info.read_text('utf-8') if info.exists() else '', re.MULTILINE)
-    return {
-        'date': datetime.datetime.now().astimezone().isoformat(timespec='seconds'),
-        'device': device,
-        'gpu': torch.cuda.get_device_name() if device == 'cuda' else None,
-        'cpu': model[1].strip() if model else platform.processor() or platform.machine(),
-        'cores': os.cpu_count(),
-        'threads': torch.get_num_threads(),
-        'python': platform.python_version(),
-        'torch': torch.__version__,
-        'triton': triton,
-        'deeprftv2_plugin': deeprftv2_plugin.__version__,
-        'backends': backends.describe(),
-    }
 
 
 def heading(about: dict) -> str:
@@ -67,7 +39,7 @@ def _size(count):
 
 
 def goal_table(goals: list[dict]) -> str:
-    """Return the goals, their bounds and what was reached."""
+    """Return a table of the goals, their bounds and the results."""
     lines = [f'{g["goal"]:46}{g["bound"]:38}{g["verdict"]:19}{g["reached"]}' for g in goals]
     return '\n'.join([f'{"goal":46}{"bound":38}{"verdict":19}reached', *lines])
 
@@ -82,7 +54,7 @@ def write(folder: Path, about: dict, rows: list[dict], goals: list[dict]) -> Pat
 
 
 def plot(folder: Path) -> Path:
-    """Draw time and memory over image size and stages, from the newest figures in a folder, to a file next to it.
+    """Plot time and memory over image size and stages, from the newest figures in a folder, to a file next to it.
 
     Raises:
         UserError: There are no figures, or matplotlib is missing.
@@ -115,7 +87,7 @@ def plot(folder: Path) -> Path:
 
 
 def _newest(folder, benchmark, key):
-    """The newest file with both kinds of training, and its rows that differ from the first only in key."""
+    """Return the newest file with both kinds of training, and its rows that differ from the first only in the key."""
     files = [json.loads(path.read_text('utf-8')) for path in folder.glob('*.json')]
     for about in sorted(files, key=lambda about: about['date'], reverse=True):
         rows = [row for row in about['rows'] if row['benchmark'] == benchmark and 'seconds' in row]

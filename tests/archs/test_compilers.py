@@ -1,4 +1,4 @@
-"""What compilers, exporters and hooks see of the network."""
+"""The network with compilers, exporters and hooks."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ SMALLEST = {'width': 4, 'kernel_width': 4}
 
 
 def network(**settings):
-    """Variant T with few channels, all of whose weights matter."""
+    """Return variant T with few channels, in which every weight affects the output."""
     torch.manual_seed(0)
     net = DeepRFTv2('T', **SMALLEST | settings)
     with torch.no_grad():
@@ -47,7 +47,7 @@ def test_the_compiled_network_is_the_same_in_evaluation():
 
 
 def test_the_exported_network_runs_without_this_package():
-    """After the decomposition nothing is left but PyTorch's own operators."""
+    """After the decomposition, the program consists of PyTorch's own operators."""
     net, x = network(stages=1).eval(), torch.rand(1, 3, 16, 16)
     program = torch.export.export(net, (x,)).run_decompositions(ops.decompositions())
     targets = {node.target for node in program.graph.nodes if node.op == 'call_function'}
@@ -58,7 +58,7 @@ def test_the_exported_network_runs_without_this_package():
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 def test_half_precision_of_a_large_image_is_finite(dtype):
-    """The spectrum of 512x512 pixels has a first value beyond the range of float16."""
+    """The first value of the spectrum of 512x512 pixels is outside of the range of float16."""
     net = network(full_encoder=[['NAF', 1]] * 3, full_decoder=[['NAF', 1]] * 3).eval()
     with torch.no_grad(), torch.autocast('cpu', dtype):
         assert net(torch.ones(1, 3, 512, 512)).isfinite().all()

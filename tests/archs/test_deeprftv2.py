@@ -1,4 +1,4 @@
-"""The network as a whole: sizes, sorts of input, precision, and its options."""
+"""The whole network: sizes, inputs, precision and options."""
 
 import pytest
 import torch
@@ -14,13 +14,13 @@ def parameters(net):
     return sum(p.numel() for p in net.parameters())
 
 
-@pytest.mark.parametrize(('variant', 'millions'), [('B', 30.1), ('S', 21.2), ('T', 0.7)])
+@pytest.mark.parametrize(('variant', 'millions'), [('B', 30.1), ('S', 21.2), ('E', 1.7), ('T', 0.7)])
 def test_sizes_of_the_variants(variant, millions):
     with torch.device('meta'):
         assert round(parameters(DeepRFTv2(variant)) / 1e6, 1) == millions
 
 
-def test_training_gives_all_images_and_evaluation_the_last():
+def test_training_returns_all_images_and_evaluation_the_last_one():
     net, x = DeepRFTv2(**TINY), torch.rand(2, 3, 24, 40)
     outputs = net(x)
     assert isinstance(outputs, Outputs)
@@ -30,7 +30,7 @@ def test_training_gives_all_images_and_evaluation_the_last():
 
 
 @pytest.mark.parametrize('stages', [1, 2, 3])
-def test_every_parameter_is_live(stages):
+def test_every_parameter_affects_the_output(stages):
     net = DeepRFTv2(**TINY, stages=stages)
     outputs = net(torch.rand(1, 3, 16, 24))
     assert len(outputs.full) == 2 * stages
@@ -38,7 +38,7 @@ def test_every_parameter_is_live(stages):
     assert all(p.grad is not None for p in net.parameters())
 
 
-def test_other_shapes_of_network():
+def test_networks_of_other_sizes():
     net = DeepRFTv2(
         'T',
         in_channels=1,
@@ -61,7 +61,7 @@ def test_other_shapes_of_network():
     assert net.eval()(x).shape == x.shape
 
 
-def test_the_half_scale_image_can_be_given():
+def test_the_half_scale_image_can_be_passed():
     net, x, half = DeepRFTv2(**TINY).eval(), torch.rand(1, 3, 16, 16), torch.rand(1, 3, 8, 8)
     assert not torch.equal(net(x, half), net(x))
 
@@ -87,7 +87,7 @@ def test_kernels_of_every_stage_and_scale():
     assert kernels[0].full.otf.shape == (2 * 6, 4, 16, 9)
 
 
-def test_kernels_of_windows_that_are_odd():
+def test_kernels_of_odd_windows():
     kernels = DeepRFTv2(**TINY, kernel_window=(16, 15)).eval().kernels(torch.rand(1, 3, 16, 24))
     assert kernels[0].full.psf.shape[-2:] == (16, 15)
     assert kernels[0].half.psf.shape[-2:] == (8, 7)
@@ -101,7 +101,7 @@ def test_kernels_of_windows_that_are_odd():
         ({'in_channels': 4}, 'in_channels is 4'),
         ({'kernel_depths': [1, 1]}, 'four levels'),
         ({'kernel_window': 16, 'kernel_overlap': 16}, 'not smaller than the tile'),
-        ({'local_pool_crop': 4}, 'vanishes at the coarsest level'),
+        ({'local_pool_crop': 4}, 'less than a pixel at the coarsest level'),
         ({'width': (1, 2, 3)}, 'width is'),
         ({'full_encoder': [['NAFF', 1], ['NAF', 1], ['NAF', 1]]}, 'Did you mean NAF'),
         ({'full_encoder': [['NAF', 1], ['NAF', 1]]}, 'full_encoder takes three pairs'),
@@ -129,7 +129,7 @@ def test_the_deprecated_name_of_an_option_works_and_warns():
 
 
 def test_both_names_of_an_option_are_an_error():
-    with pytest.raises(UserError, match='train_size is the deprecated name of local_pool_crop, and both are given'):
+    with pytest.raises(UserError, match='train_size is the deprecated name of local_pool_crop, but both are given'):
         DeepRFTv2(**LOCAL, train_size=16, local_pool_crop=16)
 
 

@@ -1,4 +1,4 @@
-"""Starting torch.distributed, and what processes tell each other."""
+"""Initialization of torch.distributed, and communication between processes."""
 
 import os
 import subprocess
@@ -16,16 +16,16 @@ SLURM = ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST', 'SLURM_LOCALID')
 
 @pytest.fixture
 def environment(monkeypatch):
-    """The environment without the variables of a launcher."""
+    """An environment without the variables of a launcher."""
     for name in (*LAUNCH, *SLURM):
-        monkeypatch.setenv(name, '')  # so that what the test sets is undone
+        monkeypatch.setenv(name, '')  # so that changes by the test are undone
         monkeypatch.delenv(name)
     return monkeypatch
 
 
 @pytest.fixture
 def started(environment):
-    """The calls of torch.distributed, which is not started."""
+    """The calls of torch.distributed, which is not initialized."""
     calls = []
 
     def init_process_group(backend, timeout, **settings):

@@ -1,4 +1,4 @@
-"""Loggers that fail are a warning."""
+"""Loggers that fail cause a warning."""
 
 import logging
 import os
@@ -44,7 +44,7 @@ class Writer:
         self.values.append(value)
 
 
-def test_board_is_off_after_an_error(log):
+def test_board_is_switched_off_after_an_error(log):
     writer = Writer()
     board = loggers.Board(lambda: writer)
     assert board  # as BasicSR asks
@@ -55,14 +55,14 @@ def test_board_is_off_after_an_error(log):
     assert log.text.count('TensorBoard failed: OSError: [Errno 28] No space left on device.') == 1
 
 
-def test_board_that_cannot_be_opened_is_off(log, tmp_path):
+def test_board_that_cannot_be_opened_is_switched_off(log, tmp_path):
     (tmp_path / 'file').touch()
     board = loggers.Board((tmp_path / 'file' / 'events').read_text)
     board.add_image('image', None, 1, dataformats='HWC')
     assert log.text.count('TensorBoard failed: NotADirectoryError') == 1
 
 
-def test_errors_of_the_thread_of_tensorboard_are_not_printed(capsys):
+def test_errors_in_tensorboards_thread_are_not_printed(capsys):
     class Thread(threading.Thread):
         def run(self):
             raise OSError('as on a full disk')

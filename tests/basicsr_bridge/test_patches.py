@@ -39,7 +39,7 @@ def test_the_module_that_torchvision_removed_can_be_imported():
     assert functional_tensor.rgb_to_grayscale is functional.rgb_to_grayscale
 
 
-def test_distutils_is_provided_during_the_import_only(monkeypatch):
+def test_distutils_is_only_provided_during_the_import(monkeypatch):
     monkeypatch.setattr(patches, '_importable', lambda name: False)
     for name in ('distutils', 'distutils.version'):
         monkeypatch.delitem(sys.modules, name, raising=False)
@@ -110,7 +110,7 @@ def test_an_error_of_the_data_set_reaches_the_training_through_the_prefetcher():
         next(prefetched)
 
 
-def test_batches_of_the_prefetcher_end():
+def test_the_prefetcher_stops_after_the_last_batch():
     from basicsr.data.prefetch_dataloader import PrefetchGenerator
 
     assert list(PrefetchGenerator(iter('abc'), 2)) == ['a', 'b', 'c']

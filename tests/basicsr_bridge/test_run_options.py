@@ -1,4 +1,4 @@
-"""The options of a run agree with what BasicSR's own parser makes of the same file."""
+"""The options of a run equal those that BasicSR's own parser returns for the same file."""
 
 import copy
 import random
@@ -28,7 +28,7 @@ TRAIN = {
 
 @pytest.fixture
 def parse(tmp_path, monkeypatch):
-    """BasicSR's parser on options and flags."""
+    """Parse options and flags with BasicSR's parser."""
     patches.apply()
     from basicsr.utils.options import parse_options
 

@@ -42,18 +42,24 @@ def test_networks_keep_their_modes_when_a_validation_fails(model, monkeypatch):
     model.net_g.eval = lambda: pytest.fail('not before an image is read')
     model.validation(loader, 4, None)
     model.validation(loader, 4, None)  # BasicSR repeats the last validation
-    assert saved == [(0, 4)] and model.failed_validations == {'unreadable': (1, 4)}
+    assert saved == [(0, 4)] and model.failed_validations.keys() == {'unreadable'}
+    with pytest.raises(
+        UserError, match='the last validation of unreadable, at iteration 4, failed: OSError: a damaged'
+    ):
+        model.require_last_validations()
+    model.failed_validations.clear()
     assert model.net_g.training
 
 
-def test_mode_is_training_again_after_an_error_in_the_network(model, monkeypatch):
+def test_training_mode_is_restored_after_an_error_in_the_network(model, monkeypatch):
     monkeypatch.setattr(model, 'save', lambda *position: None)
     monkeypatch.setattr(Unreadable, '__getitem__', lambda self, index: {'lq': torch.rand(5, 9, 9), 'lq_path': 'a.png'})
     model.validation(torch.utils.data.DataLoader(Unreadable()), 4, None)
     assert model.failed_validations and model.net_g.training
+    model.failed_validations.clear()
 
 
-def test_iteration_is_done_after_the_step_only(model):
+def test_iteration_is_only_done_after_the_step(model):
     assert model.done is None
     model.optimize_parameters(1)
     assert model.done == 1

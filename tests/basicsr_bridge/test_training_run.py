@@ -1,4 +1,4 @@
-"""What a run adds to the models of BasicSR."""
+"""Models of BasicSR in a training run."""
 
 import os
 
@@ -25,14 +25,14 @@ def run(opt):
         yield run
 
 
-def test_a_model_of_basicsr_stays_what_it_is(opt, run):
+def test_a_model_of_basicsr_keeps_its_class_and_behavior(opt, run):
     model = run.build_model(opt)
     assert isinstance(model, SRModel) and type(model).__name__ == 'SRModel'
     assert opt['train']['optim_g']['type'] == 'Adam'  # BasicSR removes it from the options that it is given
     assert not {'save', 'stream_at', 'plan'} & vars(model).keys()
 
 
-def test_its_states_store_the_position_in_the_data(opt, run):
+def test_states_store_the_position_in_the_data(opt, run):
     model = run.build_model(opt)
     for key in ('models', 'training_states'):
         os.makedirs(opt['path'][key])
@@ -41,7 +41,7 @@ def test_its_states_store_the_position_in_the_data(opt, run):
     assert state['stream'] == run.stream_at(2)
 
 
-def test_it_continues_without_a_save_that_fails_except_for_the_last(opt, run):
+def test_training_continues_after_a_failed_save_except_for_the_last(opt, run):
     model = run.build_model(opt)
     os.makedirs(os.path.dirname(opt['path']['models']))
     open(opt['path']['models'], 'x').close()  # not a folder

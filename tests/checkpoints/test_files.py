@@ -5,7 +5,8 @@ import os
 import pickle
 import re
 import zipfile
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,8 @@ from deeprftv2_plugin.checkpoints import (
     to_official_state_dict,
     write_checkpoint,
 )
-from deeprftv2_plugin.checkpoints.files import read_options, read_set, read_sets
+from deeprftv2_plugin.checkpoints.files import OPTIONS, read_options, read_set, read_sets
+from deeprftv2_plugin.checkpoints.networks import no_larger_than
 from deeprftv2_plugin.checkpoints.states import read_state
 from deeprftv2_plugin.inference.restoration import restore
 from deeprftv2_plugin.utils.errors import UserError
@@ -164,7 +166,7 @@ def test_invalid_conversions_are_errors(net, tmp_path):
 
 
 def test_conversion_of_one_set(net, tmp_path):
-    """A .safetensors file has one: the average, or the one that is asked for."""
+    """A .safetensors file contains one set: the average, or the requested one."""
     source, average = tmp_path / 'ours.pth', {key: value + 1 for key, value in net.state_dict().items()}
     write_checkpoint({'params': net.state_dict(), 'params_ema': average}, source)
     for target, param_key, name, expected in (
@@ -188,7 +190,7 @@ def test_infinite_weights_are_not_converted(net, tmp_path, value):
 
 
 @pytest.mark.posix
-def test_conversion_from_and_to_what_is_no_file(net, tmp_path):
+def test_conversion_of_paths_that_are_not_files_is_an_error(net, tmp_path):
     source, loop, folder = tmp_path / 'ours.pth', tmp_path / 'loop.pth', tmp_path / 'folder.pth'
     write_checkpoint({'params': net.state_dict()}, source)
     loop.symlink_to(loop)
@@ -280,7 +282,7 @@ def test_other_numpy_objects_are_refused(tmp_path, value):
 
 
 def test_every_byte_of_a_tensor_is_checked(tmp_path):
-    """In .pth by the checksums of the archive, which torch.load ignores; in .safetensors by a digest."""
+    """A .pth file has the checksums of the archive, which torch.load ignores. A .safetensors file has a digest."""
     weights = {'a': torch.ones(40), 'b': torch.full((40,), 2.0)}
     for name in ('net.pth', 'net.safetensors'):
         path = tmp_path / name
@@ -305,7 +307,7 @@ def test_digest_covers_names_and_metadata(tmp_path):
 
 
 def test_compressed_archives_are_refused(tmp_path):
-    """They could expand to any size."""
+    """Compressed records could expand to any size."""
     path = tmp_path / 'net.pth'
     torch.save({'params': {'a': torch.zeros(1000)}}, path)
     with zipfile.ZipFile(path) as archive:
@@ -318,7 +320,7 @@ def test_compressed_archives_are_refused(tmp_path):
 
 
 def test_records_that_torch_would_skip_are_refused(tmp_path):
-    """A tensor marked as a folder would be loaded as whatever is in the memory."""
+    """A tensor marked as a folder would be loaded with uninitialized memory."""
     path = tmp_path / 'net.pth'
     torch.save({'params': {'a': torch.ones(1000)}}, path)
     data = bytearray(path.read_bytes())
@@ -353,7 +355,7 @@ def quantized():
         ({'a': 'text'}, 'contains no weights'),
     ],
 )
-def test_tensors_that_are_no_weights_are_errors(tmp_path, state, words):
+def test_tensors_that_are_not_weights_are_errors(tmp_path, state, words):
     torch.save({'params': state}, tmp_path / 'net.pth')
     with pytest.raises(UserError, match=f'net.pth: .*{re.escape(words)}'):
         read_weights(tmp_path / 'net.pth')
@@ -370,7 +372,7 @@ def test_tensors_that_are_no_weights_are_errors(tmp_path, state, words):
         (torch.tensor(1.0), r'is \(\), expected \(3,\)'),
     ],
 )
-def test_weights_of_another_kind_are_errors(value, words):
+def test_weights_of_another_dtype_are_errors(value, words):
     net = torch.nn.BatchNorm2d(3)
     with pytest.raises(UserError, match=f'a.pth: .*bias.*{words}'):
         load_into(net, {**net.state_dict(), 'bias': value}, 'a.pth')
@@ -386,18 +388,27 @@ TYPES = [each for each in TYPES if not re.search('int[1-7]$', str(each))]  # tor
 
 @pytest.mark.parametrize('dtype', TYPES, ids=str)
 def test_weights_of_any_type_are_converted_or_refused(net, tmp_path, dtype):
-    """PyTorch has types without operators."""
+    """Some dtypes of PyTorch have no operators."""
     try:
         value = torch.zeros(12, dtype=torch.uint8).view(dtype)
     except (RuntimeError, TypeError):  # quantized
         value = quantized()
     torch.save({'params': {**net.state_dict(), 'stages.0.full_head.bias': value}}, tmp_path / 'net.pth')
-    with suppress(UserError):
+    refused = False
+    try:
         convert_file(tmp_path / 'net.pth', tmp_path / 'x.pth')
+    except UserError:
+        refused = True
+    assert (tmp_path / 'x.pth').exists() != refused
     linear = torch.nn.Linear(12, 12)
     torch.save({'params': {**linear.state_dict(), 'bias': value}}, tmp_path / 'net.pth')
-    with suppress(UserError):
+    before = linear.bias.detach().clone()
+    try:
         load_file(linear, tmp_path / 'net.pth')
+    except UserError:
+        assert torch.equal(linear.bias, before)
+    else:
+        assert linear.bias.abs().max() < 1e-30  # float8_e8m0fnu has no zero
 
 
 def test_network_with_infinite_buffers_loads_its_own_weights():
@@ -406,7 +417,7 @@ def test_network_with_infinite_buffers_loads_its_own_weights():
     load_into(net, net.state_dict(), 'a.pth')
 
 
-def test_weights_that_hardly_fit_are_an_error_without_strict(net):
+def test_mostly_mismatched_weights_are_an_error_without_strict(net):
     for weights in ({}, {'a': torch.ones(2)}, dict(list(net.state_dict().items())[:9])):
         with pytest.raises(UserError, match=r'a.pth: only \d of the \d+ weights of this DeepRFTv2 fit'):
             load_into(net, weights, 'a.pth', strict=False)
@@ -421,7 +432,7 @@ def test_tied_weights_are_written(tmp_path):
 
 
 def test_names_of_sets(tmp_path):
-    """The average is read by default; what was read is said."""
+    """The average is read by default, and the name of the set is reported."""
     raw, average = {'a': torch.zeros(2)}, {'a': torch.ones(2)}
     path = tmp_path / 'net.pth'
     for sets, param_key, expected in (
@@ -442,8 +453,45 @@ def test_names_of_sets(tmp_path):
 
 
 def test_numbering_of_stages_must_be_complete(net, tmp_path):
-    """A number in a name does not make the rebuilt network huge."""
+    """A large number in a name must not lead to a huge network."""
     state = {key.replace('stages.1.', 'stages.999999999.'): value for key, value in net.state_dict().items()}
     torch.save({'params': state}, tmp_path / 'net.pth')
     with pytest.raises(UserError, match='not the weights of a DeepRFTv2'):
         load_network(tmp_path / 'net.pth')
+
+
+HUGE = 10**9
+
+
+@pytest.mark.parametrize(
+    'settings',
+    [
+        {'stages': HUGE},
+        {'width': HUGE},
+        {'width': [4, 20_000]},
+        {'kernel_width': [HUGE, 6]},
+        {'kernel_depths': [1, 1, HUGE, 1]},
+        {'full_encoder': [['NAF', HUGE], ['NAFScan', 1], ['NAFScan', 1]]},
+    ],
+    ids=str,
+)
+def test_sizes_in_a_file_are_compared_with_its_weights_before_a_network_is_built(net, tmp_path, settings):
+    own = {'type': 'DeepRFTv2', 'variant': 'T', 'width': 4, 'kernel_width': [4, 6], 'stages': 2}
+    path = tmp_path / 'net.safetensors'
+    for options, fits in ((own, True), ({**own, **settings}, False)):
+        write_checkpoint({'params': net.state_dict()}, path, {OPTIONS: json.dumps({'network_g': options})})
+        with nullcontext() if fits else pytest.raises(UserError, match='not the weights of a DeepRFTv2'):
+            assert same(load_network(path).state_dict(), net.state_dict())
+
+
+def test_shapes_without_values_do_not_make_a_network_huge(net, tmp_path):
+    state = net.state_dict() | {'stages.0.full_head.weight': torch.zeros(0, HUGE, 3, 3)}
+    torch.save({'params': state}, tmp_path / 'net.pth')
+    with pytest.raises(UserError, match='not the weights of a DeepRFTv2'):
+        load_network(tmp_path / 'net.pth')
+
+
+def test_networks_of_other_threads_may_be_larger(net):
+    with no_larger_than({}), ThreadPoolExecutor() as pool:
+        assert len(pool.submit(torch.nn.Linear, 2, 3).result().weight) == 3
+    assert len(torch.nn.Linear(2, 3).weight) == 3

@@ -18,7 +18,7 @@ def state_of(iteration, **parts):
 
 @pytest.fixture
 def folders(tmp_path):
-    """Folders with three states and their weights, as written during training."""
+    """Folders with three states and their weights, as saved during training."""
     states, models = tmp_path / 'training_states', tmp_path / 'models'
     states.mkdir()
     models.mkdir()
@@ -57,7 +57,7 @@ def test_state_without_weights_is_skipped(folders):
     assert newest_whole(*folders, ['g'])[0] == folders[0] / '10.state'
 
 
-def test_only_damaged_states_are_an_error(folders):
+def test_it_is_an_error_if_all_states_are_damaged(folders):
     for path in folders[0].iterdir():
         truncate(path)
     with pytest.raises(UserError, match='none of the 3 training states'):
@@ -81,7 +81,7 @@ def test_prune_removes_only_what_the_training_has_written(folders):
     prune(folders[0].parent, *folders, keep=1)
     assert all(path.read_bytes() == b'of the user' for path in own)
     assert sorted(path.name for path in folders[0].glob('*.state')) == ['1.state', '100.state']
-    record_written(folders[0].parent, ['101.state'])  # the list goes on where it was shortened
+    record_written(folders[0].parent, ['101.state'])  # the list is continued after it was shortened
     assert sorted((folders[0].parent / WRITTEN).read_text().split()) == [
         '100.state', '101.state', 'net_g_100.pth', 'net_g_100.safetensors'
     ]  # fmt: skip
@@ -96,7 +96,7 @@ def test_prune_removes_nothing_without_a_list(folders):
 
 @pytest.mark.posix
 @pytest.mark.parametrize('kind', ['link', 'dangling', 'pipe'])
-def test_the_list_is_written_to_a_file_only(tmp_path, plant, kind):
+def test_the_list_is_only_written_to_a_regular_file(tmp_path, plant, kind):
     plant(tmp_path / WRITTEN, kind)
     with pytest.raises(OSError, match='expected a regular file'):
         record_written(tmp_path, ['1.state'])
@@ -140,7 +140,7 @@ def test_incomplete_states_count_as_damaged(folders, key, value):
     assert '100.state: not a complete training state' in fault and key in fault
 
 
-def test_state_of_another_iteration_than_its_name_is_skipped(folders):
+def test_state_whose_name_has_another_iteration_is_skipped(folders):
     write_state(state_of(50), folders[0] / '100.state')
     path, (fault,) = newest_whole(*folders, ['g'])
     assert path == folders[0] / '10.state' and 'another iteration' in fault
@@ -149,7 +149,7 @@ def test_state_of_another_iteration_than_its_name_is_skipped(folders):
 @pytest.mark.posix
 @pytest.mark.parametrize('place', ['training_states/100.state', 'models/net_g_100.pth'])
 @pytest.mark.parametrize('kind', ['folder', 'pipe', 'device', 'loop'])
-def test_what_is_no_file_is_skipped(folders, tmp_path, place, kind):
+def test_entries_that_are_not_files_are_skipped(folders, tmp_path, place, kind):
     path = tmp_path / place
     path.unlink()
     {

@@ -2,11 +2,11 @@
 
 import pytest
 
-from tests.cli.runs import write_pictures
+from tests.cli.runs import write_images
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    write_pictures(tmp_path)
+    write_images(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -41,7 +41,7 @@ def start(
     arguments = str(folder), argv, name, die_at_write, file_size, launched, environment or {}, terminal
     process = _context.Process(target=_run_command, args=arguments)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv('PYTHONPATH', ROOT, prepend=os.pathsep)  # the server silently preloads only what it finds
+        patch.setenv('PYTHONPATH', ROOT, prepend=os.pathsep)  # the server ignores modules that it cannot find
         process.start()
     return process
 
@@ -56,7 +56,7 @@ def run(folder, *argv, **settings):
 
 
 def run_together(folder, *commands):
-    """Run commands as the processes of one run, each on a node of its own; return their exit statuses and outputs."""
+    """Run commands as the processes of one run, each on its own node. Return their exit statuses and outputs."""
     common = {'WORLD_SIZE': str(len(commands)), 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': _free_port()}
     common['TORCHELASTIC_RESTART_COUNT'] = '0'
     processes = [
@@ -73,7 +73,7 @@ def run_together(folder, *commands):
 def _run_command(folder, argv, name, die_at_write, file_size, launched, environment, terminal):
     os.setpgrp() if terminal is None else os.setsid()
     os.environ.update(environment)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, with which the tests may run, ignores it
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored if the tests run under nohup
     os.chdir(folder)
     # the first terminal that the leader of a session opens for reading and writing controls the session
     output = os.open(terminal or f'{name}.txt', os.O_RDWR | os.O_CREAT | os.O_TRUNC)

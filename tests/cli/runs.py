@@ -64,7 +64,7 @@ def test_options():
     return opt
 
 
-test_options.__test__ = False  # pytest would collect it by its name
+test_options.__test__ = False  # otherwise pytest would collect it because of its name
 
 
 def write(folder, opt, name='small.yml'):
@@ -73,8 +73,8 @@ def write(folder, opt, name='small.yml'):
     return name
 
 
-def write_pictures(folder, count=4, size=(24, 28)):
-    """Write images of noise to the folders lq and gt."""
+def write_images(folder, count=4, size=(24, 28)):
+    """Write noise images to the folders lq and gt."""
     random = np.random.default_rng(0)
     for part in ('lq', 'gt'):
         (folder / part).mkdir()

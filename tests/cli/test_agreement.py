@@ -1,11 +1,11 @@
-"""Processes of one run with different options or data are refused. A fault in one process reaches the others."""
+"""Processes of a run with different options or data are refused. An error in one process ends all of them."""
 
 import copy
 
 import pytest
 
 from tests.cli.lives import run_together
-from tests.cli.runs import options, test_options, write, write_pictures
+from tests.cli.runs import options, test_options, write, write_images
 
 
 def toy_options(opt):
@@ -18,7 +18,7 @@ def toy_options(opt):
 
 
 def run_two(folder, command, opt, change):
-    """Run two processes, the second with changed options; return the exit statuses and the outputs."""
+    """Run two processes, the second with changed options. Return the exit statuses and the outputs."""
     other = copy.deepcopy(opt)
     change(other)
     files = write(folder, opt, 'first.yml'), write(folder, other, 'second.yml')
@@ -30,7 +30,7 @@ def more_learning(opt):
     opt['val']['val_freq'] = 2
 
 
-def other_pictures(opt):
+def other_images(opt):
     for settings in opt['datasets'].values():
         settings.update(dataroot_lq='node/lq', dataroot_gt='node/gt')
 
@@ -39,12 +39,12 @@ def other_pictures(opt):
     ('change', 'count', 'words'),
     [
         (more_learning, 4, ['train.optim_g.lr: 0.1, in process 0 0.001', 'val.val_freq: 2, in process 0 4']),
-        (other_pictures, 3, ['datasets.train, number of samples: 3, in process 0 4']),
+        (other_images, 3, ['datasets.train, number of samples: 3, in process 0 4']),
     ],
 )
 def test_training_with_different_options_or_data_is_refused(folder, change, count, words):
     (folder / 'node').mkdir()
-    write_pictures(folder / 'node', count)
+    write_images(folder / 'node', count)
     statuses, outputs = run_two(folder, 'train', toy_options(options()), change)
     assert statuses == [1, 1], outputs
     for text in outputs:
@@ -53,26 +53,26 @@ def test_training_with_different_options_or_data_is_refused(folder, change, coun
     assert not (folder / 'experiments').exists()
 
 
-def test_test_with_other_pictures_of_the_same_number_is_refused(folder):
+def test_test_with_the_same_number_of_other_images_is_refused(folder):
     (folder / 'node').mkdir()
-    write_pictures(folder / 'node')
+    write_images(folder / 'node')
     for part in ('lq', 'gt'):
         (folder / 'node' / part / '2.png').rename(folder / 'node' / part / 'other.png')
-    statuses, outputs = run_two(folder, 'test', toy_options(test_options()), other_pictures)
+    statuses, outputs = run_two(folder, 'test', toy_options(test_options()), other_images)
     assert statuses == [1, 1], outputs
     assert all('datasets.test, digest of the sample names: ' in text for text in outputs), outputs
     assert not (folder / 'results').exists()
 
 
-def test_equal_pictures_may_lie_elsewhere_on_another_node(folder):
+def test_equal_images_may_be_in_another_folder_on_another_node(folder):
     (folder / 'node').mkdir()
-    write_pictures(folder / 'node')
-    statuses, outputs = run_two(folder, 'test', toy_options(test_options()), other_pictures)
+    write_images(folder / 'node')
+    statuses, outputs = run_two(folder, 'test', toy_options(test_options()), other_images)
     assert statuses == [0, 0], outputs
 
 
-def test_a_picture_that_one_process_cannot_restore_is_named_by_all(folder):
-    """The second process gets the second picture, which the checks before the run do not read."""
+def test_an_image_that_one_process_cannot_restore_is_named_by_all(folder):
+    """The second process restores the second image, which the checks before the run do not read."""
     opt = toy_options(test_options())
     opt['val']['metrics'] = {'ssim': {'type': 'ssim'}}
     for part in ('lq', 'gt'):
@@ -107,8 +107,9 @@ def test_unused_parameters_are_named_with_the_option(folder):
     assert statuses == [0, 0], outputs
 
 
-def test_killed_worker_of_one_process_saves_the_state_of_all(folder):
-    opt = toy_options(options())
+@pytest.mark.parametrize('model', ['DeepRFTv2Model', 'SRModel'])
+def test_killed_worker_of_one_process_saves_the_state_of_all(folder, model):
+    opt = {**toy_options(options()), 'model_type': model}
     opt['custom_imports'].append('tests.cli.troubles')
     opt['datasets']['train'].update(type='TroubledDataset', num_worker_per_gpu=1, deadly=9)
     opt['train']['total_iter'] = 100

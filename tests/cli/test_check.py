@@ -1,4 +1,4 @@
-"""The command that checks an option file."""
+"""The command `basicsr check`."""
 
 import logging
 from functools import cache
@@ -12,7 +12,7 @@ from tests.cli.runs import options, test_options, write
 
 
 def run(capsys, *argv):
-    """The status, and the report as pairs of subject and mark by its lines."""
+    """Return the status, the pairs of subject and mark in the report, and the captured output."""
     status = cli.main(['check', '-opt', *argv])
     captured = capsys.readouterr()
     lines = [line.split()[:2] for line in captured.out.splitlines() if line and not line.startswith(' ')]
@@ -43,11 +43,11 @@ def test_a_machine_that_is_slow_for_lack_of_a_compiler_is_reported(folder, capsy
     monkeypatch.setattr(backends, 'usable', cache(backends.usable.__wrapped__))
     status, found, captured = run(capsys, write(folder, test_options()))
     assert status == 0 and found[:2] == [('options', 'ok'), ('backend', 'warning')]
-    assert 'all operators run in plain PyTorch, slowly: ' in captured.out
+    assert 'all operators run slowly in plain PyTorch: ' in captured.out
     assert captured.out.count('not native: no C++ compiler was found') == 1
 
 
-def test_all_findings_are_printed_and_one_error_decides(folder, capsys):
+def test_all_findings_are_printed_and_an_error_sets_the_status(folder, capsys):
     (folder / 'lq/3.png').write_bytes(b'')
     opt = options()
     opt['datasets']['train']['type'] = opt['datasets']['val']['type'] = 'PairedDeblurDataset'
@@ -70,7 +70,7 @@ def test_all_findings_are_printed_and_one_error_decides(folder, capsys):
         ('train:optim_g:lr=-1', 'train.optim_g.lr is -1, expected a number from 0 to 1000'),
     ],
 )
-def test_invalid_options_end_the_report(folder, capsys, override, words):
+def test_invalid_options_are_the_only_finding(folder, capsys, override, words):
     status, found, captured = run(capsys, write(folder, options()), '--force_yml', override)
     assert status == 1
     assert found == [('options', 'error')]
@@ -152,7 +152,7 @@ def test_help_has_an_example(capsys):
 
 
 @pytest.mark.parametrize('key', ['dataroot_lq', 'dataroot_gt'])
-def test_a_path_that_no_file_can_have_is_missing(folder, capsys, key):
+def test_an_impossible_path_is_reported_as_missing(folder, capsys, key):
     opt = options()
     opt['datasets']['train'][key] = '\0'
     assert cli.main(['check', '-opt', write(folder, opt)]) == 1

@@ -1,4 +1,4 @@
-"""A training through torch.compile, with the compiler at work."""
+"""A training with torch.compile, which really compiles."""
 
 import json
 from pathlib import Path

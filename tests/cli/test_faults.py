@@ -14,7 +14,7 @@ import deeprftv2_plugin
 from deeprftv2_plugin import cli
 from deeprftv2_plugin.utils.errors import LEAVE_SIGNALS
 from tests.cli.lives import run, start
-from tests.cli.runs import options, write, write_pictures
+from tests.cli.runs import options, write, write_images
 
 ITERATIONS = 12
 STATES = 'experiments/small/training_states'
@@ -77,7 +77,7 @@ def wait_for(condition, process, output):
 
 
 def signalled(folder, number, workers=0):
-    """Send a signal to an endless training run and its workers; return the exit status and the output."""
+    """Send a signal to an endless training run and its workers. Return the exit status and the output."""
     process = start(folder, 'train', '-opt', 'small.yml', *ENDLESS, f'datasets:train:num_worker_per_gpu={workers}')
     output = folder / 'life.txt'
     wait_for(lambda: output.exists() and 'iter:       3' in output.read_text(), process, output)
@@ -106,8 +106,19 @@ def test_signal_saves_the_state_and_stops_training(folder, number):
     assert journal(folder) == list(range(1, more + 1))
 
 
-def test_closed_terminal_saves_the_state(folder):
-    """The process is the foreground job of a terminal, which is closed: SIGHUP, and every write to it fails."""
+def test_signal_saves_the_state_of_a_model_of_basicsr(folder):
+    opt = {**training_options({'type': 'OneScale'}), 'model_type': 'SRModel'}
+    opt['train']['scheduler'] = {'type': 'MultiStepLR', 'milestones': [2]}
+    write(folder, opt)
+    status, text = signalled(folder, signal.SIGTERM)
+    assert status == 75 and 'Traceback' not in text, text
+    (state,) = (folder / STATES).iterdir()
+    assert f'SIGTERM: the state of iteration {state.stem} is saved' in text
+    assert journal(folder) == list(range(1, int(state.stem) + 1))
+
+
+def test_closing_the_terminal_saves_the_state(folder):
+    """The process is the foreground job of a terminal that is closed: it gets SIGHUP, and every write fails."""
     write(folder, training_options())
     ours, theirs = pty.openpty()
     process = start(folder, 'train', '-opt', 'small.yml', *ENDLESS, terminal=os.ttyname(theirs))
@@ -138,7 +149,7 @@ def test_error_between_steps_saves_the_state(folder, monkeypatch, capsys, model)
 
 
 def test_training_continues_without_tensorboard_on_a_full_disk(folder):
-    """Of the loggers, only TensorBoard writes more than the limit. Everything else fits."""
+    """Only TensorBoard writes more than the limit."""
     opt = training_options({'type': 'OneScale'})
     opt['logger']['use_tb_logger'] = True
     opt['train']['total_iter'] = 150
@@ -156,7 +167,7 @@ def test_failing_validation_does_not_end_training(folder):
     opt['logger']['save_checkpoint_freq'] = 100
     opt['datasets']['val'].update(dataroot_lq='one/lq', dataroot_gt='one/gt')
     (folder / 'one').mkdir()
-    write_pictures(folder / 'one', count=1)
+    write_images(folder / 'one', count=1)
     status, text = train(folder, write(folder, opt))
     assert status == 0, text
     assert 'The validation of more-noise at iteration 4 failed (2 in a row, at most 3): LookupError' in text, text
@@ -168,8 +179,30 @@ def test_failing_validation_does_not_end_training(folder):
     assert {path.stem for path in (folder / STATES).iterdir()} == {'2', '4', '6'}
 
 
+@pytest.mark.parametrize('failing', [[4], [2, 4, 6]])
+def test_last_validation_that_fails_ends_a_complete_training_with_an_error(folder, failing):
+    opt = training_options({'type': 'OneScale'})
+    opt['custom_imports'].append('tests.cli.failing')
+    opt['val'].update(val_freq=24 // failing[-1], metrics={'sometimes': {'type': 'sometimes', 'failing': failing}})
+    opt['datasets']['val'].update(dataroot_lq='one/lq', dataroot_gt='one/gt')
+    (folder / 'one').mkdir()
+    write_images(folder / 'one', count=1)
+    file = write(folder, opt)
+    status, text = train(folder, file)
+    assert status == 1, text
+    last = text.strip().splitlines()[-1]
+    assert last.startswith(
+        'error: the last validation of more-noise, at iteration 12, failed: LookupError: no such thing'
+    )
+    assert 'Training is complete, and the weights are saved in' in last and 'Training is complete' in said(folder)
+    assert weights(folder) and (folder / STATES / '12.state').is_file()
+    assert text.count('Training continues') == len(failing) - 1
+    status, text = train(folder, file, 'val:metrics:sometimes:failing=[]')
+    assert status == 0 and 'sometimes: 1.0000' in text, text
+
+
 def test_second_ctrl_c_ends_the_process_immediately(folder):
-    """The first one only takes effect at the end of the step, which blocks here."""
+    """The first one takes effect at the end of the step, which never ends in this test."""
     write(folder, training_options(blocking=4))
     process, output = start(folder, 'train', '-opt', 'small.yml', *ENDLESS), folder / 'life.txt'
     wait_for((folder / 'blocked').exists, process, output)
@@ -221,7 +254,7 @@ def test_truncated_files_are_skipped(folder, undisturbed, half):
 
 @pytest.mark.parametrize('fused', [True, False])
 def test_steps_with_nan_are_skipped(folder, monkeypatch, fused):
-    """Buffers of the network and step counts of the optimizer exclude the skipped steps."""
+    """The buffers of the network and the step counts of the optimizer do not include skipped steps."""
     optim = {'type': 'AdamW', 'lr': 1e-2, 'fused': fused}
     assert cli.main(['train', '-opt', write(folder, training_options(poisoned=[2], optim_g=optim))]) == 0
     assert 'the step is skipped (1 in a row, 3 in total)' in said(folder)
@@ -276,7 +309,7 @@ def test_too_many_damaged_images_end_training_with_its_workers(tmp_path):
     deeprftv2_plugin.register()
     from deeprftv2_plugin.preflight.data import SAMPLED  # imports BasicSR, which register() patches
 
-    write_pictures(tmp_path, count=2 * SAMPLED)
+    write_images(tmp_path, count=2 * SAMPLED)
     for path in sorted((tmp_path / 'lq').iterdir())[1:SAMPLED:2]:  # the preflight checks miss these
         path.write_bytes(b'')
     opt = training_options()

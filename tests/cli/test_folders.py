@@ -1,4 +1,4 @@
-"""What a command may do to folders: names, earlier runs, runs that are in use, and branches of a training."""
+"""Folders of runs: names, earlier runs, runs in use, and branches of a training."""
 
 import json
 import os
@@ -27,8 +27,8 @@ HOSTILE = ('', '.', '..', '../lq', 'a/b', 'a\\b', 'a\0b', 'a\nb', 'x' * 101)
 
 @pytest.mark.parametrize('name', [*HOSTILE, None], ids=repr)
 @pytest.mark.parametrize('place', ['name', 'suffix', 'test', 'train', 'val'])
-def test_names_that_are_no_part_of_a_path_are_refused(folder, capsys, name, place):
-    """Every command refuses them, and leaves the folders that they point to."""
+def test_names_that_cannot_be_part_of_a_path_are_refused(folder, capsys, name, place):
+    """Every command refuses them and does not change the folders that they point to."""
     opts = {'train': options(), 'test': test_options()}
     for opt in opts.values():
         hostile = str(folder / 'gt') if name is None else name
@@ -50,7 +50,7 @@ def test_names_that_are_no_part_of_a_path_are_refused(folder, capsys, name, plac
 
 
 @pytest.mark.parametrize('name', ['small net', '001', 'Größe', '.hidden', 'a..b', 'x' * 100])
-def test_other_names_are_used_as_they_are(folder, name):
+def test_valid_names_are_used_unchanged(folder, name):
     opt = options()
     opt['name'] = opt['datasets']['val']['name'] = name
     assert run('train', '-opt', write(folder, opt), '--debug', '--force_yml', 'train:total_iter=1') == 0
@@ -69,7 +69,7 @@ def test_two_data_sets_of_one_name_are_refused(folder, capsys):
 
 @pytest.mark.parametrize('command', ['train', 'test'])
 def test_results_of_two_data_sets_do_not_mix(folder, command):
-    """Their images have equal names."""
+    """The images of both data sets have the same names."""
     opt = options() if command == 'train' else test_options()
     opt['model_type'] = 'DeepRFTv2Model'
     phase = 'val' if command == 'train' else 'test'
@@ -103,7 +103,7 @@ def remove_partner(folder):
 
 
 @pytest.mark.parametrize('fault', [damage, remove_partner, None])
-def test_a_start_that_fails_leaves_the_earlier_run(folder, capsys, fault):
+def test_a_failed_start_does_not_change_the_earlier_run(folder, capsys, fault):
     opt = options()
     opt['datasets']['train']['batch_size_per_gpu'] = 4
     opt['logger']['use_tb_logger'] = True
@@ -128,7 +128,7 @@ def test_a_start_that_fails_leaves_the_earlier_run(folder, capsys, fault):
     assert os.listdir(folder / 'experiments') == ['small']
 
 
-def test_a_test_that_fails_leaves_the_earlier_results(folder):
+def test_a_failed_test_does_not_change_the_earlier_results(folder):
     file = write(folder, test_options())
     assert run('test', '-opt', file) == 0
     before = content(folder / 'results')
@@ -137,8 +137,8 @@ def test_a_test_that_fails_leaves_the_earlier_results(folder):
     assert content(folder / 'results') == before
 
 
-def test_the_beginning_is_in_the_log(folder):
-    """Lines of the log from before there is a file."""
+def test_messages_before_the_log_file_exists_are_in_the_log(folder):
+    """These lines are logged before the file exists."""
     assert run('train', '-opt', write(folder, options())) == 0
     log = next((folder / 'experiments/small').glob('train_small_*.log')).read_text()
     assert log.count('Network SRVGGNetCompact: ') == log.count('Model [SRModel] is created') == 1
@@ -170,7 +170,7 @@ def test_a_foreign_folder_is_refused_and_kept(folder, capsys, command):
     assert content(folder) == before
 
 
-def test_an_older_state_begins_a_branch(folder, capsys):
+def test_resuming_from_an_older_state_creates_a_branch(folder, capsys):
     opt = options()
     opt['logger'].update(save_checkpoint_freq=1, keep_checkpoints=2)
     opt['val']['val_freq'] = 100
@@ -195,7 +195,7 @@ def test_an_older_state_begins_a_branch(folder, capsys):
     assert torch.load(experiment / 'training_states/9.state', weights_only=True)['iter'] == 9
 
 
-def test_a_resume_that_fails_moves_nothing(folder):
+def test_a_failed_resume_moves_nothing(folder):
     file = write(folder, options())
     assert run('train', '-opt', file) == 0
     before = content(folder / 'experiments/small/training_states')

@@ -1,4 +1,4 @@
-"""A training that is in use, and processes whose launcher is killed."""
+"""A training that is still running, and processes whose launcher is killed."""
 
 import os
 import signal
@@ -34,14 +34,14 @@ def test_a_second_training_of_a_name_is_refused(folder, capsys):
         captured = capsys.readouterr()
         assert f'small is in use by another run (process {process.pid} on ' in captured.out + captured.err
     assert content(folder / 'experiments') == before and process.is_alive()
-    process.kill()  # workers of the loader live on for some seconds
+    process.kill()  # data loader workers keep running for some seconds
     process.join()
     assert cli.main(['train', '-opt', file]) == 0
 
 
 @pytest.mark.parametrize('model', ['DeepRFTv2Model', 'SRModel'])
 def test_a_process_ends_after_its_launcher_is_killed(folder, model):
-    """torchrun is killed. Its process saves the state and frees the experiment."""
+    """If torchrun is killed, its process saves the state and releases the lock."""
     opt = options()
     opt['model_type'] = model
     file, output = write(folder, opt), folder / 'life.txt'

@@ -61,10 +61,10 @@ def _tensors(content):
 
 @pytest.fixture(scope='module')
 def uninterrupted(tmp_path_factory):
-    from tests.cli.runs import write_pictures
+    from tests.cli.runs import write_images
 
     folder = tmp_path_factory.mktemp('uninterrupted')
-    write_pictures(folder)
+    write_images(folder)
     status, output = run(folder, 'train', '-opt', write(folder, uninterrupted_options()))
     assert status == 0, output
     return outcome(folder)

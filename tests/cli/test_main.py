@@ -13,7 +13,7 @@ from deeprftv2_plugin.utils.errors import UserError
 
 
 def parser_of(run):
-    """A parser whose only command is `run`."""
+    """Return a parser whose only command is `run`."""
     return lambda: argparse.Namespace(parse_args=lambda argv: argparse.Namespace(run=run))
 
 
@@ -32,7 +32,7 @@ def test_the_help_of_every_command_has_an_example(command, capsys):
     assert f'\n  basicsr {command} ' in capsys.readouterr().out
 
 
-def test_a_test_has_nothing_to_resume(capsys):
+def test_basicsr_test_has_no_flag_to_resume(capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(['test', '-opt', 'test.yml', '--auto_resume'])
     assert end.value.code == 2

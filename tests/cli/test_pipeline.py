@@ -41,7 +41,7 @@ def test_the_resolved_options_are_logged_and_saved(folder):
     assert 'lr: 0.0002' in next(experiment.glob('*.log')).read_text()
 
 
-def test_a_run_undoes_its_replacements(folder):
+def test_replacements_are_undone_after_a_run(folder):
     patches.apply()
     before = replacement.active()
     assert run('train', '-opt', write(folder, options()), '--force_yml', 'train:total_iter=1') == 0
@@ -49,7 +49,7 @@ def test_a_run_undoes_its_replacements(folder):
     assert replacement.active() == before
 
 
-def test_debug_means_the_same_as_in_basicsr(folder):
+def test_debug_has_the_same_effect_as_in_basicsr(folder):
     assert run('train', '-opt', write(folder, options()), '--debug') == 0
     experiment = folder / 'experiments/debug_small'
     assert {path.stem for path in experiment.glob('models/*')} == {'net_g_latest'}

@@ -1,4 +1,4 @@
-"""No file in a folder with data is run, and no link in the folder of a run is followed."""
+"""Files in the working directory are not executed, and links in the folder of a run are not followed."""
 
 import os
 import subprocess
@@ -50,7 +50,7 @@ def planted(folder):
     """A working directory with data, a file for every module that a command may try to import, and a plugin."""
     (folder / 'planted.py').write_text(PLANTED)
     names = {*packages_distributions(), *OPTIONAL} - {'deeprftv2_plugin'}
-    if sys.version_info >= (3, 11):  # before, `python -m` itself imports modules of the standard library from there
+    if sys.version_info >= (3, 11):  # older versions of `python -m` import modules of the standard library from there
         names |= sys.stdlib_module_names
     for name in names:
         if name.isidentifier():

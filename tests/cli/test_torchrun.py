@@ -12,7 +12,7 @@ import pytest
 
 import deeprftv2_plugin
 from deeprftv2_plugin import cli
-from tests.cli.runs import options, test_options, write, write_pictures
+from tests.cli.runs import options, test_options, write, write_images
 
 ITERATIONS = 20
 
@@ -32,7 +32,7 @@ def torchrun(*argv, processes=2, restarts=0, launcher='torch.distributed.run'):
 
 @pytest.mark.parametrize('launcher', ['torch.distributed.run', 'torch.distributed.launch'])
 def test_launcher_is_detected(folder, launcher):
-    """The second one passes --local-rank before the subcommand."""
+    """The second launcher passes --local-rank before the subcommand."""
     result = torchrun('train', '-opt', write(folder, options()), launcher=launcher)
     assert result.returncode == 0, result.stderr
     log = next((folder / 'experiments/small').glob('*.log')).read_text()
@@ -66,7 +66,7 @@ def curve_options(batch, accumulation=1, **data):
 @pytest.fixture(scope='module')
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp('torchrun')
-    write_pictures(folder, count=7)
+    write_images(folder, count=7)
     return folder
 
 
@@ -103,7 +103,7 @@ def test_accumulation_has_the_same_losses(whole, place, monkeypatch):
 
 
 def test_restarted_process_has_the_same_losses(whole, place, monkeypatch):
-    """Two processes with batches of two, of which the second is killed in its twelfth step."""
+    """There are two processes with batches of two. The second one is killed in its twelfth step."""
     monkeypatch.chdir(place)
     opt = {**curve_options(2, deadly=23), 'name': 'killed'}
     result = torchrun('train', '-opt', write(place, opt, 'killed.yml'), restarts=1)

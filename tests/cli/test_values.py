@@ -1,4 +1,4 @@
-"""Values that work, and values with which a run does not begin."""
+"""Values that work, and values that are refused at the start."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ def losses(name):
     return [line['l_pix'] for line in lines if 'l_pix' in line]
 
 
-def test_loading_ahead_changes_nothing(folder):
+def test_prefetching_does_not_change_results(folder):
     workers = 'datasets:train:num_worker_per_gpu=1'
     assert run('train', options(), folder, 'name=plain', workers) == 0
     assert run('train', options(), folder, 'name=ahead', workers, 'datasets:train:prefetch_mode=cpu') == 0
@@ -35,7 +35,7 @@ FAULTS = {
 
 @pytest.mark.parametrize(('overrides', 'words'), FAULTS.values(), ids=FAULTS)
 @pytest.mark.parametrize('command', ['train', 'test'])
-def test_run_does_not_begin(folder, capsys, command, overrides, words):
+def test_run_does_not_start(folder, capsys, command, overrides, words):
     (folder / 'empty').mkdir()
     before = sorted(folder.iterdir())
     opt = options() if command == 'train' else test_options()

@@ -1,4 +1,4 @@
-"""Two hosts on one machine: network namespaces joined by a veth pair, with host names of their own."""
+"""Two hosts on one machine: network namespaces with their own host names, connected by a veth pair."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ _ENTER = 'hostname "$1" && mount --bind "$2" /etc/hosts && shift 2 && exec "$@"'
 
 
 def missing() -> str | None:
-    """Return why there can be no hosts here, None if there can."""
+    """Return why hosts cannot be created on this machine, or None if they can."""
     if os.name != 'posix' or os.geteuid() != 0:
         return 'needs root'
     absent = [program for program in ('ip', 'unshare', 'mount') if shutil.which(program) is None]
@@ -51,7 +51,7 @@ class Hosts:
         self._remove()
 
     def start(self, name: str, *argv: str, output: str, cwd: Path | None = None, **variables: str) -> subprocess.Popen:
-        """Start a program on a host, in a process group of its own.
+        """Start a program on a host, in its own process group.
 
         Args:
             name: The host.
@@ -75,7 +75,7 @@ class Hosts:
         return program
 
     def run(self, name: str, *argv: str, cwd: Path | None = None, **variables: str) -> str:
-        """Run a program on a host to its end and return its output; a failure is an error."""
+        """Run a program on a host until it ends and return its output. A failure is an error."""
         output = f'run-{len(self.programs)}.txt'
         status = self.start(name, *argv, output=output, cwd=cwd, **variables).wait(120)
         text = self.read(output)
@@ -88,13 +88,13 @@ class Hosts:
         return path.read_text(errors='replace') if path.exists() else ''
 
     def stop(self, program: subprocess.Popen, number: int) -> None:
-        """Send a signal to a program and all that it started in its session."""
+        """Send a signal to a program and all processes in its session."""
         for pid in _session(program.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
     def link(self, name: str, up: bool) -> None:
-        """Connect a host to the network or cut it off."""
+        """Connect a host to the network or disconnect it."""
         _ip('-n', _space(name), 'link', 'set', 'link0', 'up' if up else 'down')
 
     def _remove(self):
@@ -113,7 +113,7 @@ def _ip(*argv):
 
 
 def _session(leader):
-    """Return the processes in the session of a process, and itself."""
+    """Return a process and the other processes in its session."""
     found = [leader]
     for path in Path('/proc').glob('[0-9]*/stat'):
         try:

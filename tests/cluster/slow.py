@@ -1,4 +1,4 @@
-"""A dataset that takes its time, so that a training can be disturbed at a chosen step."""
+"""A slow dataset, so that a training can be disturbed at a chosen step."""
 
 import time
 
@@ -9,7 +9,7 @@ from deeprftv2_plugin.data.datasets.paired import PairedDeblurDataset
 
 @DATASET_REGISTRY.register()
 class SlowDataset(PairedDeblurDataset):
-    """`PairedDeblurDataset` that reads a sample in `seconds`."""
+    """A `PairedDeblurDataset` that takes `seconds` for each sample."""
 
     def __getitem__(self, index):
         time.sleep(self.opt['seconds'])

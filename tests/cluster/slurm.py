@@ -39,7 +39,7 @@ PROGRAMS = ('slurmctld', 'slurmd', 'munged', 'sbatch', 'srun', 'scontrol', 'scan
 
 
 def missing() -> str | None:
-    """Return why there can be no SLURM here, None if there can."""
+    """Return why SLURM cannot run on this machine, or None if it can."""
     absent = [program for program in PROGRAMS if _path(program) is None]
     return f'{", ".join(absent)} not installed' if absent else None
 
@@ -78,7 +78,7 @@ class Slurm:
         return self
 
     def __exit__(self, *error: object) -> None:
-        pass  # the hosts stop what was started on them
+        pass  # the hosts stop the programs that were started on them
 
     def run(self, *argv: str, cwd: Path | None = None, **variables: str) -> str:
         """Run a command of SLURM on node0 and return its output."""

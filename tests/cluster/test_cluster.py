@@ -1,10 +1,10 @@
-"""Trainings on two hosts, with torchrun and with SLURM, that are disturbed: the weights are those of a quiet one.
+"""Disturbed trainings on two hosts, with torchrun and SLURM: the weights equal those of an undisturbed one.
 
-They change the network of the machine and take about ten minutes, so they run only where asked for, as root:
+These tests change the network of the machine and take about ten minutes, so they only run on request, as root:
 
     pytest -m cluster tests/cluster
 
-They need iproute2 and util-linux; those of SLURM need Debian's slurm-wlm and munge.
+They need iproute2 and util-linux. The SLURM tests need Debian's slurm-wlm and munge.
 """
 
 import functools
@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.cli.runs import options, write, write_pictures
+from tests.cli.runs import options, write, write_images
 from tests.cluster import hosts as network
 from tests.cluster import slurm as scheduler
 from tests.cluster.hosts import ADDRESSES, Hosts
@@ -37,7 +37,7 @@ needs_slurm = pytest.mark.skipif(scheduler.missing() is not None, reason=str(sch
 
 @pytest.fixture
 def folder():
-    """A folder that all hosts share; its path is short enough for sockets."""
+    """A folder that all hosts share. Its path is short enough for sockets."""
     with tempfile.TemporaryDirectory(prefix='cluster-') as name:
         folder = Path(name)
         make_training(folder)
@@ -58,7 +58,7 @@ def slurm(hosts, folder):
 
 @pytest.fixture(scope='module')
 def quiet_weights(tmp_path_factory):
-    """A function: the weights of a training on one host, with two processes that nothing disturbs."""
+    """Return a function that returns the weights of an undisturbed training on one host, with two processes."""
 
     @functools.cache
     def trained(iterations):
@@ -75,7 +75,7 @@ def quiet_weights(tmp_path_factory):
 def make_training(folder, iterations=ITERATIONS, seconds=0.2):
     """Write images and options of a training whose steps take `seconds`."""
     if not (folder / 'lq').exists():
-        write_pictures(folder)
+        write_images(folder)
     opt = options()
     opt.update(model_type='DeepRFTv2Model', custom_imports=['tests.cluster.slow'])
     data = opt['datasets']['train']
@@ -113,7 +113,7 @@ def outputs(hosts):
 
 
 def wait_for(condition, what, seconds=120):
-    """Wait until a condition is true; `what` returns the text for a failure."""
+    """Wait until a condition is true. `what` returns the message for a failure."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, what()
@@ -157,7 +157,7 @@ def test_processes_of_the_second_host_are_killed(hosts, folder, quiet_weights):
 
 
 def test_processes_of_the_master_are_killed(hosts, folder, quiet_weights):
-    """The other host ends; both are started again with --auto_resume."""
+    """The processes on the other host end too. Both are started again with --auto_resume."""
     first, second = train_on_both(hosts)
     wait_for_step(lambda: hosts.read('node0.txt'), DISTURBED)
     hosts.stop(first, signal.SIGKILL)
@@ -194,7 +194,7 @@ def wait_for_job(slurm, job, state, seconds=300):
 
 @needs_slurm
 def test_slurm_time_limit_requeues_and_resumes(slurm, hosts, folder, quiet_weights):
-    """The limit of two minutes signals after 80 seconds, in the middle of the training, and ends the job otherwise."""
+    """With the limit of two minutes, SLURM sends the signal after 80 seconds, in the middle of the training."""
     make_training(folder, LONG)
     job = submit(slurm, folder, '--time=2', '--signal=B:USR1@40')
     wait_for_job(slurm, job, 'COMPLETED', 600)

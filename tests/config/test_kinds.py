@@ -1,4 +1,4 @@
-"""Values of options against annotations."""
+"""Checks of option values against annotations."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Optional

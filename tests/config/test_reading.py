@@ -1,4 +1,4 @@
-"""Option files: numbers, inheritance, overrides, and what BasicSR gets to read."""
+"""Option files: numbers, inheritance, overrides, and the resolved options that BasicSR reads."""
 
 import os
 
@@ -13,7 +13,7 @@ from deeprftv2_plugin.utils.errors import UserError
 
 @pytest.fixture
 def write(tmp_path):
-    """Writes a file in the folder of the test; its path."""
+    """Return a function that writes a file to the folder of the test and returns its path."""
 
     def write(name, text):
         path = tmp_path / name
@@ -35,11 +35,11 @@ def test_a_number_with_an_exponent_is_a_number(write, text):
     + [('2024-01-31', '2024-01-31'), ('12:30', '12:30'), ('007', '007'), ('0x10', '0x10'), ('1_000', 1000), ('-3', -3)]
     + [('none', 'none'), ('"None"', 'None'), ('1.5', 1.5), ('-.5', -0.5), ('1_0.5', 10.5), ('9' * 30, 1e30)],
 )
-def test_what_is_no_number_stays_what_it_is(write, text, value):
+def test_text_that_is_not_a_number_remains_text(write, text, value):
     assert reading.load(write('a.yml', f'x: {text}')) == {'x': value}
 
 
-def test_a_file_inherits_relative_to_itself_and_deep(write, monkeypatch, tmp_path):
+def test_bases_are_relative_to_the_file_and_can_be_nested(write, monkeypatch, tmp_path):
     write('bases/ground.yml', 'train: {optim_g: {type: AdamW, lr: 1e-3}, total_iter: 9}\nscale: 1')
     write('bases/middle.yml', '_base_: ground.yml\ntrain: {optim_g: {lr: 2e-3}}')
     write('bases/other.yml', 'name: other')
@@ -53,14 +53,14 @@ def test_a_file_inherits_relative_to_itself_and_deep(write, monkeypatch, tmp_pat
     }
 
 
-def test_a_section_can_drop_what_it_inherits(write):
+def test_a_section_can_discard_inherited_keys(write):
     write('base.yml', 'network_g: {type: A, width: 3}')
     path = write('top.yml', '_base_: base.yml\nnetwork_g: {_delete_: true, type: B}')
     assert reading.load(path) == {'network_g': {'type': 'B'}}
 
 
 @pytest.mark.parametrize(('scheduler', 'period'), [('', 7), (', T_max: 3', 3)])
-def test_a_cosine_lasts_as_long_as_the_training(write, scheduler, period):
+def test_a_cosine_schedule_lasts_as_long_as_the_training(write, scheduler, period):
     text = 'train: {total_iter: 9, scheduler: {type: CosineAnnealingLR, eta_min: 1e-7' + scheduler + '}}'
     resolved = reading.load(write('a.yml', text), ['train:total_iter=7'])
     assert resolved['train']['scheduler']['T_max'] == period
@@ -91,7 +91,7 @@ def test_an_override_is_parsed_as_yaml(write, override, value):
     assert reading.load(write('a.yml', 'a: {b: 0}'), [override]) == {'a': {'b': value}}
 
 
-def test_an_override_makes_the_sections_on_its_way(write):
+def test_an_override_creates_missing_sections(write):
     assert reading.load(write('a.yml', 'a: 1\nb: ~'), ['b:c:d=2']) == {'a': 1, 'b': {'c': {'d': 2}}}
 
 
@@ -113,11 +113,11 @@ def test_an_override_that_cannot_be_applied_is_named(write, override, words):
         ('- a', 'found a list'),
         ('', 'found a NoneType'),
         ('a: !!python/object/apply:os.getcwd []', 'python/object'),
-        ('a: 1\nb: 2\na: 3', "line 3, column 1: not YAML: key 'a' given twice"),
+        ('a: 1\nb: 2\na: 3', "line 3, column 1: not YAML: duplicate key 'a'"),
         ('a: !!int x', 'not YAML'),
         ('a: !!set {b}', 'not YAML'),
         ('? [a, b]\n: 1', 'a key that is not text'),
-        ('1: 2\n"1": 3', "key '1' given twice"),
+        ('1: 2\n"1": 3', "duplicate key '1'"),
         ('a: &a [*a]', 'line 1, column 8: not YAML: a section or list that contains itself'),
         ('a: &a {b: *a}', 'contains itself'),
         ('[' * 10_000, 'more than 50 sections and lists'),
@@ -134,7 +134,7 @@ def test_an_override_that_cannot_be_applied_is_named(write, override, words):
         ('_base_: a.yml', 'inherits from itself'),
     ],
 )
-def test_a_file_that_holds_no_options_is_named(write, text, words):
+def test_a_file_without_options_is_named(write, text, words):
     path = write('a.yml', text)
     write('code.py', 'raise SystemExit')
     with pytest.raises(UserError) as caught:
@@ -148,14 +148,14 @@ def test_a_missing_file_is_named():
         reading.load('nowhere.yml')
 
 
-def test_a_fault_in_an_inherited_file_names_that_file(write):
+def test_an_error_in_an_inherited_file_names_that_file(write):
     base = write('base.yml', 'a: [')
     with pytest.raises(UserError) as caught:
         reading.load(write('top.yml', '_base_: base.yml'))
     assert str(caught.value).startswith(base)
 
 
-def test_bases_that_cannot_be_merged_are_told(write):
+def test_bases_that_cannot_be_merged_are_an_error(write):
     write('base.yml', 'a: 1')
     with pytest.raises(UserError, match='top.yml'):
         reading.load(write('top.yml', '_base_: base.yml\na: {b: 1}'))
@@ -180,7 +180,7 @@ def test_basicsr_reads_what_was_resolved():
     assert yaml.load(text, ordered_yaml()[0]) == yaml.load(text, plain_yaml.Loader) == resolved
 
 
-def test_torchrun_is_recognised_by_its_environment(monkeypatch):
+def test_torchrun_is_recognized_by_its_environment(monkeypatch):
     for name in reading.LAUNCHED:
         monkeypatch.delenv(name, raising=False)
     assert reading.launcher() == 'none'
@@ -200,7 +200,7 @@ EXPLOSIONS = {
 
 
 @pytest.mark.parametrize('text', EXPLOSIONS.values(), ids=EXPLOSIONS)
-def test_content_that_aliases_multiply_is_refused(write, text):
+def test_content_multiplied_by_aliases_is_refused(write, text):
     with pytest.raises(UserError, match='more than 100,000 keys and values'):
         reading.load(write('a.yml', text))
     with pytest.raises(UserError, match='a.yml, line'):
@@ -216,7 +216,7 @@ def test_aliases_within_the_limits_are_read(write):
     }
 
 
-def test_files_that_multiply_by_inheritance_are_refused(write):
+def test_too_many_inherited_files_are_refused(write):
     write('0.yml', '{}')
     for number in range(1, 40):
         write(f'{number}.yml', f'_base_: [{number - 1}.yml, {number - 1}.yml]')
@@ -231,19 +231,19 @@ def test_two_bases_with_the_same_key_are_refused(write):
         reading.load(write('top.yml', '_base_: [a.yml, b.yml]'))
 
 
-def test_section_replaces_no_value(write):
+def test_a_section_cannot_replace_an_inherited_value(write):
     write('base.yml', 'logger: {wandb: ~}')
     assert reading.load(write('top.yml', '_base_: base.yml\nlogger: {wandb: {project: x}}')) == {
         'logger': {'wandb': {'project': 'x'}}
     }
 
 
-def test_delete_without_anything_inherited_is_no_option(write):
+def test_delete_is_removed_if_nothing_is_inherited(write):
     write('base.yml', 'a: 1')
     assert reading.load(write('top.yml', '_base_: base.yml\nb: {_delete_: true, c: 2}')) == {'a': 1, 'b': {'c': 2}}
 
 
-def test_keys_are_text_and_numbers_can_be_had_as_written(write):
+def test_keys_are_text_and_numbers_can_be_read_as_text(write):
     path = write('a.yml', '1: 001\non: 1_0\n2024-01-01: {x: 1e3, y: [2.50, true, ~]}')
     assert reading.load(path) == {'1': '001', 'on': 10, '2024-01-01': {'x': 1000.0, 'y': [2.5, True, None]}}
     assert reading.load(path, ['z=0.10'], plain_yaml.TextLoader) == {

@@ -1,4 +1,4 @@
-"""The schema against the classes whose options it declares."""
+"""Comparison of the schema with the classes whose options it declares."""
 
 import inspect
 import re
@@ -23,7 +23,7 @@ def plain(name):
 
 
 def source_of(cls):
-    """The source of a class and of its parents outside torch, with what else is in their modules."""
+    """Return the source of the modules of a class and its parents, except those of torch."""
     modules = {inspect.getmodule(each) for each in cls.__mro__}
     return '\n'.join(
         inspect.getsource(m) for m in modules if m.__name__.partition('.')[0] not in ('builtins', 'torch', 'typing')
@@ -31,7 +31,7 @@ def source_of(cls):
 
 
 def keys_read(source):
-    """The keys of option dicts in a source."""
+    """Return the keys of option dicts that a source reads."""
     return set(re.findall(r"opt(?:\.get\(|\[)'(\w+)'", source))
 
 

@@ -1,4 +1,4 @@
-"""The options that a class or function takes by its signature."""
+"""The options that a class or function takes according to its signature."""
 
 import pytest
 from torch import nn, optim
@@ -10,7 +10,7 @@ from deeprftv2_plugin.config.signatures import arguments
 
 @pytest.fixture
 def basicsr():
-    """BasicSR's registries by the kind of what is in them."""
+    """Return BasicSR's registries by the kind of their entries."""
     patches.apply()
     from basicsr.utils import registry
 
@@ -47,7 +47,7 @@ def test_arguments(target, known, required, open_):
     assert (found.known, found.required, found.open) == (known, required, open_)
 
 
-def test_given_arguments_are_left_out():
+def test_given_arguments_are_omitted():
     assert 'params' not in arguments(optim.AdamW, given=['params']).known
     assert {'lr', 'betas', 'weight_decay'} <= arguments(optim.AdamW).known
 
@@ -76,7 +76,7 @@ def test_defaults_of_everything_in_basicsrs_registries_are_accepted(basicsr, kin
             assert option.required or not plain or option.accepts(option.default), (name, key)
 
 
-def test_range_in_words():
+def test_range_as_text():
     assert str(Range(1)) == '>= 1'
     assert str(Range(0, 1)) == 'in [0, 1]'
     assert str(Range(above=0)) == '> 0'

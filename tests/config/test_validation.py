@@ -1,4 +1,4 @@
-"""Wrong option files, each with its message."""
+"""Wrong option files and their error messages."""
 
 from pathlib import Path
 
@@ -323,12 +323,12 @@ def test_wrong_values_do_not_become_text_or_none():
         (['datasets:train:prefetch_mode=cuda', 'num_gpu=0'], 'prefetch_mode is cuda, but the training uses no GPU'),
     ],
 )
-def test_loading_ahead_that_cannot_work_is_refused(overrides, words):
+def test_prefetching_that_cannot_work_is_refused(overrides, words):
     with pytest.raises(UserError, match=words):
         check(*overrides)
 
 
-def test_loading_ahead_to_a_gpu_needs_pinned_memory(monkeypatch):
+def test_prefetching_to_a_gpu_needs_pinned_memory(monkeypatch):
     monkeypatch.setattr('torch.cuda.is_available', lambda: True)
     check('datasets:train:prefetch_mode=cuda')
     with pytest.raises(UserError, match='pin_memory is false, but prefetch_mode cuda needs'):

@@ -1,4 +1,4 @@
-"""Small folder trees with the structure, file names and lists of the datasets as they are downloaded."""
+"""Small folder trees with the structure, file names and lists of the downloaded datasets."""
 
 from collections.abc import Iterable
 from pathlib import Path

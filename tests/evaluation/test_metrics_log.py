@@ -40,7 +40,7 @@ def test_failed_writes_are_logged_and_not_raised(tmp_path, monkeypatch, log):
 
 @pytest.mark.posix
 @pytest.mark.parametrize('kind', ['link', 'dangling', 'pipe'])
-def test_only_a_file_is_written(tmp_path, log, plant, kind):
+def test_only_regular_files_are_written(tmp_path, log, plant, kind):
     metrics = MetricsLog(tmp_path)
     plant(metrics.path, kind)
     metrics.append(1, loss=1.0)
@@ -83,7 +83,7 @@ def test_rewind_removes_damaged_and_later_lines(tmp_path, log, tail):
     assert [line['loss'] for line in metrics] == [1.0, 1.0, 2.0]
 
 
-def test_rewind_of_a_whole_file_does_not_warn(tmp_path, log):
+def test_rewind_of_an_undamaged_file_does_not_warn(tmp_path, log):
     metrics = MetricsLog(tmp_path)
     metrics.append(1, dataset='held-out', psnr=30)
     metrics.rewind(2)

@@ -197,8 +197,8 @@ def test_non_finite_numbers_are_null(tmp_path):
 
 @pytest.mark.posix
 @pytest.mark.parametrize('with_gt', [True, False])
-def test_names_need_not_be_utf_8(tmp_path, log, with_gt):
-    length = 240 if with_gt else 10  # restored images have longer names than their sources
+def test_names_do_not_have_to_be_utf_8(tmp_path, log, with_gt):
+    length = 240 if with_gt else 10  # restored images have longer names than the input images
     names = [os.fsdecode(name) for name in (b's\xe9q_1', b's\xe9q_2', b'caf\xe9/' + b'x' * length)]
     results = run(tmp_path, Frames(names, with_gt), save_img=not with_gt)
     rows, summary = read(results)
@@ -320,7 +320,7 @@ def brightness(img, **options):
 
 
 def test_image_that_cannot_be_read_or_restored_does_not_end_a_test(tmp_path, log):
-    """Only if there is no ground truth, so that no mean is over fewer images."""
+    """This only applies without ground truth, so that means always include all images."""
 
     class Damaged(Frames):
         def __getitem__(self, index):
@@ -404,7 +404,7 @@ def test_two_processes_write_the_same_reports_as_one(tmp_path, monkeypatch, caps
 
 
 class Greedy(torch.nn.Module):
-    """A network whose memory suffices for a number of pixels."""
+    """A network that runs out of memory above a number of pixels."""
 
     def __init__(self, pixels):
         super().__init__()

@@ -42,7 +42,7 @@ def test_eight_bit_conversion_matches_basicsr():
 
 
 def test_only_metrics_of_this_package_get_16_bit():
-    """A difference of one 16-bit level counts for metrics of this package; BasicSR's get images rounded to 8 bit."""
+    """Metrics of this package measure a difference of one 16-bit level. BasicSR's get images rounded to 8 bit."""
     sharp = noise(0, np.uint16) // 2
     found = compute_metrics(
         sharp + 1, sharp, {'ours': {'type': 'psnr'}, 'theirs': {'type': 'calculate_psnr', 'crop_border': 0}}

@@ -1,7 +1,7 @@
-"""Wrong inputs made by a program give an error message or the right result, never anything else.
+"""Generated wrong inputs must lead to an error message or to the correct result.
 
-The suite runs a few seeded trials of each kind. `DEEPRFTV2_FUZZ=N pytest -s tests/fuzz` runs N of each and prints what
-came of them.
+The suite runs a few seeded trials of each kind. `DEEPRFTV2_FUZZ=N pytest -s tests/fuzz` runs N of each and prints their
+outcomes.
 """
 
 import multiprocessing
@@ -52,7 +52,7 @@ def check(name: str, trial: Callable[[Random], bool], short: int) -> Counter[str
 
     Args:
         name: Name of the trials in the output.
-        trial: Makes a wrong input and uses it. Returns whether the result is right, or raises UserError.
+        trial: Creates a wrong input and uses it. Returns whether the result is correct, or raises a UserError.
         short: Number of trials in the suite.
 
     Returns:

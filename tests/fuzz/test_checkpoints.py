@@ -1,4 +1,4 @@
-"""Damaged and invented weights and training states."""
+"""Damaged and randomly generated weights and training states."""
 
 import copy
 import json
@@ -14,6 +14,7 @@ from deeprftv2_plugin.archs import DeepRFTv2
 from deeprftv2_plugin.checkpoints import convert_file, load_file, load_network, to_official_state_dict, write_checkpoint
 from deeprftv2_plugin.checkpoints.files import OPTIONS
 from deeprftv2_plugin.checkpoints.states import read_state
+from deeprftv2_plugin.inference.restoration import restore
 from tests.models.toys import OneScale, make_model, train
 
 from . import check, damaged
@@ -41,7 +42,7 @@ def weights():
 
 
 def equal(one, other):
-    """Whether nested values are the same."""
+    """Return whether nested values are equal."""
     if isinstance(one, torch.Tensor):
         return isinstance(other, torch.Tensor) and one.dtype == other.dtype and torch.equal(one, other)
     if isinstance(one, dict):
@@ -53,7 +54,7 @@ def equal(one, other):
 
 @pytest.mark.parametrize('kind', ['pth', 'safetensors', 'old.pth', 'foreign.safetensors'])
 def test_damaged_weights(weights, kind):
-    """Files without checksums can be changed without notice, but not do any harm."""
+    """Changes to files without checksums may not be detected, but must not do any harm."""
     path = Path(f'net.{kind}')
     if kind == 'old.pth':
         torch.save(weights, path, _use_new_zipfile_serialization=False)
@@ -77,7 +78,7 @@ def test_damaged_weights(weights, kind):
 
 
 def state_file(path):
-    """Train a network for a few steps and save its state; return the model and the bytes of the state."""
+    """Train a network for a few steps and save its state. Return the model and the bytes of the state."""
     model = make_model('TwoScales', **SETTINGS)
     model.opt['path'].update(models=str(path), training_states=str(path))
     train(model, [1, 2])
@@ -97,7 +98,7 @@ def test_damaged_states(folder):
 
 
 def odd_tensor(value, random):
-    """Return a tensor that is in some way unlike a weight."""
+    """Return a tensor that cannot be a weight for some reason."""
     make = random.choice(
         [
             lambda: value.to('meta'),
@@ -123,12 +124,12 @@ def odd_tensor(value, random):
     )
     try:
         return make()
-    except RuntimeError:  # not for every type and number of dimensions
+    except RuntimeError:  # not supported for every dtype and number of dimensions
         return torch.zeros(7)
 
 
 def odd_value(random):
-    """Return something that is no tensor."""
+    """Return an object that is not a tensor."""
     recursive = [1]
     recursive.append(recursive)
     deep = []
@@ -193,7 +194,7 @@ def test_invented_weights(weights):
 
 
 def test_invented_weights_of_deeprftv2():
-    """Networks are rebuilt from them, and they are converted."""
+    """Networks are rebuilt from these weights, and the weights are converted."""
     torch.manual_seed(0)
     net = DeepRFTv2('T', width=4, kernel_width=4, stages=1)
     theirs = to_official_state_dict(net.state_dict())
@@ -210,9 +211,46 @@ def test_invented_weights_of_deeprftv2():
     check('invented weights of DeepRFTv2', trial, 20)
 
 
+def odd_setting(value, random):
+    """Return a setting of a network, or its parts, in another size or of another kind."""
+    if isinstance(value, list) and value and random.random() < 0.8:
+        place = random.randrange(len(value))
+        return [*value[:place], odd_setting(value[place], random), *value[place + 1 :]]
+    numbers = [0, 1, 2, 3, 7, 16, -1, 100, 5000, 10**5, 10**9, 10**18, 10**30, 0.5, 1e300, float('nan')]
+    others = ['', 'x', 'NAF', 'LocalNAFScanWindow', None, True, [], {}, [10**9, 8], [8] * 1000, {'encoders': [1]}]
+    return random.choice(numbers) if random.random() < 0.6 else random.choice(others)
+
+
+def test_invented_options_of_deeprftv2():
+    """A file with options is built as these say, unless its weights are of another size."""
+    torch.manual_seed(0)
+    net = DeepRFTv2('T', width=4, kernel_width=4, stages=2)
+    levels = [['NAF', 1], ['NAFScan', 1], ['NAFScan', 1]]
+    settings = {
+        **{'type': 'DeepRFTv2', 'variant': 'T', 'in_channels': 3, 'out_channels': 3, 'width': [4, 4]},
+        **{'kernel_width': 4, 'stages': 2, 'full_encoder': levels, 'full_decoder': levels[::-1]},
+        **{'kernel_depths': [1, 1, 1, 1], 'kernel_norm': True, 'kernel_window': [16, 16], 'kernel_overlap': 4},
+        **{'local_pool_crop': [16, 16], 'scan_window': [32, 32], 'reversible': True},
+    }
+    expected = net.state_dict()
+
+    def trial(random):
+        invented = dict(settings)
+        for _ in range(random.randint(0, 2)):
+            key = random.choice(list(settings))
+            invented[key] = odd_setting(invented[key], random)
+        options = random.choice([{'network_g': invented}] * 20 + [invented, [invented], {'network_g': [invented]}])
+        write_checkpoint({'params': expected}, 'net.safetensors', {OPTIONS: json.dumps(options)})
+        found = load_network('net.safetensors')
+        restore(found, torch.rand(1, 3, 19, 27))
+        return equal(dict(found.state_dict()), dict(expected))
+
+    check('invented options of DeepRFTv2', trial, 30)
+
+
 @pytest.mark.parametrize('optimizer', ['AdamW', 'SGD', 'RMSprop', 'LBFGS', 'Adafactor'])
 def test_invented_states(folder, optimizer):
-    """Resumed by every kind of optimizer, followed by a step."""
+    """Every kind of optimizer resumes them and takes a step."""
     settings = {'optim_g': {'type': optimizer, 'lr': 0.01}}
     if optimizer == 'LBFGS':
         settings['optim_g']['max_iter'] = 2
@@ -244,7 +282,7 @@ def test_invented_states(folder, optimizer):
         resumed.resume_training(read_state('2.state'))
         train(resumed, [3])
         finite = all(value.isfinite().all() for value in resumed.net_g.state_dict().values())
-        return finite or optimizer == 'LBFGS'  # its long history can lead anywhere
+        return finite or optimizer == 'LBFGS'  # its result depends on a long history
 
     check(f'invented states of {optimizer}', trial, 20)
 

@@ -1,7 +1,7 @@
 """Damaged image files.
 
-PNG has checksums: the pixels are right, or there is an error. The other formats have none, or none for the whole file,
-so changed pixels cannot be told from others. For them, truncation must be found, and nothing may crash.
+PNG has checksums: the pixels are correct, or there is an error. The other formats have no checksums, or none for the
+whole file, so changed pixels cannot be detected. For them, truncation must be detected, and nothing may crash.
 """
 
 import io
@@ -68,7 +68,7 @@ OTHERS = {
         **{f'Deflate {image.dtype}': encode(image, '.tif', *DEFLATE) for image in (RGB, DEEP)},
         **{f'PackBits {image.dtype}': encode(image, '.tif', *PACKED) for image in (RGB, DEEP)},
         **{f'no compression {image.dtype}': encode(image, '.tif', *RAW) for image in (RGB, DEEP)},
-        # here the directory comes before the pixels
+        # in this file the directory is before the pixels
         'Pillow LZW': encode_by_pillow('RGB', format='TIFF', compression='tiff_lzw'),
         'Pillow': encode_by_pillow('L', format='TIFF'),
         'JPEG': encode_by_pillow('RGB', format='TIFF', compression='jpeg'),
@@ -88,7 +88,7 @@ OTHERS = {
 
 
 def use(path):
-    """Read an image in each way in which a run, the preparation and the checks do, and return its pixels."""
+    """Read an image in the same ways as a run, the preparation and the checks, and return its pixels."""
     pair = Pair('a', StoredImage(str(path)), StoredImage(str(path)))
     problems = find_problems(Check(pair))
     findings = list(check_pairs('a', [pair], [16]))

@@ -1,4 +1,4 @@
-"""Damaged databases. LMDB itself would be killed by many of them."""
+"""Damaged databases. Many of them would crash LMDB itself."""
 
 import shutil
 
@@ -17,7 +17,7 @@ PAGE = 4096
 
 @pytest.fixture
 def images(tmp_path):
-    """Images on pages of keys and, if larger, on pages of their own, under keys that need a tree of three levels."""
+    """Images that are stored on pages of keys or, if larger, on separate pages, with keys that need three levels."""
     rng = np.random.default_rng(0)
     sizes = [8, 20, 40, 70] * 12
     images = {
@@ -37,7 +37,7 @@ def root(tmp_path, images):
 
 
 def damage_pages(data, random):
-    """Damage a file as any other, or only the start of a page, which has its structure."""
+    """Damage any part of a file, or only the start of a page, which contains its structure."""
     if random.random() < 0.2:
         return damaged(data, random)
     start = PAGE * random.choice([0, 1, random.randrange(len(data) // PAGE)])
@@ -61,7 +61,7 @@ def test_damaged_databases(root, images):
 
 
 def test_damaged_databases_are_not_written_to(root, images):
-    """A preparation that was interrupted is resumed only if its database has a valid structure."""
+    """An interrupted preparation is only resumed if its database has a valid structure."""
     whole = (root / DATA).read_bytes()
 
     def trial(random):

@@ -29,7 +29,7 @@ from deeprftv2_plugin.config.signatures import arguments
 from deeprftv2_plugin.preflight.findings import Mark
 from deeprftv2_plugin.preflight.report import quiet
 from deeprftv2_plugin.utils.errors import UserError
-from tests.cli.runs import options, test_options, write, write_pictures
+from tests.cli.runs import options, test_options, write, write_images
 
 from . import check, trials
 
@@ -68,7 +68,7 @@ NEEDED = {
 
 
 class Mutant(NamedTuple):
-    """An option file of a small run, changed in one value."""
+    """The option file of a small run with one changed value."""
 
     base: str
     overrides: tuple[str, ...]
@@ -78,7 +78,7 @@ class Mutant(NamedTuple):
 
 
 def base_options() -> dict[str, dict]:
-    """Return the options of small runs by name: training and test, with BasicSR's model and with ours."""
+    """Return the options of small runs by name: training and test, with BasicSR's and this package's model."""
     train, test = options(), test_options()
     for opt in (train, test):
         opt['num_gpu'] = 0
@@ -118,7 +118,7 @@ def base_options() -> dict[str, dict]:
 
 
 def values_of(kind: Any) -> list[Any]:
-    """Return the edges of a kind, values right outside of them, and its choices."""
+    """Return the bounds of a kind, values just outside of them, and its choices."""
     parts = typing.get_args(kind)
     origin = typing.get_origin(kind)
     if origin is Literal:
@@ -138,13 +138,13 @@ def values_of(kind: Any) -> list[Any]:
 
 
 def override(place: str, value: Any) -> str:
-    """Return `--force_yml` for a value. JSON is YAML, but for numbers that are not finite."""
+    """Return `--force_yml` for a value. JSON is YAML, except for numbers that are not finite."""
     text = json.dumps(value).replace('-Infinity', '-.inf').replace('Infinity', '.inf').replace('NaN', '.nan')
     return f'{place}={text}'
 
 
 def keys() -> dict[str, dict[str, Option]]:
-    """Return the options that are declared, by base and section."""
+    """Return the declared options by base and section."""
     models, datasets = schema.MODELS, schema.DATASETS
     train = {**schema.TRAIN, **models['BaseModel']['train'], **models['SRModel']['train']}
     loader = {**schema.LOADER, **schema.LOADER_TRAIN}
@@ -181,7 +181,7 @@ def keys() -> dict[str, dict[str, Option]]:
 
 
 def sections() -> list[tuple[str, str, dict[str, Any], dict[str, Option]]]:
-    """Return base, place, settings and options of every class that a section can name with `type`."""
+    """Return base, place, settings and options of every class that the `type` of a section can name."""
     from basicsr.utils import registry
 
     from deeprftv2_plugin.data.blur.kernels import SOURCES
@@ -238,7 +238,7 @@ SYNTHETIC = {
 
 @cache
 def mutants() -> list[Mutant]:
-    """Return every option with values of every kind and at the edges of its range."""
+    """Return every option with values of every kind and at the bounds of its range."""
     found = []
     for where, table in keys().items():
         base, _, place = where.partition(' ')
@@ -262,7 +262,7 @@ def mutants() -> list[Mutant]:
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     """A working directory with images, the option files, and a parser that reads each text once."""
-    write_pictures(tmp_path)
+    write_images(tmp_path)
     (tmp_path / 'kernels').mkdir()
     for name, opt in base_options().items():
         write(tmp_path, opt, f'{name}.yml')
@@ -276,8 +276,8 @@ def arguments_of(mutant: Mutant) -> argparse.Namespace:
     return argparse.Namespace(opt=f'{mutant.base}.yml', force_yml=mutant.overrides)
 
 
-def test_every_option_takes_or_refuses_any_value():
-    """Each key gets some of the values, seeded; with DEEPRFTV2_FUZZ as many as that in all."""
+def test_every_option_accepts_or_refuses_any_value():
+    """Each key gets some of the values, drawn with a seed. DEEPRFTV2_FUZZ sets the total number."""
     random, failures, counts = Random(0), [], Counter()
     found = mutants()
     for mutant in random.sample(found, min(len(found), trials(600))):
@@ -295,8 +295,8 @@ def test_every_option_takes_or_refuses_any_value():
     assert counts['fine'] and counts['clear']
 
 
-def test_values_that_are_taken_work():
-    """A training or test with a value either says what is wrong before it begins, or works."""
+def test_accepted_values_work():
+    """A training or test with a value either reports an error before it starts, or works."""
     random = Random(1)
     count = min(5 * trials(20), len(mutants()))
     accepted = [mutant for mutant in random.sample(mutants(), count) if is_accepted(mutant)]
@@ -313,10 +313,10 @@ def is_accepted(mutant: Mutant) -> bool:
 
 
 def works(mutant: Mutant) -> bool:
-    """Check a mutant and, if nothing is wrong and it takes no long time, run it and check what it writes.
+    """Check a mutant and, unless there is an error or it takes long, run it and check the files that it writes.
 
     Returns:
-        Whether a run that the check has found nothing wrong with succeeds.
+        Whether a run for which the check reports no error succeeds.
 
     Raises:
         UserError: The message of the check.
@@ -353,7 +353,7 @@ def _works(mutant: Mutant) -> bool:
 
 
 def takes_long(opt: dict) -> bool:
-    """Whether a run would take minutes."""
+    """Return whether a run would take minutes."""
     train, data = opt.get('train') or {}, opt['datasets'].get('train') or {}
     stages = [data, *(train.get('stages') or [])]
     batch = max(stage.get('batch_size_per_gpu') or 1 for stage in stages)

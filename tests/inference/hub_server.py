@@ -49,7 +49,7 @@ class Hub(BaseHTTPRequestHandler):
 
 
 def load_from_hub(folder, repository):
-    """Deblur in.npy with a network of the server in another process, which reads HF_ENDPOINT at its start."""
+    """Deblur in.npy with a network from the server in a new process, which reads HF_ENDPOINT when it starts."""
     server = ThreadingHTTPServer(('127.0.0.1', 0), partial(Hub, folder / 'files/model.safetensors'))
     Thread(target=server.serve_forever, daemon=True).start()
     try:

@@ -61,7 +61,7 @@ def restored_with(spare, **settings):
 
 
 @pytest.mark.posix
-def test_the_tile_is_halved_until_the_memory_suffices():
+def test_the_tile_is_halved_until_it_fits_into_memory():
     """The wide maps take 138 MB each for the whole image, and 9 MB for a tile of 192x176."""
     output, tile = restored_with(100 << 20)
     assert tile in ((384, 350), (192, 176))
@@ -76,7 +76,7 @@ def test_an_image_that_never_fits_is_an_error_with_its_size():
     assert 'set a smaller tile with a smaller overlap' in message
 
 
-def test_nothing_changes_if_the_memory_suffices():
+def test_nothing_changes_if_there_is_enough_memory():
     net, x = network(), image(40, 50)
     output, tile = restore_in_memory(net, x, tile=32, overlap=8, ensemble=True)
     assert tile is None

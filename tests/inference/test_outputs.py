@@ -1,4 +1,4 @@
-"""From the arguments of a command to the files that it reads and writes."""
+"""The files that a command reads and writes."""
 
 import os
 from pathlib import Path
@@ -27,7 +27,7 @@ def planned(*inputs, output='out'):
     return {str(job.source): str(job.target) for job in plan(inputs, output)}
 
 
-def test_files_and_folders_keep_their_paths_below_what_was_given():
+def test_results_keep_the_paths_relative_to_the_inputs():
     make('a.jpg', 'photos/b.PNG', 'photos/2024/may/c.tif', 'photos/notes.txt', 'photos/.hidden.jpg')
     assert planned('a.jpg', 'photos') == {
         'a.jpg': 'out/a.jpg',
@@ -68,7 +68,7 @@ def test_a_file_that_is_given_twice_is_restored_once():
     assert planned('photos', 'photos/a.jpg', './photos/../photos') == {'photos/a.jpg': 'out/a.jpg'}
 
 
-def test_results_in_the_folder_are_no_images():
+def test_results_of_earlier_runs_are_not_inputs():
     make('photos/a.jpg', 'photos/out/a.jpg', 'photos/output/b.jpg')
     assert planned('photos', output='photos/out') == {
         'photos/a.jpg': 'photos/out/a.jpg',
@@ -123,7 +123,7 @@ def test_unsuitable_arguments_are_errors(inputs, output, message):
         plan(inputs, output)
 
 
-def test_existing_results_are_skipped_or_replaced_on_demand():
+def test_existing_results_are_skipped_or_replaced_on_request():
     make('photos/a.jpg', 'photos/b.jpg', 'out/b.jpg')
     jobs = plan(['photos'], 'out')
     with pytest.raises(UserError, match='out/b.jpg exists .1 of 2 results do.: use --skip-existing'):
@@ -132,7 +132,7 @@ def test_existing_results_are_skipped_or_replaced_on_demand():
     assert [job.source.name for job in select(jobs, True, False)] == ['a.jpg', 'b.jpg']
 
 
-def test_folders_that_cannot_be_made_or_written_to_are_errors_before_the_work():
+def test_folders_that_cannot_be_created_or_written_to_are_errors_at_the_start():
     make('a.jpg', 'file')
     with pytest.raises(UserError, match='cannot write to the folder file/out'):
         select(plan(['a.jpg'], 'file/out'), False, False)

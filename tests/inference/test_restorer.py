@@ -1,4 +1,4 @@
-"""One object for images of several kinds, which gives each back as it was."""
+"""One object restores images of several kinds and returns the same kind."""
 
 import gc
 
@@ -168,7 +168,7 @@ def test_unsuitable_settings_are_errors(arguments, message):
         Restorer(network(), **arguments)
 
 
-def test_cuda_names_all_gpus(monkeypatch):
+def test_cuda_means_all_gpus(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
     monkeypatch.setattr(restorer, '_device', lambda name: torch.device(name or 'cuda'))
     assert restorer.devices('cuda') == restorer.devices() == [torch.device('cuda:0'), torch.device('cuda:1')]
@@ -192,7 +192,7 @@ def test_networks_are_loaded_from_files_average_first(tmp_path, deblur, suffix):
 
 
 def test_saved_networks_are_loaded_with_their_windows(tmp_path):
-    """Which the shapes of weights do not tell."""
+    """The shapes of weights do not contain the sizes of windows."""
     settings = {'variant': 'T', **SIZES, 'kernel_window': [16, 16]}
     windows = Restorer(DeepRFTv2(**settings), 'cpu', settings=settings)
     assert windows.save_pretrained(tmp_path / 'new') == tmp_path / 'new' / 'model.safetensors'
@@ -239,12 +239,12 @@ def test_weights_of_other_networks_are_refused(tmp_path):
 
 
 def live():
-    """The number of tensors and arrays in memory."""
+    """Return the number of tensors and arrays in memory."""
     gc.collect()
     return sum(issubclass(type(each), (torch.Tensor, np.ndarray)) for each in gc.get_objects())
 
 
-def test_nothing_is_kept_of_an_image(deblur):
+def test_no_memory_of_an_image_is_kept(deblur):
     deblur(random_array(8, 8, 3))
     before = live()
     for size in (8, 16, 24):

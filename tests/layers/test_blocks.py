@@ -8,7 +8,7 @@ from deeprftv2_plugin.layers import BLOCKS, Blocks, NAFBlock, SelectiveScanMixer
 
 
 def randomised(module):
-    """Give every parameter a value, so that no branch is switched off by its initial zero."""
+    """Give every parameter a random value, since some branches are initialized to zero."""
     torch.manual_seed(0)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -17,8 +17,8 @@ def randomised(module):
 
 
 @pytest.mark.parametrize('depth', [1, 2, 3, 4, 5])
-def test_any_number_of_scan_blocks_comes_out_upright(depth):
-    """With identities for blocks the chain is the identity, on maps that are not square too."""
+def test_any_number_of_scan_blocks_keeps_the_orientation(depth):
+    """If the blocks are identities, the chain is the identity, also on maps that are not square."""
     chain = Blocks('NAFScan', depth, 4)
     for index in range(depth):
         chain[index] = nn.Identity()
@@ -32,7 +32,7 @@ def test_four_blocks_scan_in_four_directions():
     for index in range(4):
         chain[index].register_forward_hook(lambda module, args, out: seen.append(args[0]))
     x = torch.arange(6.0).view(1, 1, 2, 3).expand(1, 4, 2, 3)
-    chain(x)  # blocks are the identity as they are initialised
+    chain(x)  # blocks are initialized as the identity
     order = [step[0, 0].flatten().int().tolist() for step in seen]
     assert order == [[0, 3, 1, 4, 2, 5], [5, 2, 4, 1, 3, 0], [5, 4, 3, 2, 1, 0], [0, 1, 2, 3, 4, 5]]
 
@@ -47,7 +47,7 @@ def test_every_block_keeps_the_shape_and_passes_gradients(name):
 
 
 @pytest.mark.parametrize('name', BLOCKS)
-def test_blocks_begin_as_the_identity(name):
+def test_blocks_are_initialized_as_the_identity(name):
     x = torch.rand(1, 4, 8, 12)
     assert torch.equal(Blocks(name, 3, 4, pool_window=(6, 6), scan_window=(4, 8))(x), x)
 
@@ -60,8 +60,8 @@ def test_a_window_as_large_as_the_map_changes_nothing():
     )
 
 
-def test_windows_follow_the_turned_map():
-    """A window of 4x12 in a map of 8x12 covers its rows; transposed blocks see 12x8 and need 12x4."""
+def test_windows_are_transposed_with_the_map():
+    """A window of 4x12 in a map of 8x12 covers whole rows. Transposed blocks see 12x8 and need 12x4."""
     chain = Blocks('LocalNAFScanWindow', 4, 4, pool_window=(4, 12), scan_window=(2, 12))
     assert [block.pool_window for block in chain] == [(12, 4), (12, 4), (4, 12), (4, 12)]
     assert [block.scan.window for block in chain] == [(12, 2), (12, 2), (2, 12), (2, 12)]

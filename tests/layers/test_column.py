@@ -1,4 +1,4 @@
-"""Columns: exact gradients with and without recomputation; hooks, autocast and replicas see nothing unusual."""
+"""Columns: exact gradients with and without recomputation, with hooks, autocast and replicas."""
 
 import itertools
 
@@ -11,7 +11,7 @@ from deeprftv2_plugin.layers.column import keep_from_zero
 
 
 class Toy(nn.Module):
-    """A level: a convolution of the input and, where there is one, of the side input."""
+    """A level: a convolution of the input and of the side input, if any."""
 
     def __init__(self, channels, sided, dropout=0.0):
         super().__init__()
@@ -25,7 +25,7 @@ class Toy(nn.Module):
 
 
 def column(levels, previous, coupled=False, sided=False, reversible=True, dropout=0.0, dtype=torch.float64):
-    """The same column for the same arguments, whatever `reversible`."""
+    """Return the same column for the same arguments and any value of `reversible`."""
     torch.manual_seed(0)
     has_side = [(coupled and i + 1 < levels and previous[i + 1]) or (sided and not coupled) for i in range(levels)]
     return Column([Toy(3, s, dropout) for s in has_side], [3] * levels, previous, coupled, reversible).to(dtype)
@@ -52,7 +52,7 @@ SHAPES = [
 
 
 @pytest.mark.parametrize(('levels', 'previous', 'coupled', 'sided'), SHAPES)
-def test_agrees_with_plain_autograd(levels, previous, coupled, sided):
+def test_column_agrees_with_plain_autograd(levels, previous, coupled, sided):
     x, olds, sides = inputs(levels, previous, sided)
     results = []
     for reversible in (False, True):
@@ -68,7 +68,7 @@ def test_agrees_with_plain_autograd(levels, previous, coupled, sided):
 @pytest.mark.parametrize('alpha', [0.5, 0.01, 0.001, -0.001, 0.0])
 @pytest.mark.parametrize(('dtype', 'autocast'), [(torch.float64, False), (torch.float32, False), (torch.float32, True)])
 def test_gradients_are_exact_at_every_alpha(alpha, dtype, autocast):
-    """Two columns one after the other; a division by a small alpha would lose all digits."""
+    """There are two columns in sequence. A division by a small alpha would lose all digits."""
     results = []
     for reversible in (False, True):
         columns = [column(2, [True] * 2, True, reversible=reversible, dtype=dtype) for _ in range(2)]
@@ -101,8 +101,8 @@ def test_gradcheck(levels, previous, coupled, sided):
     torch.autograd.gradcheck(run, leaves)
 
 
-def test_a_loss_on_the_first_state_alone():
-    """Nothing flows into the later levels."""
+def test_loss_of_the_first_state_only():
+    """The later levels get no gradient."""
     previous = [True] * 4
     x, olds, _ = inputs(4, previous, False)
     grads = []
@@ -125,8 +125,8 @@ def test_parameter_hooks_run_once():
     assert sorted(seen) == sorted(name for name, _ in net.named_parameters())
 
 
-def test_random_numbers_are_drawn_again():
-    """With dropout, both passes must drop the same elements, and the generator goes on as without the recomputation."""
+def test_recomputation_draws_the_same_random_numbers():
+    """With dropout, both passes must drop the same elements, and the state of the generator must not change."""
     x, olds, _ = inputs(3, [True] * 3, False)
     outcomes = []
     for reversible in (False, True):
@@ -154,11 +154,15 @@ def test_autocast_is_restored_and_states_are_float32():
 def test_two_forward_passes_before_one_backward():
     net = column(3, [True] * 3)
     x, olds, _ = inputs(3, [True] * 3, False)
+    sum(s.sum() for s in net(x, olds)).backward()
+    once = [weight.grad.clone() for weight in net.parameters()]
+    net.zero_grad()
     sum(s.sum() for _ in range(2) for s in net(x, olds)).backward()
+    torch.testing.assert_close([weight.grad for weight in net.parameters()], [2 * grad for grad in once])
 
 
 def replica(module):
-    """What DataParallel runs on every device: modules whose parameters are plain tensors, listed nowhere."""
+    """Return modules as DataParallel runs them on every device: their parameters are plain, unregistered tensors."""
     copies = {each: each._replicate_for_data_parallel() for each in module.modules()}
     for each, copy in copies.items():
         for name, child in each.named_children():
@@ -178,8 +182,8 @@ def test_replicas_of_data_parallel_pass_gradients_to_the_parameters():
     torch.testing.assert_close(*grads, rtol=1e-10, atol=1e-12)
 
 
-def test_memory_does_not_keep_the_levels_activations():
-    """A reversible column keeps its input, states and parameters; a plain one also what happens inside."""
+def test_activations_of_the_levels_are_not_stored():
+    """A reversible column stores its input, states and parameters. A plain one also stores the activations."""
     kept = {}
     for reversible in (False, True):
         levels = [Level(Merge(), Blocks('NAF', 2, 3)) for _ in range(3)]
@@ -193,7 +197,7 @@ def test_memory_does_not_keep_the_levels_activations():
 
 
 @pytest.mark.parametrize(('value', 'expected'), [(0.5, 0.5), (-0.5, -0.5), (1e-5, 1e-3), (-1e-5, -1e-3), (0.0, 1e-3)])
-def test_alpha_keeps_away_from_zero(value, expected):
+def test_alpha_is_kept_away_from_zero(value, expected):
     alpha = torch.tensor([value], requires_grad=True)
     kept = keep_from_zero(alpha)
     kept.backward()
@@ -202,6 +206,6 @@ def test_alpha_keeps_away_from_zero(value, expected):
     assert alpha.grad.item() == 1
 
 
-def test_missing_states_are_named():
+def test_errors_name_missing_states():
     with pytest.raises(ValueError, match='previous states at the levels'):
         column(2, [True, True])(torch.rand(1, 3, 2, 2), [None, None])

@@ -1,4 +1,4 @@
-"""The estimator alone, behind any backbone."""
+"""The estimator on its own."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from deeprftv2_plugin.ops import otf_from_psf
 
 
 class Constant(nn.Module):
-    """Answers with one transfer function whatever it is asked, as real parts followed by imaginary parts."""
+    """A module that always returns the same transfer function, as real parts followed by imaginary parts."""
 
     def __init__(self, otf):
         super().__init__()
@@ -24,7 +24,7 @@ def feature_and_image(size=(16, 24), batch=2):
     return (torch.rand(batch, 6, *size, generator=generator), torch.rand(batch, 3, *size, generator=generator))
 
 
-def test_stands_alone_and_chains():
+def test_estimators_work_alone_and_in_a_chain():
     x, image = feature_and_image()
     first = FourierKernelEstimator(6, width=4)
     second = FourierKernelEstimator(6, width=4, has_previous=True)
@@ -37,7 +37,7 @@ def test_stands_alone_and_chains():
 
 
 def test_the_transfer_function_convolves_the_feature():
-    """With a transfer function of our choice and the projections out of the way, the feature is moved by the kernel."""
+    """With a given transfer function and identities as projections, the kernel shifts the feature."""
     x, image = feature_and_image()
     net = FourierKernelEstimator(6)
     psf = torch.zeros(6, 16, 24)
@@ -51,7 +51,7 @@ def test_the_transfer_function_convolves_the_feature():
 
 @pytest.mark.parametrize('training', [True, False])
 @pytest.mark.parametrize('overlap', [(0, 0), (4, 4)])
-def test_windows_treat_every_image_of_a_batch_alike(training, overlap):
+def test_windows_do_not_mix_the_images_of_a_batch(training, overlap):
     x, image = feature_and_image((24, 40))
     net = FourierKernelEstimator(6, window=(16, 16), overlap=overlap).train(training)
     whole = net(x, image)
@@ -64,14 +64,14 @@ def test_windows_treat_every_image_of_a_batch_alike(training, overlap):
 @pytest.mark.parametrize(
     ('training', 'overlap', 'count'), [(True, (4, 4), 3 * 3), (False, (4, 4), 4 * 4), (False, (0, 0), 3 * 3)]
 )
-def test_windows_overlap_in_evaluation_only(training, overlap, count):
+def test_windows_only_overlap_in_evaluation(training, overlap, count):
     net = FourierKernelEstimator(6, window=(8, 8), overlap=overlap).train(training)
     feature, _ = feature_and_image((20, 20), batch=1)
     with torch.no_grad():
         assert {len(state) for state in net(feature).states} == {count}
 
 
-def test_a_window_as_large_as_the_map_is_no_window():
+def test_a_window_as_large_as_the_map_has_no_effect():
     x, image = feature_and_image()
     net = FourierKernelEstimator(6, window=(16, 24), overlap=(4, 4)).eval()
     expected = net(x, image).image
@@ -82,7 +82,7 @@ def test_a_window_as_large_as_the_map_is_no_window():
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize('reversible', [False, True])
 def test_the_spectrum_is_float32_under_autocast(dtype, reversible):
-    """The states and the filtered feature are those of float32 to its digits; a bright map overflows float16."""
+    """The states and the filtered feature equal those of float32. A bright map would overflow float16."""
     x, image = feature_and_image((64, 64))
     x = 100 * x
     net = FourierKernelEstimator(6, reversible=reversible)

@@ -25,10 +25,10 @@ def test_loss_of_equal_images_is_that_of_rounding_to_8_bits_and_has_a_finite_gra
     assert pred.grad is not None and torch.equal(pred.grad, torch.zeros_like(pred))
 
 
-def test_images_with_a_large_and_a_small_error_count_alike():
+def test_images_with_a_large_and_a_small_error_have_the_same_influence():
     target = torch.zeros(2, 1, 4, 4)
     errors = torch.tensor([0.5, 0.01]).reshape(2, 1, 1, 1).requires_grad_()
     PSNRLoss()(target + errors, target).backward()
     assert errors.grad is not None
-    shares = errors.grad * errors.detach()  # derivatives by the logarithm of the error
+    shares = errors.grad * errors.detach()  # derivatives with respect to the logarithm of the error
     torch.testing.assert_close(shares[0], shares[1], rtol=0.02, atol=0)

@@ -1,4 +1,4 @@
-"""Photographs, and imitations of what a network restores from them."""
+"""Photographs, and versions of them that resemble results of a network."""
 
 import cv2
 import numpy as np

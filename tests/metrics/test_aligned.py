@@ -83,7 +83,7 @@ def test_metrics_match_the_published_procedure(move, convert):
         assert aligned_ssim(convert(result), convert(sharp)) == pytest.approx(expected[1], abs=1e-6)
 
 
-def test_brightness_does_not_matter():
+def test_brightness_does_not_change_the_score():
     sharp = sharp_image()
     blurry = restored(sharp, dim=0.9)
     assert aligned_psnr(blurry // 2, sharp) == pytest.approx(aligned_psnr(blurry, sharp), abs=0.3)

@@ -16,7 +16,7 @@ MODES = {'distance': 'FR', 'redness': 'NR', 'broken': 'NR'}
 
 
 class Network(torch.nn.Module):
-    """A fake of what `pyiqa.create_metric` returns, without weights."""
+    """A fake of the object that `pyiqa.create_metric` returns, without weights."""
 
     def __init__(self, name, device):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Train on one process's share of a batch; rank 0 saves the results.
+"""Train on one process's share of a batch. Rank 0 saves the results.
 
 torchrun --nproc_per_node=N -m tests.models.distributed_worker FILE
 """
@@ -56,7 +56,7 @@ def run(network, settings, rank=0, world_size=1):
 
 
 def main():
-    torch.set_warn_always(True)  # otherwise one warning hides those of the networks that follow
+    torch.set_warn_always(True)  # otherwise one warning suppresses those of the following networks
     init_dist('pytorch')
     rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
     found = {name: run(*network, rank, world_size) for name, network in NETWORKS.items()}

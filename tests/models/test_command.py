@@ -63,7 +63,7 @@ def test_basicsr_networks_train_and_validate(folder, network):
 
 
 def check_test_uses_the_average(opt, experiment):
-    """A test of the last weights has the result of the last validation, and names the set of weights."""
+    """A test of the last weights has the same result as the last validation, and names the set of weights."""
     lines = [json.loads(line) for line in (experiment / 'metrics.jsonl').read_text().splitlines()]
     expected = next(line['psnr'] for line in lines if line.get('dataset') == 'held-out' and line['iter'] == 4)
     opt['datasets'] = {'test': opt['datasets']['val']}

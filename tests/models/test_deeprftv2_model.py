@@ -130,7 +130,7 @@ def test_deeprftv2_trains_and_validates_with_tiles_and_average():
 
 
 def test_gradient_is_clipped():
-    """A step of plain SGD then has the norm of learning rate times maximum norm."""
+    """The norm of a step of plain SGD is then the learning rate times the maximum norm."""
     model = make_model(clip_grad_norm=0.01)
     before = nn.utils.parameters_to_vector(model.net_g.parameters()).clone()
     train(model, [1])
@@ -238,7 +238,7 @@ def test_checkpoint_round_trip_includes_the_average(tmp_path, log):
         log.clear()
 
 
-def test_random_weights_of_a_test_are_a_warning(log):
+def test_a_test_with_random_weights_causes_a_warning(log):
     opt = options('OneScale')
     assert make_model(opt={**opt, 'is_train': False}).loaded is None
     assert 'path.pretrain_network_g is not set: network_g has random weights' in log.text
@@ -293,7 +293,7 @@ def test_average_is_initialized_from_a_checkpoint_without_average(tmp_path):
 
 
 def test_checkpoint_of_another_network(tmp_path):
-    """An error with strict loading, or if hardly anything fits; otherwise the matching weights are loaded."""
+    """It is an error with strict loading, or if hardly any weight matches. Otherwise the matching ones are loaded."""
     model = make_model({'type': 'OneScale', 'width': 6})
     model.opt['path']['models'] = tmp_path
     model.save_network(model.net_g, 'net_g', 0)

@@ -1,4 +1,4 @@
-"""A training step does not synchronize with the GPU; only logging reads values."""
+"""A training step does not synchronize with the GPU. Only logging reads values."""
 
 import logging
 import warnings
@@ -8,9 +8,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from deeprftv2_plugin.basicsr_bridge.training_run import TrainingRun
-from deeprftv2_plugin.training.dist_flags import SharedFlags
 from tests.cli import runs
-from tests.cli.runs import write_pictures
+from tests.cli.runs import write_images
 from tests.training.test_progress import Terminal
 
 from .toys import batch, make_model, options, train
@@ -74,7 +73,7 @@ def with_gpu(tmp_path, monkeypatch):
     """Options of a run with a GPU, which is not used before the first batch."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
-    write_pictures(tmp_path)
+    write_images(tmp_path)
     opt = runs.options()
     opt.update(num_gpu=1, dist=False, rank=0, world_size=1, auto_resume=False)
     for phase, settings in opt['datasets'].items():
@@ -92,30 +91,6 @@ def test_batches_are_pinned_if_there_is_a_gpu(with_gpu, mode, num_gpu, pin_memor
     loader, *_ = TrainingRun().create_loaders(with_gpu, logging.getLogger())
     assert loader._loader.pin_memory is expected
     assert with_gpu['datasets']['train']['pin_memory'] is expected  # read by BasicSR's CUDA prefetcher
-
-
-def share_steps(flags, iterations):
-    """Share steps whose loss is their number. The second step asks to stop; the third is not finite."""
-    found = []
-    for iteration in iterations:
-        finite, loss = torch.tensor(iteration != 3), torch.tensor(float(iteration))
-        all_finite, result = flags.share(iteration, finite, loss, leave=iteration == 2)
-        assert all_finite == (iteration != 3)
-        found.append(result)
-    return found
-
-
-def test_late_results_are_the_same_one_step_later():
-    cpu = torch.device('cpu')
-    prompt, late = SharedFlags(cpu), SharedFlags(cpu)
-    late.late = True  # as on a GPU
-    expected = share_steps(prompt, range(1, 5))
-    assert [each.loss for each in expected] == [1, 2, 3, 4]
-    assert [each.finite for each in expected] == [True, True, False, True]
-    assert [each.leave for each in expected] == [False, True, False, False]
-    assert share_steps(late, range(1, 5)) == [None, *expected[:3]]
-    assert late.settle() == expected[3]
-    assert late.settle() is None and prompt.settle() is None
 
 
 @pytest.mark.parametrize('late', [False, True])

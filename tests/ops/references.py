@@ -1,4 +1,4 @@
-"""What the operations are compared with, and the backends that are."""
+"""References for the operations, and the backends that are compared with them."""
 
 from contextlib import contextmanager
 from importlib import import_module
@@ -16,7 +16,7 @@ NAMES = ('u', 'delta', 'A', 'B', 'C', 'D', 'delta_bias')
 
 
 def sequential(u, delta, A, B, C, D, delta_bias):
-    """The recurrence of the scan written out, one position after the other."""
+    """Compute the recurrence of the scan position by position."""
     step = F.softplus(delta + delta_bias)
     h, y = u.new_zeros(len(u), *A.shape), []
     for t in range(u.shape[1]):
@@ -50,7 +50,7 @@ def functions_of_maps(eps):
 
 
 class Backend(NamedTuple):
-    """A backend, and where and in what type it is to compute."""
+    """A backend with the device and dtype to test."""
 
     name: str
     device: str
@@ -63,14 +63,14 @@ class Backend(NamedTuple):
         return import_module(f'deeprftv2_plugin.ops.backends.{self.name}')
 
     def __call__(self, operation, *args):
-        """Call the operator of that name, on this backend by the fixture in conftest.py."""
+        """Call the operator of that name, which runs on this backend because of the fixture in conftest.py."""
         if reason := self.module.why_not():
             pytest.skip(f'{self.name}: {reason}')
         assert backends.choose(operation, args[0]) is getattr(self.module, operation)
         return getattr(ops, operation)(*args)
 
     def inputs(self, tensors):
-        """Copies for this backend that keep the layout in memory and take gradients."""
+        """Return copies for this backend that keep the memory layout and require gradients."""
         return [_copy(t, t.dtype if t.dtype.itemsize < 4 else self.dtype, self.device) for t in tensors]
 
 
@@ -89,7 +89,7 @@ BACKENDS = (
 
 
 def backends_with(operation, **attributes):
-    """The backends that have an operation, and these attributes, as pytest's parameters."""
+    """Return the backends that have an operation and these attributes as parameters for pytest."""
     return [
         pytest.param(
             backend,
@@ -108,7 +108,7 @@ def value_and_gradients(function, args, weight):
 
 
 def assert_close(names, ours, expected, tolerance):
-    """Every tensor against the expected one, relative to its largest number."""
+    """Assert that tensors equal the expected ones, up to an error relative to their largest number."""
     for name, a, b in zip(names, ours, expected, strict=True):
         assert a.shape == b.shape and torch.isfinite(a).all(), name
         error, size = (a.cpu().double() - b).abs().max().item(), b.abs().max().item()

@@ -1,4 +1,4 @@
-"""Which backend is used, and that the network does not depend on it."""
+"""The choice of a backend, on which the results of the network do not depend."""
 
 from importlib import import_module
 
@@ -37,7 +37,7 @@ def force(monkeypatch):
 
 @pytest.fixture
 def fresh():
-    """Nothing remembered of what can be used, before and after."""
+    """Clear the caches of the backends before and after a test."""
     backends.usable.cache_clear()
     yield
     backends.usable.cache_clear()
@@ -50,7 +50,7 @@ def test_plain_pytorch_has_every_operation(operation, force):
         assert backends.choose(operation, torch.ones(1, dtype=dtype)) is getattr(pytorch, operation)
 
 
-def test_native_is_forced_where_it_computes(force):
+def test_a_forced_native_backend_is_used_for_its_operators(force):
     force('native')
     assert backends.choose('selective_scan', torch.ones(1)) is native.selective_scan
     assert backends.choose('selective_scan', torch.ones(1).double()) is pytorch.selective_scan
@@ -59,7 +59,7 @@ def test_native_is_forced_where_it_computes(force):
     assert backends.choose('half_spectrum', torch.ones(1)) is pytorch.half_spectrum  # which native lacks
 
 
-def test_the_first_usable_one_is_preferred():
+def test_the_first_usable_backend_is_preferred():
     names = [backend.__name__.rpartition('.')[2] for backend in backends.usable()]
     assert names == [name for name in backends.NAMES if name in names]
     assert names[-1] == 'pytorch'
@@ -68,13 +68,13 @@ def test_the_first_usable_one_is_preferred():
     assert backends.choose('simple_gate', x) is first.simple_gate
 
 
-def test_an_unusable_backend_is_passed_over(monkeypatch, fresh):
+def test_an_unusable_backend_is_skipped(monkeypatch, fresh):
     monkeypatch.setattr(native, 'why_not', lambda: 'no compiler')
     assert native not in backends.usable()
     assert backends.choose('simple_gate', torch.ones(1)) is pytorch.simple_gate
 
 
-def test_a_misspelled_name_names_the_nearest(monkeypatch):
+def test_the_error_for_a_misspelled_name_suggests_the_nearest(monkeypatch):
     monkeypatch.setenv(backends.VARIABLE, 'Pytroch')
     one = torch.ones(1, 1, 1)
     with pytest.raises(UserError, match="DEEPRFTV2_BACKEND: there is no backend 'Pytroch'. Did you mean pytorch?"):
@@ -84,7 +84,7 @@ def test_a_misspelled_name_names_the_nearest(monkeypatch):
 
 
 @pytest.mark.parametrize('name', ['triton', 'native'])
-def test_an_unusable_one_cannot_be_forced(monkeypatch, fresh, name):
+def test_an_unusable_backend_cannot_be_forced(monkeypatch, fresh, name):
     reason = module(name).why_not() or 'it is broken'
     monkeypatch.setattr(module(name), 'why_not', lambda: reason)
     monkeypatch.setenv(backends.VARIABLE, name)
@@ -94,12 +94,12 @@ def test_an_unusable_one_cannot_be_forced(monkeypatch, fresh, name):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
-def test_triton_wants_a_gpu():
+def test_triton_needs_a_gpu():
     reason = module('triton').why_not()
     assert 'GPU' in reason or 'not installed' in reason
 
 
-def test_the_description_names_what_is_used_and_why_others_are_not(monkeypatch, fresh):
+def test_the_description_lists_usable_backends_and_reasons_against_others(monkeypatch, fresh):
     monkeypatch.setattr(native, 'why_not', lambda: 'no C++ compiler was found')
     used, *reasons = backends.describe().split('; ')
     assert used.endswith('pytorch') and 'native' not in used
@@ -110,7 +110,7 @@ def test_the_description_names_what_is_used_and_why_others_are_not(monkeypatch, 
 
 
 @pytest.mark.parametrize('name', ['pytorch', 'native'])
-def test_the_description_says_what_is_forced(name, force):
+def test_the_description_names_a_forced_backend(name, force):
     force(name)
     chosen = ', '.join(dict.fromkeys((name, 'pytorch')))
     assert backends.describe() == f'{chosen} (forced by DEEPRFTV2_BACKEND)'
@@ -118,7 +118,7 @@ def test_the_description_says_what_is_forced(name, force):
 
 @pytest.fixture
 def network():
-    """All of its weights matter: those that begin as zeros are drawn too."""
+    """Return a network in which every weight affects the output: those initialized to zero are random too."""
     torch.manual_seed(0)
     net = DeepRFTv2('T')
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Compiling the native backend: where it is kept, and what happens where it cannot be compiled."""
+"""Compilation of the native backend, its cache, and machines on which it cannot be compiled."""
 
 import ctypes
 import os
@@ -60,7 +60,7 @@ def run(code, **environment):
 
 @pytest.fixture
 def compiler(tmp_path):
-    """The machine's own in a hurry, under a name of its own; it notes what it is called for."""
+    """A script that runs the machine's compiler without optimization and logs its calls."""
     return write_script(tmp_path / 'compiler', f'echo "$@" >> {tmp_path}/calls\nexec {REAL_COMPILER} "$@" -O0')
 
 
@@ -70,7 +70,7 @@ def compilations(compiler):
 
 @pytest.fixture(scope='module')
 def library(tmp_path_factory):
-    """A library that was compiled in a hurry."""
+    """A library that was compiled without optimization."""
     folder = tmp_path_factory.mktemp('library')
     write_script(folder / 'compiler', f'exec {REAL_COMPILER} "$@" -O0')
     return Path(run(LOAD, CXX=folder / 'compiler', XDG_CACHE_HOME=folder / 'cache'))
@@ -78,7 +78,7 @@ def library(tmp_path_factory):
 
 @pytest.fixture
 def copier(tmp_path, library):
-    """A compiler that takes no time, since it has a finished library. It notes what it is called for."""
+    """A fake compiler that copies a finished library and logs its calls."""
     copy = f'[ "$1" = -shared ] && exec cp {library} "$target"; touch "$target"'
     script = f'echo "$@" >> {tmp_path}/calls; for target; do :; done; [ "$1" = --version ] || {{ {copy}; }}'
     return write_script(tmp_path / 'copier', script)
@@ -86,7 +86,7 @@ def copier(tmp_path, library):
 
 @pytest.fixture
 def private(tmp_path):
-    """A place for temporary files, and for the cache."""
+    """A folder for temporary files and the cache."""
     (tmp_path / 'temporary').mkdir()
     return {'XDG_CACHE_HOME': tmp_path / 'cache', 'TMPDIR': tmp_path / 'temporary'}
 
@@ -98,7 +98,7 @@ def write_script(path, text):
 
 
 @needs_a_compiler
-def test_it_is_compiled_once_for_all_processes(compiler, tmp_path):
+def test_the_library_is_compiled_once_for_all_processes(compiler, tmp_path):
     environment = {'CXX': compiler, 'XDG_CACHE_HOME': tmp_path / 'cache'}
     first = Path(run(LOAD, **environment))
     assert first.parent == tmp_path / 'cache' / 'deeprftv2_plugin'
@@ -112,7 +112,7 @@ def test_it_is_compiled_once_for_all_processes(compiler, tmp_path):
 
 
 def warned_without_cache(copier, private):
-    """Load the library in a process that cannot use the cache, and return what it warns of."""
+    """Load the library in a process that cannot use the cache, and return its warnings."""
     process = start(LOAD, CXX=copier, **private)
     name, warned = process.communicate()
     assert process.returncode == 0, warned
@@ -124,7 +124,7 @@ def warned_without_cache(copier, private):
 
 
 @needs_a_compiler
-def test_without_a_folder_to_keep_it_in(copier, private):
+def test_without_a_usable_cache_folder(copier, private):
     private['XDG_CACHE_HOME'].write_text('not a folder')
     assert str(private['XDG_CACHE_HOME']) in warned_without_cache(copier, private)
 
@@ -132,13 +132,13 @@ def test_without_a_folder_to_keep_it_in(copier, private):
 @needs_a_compiler
 @pytest.mark.posix
 @pytest.mark.parametrize('mode', [0o777, 0o770, 0o755])
-def test_a_cache_that_is_open_to_others_is_not_used(copier, private, mode):
-    """A planted library would run with the rights of this user."""
+def test_a_cache_that_others_can_access_is_not_used(copier, private, mode):
+    """A library placed there by someone else would run with the permissions of this user."""
     cache = private['XDG_CACHE_HOME'] / 'deeprftv2_plugin'
     cache.mkdir(parents=True)
     cache.chmod(mode)
     warned = warned_without_cache(copier, private)
-    assert f'the cache {cache} is open to other users. Close it: chmod 700 {cache}' in warned
+    assert f'the cache {cache} is accessible to other users. Close it: chmod 700 {cache}' in warned
     assert not list(cache.iterdir())
 
 
@@ -154,7 +154,7 @@ def test_a_cache_of_another_user_is_not_used(copier, private):
 
 @needs_a_compiler
 @pytest.mark.posix
-def test_the_cache_is_private_and_may_be_elsewhere(copier, private, tmp_path):
+def test_the_cache_is_private_and_its_place_can_be_set(copier, private, tmp_path):
     (tmp_path / 'disk').mkdir(mode=0o700)
     private['XDG_CACHE_HOME'].mkdir()
     (private['XDG_CACHE_HOME'] / 'deeprftv2_plugin').symlink_to(tmp_path / 'disk')
@@ -165,7 +165,7 @@ def test_the_cache_is_private_and_may_be_elsewhere(copier, private, tmp_path):
 
 
 def test_a_relative_cache_is_ignored(monkeypatch, tmp_path):
-    """It would be in the working directory, whose files are not run."""
+    """It would be in the working directory, whose files must not be executed."""
     monkeypatch.setenv('XDG_CACHE_HOME', 'cache')
     monkeypatch.setenv('HOME', str(tmp_path / 'home'))
     monkeypatch.setenv('USERPROFILE', str(tmp_path / 'home'))
@@ -177,7 +177,7 @@ def test_a_relative_cache_is_ignored(monkeypatch, tmp_path):
 @needs_a_compiler
 @pytest.mark.skipif(not shutil.which('unshare'), reason='no unshare')
 def test_a_cache_that_is_mounted_without_execution(copier, private):
-    """The library is kept there, and loaded from a folder for temporary files."""
+    """The library is stored in the cache and loaded from a temporary folder."""
     private['XDG_CACHE_HOME'].mkdir()
     mount = f'mount -t tmpfs -o noexec tmpfs {private["XDG_CACHE_HOME"]}'
     command = ['unshare', '--mount', 'sh', '-c', mount]
@@ -197,7 +197,7 @@ def test_a_cache_that_is_mounted_without_execution(copier, private):
 @needs_a_compiler
 @pytest.mark.posix
 @pytest.mark.parametrize('damage', ['truncated', 'empty', 'changed', 'link', 'pipe', 'of another user'])
-def test_a_library_that_is_not_the_compiled_one_is_compiled_again_once(monkeypatch, copier, tmp_path, library, damage):
+def test_a_replaced_library_is_compiled_again_once(monkeypatch, copier, tmp_path, library, damage):
     monkeypatch.setenv('CXX', str(copier))
     kept = cpp_build._compiled(tmp_path, threads=False)
     content = kept.read_bytes()
@@ -226,7 +226,7 @@ def test_a_library_that_is_not_the_compiled_one_is_compiled_again_once(monkeypat
 @needs_a_compiler
 @pytest.mark.posix
 def test_a_compiler_that_hangs_is_killed_with_its_processes(monkeypatch, tmp_path):
-    """Compilers are drivers: they start others, which a wrapper such as ccache starts in turn."""
+    """Compilers start other processes, and wrappers such as ccache start compilers."""
     path = write_script(tmp_path / 'slow', f'sleep 60 & echo $! >> {tmp_path}/started; wait')
     monkeypatch.setenv('CXX', str(path))
     monkeypatch.setattr(cpp_build, 'TIME_LIMIT', 0.5)
@@ -238,7 +238,7 @@ def test_a_compiler_that_hangs_is_killed_with_its_processes(monkeypatch, tmp_pat
 
 
 def is_gone(pid):
-    """Whether a process ends within five seconds."""
+    """Return whether a process ends within five seconds."""
     for _ in range(100):
         try:
             if Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] == 'Z':
@@ -252,7 +252,7 @@ def is_gone(pid):
 
 @needs_a_compiler
 @pytest.mark.posix
-def test_what_a_killed_compilation_leaves_is_removed_at_the_next_start(copier, private, tmp_path):
+def test_files_of_a_killed_compilation_are_removed_at_the_next_start(copier, private, tmp_path):
     waiting = write_script(
         tmp_path / 'waiting', f'[ "$1" = --version ] && exit; echo $$ > {tmp_path}/started; sleep 60'
     )
@@ -279,8 +279,8 @@ def test_processes_that_compile_at_once(compiler, tmp_path):
 
 
 @needs_a_compiler
-def test_with_the_threads_of_pytorch(compiler, tmp_path):
-    """One OpenMP in the process, and the native backend at work in it."""
+def test_the_library_uses_the_threads_of_pytorch(compiler, tmp_path):
+    """There is a single OpenMP runtime in the process, in which the native backend is used."""
     code = f"""{NETWORK}
 from deeprftv2_plugin.ops.backends import native
 assert backends.choose('simple_gate', torch.ones(1)) is native.simple_gate
@@ -300,11 +300,11 @@ def test_without_a_compiler_the_network_runs_in_plain_pytorch(tmp_path):
     assert described.startswith('pytorch; ')
     reason = 'not native: no C++ compiler was found (c++, g++, clang++ or the one that CXX names)'
     assert reason in described
-    assert warned.count('all operators run in plain PyTorch, slowly: ') == warned.count(reason) == 1
+    assert warned.count('all operators run slowly in plain PyTorch: ') == warned.count(reason) == 1
     assert not list(tmp_path.rglob('*.so'))
 
 
-def test_a_backend_that_is_fast_or_chosen_is_no_reason_to_warn(monkeypatch):
+def test_no_warning_for_a_fast_or_forced_backend(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter('error', SlowdownWarning)
         backends.usable.__wrapped__('pytorch')
@@ -321,7 +321,7 @@ def test_a_backend_that_is_fast_or_chosen_is_no_reason_to_warn(monkeypatch):
     ids=['with an error', 'silently'],
 )
 @pytest.mark.parametrize('fails_at', ['once', 'the sources'])
-def test_a_compiler_that_fails_is_the_reason(monkeypatch, tmp_path, script, reason, fails_at):
+def test_the_warning_contains_the_error_of_the_compiler(monkeypatch, tmp_path, script, reason, fails_at):
     version = '[ "$1" = --version ] && exit\n' if fails_at == 'the sources' else ''
     path = write_script(tmp_path / 'broken', version + script)
     monkeypatch.setenv('CXX', str(path))

@@ -1,4 +1,4 @@
-"""Transforms against NumPy's, with half spectra that no real map has."""
+"""Comparison of the transforms with NumPy's, for half spectra that are not those of real maps."""
 
 import numpy as np
 import pytest
@@ -17,20 +17,20 @@ def draw(*shape, dtype=torch.float64):
 
 
 def spectrum(size):
-    """Numbers without any symmetry."""
+    """Return a random spectrum without any symmetry."""
     return draw(2, 3, size[0], size[1] // 2 + 1, dtype=torch.complex128)
 
 
 @every_size
-def test_the_inverse_of_any_half_spectrum_is_numpys(size):
+def test_inverse_of_any_half_spectrum_equals_numpys(size):
     given = spectrum(size)
     expected = np.fft.irfft2(given.numpy(), s=size)
     np.testing.assert_allclose(irfft2(given, size).numpy(), expected, rtol=1e-12, atol=1e-12)
 
 
 @every_size
-def test_hermitian_columns_leave_libraries_no_choice(size):
-    """A complex transform of the whole spectrum, written out by symmetry, is real and the same."""
+def test_hermitian_columns_have_a_unique_inverse(size):
+    """The complex transform of the whole spectrum, which follows from symmetry, is real and equal."""
     half = hermitian_columns(spectrum(size), size[1])
     rest = half[..., 1 : (size[1] + 1) // 2].flip(-2, -1).roll(1, -2).conj()
     whole = torch.fft.ifft2(torch.cat([half, rest], -1))
@@ -39,7 +39,7 @@ def test_hermitian_columns_leave_libraries_no_choice(size):
 
 
 @every_size
-def test_spectra_of_real_maps_stay_as_they_are(size):
+def test_spectra_of_real_maps_are_unchanged(size):
     given = torch.fft.rfft2(draw(2, 3, *size))
     torch.testing.assert_close(hermitian_columns(given, size[1]), given)
 
@@ -53,7 +53,7 @@ def test_gradients(size):
 
 
 @every_size
-def test_a_filter_is_the_product_of_spectra_as_numpy_inverts_it(size):
+def test_spectral_filter_equals_numpys_inverse_of_the_product(size):
     x, transfer = draw(2, 3, *size), draw(2, 6, size[0], size[1] // 2 + 1)
     product = np.fft.rfft2(x.numpy()) * (transfer[:, :3] + 1j * transfer[:, 3:]).numpy()
     expected = np.fft.irfft2(product, s=size)
@@ -73,15 +73,15 @@ def test_parts_are_real_then_imaginary():
 @pytest.mark.gpu
 @every_size
 @pytest.mark.parametrize('dtype', [torch.complex64, torch.complex128])
-def test_a_gpu_gives_numpys_result(size, dtype):
+def test_result_on_a_gpu_equals_numpys(size, dtype):
     given = spectrum(size).to('cuda', dtype)
     expected = torch.from_numpy(np.fft.irfft2(given.cpu().numpy(), s=size)).to(given.real.dtype)
     torch.testing.assert_close(irfft2(given, size).cpu(), expected)
 
 
 @pytest.mark.gpu
-def test_what_cufft_makes_of_columns_that_are_not_hermitian(record_property):
-    """Records how far plain torch.fft.irfft2 on CUDA lies from NumPy, and shows that ours does not share it."""
+def test_result_of_cufft_for_columns_that_are_not_hermitian(record_property):
+    """Record the difference of torch.fft.irfft2 on CUDA from NumPy, and check that ops.irfft2 has none."""
     given = spectrum((64, 64)).to('cuda')
     expected = torch.from_numpy(np.fft.irfft2(given.cpu().numpy(), s=(64, 64)))
     plain = torch.fft.irfft2(given, s=(64, 64)).cpu()
@@ -89,8 +89,8 @@ def test_what_cufft_makes_of_columns_that_are_not_hermitian(record_property):
     torch.testing.assert_close(irfft2(given, (64, 64)).cpu(), expected)
 
 
-def test_sizes_that_do_not_fit_are_named():
+def test_errors_name_sizes_that_do_not_match():
     with pytest.raises(ValueError, match='half spectrum of 8x5'):
         irfft2(torch.ones(8, 4, dtype=torch.complex64), (8, 8))
-    with pytest.raises(ValueError, match='do not fit a map'):
+    with pytest.raises(ValueError, match='do not match a map'):
         spectral_filter(torch.ones(1, 2, 8, 8), torch.ones(1, 2, 8, 5))

@@ -1,4 +1,4 @@
-"""Gates and normalisations of every backend against those of plain PyTorch in float64, and those against formulas."""
+"""Comparison of gates and normalizations of every backend with plain PyTorch in float64, and of that with formulas."""
 
 import math
 
@@ -28,7 +28,7 @@ LAYOUTS = {
 
 
 def parameters(operations=INPUTS, **attributes):
-    """Operations, with all backends that have them."""
+    """Return operations with all backends that have them."""
     pairs = [(operation, each) for operation in operations for each in backends_with(operation, **attributes)]
     return pytest.mark.parametrize(
         ('operation', 'backend'),
@@ -41,7 +41,7 @@ def draw(*shape, seed=0):
 
 
 def arguments(operation, images, channels, height, width, layout='contiguous'):
-    """`channels` are those of the result."""
+    """Return random arguments. `channels` is the number of channels of the result."""
     if operation in ('simple_gate', 'depthwise_gate'):
         channels *= 2
     maps = {name: LAYOUTS[layout](draw(images, channels, height, width, seed=ord(name[0]))) for name in ('x', 'gate')}
@@ -51,12 +51,12 @@ def arguments(operation, images, channels, height, width, layout='contiguous'):
 
 
 def run(operation, implementation):
-    """The implementation as a function of tensors alone."""
+    """Return the implementation as a function that only takes tensors."""
     return lambda *args: implementation(*args, EPS) if operation.endswith('norm') else implementation(*args)
 
 
 def reference(operation, args, weight):
-    """Plain PyTorch in float64, which is the only backend for it."""
+    """Return the result of plain PyTorch in float64, for which it is the only backend."""
     doubles = [t.detach().double().requires_grad_() for t in args]
     return value_and_gradients(run(operation, getattr(ops, operation)), doubles, weight)
 
@@ -80,7 +80,7 @@ def weight_for(operation, args):
     'shape', [(2, 16, 8, 8), (1, 3, 1, 1), (3, 4, 5, 7), (2, 17, 3, 1), (1, 5, 1, 9), (1, 40, 4, 5), (1, 33, 2, 3)]
 )
 def test_values_and_gradients(operation, backend, shape):
-    """At least three channels: two are normalised to -1 and 1, which leaves x next to no gradient."""
+    """There are at least three channels: two would be normalized to -1 and 1, with almost no gradient of x."""
     args = arguments(operation, *shape)
     check(operation, backend, args, weight_for(operation, args))
 
@@ -95,14 +95,14 @@ def test_one_channel(operation, backend, size):
 @parameters()
 @pytest.mark.parametrize('layout', LAYOUTS)
 def test_layouts_in_memory(operation, backend, layout):
-    """All maps in this layout, the gradient that comes in the usual ones."""
+    """All maps have this layout. The incoming gradient has the usual layouts."""
     args = arguments(operation, 2, 6, 5, 7, layout)
     for of_gradient in ('contiguous', 'channels last'):
         check(operation, backend, args, LAYOUTS[of_gradient](weight_for(operation, args)))
 
 
 @parameters()
-def test_the_same_gradient_everywhere(operation, backend):
+def test_expanded_gradient(operation, backend):
     args = arguments(operation, 2, 6, 5, 7)
     check(operation, backend, args, torch.ones(1).expand(weight_for(operation, args).shape))
 
@@ -118,8 +118,8 @@ def test_gate_in_another_layout_than_x(backend):
 
 @pytest.mark.parametrize('backend', backends_with('depthwise_gelu'))
 @pytest.mark.parametrize('largest', [1e-6, 8.0, 30.0])
-def test_gelu_of_all_sizes(backend, largest):
-    """Through a depthwise convolution that does nothing, and as a gate of ones."""
+def test_gelu_of_small_and_large_values(backend, largest):
+    """It is applied after a depthwise convolution that is the identity, and as a gate of ones."""
     x = torch.linspace(-largest, largest, 4002).unflatten(0, (1, 6, 23, 29))
     weight, bias = torch.zeros(6, 1, 3, 3), torch.zeros(6)
     weight[:, :, 1, 1] = 1
@@ -130,12 +130,12 @@ def test_gelu_of_all_sizes(backend, largest):
 @parameters(dtype=torch.float32)
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
 def test_autocast(operation, backend, dtype):
-    """Close to the result without it; the gradients come in the types of the inputs."""
+    """The result is close to the one without autocast, and the gradients have the dtypes of the inputs."""
     args = arguments(operation, 2, 6, 5, 7)
     inputs = backend.inputs(
         [t.to(dtype) if name == 'gate' else t for name, t in zip(INPUTS[operation], args, strict=True)]
     )
-    weight = weight_for(operation, args).to(torch.bfloat16).float()  # halves of it are the same in both types
+    weight = weight_for(operation, args).to(torch.bfloat16).float()  # its values are exact in both dtypes
     with torch.autocast(backend.device, torch.bfloat16):
         y = run(operation, lambda *args: backend(operation, *args))(*inputs)
     gradients = torch.autograd.grad(y, inputs, weight.to(y))
@@ -145,7 +145,7 @@ def test_autocast(operation, backend, dtype):
 
 @pytest.mark.parametrize('operation', INPUTS)
 def test_half_precision(operation):
-    """Whichever backend takes it."""
+    """The dtype is tested with every backend that supports it."""
     args = [t.to(torch.bfloat16).requires_grad_() for t in arguments(operation, 2, 6, 5, 7)]
     weight = weight_for(operation, args)
     ours = value_and_gradients(run(operation, getattr(ops, operation)), args, weight)
@@ -154,8 +154,8 @@ def test_half_precision(operation):
 
 
 @parameters(device='cpu', dtype=torch.float32)
-def test_threads_change_nothing(operation, backend):
-    args = arguments(operation, 1, 17, 150, 160)  # long enough for threads to meet
+def test_threads_do_not_change_the_result(operation, backend):
+    args = arguments(operation, 1, 17, 150, 160)  # long enough for several threads
     weight = weight_for(operation, args)
     with threads(1):
         one = results(operation, backend, args, weight)
@@ -167,7 +167,7 @@ def test_threads_change_nothing(operation, backend):
 
 @parameters()
 def test_nan_is_not_hidden(operation, backend):
-    """It is wherever plain PyTorch has it and nowhere else, whichever input it is in the middle of."""
+    """A NaN in the middle of any input leads to NaN exactly where plain PyTorch has it."""
     for index in range(len(INPUTS[operation])):
         args = arguments(operation, 1, 6, 4, 4)
         args[index][tuple(size // 2 for size in args[index].shape)] = math.nan
@@ -178,23 +178,23 @@ def test_nan_is_not_hidden(operation, backend):
 
 
 @parameters()
-def test_maps_stay_in_channels_last(operation, backend):
+def test_results_are_in_channels_last(operation, backend):
     args = backend.inputs(arguments(operation, 2, 6, 5, 7, 'channels last'))
     y = run(operation, lambda *args: backend(operation, *args))(*args)
     assert y.is_contiguous(memory_format=torch.channels_last)
 
 
-# The backend in plain PyTorch against formulas
+# Comparison of the backend in plain PyTorch with formulas
 
 
-def test_normalised_pixels_have_mean_zero_and_variance_one():
+def test_normalized_pixels_have_mean_zero_and_variance_one():
     x = 5 * draw(2, 8, 3, 4).double() + 3
     y = ops.layer_norm(x, torch.ones(8).double(), torch.zeros(8).double(), 0.0)
     torch.testing.assert_close(y.mean(1), torch.zeros(2, 3, 4).double())
     torch.testing.assert_close(y.var(1, correction=0), torch.ones(2, 3, 4).double())
 
 
-def test_weights_and_biases_are_those_of_channels():
+def test_weights_and_biases_apply_to_channels():
     x, weight, bias = (t.double() for t in arguments('layer_norm', 2, 8, 3, 4))
     plain = ops.layer_norm(x, torch.ones(8).double(), torch.zeros(8).double(), EPS)
     expected = plain * weight[:, None, None] + bias[:, None, None]
@@ -205,7 +205,7 @@ def gelu(x):
     return x * (1 + torch.erf(x / math.sqrt(2))) / 2
 
 
-def test_gelu_is_that_of_the_normal_distribution():
+def test_gelu_uses_the_normal_distribution():
     x, gate, weight, bias = (t.double() for t in arguments('gated_layer_norm', 2, 8, 3, 4))
     expected = ops.layer_norm(x, weight, bias, EPS) * gelu(gate)
     torch.testing.assert_close(ops.gated_layer_norm(x, gate, weight, bias, EPS), expected)

@@ -1,4 +1,4 @@
-"""What compilers are told about the operators: schemas, fake implementations, autograd, operations, decompositions."""
+"""Registered operators: schemas, fake implementations, autograd, number of operations, and decompositions."""
 
 import pytest
 import torch
@@ -60,8 +60,8 @@ def parameters(*names):
 
 
 @parameters(*CALLS)
-def test_compilers_are_told_the_truth(name):
-    """PyTorch's own checks: the schema, the fake tensors' shapes, types and strides, autograd, and tracing by AOT."""
+def test_operators_pass_pytorchs_own_checks(name):
+    """PyTorch checks the schema, the shapes, dtypes and strides of fake tensors, autograd, and AOT tracing."""
     torch.library.opcheck(operator(name), flat(CALLS[name]))
 
 
@@ -70,17 +70,17 @@ def test_every_operator_is_checked():
 
 
 @parameters(*CALLS)
-def test_what_export_decomposes_to_computes_the_same(name):
+def test_decompositions_compute_the_same(name):
     arguments = flat(CALLS[name])
     with torch.no_grad():
         found, expected = ops.decompositions()[operator(name)](*arguments), operator(name)(*arguments)
-    if name == 'selective_scan':  # whose second result is for the backward pass of a backend
+    if name == 'selective_scan':  # its second result is for the backward pass of a backend
         found, expected = found[0], expected[0]
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize('length', [1, 2, 15, 16, 17, 300])
-def test_the_decomposed_scan_is_the_scan(length):
+def test_decomposed_scan_equals_the_scan(length):
     u, delta, B, Cs = (draw(2, length, n).detach() for n in (C, C, 3, 3))
     arguments = u, delta, *(t.detach() for t in (SCAN[2], B, Cs, *SCAN[5:]))
     y, _ = ops.decompositions()[operator('selective_scan')](*arguments, False)
@@ -118,7 +118,7 @@ def test_operations_are_counted(name, flops):
 
 @needs_a_compiler
 @parameters(*BRANCHES)
-def test_a_branch_counts_what_its_parts_count(name):
+def test_operations_of_a_branch_are_those_of_its_parts(name):
     with FlopCounterMode(display=False) as parts, torch.no_grad():
         ops.decompositions()[operator(name)](*flat(CALLS[name]))
     with FlopCounterMode(display=False) as whole, torch.no_grad():

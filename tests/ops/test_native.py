@@ -1,4 +1,4 @@
-"""The functions of the native backend against compositions of plain PyTorch in float64, and their gradients."""
+"""Comparison of the functions of the native backend and their gradients with plain PyTorch in float64."""
 
 import math
 
@@ -16,7 +16,7 @@ EPS, OUT_EPS = 1e-6, 1e-5
 TOLERANCE = 1e-5
 """Of errors, relative to the largest number of a tensor."""
 
-# Images, channels, height and width: fewer and more than a vector, a tile and a block hold, and no multiples of them.
+# Images, channels, height and width: less and more than the sizes of a vector, a tile and a block, and no multiples.
 SHAPES = [
     (1, 1, 1, 1),
     (1, 3, 1, 1),
@@ -73,7 +73,7 @@ def channels_last(x):
 
 
 def arguments(operation, images, channels, height, width):
-    """`channels` are those of the result; inner ones are a few more, in no proportion to them."""
+    """Return random arguments. `channels` is that of the result. The number of inner channels is a few more."""
 
     def pixels(channels, seed=0):
         return channels_last(draw(images, channels, height, width, seed=seed))
@@ -106,7 +106,7 @@ def arguments(operation, images, channels, height, width):
 
 
 def constants(operation):
-    """What follows the tensors in a call: of the operation itself and of its backward pass."""
+    """Return the arguments that follow the tensors in calls of the operation and of its backward pass."""
     if operation.endswith('norm'):
         return (EPS, torch.float32), (EPS,)
     if operation == 'normed_gate_projection':
@@ -115,7 +115,7 @@ def constants(operation):
 
 
 def value_and_gradients(operation, tensors, dy):
-    """Those of the native backend, in the order of the tensors."""
+    """Return the value and the gradients of the native backend, in the order of the tensors."""
     forward, backward = constants(operation)
     y = getattr(native, operation)(*tensors, *forward)
     inputs = {'layer_norm': tensors[:-1], 'normed_gate_projection': tensors[:-1]}.get(operation, tensors)
@@ -134,7 +134,7 @@ def assert_close(ours, expected, tolerance=TOLERANCE):
     for place, (a, b) in enumerate(zip(ours, expected, strict=True)):
         assert a.shape == b.shape and a.dtype == torch.float32
         error, size = (a - b).abs().max().item(), b.abs().max().item()
-        # the gradient of a single channel before its normalization is zero but for rounding errors
+        # the gradient of a single channel before its normalization is zero except for rounding errors
         assert error <= tolerance * max(size, 1e-2), f'number {place}: off by {error:.1e} of {size:.1e}'
 
 
@@ -153,7 +153,7 @@ def test_values_and_gradients(operation, shape):
 @pytest.mark.parametrize('count', [2, 3])
 @pytest.mark.parametrize('operation', REFERENCES)
 def test_threads(monkeypatch, operation, count):
-    """Several threads give the same numbers every time, and those of a single one."""
+    """Several threads give the same result every time, which equals that of a single thread."""
     monkeypatch.setattr(native, 'GRAIN', 1)
     with threads(count):
         check(operation, (3, 8, 19, 67))
@@ -180,7 +180,7 @@ def test_layouts(operation):
 
 
 @pytest.mark.parametrize('operation', NORMS)
-def test_norms_return_the_type_that_is_asked_for(operation):
+def test_norms_return_the_requested_type(operation):
     tensors = arguments(operation, 1, 8, 3, 3)
     function = getattr(native, operation)
     y = function(*tensors, EPS, torch.bfloat16)
@@ -188,7 +188,7 @@ def test_norms_return_the_type_that_is_asked_for(operation):
 
 
 def test_gradients_have_the_types_of_their_inputs():
-    """As under autocast, where the gate and the gradient are bfloat16."""
+    """Under autocast, the gate and the gradient are bfloat16."""
     x, gate, weight, bias = arguments('gated_layer_norm', 1, 8, 3, 3)
     gate, dy = gate.bfloat16(), draw(*x.shape, seed=1).bfloat16()
     ours = native.gated_layer_norm_backward(dy, x, gate, weight, bias, EPS)
@@ -208,7 +208,7 @@ def scan_inputs(batch, length, channels, states):
 
 
 def sequential(u, delta, A, B, C, D, delta_bias):
-    """The recurrence written out, one position after the other."""
+    """Compute the recurrence position by position."""
     step, h, y = F.softplus(delta + delta_bias), u.new_zeros(len(u), *A.shape), []
     for t in range(u.shape[1]):
         h = torch.exp(step[:, t, :, None] * A) * h + (step * u)[:, t, :, None] * B[:, t, None]
@@ -221,7 +221,7 @@ def sequential(u, delta, A, B, C, D, delta_bias):
 )
 @pytest.mark.parametrize('shape', SCANS, ids=lambda shape: 'x'.join(map(str, shape)))
 def test_scan(monkeypatch, shape, counts):
-    """Forward and backward with some threads each, which divide the channels among themselves."""
+    """Compare both passes, with numbers of threads that divide the channels in different ways."""
     monkeypatch.setattr(native, 'GRAIN', 1)
     inputs = scan_inputs(*shape)
     dy = draw(*inputs[0].shape, seed=9)

@@ -15,7 +15,7 @@ def test_inverse(size):
 
 
 @pytest.mark.parametrize('size', SIZES)
-def test_a_centred_point_changes_nothing(size):
+def test_convolution_with_a_centered_point_changes_nothing(size):
     psf = torch.zeros(size)
     psf[size[0] // 2, size[1] // 2] = 1
     otf = otf_from_psf(psf)

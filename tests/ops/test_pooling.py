@@ -7,7 +7,7 @@ from deeprftv2_plugin.ops.pooling import local_mean
 
 
 @pytest.mark.parametrize('window', [(3, 4), (5, 99), (99, 2), (7, 9), (1, 1)])
-def test_is_the_valid_mean_with_its_border_repeated(window):
+def test_local_mean_is_the_valid_mean_with_a_repeated_border(window):
     x = torch.randn(2, 3, 7, 10)
     cut = min(window[0], 7), min(window[1], 10)
     valid = F.avg_pool2d(x, cut, stride=1)

@@ -1,4 +1,4 @@
-"""The scan of every backend against the recurrence written out, one position after the other."""
+"""Comparison of the scan of every backend with the recurrence computed position by position."""
 
 import math
 from functools import cache
@@ -21,7 +21,7 @@ every_backend_on_the_cpu = pytest.mark.parametrize(
 
 
 def arguments(length, batch=2, channels=3, states=8, dtype=torch.float64, decay=1.0):
-    """Numbers that all types of at least 32 bits have exactly; those of u do not cancel out in sums."""
+    """Return random numbers that are exact in all dtypes of at least 32 bits. Those of u do not cancel in sums."""
     generator = torch.Generator().manual_seed(length)
 
     def draw(*shape, mean=0.0):
@@ -47,7 +47,7 @@ def expected(*args, **sizes):
 
 
 def check(backend, inputs, weight, reference):
-    """The values and gradients of a backend, which leaves its inputs as they are."""
+    """Check the values and gradients of a backend, and that it does not change its inputs."""
     inputs = backend.inputs(inputs)
     before = [t.clone() for t in inputs]
     results = value_and_gradients(lambda *args: backend('selective_scan', *args), inputs, weight)
@@ -79,7 +79,7 @@ def lying(t, length_contiguous):
 @pytest.mark.parametrize('u_last', [False, True])
 @pytest.mark.parametrize(('channels', 'length'), [(5, 35), (1, 35), (5, 1)])
 def test_layouts_in_memory(backend, channels, length, u_last, delta_last):
-    """u and delta with the channels or the length side by side, B and C parts of one tensor, gradients either way."""
+    """In u, delta and gradients, channels or positions are adjacent in memory. B and C are parts of one tensor."""
     sizes = {'channels': channels}
     u, delta, A, B, C, D, bias = arguments(length, **sizes)
     B, C = lying(torch.cat([B, C, B], 2).detach(), u_last).split(B.shape[2], 2)[:2]
@@ -91,7 +91,7 @@ def test_layouts_in_memory(backend, channels, length, u_last, delta_last):
 
 @every_backend
 def test_parts_of_larger_tensors(backend):
-    """Every second position of every second channel, and a gradient that is the same number everywhere."""
+    """The inputs are every second position of every second channel, and the gradient is an expanded number."""
     large = arguments(50, channels=6)
     inputs = [t.detach()[:, ::2] if t.ndim == 3 else t.detach() for t in large]
     inputs = [
@@ -105,7 +105,7 @@ def test_parts_of_larger_tensors(backend):
 
 @every_backend
 def test_steps_and_decays_of_all_sizes(backend):
-    """Each by itself: the first of two positions gives the step, the second what is left of it."""
+    """The first of two positions gives the step, and the second its decay."""
     raw = torch.cat([torch.linspace(-30, 30, 121), torch.linspace(-1, 1, 81)])
     rates = -torch.logspace(-4, 2, 13)[:, None]
     u, delta = torch.ones(1, 2, 13), raw[:, None, None].expand(-1, 2, 13)
@@ -115,7 +115,7 @@ def test_steps_and_decays_of_all_sizes(backend):
     y = backend('selective_scan', *backend.inputs(inputs)).detach().cpu().double()
     steps = torch.log1p(torch.exp(raw.double()))[:, None].expand(-1, 13)
     decays = torch.exp(steps * rates[:, 0].double())
-    # the rounding of an exponent is relative to its size
+    # the rounding error of an exponent is relative to its size
     assert ((y[:, 0] / steps - 1).abs() <= 1e-6 + 1e-7 * raw.abs()[:, None]).all()
     moderate = decays > 1e-30
     torch.testing.assert_close(y[:, 1][moderate], (steps * decays)[moderate], rtol=2e-5, atol=0)
@@ -125,7 +125,7 @@ def test_steps_and_decays_of_all_sizes(backend):
 @every_backend_in_float32
 @pytest.mark.parametrize(('dtype', 'tolerance'), [(torch.bfloat16, 4e-3), (torch.float16, 5e-4)])
 def test_half_precision_is_computed_in_float32(backend, dtype, tolerance):
-    """Only the gradients are rounded, into the type of what they are of."""
+    """Only the gradients are rounded, to the dtypes of the inputs."""
     inputs = arguments(50, dtype=dtype)
     weight, _ = expected(50)
     y, *gradients = expected_of_rounded = value_and_gradients(
@@ -141,7 +141,7 @@ def test_half_precision_is_computed_in_float32(backend, dtype, tolerance):
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float32])
-def test_autocast_does_not_concern_it(dtype):
+def test_autocast_has_no_effect_on_the_scan(dtype):
     args = arguments(50, dtype=dtype)
     reference = sequential(*(t.detach().double() for t in args))
     with torch.autocast('cpu', torch.bfloat16):
@@ -156,7 +156,7 @@ def test_autocast_does_not_concern_it(dtype):
 @pytest.mark.parametrize(
     ('length', 'channels', 'states'), [(4130, 40, 8), (16, 3, 8), (33, 17, 3)], ids=['long', 'one block', 'two blocks']
 )
-def test_threads_change_nothing(backend, length, channels, states):
+def test_threads_do_not_change_the_result(backend, length, channels, states):
     inputs = backend.inputs(arguments(length, channels=channels, states=states))
     weight = torch.randn_like(inputs[0])
 
@@ -173,7 +173,7 @@ def test_threads_change_nothing(backend, length, channels, states):
 @every_backend
 @pytest.mark.parametrize('name', NAMES)
 def test_nan_is_not_hidden(backend, name):
-    """It is wherever the recurrence has it and nowhere else."""
+    """The result has NaN exactly where the recurrence has it."""
     inputs = [t.detach() for t in arguments(40, decay=DECAYS['strongly decaying'])]
     faulty = inputs[NAMES.index(name)].view(-1)
     faulty[len(faulty) // 2] = math.nan
@@ -195,7 +195,7 @@ def test_gradients_of_some_inputs_only(backend):
 
 
 @every_backend
-def test_backwards_twice_is_the_same(backend):
+def test_two_backward_passes_give_the_same_gradients(backend):
     inputs = backend.inputs(arguments(20))
     total = backend('selective_scan', *inputs).sum()
     first = torch.autograd.grad(total, inputs, retain_graph=True)
@@ -206,7 +206,7 @@ def test_gradcheck():
     torch.autograd.gradcheck(selective_scan, arguments(10, batch=1, channels=2, states=3))
 
 
-def test_steps_in_python_grow_with_the_root_of_the_length(monkeypatch):
+def test_number_of_python_steps_grows_with_the_root_of_the_length(monkeypatch):
     calls = 0
 
     class Counting(pytorch_scan._Chunks):
@@ -222,7 +222,7 @@ def test_steps_in_python_grow_with_the_root_of_the_length(monkeypatch):
 
 @every_backend_on_the_cpu
 def test_memory_stays_below_sixteen_inputs(backend):
-    """Sums up what is alive at any time, by the allocations that the profiler reports."""
+    """The live memory is the sum of the allocations and releases that the profiler reports."""
     args = arguments(4096, batch=1, channels=32, dtype=torch.float32)
     with torch.profiler.profile(profile_memory=True) as profile:
         y = backend('selective_scan', *args)
@@ -237,7 +237,7 @@ def test_memory_stays_below_sixteen_inputs(backend):
 
 
 @pytest.mark.parametrize(('index', 'shape'), [(1, (2, 4, 3)), (3, (2, 4, 8)), (4, (1, 5, 8))])
-def test_wrong_shapes_are_named(index, shape):
+def test_errors_name_wrong_shapes(index, shape):
     args = list(arguments(5))
     args[index] = torch.zeros(shape)
     with pytest.raises(ValueError, match='must (both )?be'):

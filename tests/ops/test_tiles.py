@@ -27,7 +27,7 @@ GRIDS = [
 
 
 def published_weights(length, tile, overlap):
-    """The ramps as they stand in the published evaluation code, whose sum is not always one."""
+    """Return the ramps of the published evaluation code, whose sum is not always one."""
     k = min(length, tile)
     step = k - overlap
     n = (length - overlap - 1) // step + 1
@@ -47,14 +47,14 @@ def published_weights(length, tile, overlap):
 
 
 def total(starts, weights, length):
-    """Sum of the weights at every pixel."""
+    """Return the sum of the weights at every pixel."""
     whole = np.zeros(length)
     for start, w in zip(starts, weights, strict=True):
         whole[start : start + len(w)] += w
     return whole
 
 
-def test_starts_and_weights_are_the_published_ones_where_those_sum_to_one():
+def test_starts_and_weights_equal_the_published_ones_if_those_sum_to_one():
     same = 0
     for length, tile, overlap in itertools.product(range(9, 60), (8, 16, 17), (2, 3, 5, 8)):
         if overlap >= min(tile, length):
@@ -79,7 +79,7 @@ def test_known_starts(length, overlap, starts):
     [(1000, 512, 48), (900, 512, 128), (100, 512, 128), (128, 512, 128), (50, 16, 12), (17, 16, 1), (40, 16, 0)],
 )
 def test_weights_sum_to_one_everywhere(length, tile, overlap):
-    """Also where three tiles meet, and where a side is no longer than the overlap."""
+    """This includes sizes at which three tiles meet, and sides that are not longer than the overlap."""
     starts, weights = tile_starts(length, tile, overlap), tile_weights(length, tile, overlap)
     np.testing.assert_allclose(total(starts, weights.numpy(), length), 1, rtol=1e-12)
     assert weights.min() >= 0
@@ -103,7 +103,7 @@ def test_order_is_image_row_column():
     assert torch.equal(tiles[8 + 4 + 1], x[1, :, 2:, 2:6])
 
 
-def test_a_single_tile_comes_back_bit_for_bit():
+def test_a_single_tile_is_returned_bit_for_bit():
     x = torch.randn(2, 3, 9, 12)
     grid = TileGrid((9, 12), 64, 48)
     assert torch.equal(merge_tiles(split_tiles(x, grid), grid), x)
@@ -115,7 +115,7 @@ def test_half_precision_is_blended_in_float32():
     assert torch.equal(merge_tiles(split_tiles(x, grid), grid), x)
 
 
-def test_the_half_grid_cuts_the_same_places():
+def test_the_half_grid_has_the_same_tiles():
     grid = TileGrid((104, 152), (64, 48), (16, 10))
     half = grid.half()
     assert [[2 * start for start in axis] for axis in half.starts] == [*map(list, grid.starts)]
@@ -140,7 +140,7 @@ def test_an_odd_grid_has_no_half(odd):
         ((16, 16, 16), 4, 'tile is'),
     ],
 )
-def test_unusable_numbers_are_named(tile, overlap, message):
+def test_errors_name_unsuitable_numbers(tile, overlap, message):
     with pytest.raises(UserError, match=message):
         TileGrid((40, 40), tile, overlap)
 

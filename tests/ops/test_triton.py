@@ -1,4 +1,4 @@
-"""The Triton backend: its kernels interpreted, compiled and on a GPU, and where it can be used."""
+"""The Triton backend: its kernels interpreted, compiled and on a GPU, and its requirements."""
 
 import json
 import os
@@ -40,13 +40,13 @@ def test_interpreted(name, interpreted):
     assert interpreted[name] is None, interpreted[name]
 
 
-def test_compiles_for_gpus_old_and_new(tmp_path):
+def test_kernels_compile_for_old_and_new_gpus(tmp_path):
     triton = pytest.importorskip('triton')
     if not list((Path(triton.__file__).parent / 'backends/nvidia/bin').glob('ptxas*')):
         pytest.skip('this build of triton has no assembler for NVIDIA GPUs')
     spilled = run_as_program('compile', TRITON_INTERPRET='0', TRITON_CACHE_DIR=str(tmp_path))
     assert len(spilled) == 3 * 11
-    # A few spilled numbers cost nothing. More mean that a program holds too much.
+    # Spilling a few numbers costs nothing. More mean that a program needs too many registers.
     assert max(spilled.values()) <= 64, spilled
 
 
@@ -69,36 +69,36 @@ def test_captures_in_a_cuda_graph():
         captured = forward('selective_scan', inputs, None), *backward('selective_scan', dy, inputs)
     graph.replay()
     for ours, theirs in zip(captured, expected, strict=True):
-        assert torch.equal(ours, theirs)  # bit by bit: no sum depends on the order in which programs finish
+        assert torch.equal(ours, theirs)  # bit for bit, since no sum depends on the order in which programs finish
 
 
 @pytest.fixture
 def why_not(monkeypatch):
-    """The function without what it remembers, on a machine that has a recent GPU unless a test says otherwise."""
+    """Return the uncached function, on a machine that has a recent GPU unless a test changes that."""
     monkeypatch.delenv('TRITON_INTERPRET', raising=False)
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda *device: (9, 0))
     return backend.why_not.__wrapped__
 
 
-def test_wants_the_package(why_not, monkeypatch):
+def test_triton_needs_the_package(why_not, monkeypatch):
     monkeypatch.setattr(backend, 'find_spec', lambda name: None)
     assert why_not() == 'the package triton is not installed'
 
 
-def test_wants_a_recent_version_of_the_package(why_not, monkeypatch):
+def test_triton_needs_a_recent_version_of_the_package(why_not, monkeypatch):
     triton = pytest.importorskip('triton')
     monkeypatch.setattr(triton, '__version__', '3.1.0')
-    assert why_not() == 'its kernels need triton 3.2 or newer, and 3.1.0 is installed'
+    assert why_not() == 'its kernels need triton 3.2 or newer, but 3.1.0 is installed'
 
 
-def test_wants_a_recent_gpu(why_not, monkeypatch):
+def test_triton_needs_a_recent_gpu(why_not, monkeypatch):
     pytest.importorskip('triton')
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda *device: (6, 1))
-    assert why_not() == 'its kernels need a GPU of compute capability 7.0 or newer, and this one has 6.1'
+    assert why_not() == 'its kernels need a GPU of compute capability 7.0 or newer, but this one has 6.1'
 
 
-def test_wants_kernels_that_run(why_not, monkeypatch):
+def test_triton_needs_kernels_that_run(why_not, monkeypatch):
     pytest.importorskip('triton')
 
     def fail():
@@ -108,7 +108,7 @@ def test_wants_kernels_that_run(why_not, monkeypatch):
     assert why_not() == 'its kernels do not run here (RuntimeError: no C compiler)'
 
 
-def test_takes_tensors_by_device_and_type():
+def test_triton_takes_tensors_by_device_and_type():
     with FakeTensorMode():
         assert backend.takes(torch.empty(2, device='cuda'))
         assert backend.takes(torch.empty(2, device='cuda', dtype=torch.float16))

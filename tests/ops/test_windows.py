@@ -19,8 +19,8 @@ def test_order_is_image_row_column():
     assert torch.equal(windows[6], x[1, :, 2:, :3])
 
 
-def test_the_last_window_gives_only_what_the_others_leave():
-    """Numbered windows of a 5x7 map: the far borders show the extra ones as strips."""
+def test_the_last_window_only_fills_remaining_pixels():
+    """With numbered windows of a 5x7 map, the additional windows appear as strips at the borders."""
     windows = torch.arange(6.0).reshape(6, 1, 1, 1).expand(6, 1, 3, 3)
     merged = merge_windows(windows, (3, 3), (5, 7))[0, 0]
     rows = [[0, 0, 0, 1, 1, 1, 2]] * 3 + [[3, 3, 3, 4, 4, 4, 5]] * 2

@@ -1,4 +1,4 @@
-"""The Triton kernels against double precision, and their compilation without a GPU.
+"""Comparison of the Triton kernels with double precision, and their compilation without a GPU.
 
 Triton decides at import whether kernels are interpreted on the CPU or compiled. `test_triton.py` therefore runs this
 file as a program: once to interpret all kernels, once to compile them. On a GPU it calls the same checks directly, at
@@ -62,7 +62,7 @@ def backward(operation, dy, inputs):
 
 
 def check(operation, inputs, dtype=None, tolerance=1e-5):
-    """Compare value and gradients; `dtype` is the type of the value, by default that of the first input."""
+    """Compare value and gradients. `dtype` is that of the value, by default that of the first input."""
     dtype = dtype or inputs[0].dtype
     doubles = [t.double().requires_grad_() for t in inputs]
     expected = REFERENCES[operation](*doubles)
@@ -88,7 +88,7 @@ def assert_close(name, ours, expected, tolerance):
 
 
 def layout(t):
-    """Maps have the layout of the network, kernels of a convolution that of parameters."""
+    """Return a copy in the usual layout: channels_last for maps, contiguous for kernels of a convolution."""
     return torch.channels_last if t.ndim == 4 and t.shape[1] > 1 else torch.contiguous_format
 
 
@@ -100,7 +100,7 @@ def draw(*shape, device='cpu', seed=0):
 def check_scan(
     device, length, batch=2, channels=3, states=3, decay=1.0, shift=0.0, dtype=torch.float32, tolerance=None
 ):
-    """`dtype` is that of the sequences; rates, the direct path, and y stay in float32."""
+    """Check the scan. `dtype` is that of the sequences. Rates, the direct path and y are float32."""
     u, delta = (draw(batch, length, channels, device=device, seed=seed).to(dtype) for seed in (1, 2))
     B, C = (draw(batch, length, states, device=device, seed=seed).to(dtype) for seed in (3, 4))
     A = -decay * draw(channels, states, device=device, seed=5).abs().clamp(0.05, 1)
@@ -110,7 +110,7 @@ def check_scan(
 
 
 def check_strided_scan(device, length, channels=3, states=3):
-    """B and C as parts of one tensor, u as the network's maps have it in their other layout."""
+    """Check the scan with B and C as parts of one tensor, and u from a map that is not in channels_last."""
     u = draw(2, channels, length, device=device).transpose(1, 2)
     delta, A = draw(2, length, channels, device=device), draw(channels, states, device=device)
     D, bias = (draw(channels, device=device, seed=seed) for seed in (6, 7))
@@ -119,7 +119,7 @@ def check_strided_scan(device, length, channels=3, states=3):
 
 
 def map_inputs(device, operation, shape, layout, dtype):
-    """A map of a layout, or the second half of the channels of another, and the parameters of the operation."""
+    """Return a map in a layout, or the second half of the channels of a map, and the parameters of the operation."""
     images, channels, height, width = shape
     if operation in ('simple_gate', 'depthwise_gate'):
         channels *= 2
@@ -149,7 +149,7 @@ LAYOUTS = ('channels last', 'channels last half', 'contiguous')
 
 
 def small_cases():
-    """Sizes for the interpreter, which needs a millisecond for an operation on a few numbers."""
+    """Return cases for the interpreter, which takes a millisecond for an operation on a few numbers."""
     yield 'scan of one position', check_scan, {'length': 1}
     yield 'scan of one segment', check_scan, {'length': 7, 'states': 8, 'batch': 1}
     yield 'scan of several segments', check_scan, {'length': 29, 'channels': 5, 'batch': 1}
@@ -158,7 +158,7 @@ def small_cases():
     yield 'scan with many states', check_scan, {'length': 10, 'states': 35, 'channels': 2, 'batch': 1}
     yield 'strongly decaying states', check_scan, {'length': 14, 'decay': 300.0}
     yield 'nearly constant states', check_scan, {'length': 14, 'decay': 1e-4}
-    # steps of 1e-13, of which softplus through 1 + exp(x) would make zeros
+    # steps of 1e-13, which softplus would round to zero if it computed 1 + exp(x)
     yield 'tiny steps', check_scan, {'length': 10, 'shift': -30.0, 'tolerance': 2e-5}
     for dtype in HALF_TYPES:
         yield f'scan of {dtype}', check_scan, {'length': 11, 'dtype': dtype}
@@ -171,7 +171,7 @@ def small_cases():
 
 
 def large_cases():
-    """Sizes of the network."""
+    """Return cases with the sizes of the network."""
     tolerance = {'tolerance': 1e-4}
     yield 'scan', check_scan, {**tolerance, 'length': 1500, 'channels': 96, 'states': 8}
     yield 'scan of many segments', check_scan, {**tolerance, 'length': 9001, 'channels': 5, 'states': 8, 'batch': 1}
@@ -206,7 +206,7 @@ LARGE = {name: case for name, *case in large_cases()}
 
 
 def interpret():
-    """Run all checks. Return for each name what went wrong, or None."""
+    """Run all checks. Return for each name the error, or None."""
     results = {}
     with ExitStack() as stack:
         for module, constants in SMALL_BLOCKS.items():
@@ -222,18 +222,18 @@ def interpret():
 
 
 def compile_all():
-    """Compile the kernels of all operations. Return for each the bytes that a thread needs beyond its registers."""
+    """Compile the kernels of all operations. Return for each the number of bytes that a thread spills."""
     from triton.backends.compiler import GPUTarget
     from triton.runtime import JITFunction, driver
 
     class Driver:
-        """A GPU that is not there. Launches are replaced with compiling, so that nothing more is asked of it."""
+        """A fake GPU. Launches are replaced with compilation, so nothing else is needed."""
 
         def __init__(self, capability):
             self.capability = capability
 
         def get_current_device(self):
-            return self.capability  # an index, under which Triton remembers what it has compiled
+            return self.capability  # the index by which Triton caches compiled kernels
 
         def get_current_stream(self, device):
             return 0

@@ -1,14 +1,14 @@
-"""A working directory with a small data set, and options for it as BasicSR's parser gives them."""
+"""A working directory with a small data set, and its options as returned by BasicSR's parser."""
 
 import pytest
 
 from deeprftv2_plugin.basicsr_bridge.run_options import complete
-from tests.cli.runs import options, test_options, write_pictures
+from tests.cli.runs import options, test_options, write_images
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    write_pictures(tmp_path)
+    write_images(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv('WORLD_SIZE', raising=False)
     return tmp_path

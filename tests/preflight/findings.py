@@ -1,10 +1,10 @@
-"""What the tests want to know of findings."""
+"""Helpers for tests of findings."""
 
 from deeprftv2_plugin.preflight.findings import Finding, Mark
 
 
 def texts(findings, mark: Mark) -> list[str]:
-    """The texts of the findings with a mark."""
+    """Return the texts of the findings with a mark."""
     return [finding.text for finding in findings if finding.mark is mark]
 
 

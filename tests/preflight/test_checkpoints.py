@@ -25,7 +25,7 @@ def save(path, opt, **network):
 
 @pytest.fixture
 def state(folder, opt):
-    """The state of iteration 2 of the experiment, with its weights."""
+    """The state of iteration 2 of an experiment, with its weights."""
     experiment = folder / 'experiments/small'
     save(experiment / 'models/net_g_2.pth', opt)
     (experiment / 'training_states').mkdir()
@@ -36,20 +36,20 @@ def state(folder, opt):
     return experiment / 'training_states/2.state'
 
 
-def test_random_weights_are_fine_for_training_and_a_warning_for_a_test(opt, test_opt):
+def test_random_weights_are_ok_for_training_and_a_warning_for_a_test(opt, test_opt):
     (finding,) = check(opt)
     assert '379 parameters' in finding.text and not warnings([finding])
     (text,) = warnings(check(test_opt))
     assert 'path.pretrain_network_g is not set' in text
 
 
-def test_weights_that_fit_are_counted(folder, opt):
+def test_matching_weights_are_counted(folder, opt):
     opt['path']['pretrain_network_g'] = save(folder / 'right.pth', opt)
     (finding,) = check(opt)
     assert finding.text.startswith('path.pretrain_network_g fits: ') and '379 parameters' in finding.text
 
 
-def test_weights_that_fit_in_part_are_a_warning_if_not_strict(folder, opt):
+def test_partially_matching_weights_are_a_warning_if_not_strict(folder, opt):
     opt['path'].update(pretrain_network_g=save(folder / 'other.pth', opt, num_conv=2), strict_load_g=False)
     (text,) = warnings(check(opt))
     assert 'names of' in text and 'other.pth do not fit' in text
@@ -131,7 +131,7 @@ def test_set_of_weights_is_named(folder, opt, param_key, words):
     assert f'path.pretrain_network_g fits: both.pth, weights {words}' in finding.text
 
 
-def test_weights_that_hardly_fit_are_an_error(folder, opt):
+def test_mostly_mismatched_weights_are_an_error(folder, opt):
     torch.save({'params': {'body.0.weight': torch.ones(4, 3, 3, 3)}}, 'other.pth')
     opt['path'].update(pretrain_network_g='other.pth', strict_load_g=False)
     assert 'other.pth: only 1 of the ' in errors(check(opt))[0]

@@ -91,7 +91,8 @@ def test_data_set_that_cannot_be_built_does_not_hide_the_others(opt):
 def test_empty_data_set_is_an_error(folder, opt):
     for path in [*folder.glob('lq/*'), *folder.glob('gt/*')]:
         path.unlink()
-    assert all('it is empty' in text for text in errors(list(check_data(opt))))
+    found = errors(list(check_data(opt)))
+    assert found and all('it is empty' in text for text in found)
 
 
 def test_wrong_template_of_file_names_is_an_error(opt):
@@ -100,7 +101,7 @@ def test_wrong_template_of_file_names_is_an_error(opt):
     assert 'noise (train): PairedImageDataset fails: AssertionError: ' in text and 'x4.png is not in lq_paths' in text
 
 
-def test_option_that_basicsrs_data_set_lacks_is_named(opt):
+def test_option_missing_for_basicsrs_data_set_is_named(opt):
     del opt['datasets']['train']['dataroot_gt']
     (text,) = errors(list(check_data(opt)))
     assert text == "noise (train): PairedImageDataset fails: the key 'dataroot_gt' is missing or unknown"

@@ -89,7 +89,7 @@ def test_sharp_images_as_blurry_ones_are_reported(folder, opt, kind):
     assert 'mix (train)' in errors(list(files.check_sources(opt)))[0]
 
 
-def test_pairs_of_one_folder_with_a_template_are_fine(opt):
+def test_pairs_in_one_folder_with_a_template_are_ok(opt):
     opt['datasets']['train'].update(dataroot_gt='lq', filename_tmpl='{}_blurry')
     del opt['datasets']['val']['dataroot_gt']
     assert list(files.check_sources(opt)) == []

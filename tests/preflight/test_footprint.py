@@ -1,4 +1,4 @@
-"""Estimated against counted memory."""
+"""Comparison of estimated with counted memory."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def test_live_bytes_follow_allocations_and_releases():
 
 
 class HeavyWeights(nn.Module):
-    """The gradient of the weight sets the peak for small crops, the feature maps for large ones."""
+    """The peak is determined by the gradient of the weight for small crops, and by feature maps for large ones."""
 
     def __init__(self):
         super().__init__()
@@ -36,7 +36,7 @@ class HeavyWeights(nn.Module):
 
 
 class ByRows(nn.Module):
-    """The number of operations grows with the height of the image."""
+    """A network whose number of operations grows with the height of the image."""
 
     def __init__(self):
         super().__init__()

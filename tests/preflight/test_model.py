@@ -96,7 +96,7 @@ def test_model_that_cannot_be_built_is_named(opt):
 
 @pytest.fixture(params=['SRModel', 'DeepRFTv2Model'])
 def each(request, opt):
-    """The options with either model."""
+    """Return the options with BasicSR's model or with that of this package."""
     opt['model_type'] = request.param
     return opt
 
@@ -113,7 +113,7 @@ def test_a_training_batch_and_a_validation_image_pass(each):
     assert val.text.startswith('more-noise (val): 1x3x24x28 restored, psnr ')
 
 
-def test_large_crops_are_cut(each):
+def test_large_crops_are_reduced(each):
     each['datasets']['train']['gt_size'] = [1000, 40]
     assert f'1x3x{model.SIDE}x40' in check(each)[0].text
 
@@ -132,8 +132,9 @@ def test_network_of_another_number_of_channels_is_an_error(each):
 def test_gray_network_on_color_images_is_named(each):
     each['network_g'].update(num_in_ch=1, num_out_ch=1)
     for thorough in (True, False):
-        for text in errors(check(each, thorough)):
-            assert 'network_g SRVGGNetCompact fails on images 1x3x' in text and 'channels' in text
+        found = errors(check(each, thorough))
+        assert found and all('network_g SRVGGNetCompact fails on images 1x3x' in text for text in found)
+        assert all('channels' in text for text in found)
 
 
 def test_number_of_channels_is_that_of_the_data(opt):
@@ -144,7 +145,7 @@ def test_number_of_channels_is_that_of_the_data(opt):
     assert train.text.startswith('training batch: 1x1x16x16, l_pix ')
 
 
-def test_output_that_a_loss_would_repeat_is_an_error(each, monkeypatch):
+def test_output_that_a_loss_would_broadcast_is_an_error(each, monkeypatch):
     built = model.build(each)
     built.net_g = torch.nn.Conv2d(3, 1, 1)
     finding = next(model.check_passes(each, built, {}))

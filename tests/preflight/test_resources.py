@@ -1,4 +1,4 @@
-"""Memory of the GPU and space on the disk."""
+"""GPU memory and disk space."""
 
 import shutil
 from types import SimpleNamespace
@@ -39,7 +39,7 @@ def test_input_of_networks_that_enlarge_is_smaller(opt):
     assert resources.pixels_of(opt, resources.stages_of(opt)[0]) == 64
 
 
-def test_only_our_model_processes_the_batches_of_a_step_in_turn(opt):
+def test_only_our_model_processes_the_batches_of_a_step_one_by_one(opt):
     opt['train']['accumulation'] = 3
     (stage,) = resources.stages_of(opt)
     assert resources.pixels_of(opt, stage) == 3 * 256
@@ -52,7 +52,7 @@ def test_gpu_that_is_too_small_is_reported(opt, monkeypatch, there, mark):
     assert 'stage 1' in text and 'on the GPU' in text
 
 
-def test_gpu_that_is_large_enough_is_fine(opt, monkeypatch):
+def test_gpu_that_is_large_enough_is_ok(opt, monkeypatch):
     found = check(opt, 10**9, monkeypatch=monkeypatch)
     assert not errors(found) and not warnings(found)
 

@@ -12,7 +12,7 @@ def check(opt, **train):
     return list(check_schedule(opt))
 
 
-def test_schedule_as_long_as_the_training_is_fine(opt):
+def test_schedule_as_long_as_the_training_is_ok(opt):
     (finding,) = check(opt, scheduler={'type': 'CosineAnnealingLR', 'T_max': 4})
     assert finding.text == 'CosineAnnealingLR over 4 of 4 iterations'
     assert not warnings([finding])
@@ -42,7 +42,7 @@ def test_schedule_after_which_basicsrs_model_fails_is_an_error(opt):
     assert not errors(found) and 'the rate stays constant' in warnings(found)[0]
 
 
-def test_no_schedule_and_unknown_schedules_are_fine(opt):
+def test_no_schedule_and_unknown_schedules_are_ok(opt):
     assert 'stays constant' in check(opt, scheduler=None)[0].text
     assert 'OurOwn in 4 iterations' in check(opt, scheduler={'type': 'OurOwn'})[0].text
 
@@ -76,7 +76,7 @@ def test_effective_batch_is_the_same_on_one_two_four_and_eight_gpus(recipe):
 
 
 @pytest.mark.parametrize(('processes', 'here'), [(None, '1'), ('2', '2'), ('3', '3')])
-def test_number_of_gpus_here_is_marked(recipe, monkeypatch, processes, here):
+def test_number_of_gpus_of_this_run_is_marked(recipe, monkeypatch, processes, here):
     if processes:
         monkeypatch.setenv('WORLD_SIZE', processes)
     recipe['num_gpu'] = 0
@@ -113,7 +113,7 @@ def test_effective_batch_that_differs_from_the_recipe_is_a_warning(recipe, monke
     assert 'a step has 6 and 3 images' in warnings(list(check_batch(recipe)))[0]
 
 
-def test_any_batch_is_fine_without_a_recipe(opt, monkeypatch):
+def test_any_batch_is_ok_without_a_recipe(opt, monkeypatch):
     monkeypatch.setenv('WORLD_SIZE', '5')
     assert not warnings(list(check_batch(opt)))
 

@@ -14,7 +14,7 @@ def names(folder):
     return {str(path.relative_to(folder)) for path in folder.rglob('*') if path.is_file()}
 
 
-def test_what_is_after_the_iteration_is_moved(tmp_path):
+def test_states_and_weights_after_the_iteration_are_moved(tmp_path):
     write(tmp_path / 'expected', 6, 8)
     write(tmp_path / 'kept', 2, 4)
     write(tmp_path / 'small', 2, 4, 6, 8)
@@ -36,7 +36,7 @@ def test_each_branch_has_its_own_folder(tmp_path):
 
 
 def test_nothing_is_moved_if_no_state_is_newer(tmp_path):
-    """Weights without a state are left by a run that is killed while it saves."""
+    """A run that is killed while it saves leaves weights without a state."""
     write(tmp_path, 2, 4)
     (tmp_path / 'models/net_g_6.pth').touch()
     before = names(tmp_path)

@@ -15,7 +15,7 @@ class Terminal(io.StringIO):
 
 
 def fake_terminal(monkeypatch):
-    """Replace stderr, to which BasicSR's logger writes as well, by a fake terminal."""
+    """Replace stderr, to which BasicSR's logger also writes, by a fake terminal."""
     terminal = Terminal()
     monkeypatch.setattr('sys.stderr', terminal)
     logger = get_root_logger()

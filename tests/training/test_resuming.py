@@ -1,4 +1,4 @@
-"""Resuming optimizers and schedules: with the settings of the options, and only from a state that fits."""
+"""Resuming optimizers and schedules with the settings of the options, and only from a state that matches."""
 
 import copy
 import logging
@@ -40,7 +40,7 @@ def saved(folder, iterations=3, network='TwoScales', **settings):
 
 
 def resumed(folder, iterations=3, network='TwoScales', state=None, **settings):
-    """Return a model with the options `settings`, resumed from what `saved` has written or from `state`."""
+    """Return a model with the options `settings`, resumed from the files of `saved` or from `state`."""
     opt = options(network, **settings)
     opt['path'].update(pretrain_network_g=str(folder / f'net_g_{iterations}.pth'), param_key_g='params')
     model = make_model(opt=opt)
@@ -67,7 +67,7 @@ def test_resumed_schedule_equals_an_uninterrupted_one(tmp_path, log, name):
 
 
 def test_losses_of_a_plateau_belong_to_the_state(tmp_path):
-    """The rate falls in every step whose loss is not far better, also in the first one after resuming."""
+    """The rate falls in every step whose loss is not much better, including the first one after resuming."""
     settings = {'scheduler': PLATEAU, 'optim_g': {'type': 'SGD', 'lr': 0.1}}
     for iterations in (1, 2, 3, 4):
         model = saved(tmp_path, iterations, **settings)
@@ -122,7 +122,7 @@ def test_changed_settings_of_the_optimizer_apply_and_are_logged(tmp_path, log, c
     ],
 )
 def test_another_schedule_applies_and_is_logged(tmp_path, log, scheduler, words):
-    """The rates are those of a run that had this schedule from the beginning."""
+    """The rates are those of a run that used this schedule from the beginning."""
     saved(tmp_path, scheduler=COSINE)
     rates = train(resumed(tmp_path, scheduler=scheduler), range(4, 9))
     assert rates == train(make_model('TwoScales', scheduler=scheduler), range(1, 9))[3:]
@@ -138,7 +138,7 @@ def test_changed_rate_of_a_plateau_applies(tmp_path, log):
 
 
 @pytest.mark.parametrize(('before', 'after'), [(COSINE, PLATEAU), (PLATEAU, COSINE), (PLATEAU, None)])
-def test_schedule_by_the_losses_is_not_exchanged(tmp_path, before, after):
+def test_change_of_a_schedule_that_depends_on_the_losses_is_an_error(tmp_path, before, after):
     saved(tmp_path, scheduler=before)
     names = [each and each['type'] or 'ConstantLR' for each in (after, before)]
     with pytest.raises(UserError, match='scheduler.type is {}, but the resumed state is that of {}'.format(*names)):
@@ -153,8 +153,8 @@ def test_another_optimizer_is_an_error(tmp_path, after):
 
 
 @pytest.mark.parametrize('after', ['RMSprop', 'Adagrad', 'Adadelta'])
-def test_another_optimizer_is_an_error_by_its_values(tmp_path, after):
-    """In a state without the names of classes, as BasicSR and older versions save it."""
+def test_another_optimizer_is_recognized_by_its_values(tmp_path, after):
+    """The state has no names of classes, like those of BasicSR and older versions."""
     saved(tmp_path, optim_g=ADAM)
     state = read_state(tmp_path / '3.state')
     del state['types']
@@ -179,7 +179,11 @@ def test_settings_that_need_other_values_are_an_error(tmp_path, before, after):
 
 def test_momentum_can_be_added_to_sgd(tmp_path):
     saved(tmp_path, optim_g={'type': 'SGD', 'lr': 0.1})
-    train(resumed(tmp_path, optim_g={'type': 'SGD', 'lr': 0.1, 'momentum': 0.9}), [4, 5])
+    model = resumed(tmp_path, optim_g={'type': 'SGD', 'lr': 0.1, 'momentum': 0.9})
+    train(model, [4, 5])
+    (optimizer,) = model.optimizers
+    weights = [weight for group in optimizer.param_groups for weight in group['params']]
+    assert all(optimizer.state[weight]['momentum_buffer'].any() for weight in weights)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Folders of runs: which ones may be used, archiving, and the lock."""
+"""Folders of runs: checks, archiving, and the lock."""
 
 import multiprocessing
 import os
@@ -68,7 +68,7 @@ def test_a_resumed_folder_is_not_archived(experiment):
     assert os.listdir(experiment.parent) == ['small']
 
 
-def test_a_link_is_renamed_and_not_what_it_points_to(folder, experiment):
+def test_a_link_is_renamed_and_not_its_target(folder, experiment):
     (folder / 'disk').mkdir()
     elsewhere = experiment.rename(folder / 'disk/small')
     experiment.symlink_to(elsewhere)
@@ -105,7 +105,7 @@ def test_a_dangling_link_and_a_file_are_refused(folder, place, make, words):
     ],
 )
 def test_a_folder_that_cannot_be_written_is_refused(folder, experiment, monkeypatch, closed, resume, refused):
-    """Without permissions, which do not exist for root."""
+    """The folder has no write permission, which does not apply to root."""
     closed = folder / closed
     monkeypatch.setattr(os, 'access', lambda path, mode: Path(path) != closed)
     problem = run_folder.problem_with(experiment, resume)
@@ -151,7 +151,7 @@ def test_subfolders_that_cannot_be_created_are_named(experiment):
 @pytest.mark.posix
 @pytest.mark.parametrize(('kind', 'words'), [('link', 'a link'), ('dangling', 'a link'), ('pipe', 'a named pipe')])
 @pytest.mark.parametrize('resume', [False, True])
-def test_a_lock_is_a_file(experiment, plant, kind, words, resume):
+def test_a_lock_must_be_a_regular_file(experiment, plant, kind, words, resume):
     plant(experiment / run_folder.LOCK, kind)
     with pytest.raises(UserError, match=rf'run\.lock is {words}, expected a regular file.* remove'):
         run_folder.take(experiment, resume=resume)
@@ -160,7 +160,7 @@ def test_a_lock_is_a_file(experiment, plant, kind, words, resume):
         run_folder.Lock(experiment)
 
 
-def test_a_lock_has_a_few_bytes(experiment):
+def test_a_large_lock_file_is_an_error(experiment):
     (experiment / run_folder.LOCK).write_bytes(bytes(10**4))
     with pytest.raises(UserError, match=r'run\.lock has 10,000 bytes, expected at most'):
         run_folder.take(experiment, resume=True)
@@ -176,8 +176,8 @@ def lock_and_report(path, pipe):
 
 @pytest.mark.posix
 @pytest.mark.parametrize('place', ['small', 'link', 'hard'])
-def test_looking_at_a_lock_of_this_process_does_not_end_it(folder, experiment, place):
-    """POSIX releases the locks of a process on a file when the process closes the file anywhere."""
+def test_checking_a_lock_of_this_process_does_not_release_it(folder, experiment, place):
+    """POSIX releases the locks of a process on a file when the process closes any descriptor of the file."""
     context = multiprocessing.get_context('fork')
     ours, theirs = context.Pipe()
     lock = run_folder.take(experiment, resume=True)
@@ -215,7 +215,7 @@ def test_temporary_files_of_a_live_run_are_kept(experiment, other):
 
 
 @pytest.mark.posix
-def test_the_lock_ends_with_a_killed_process(experiment, other):
+def test_the_lock_of_a_killed_process_is_released(experiment, other):
     other.kill()
     other.join()
     run_folder.take(experiment).release()

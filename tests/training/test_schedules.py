@@ -130,7 +130,7 @@ def test_invalid_schedule_settings_are_errors(settings, message):
 
 
 def test_warm_up_factor_ends_at_one():
-    """A recursive schedule such as the cosine must not see the rates of the warm-up."""
+    """A recursive schedule such as the cosine must not use the rates of the warm-up."""
     cosine = {'type': 'CosineAnnealingLR', 'T_max': 10, 'eta_min': 1e-3}
     found = train(make_model(scheduler=cosine), range(1, 12), warmup_iter=4)
     for current_iter, rate in enumerate(found, start=1):

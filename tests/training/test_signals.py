@@ -13,7 +13,7 @@ pytestmark = pytest.mark.posix
 
 @pytest.fixture
 def default_handlers():
-    """The handlers that a process has which is started from a terminal."""
+    """Set the handlers of a process that is started from a terminal."""
     former = {each: signal.getsignal(each) for each in LEAVE_SIGNALS}
     for each in LEAVE_SIGNALS:
         signal.signal(each, signal.SIG_DFL)

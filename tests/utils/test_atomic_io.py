@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all."""
+"""Atomic file writing."""
 
 import os
 import stat
@@ -18,7 +18,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def before_sync(monkeypatch):
-    """Call a function once when the data has been written, but not yet synced and renamed."""
+    """Call a function once after the data is written, but before it is synced and renamed."""
 
     def at_next_sync(action):
         fsync = os.fsync
@@ -107,7 +107,7 @@ def test_a_link_planted_between_two_calls_is_not_followed(monkeypatch, path, tmp
 
 def test_the_temporary_file_of_a_killed_process_is_removed(path):
     partial_of(path).write_bytes(b'longer than the new data')
-    os.link(partial_of(path), path.with_name('other'))  # is not written through either
+    os.link(partial_of(path), path.with_name('other'))  # must not be followed
     write_whole(path, b'new')
     assert path.read_bytes() == b'new' and not partial_of(path).exists()
     assert path.with_name('other').read_bytes() == b'longer than the new data'
@@ -129,7 +129,7 @@ def test_the_temporary_files_of_killed_processes_are_removed(path, tmp_path):
 
 
 def test_two_writers_of_one_file_do_not_mix(path, before_sync):
-    """The second one wins, the first one is told, and the file is never incomplete."""
+    """The second one succeeds, the first one gets an error, and the file is never incomplete."""
     before_sync(lambda: write_whole(path, b'second'))
     with pytest.raises(OSError, match='another process is writing the same file'):
         write_whole(path, b'first')
@@ -137,7 +137,7 @@ def test_two_writers_of_one_file_do_not_mix(path, before_sync):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_the_temporary_file_of_another_live_writer_is_left_to_it(path, before_sync):
+def test_the_temporary_file_of_a_running_writer_is_not_removed(path, before_sync):
     def start_anew():
         partial_of(path).unlink()
         partial_of(path).write_bytes(b'of another process')
@@ -152,7 +152,7 @@ def test_the_temporary_file_of_another_live_writer_is_left_to_it(path, before_sy
     ('name', 'words'),
     [('x' * 300, 'too long: choose shorter names'), ('missing/file', 'Check the path'), ('/dev/full', 'disk space')],
 )
-def test_the_advice_fits_the_error(tmp_path, name, words):
+def test_the_advice_depends_on_the_error(tmp_path, name, words):
     with pytest.raises(OSError) as caught, open(tmp_path / name, 'w') as file:
         file.write('x' * 100000)
     assert words in advice(caught.value)

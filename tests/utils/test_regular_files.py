@@ -1,4 +1,4 @@
-"""Opening only what is a file."""
+"""Opening regular files only."""
 
 import os
 import socket
@@ -21,7 +21,7 @@ def test_a_file_up_to_the_limit_is_opened(tmp_path):
         open_regular(path, limit=4)
 
 
-def test_errors_of_the_operating_system_pass(tmp_path):
+def test_errors_of_the_operating_system_are_raised(tmp_path):
     (tmp_path / 'loop').symlink_to('loop')
     with pytest.raises(FileNotFoundError):
         open_regular(tmp_path / 'missing', limit=1)
@@ -46,7 +46,7 @@ def make_socket(path):
     ids=['folder', 'pipe', 'socket', 'device'],
 )
 def test_anything_else_is_refused(monkeypatch, tmp_path, make, kind):
-    monkeypatch.chdir(tmp_path)  # a socket's path is limited to some 100 bytes
+    monkeypatch.chdir(tmp_path)  # the path of a socket is limited to about 100 bytes
     make('x.png')
     with pytest.raises(UserError, match=f'x.png is {kind}, expected a regular file'):
         open_regular('x.png', limit=1)
@@ -86,7 +86,7 @@ def test_an_appended_file_has_ordinary_permissions(tmp_path):
 @pytest.mark.parametrize(
     ('kind', 'words'), [('link', 'a link'), ('dangling', 'a link'), ('pipe', 'a named pipe'), ('folder', 'a folder')]
 )
-def test_nothing_but_a_file_is_appended_to(tmp_path, plant, kind, words):
+def test_only_regular_files_are_appended_to(tmp_path, plant, kind, words):
     if kind == 'folder':
         (tmp_path / 'log').mkdir()
     else:

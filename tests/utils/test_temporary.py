@@ -1,4 +1,4 @@
-"""Temporary folders, also of killed processes."""
+"""Temporary folders, including those of killed processes."""
 
 import os
 import signal
@@ -66,8 +66,8 @@ def test_the_folder_of_a_killed_process_is_removed_and_that_of_a_live_one_kept(t
 
 
 @pytest.mark.posix
-def test_what_is_not_a_temporary_folder_is_kept(tmp_path):
-    """Neither another name, nor a file, nor a link to a folder of the user."""
+def test_entries_that_are_not_temporary_folders_are_kept(tmp_path):
+    """This applies to other names, files, and links to folders of the user."""
     (tmp_path / '.data.backup').mkdir()
     (tmp_path / 'precious').mkdir()
     (tmp_path / 'precious' / 'file').write_text('text')
@@ -90,8 +90,8 @@ def test_the_folder_of_another_user_is_kept(monkeypatch, tmp_path):
 
 
 @pytest.mark.posix
-def test_a_folder_that_was_taken_for_abandoned_is_made_again(monkeypatch, tmp_path):
-    """Another process can start between the making of a folder and its lock."""
+def test_a_folder_removed_as_abandoned_is_created_again(monkeypatch, tmp_path):
+    """Another process can start between the creation of a folder and its lock."""
     mkdtemp, made = temporary.tempfile.mkdtemp, []
 
     def make_and_lose_the_first(**arguments):

@@ -7,21 +7,21 @@ import numpy as np
 from PIL import Image
 
 ORIENTATION = 0x0112
-"""The EXIF tag that tells how to turn an image."""
+"""The EXIF tag that tells how to rotate an image."""
 DESCRIPTIVE = (
     *(270, 271, 272, ORIENTATION),  # description, camera
     *(282, 283, 296, 305, 306, 315, 316),  # resolution, software, time, artist, computer
     *(18246, 18249, 33432, *range(40091, 40096)),  # rating, copyright, fields of Windows
     *(34665, 34853),  # EXIF and GPS
 )
-"""The tags of a TIFF file that are about the photograph and not about how the file stores it."""
+"""The tags of a TIFF file that describe the photograph, not how the file stores it."""
 
 
 class Metadata(NamedTuple):
-    """What a file tells about a photograph besides the pixels."""
+    """The metadata of a photograph."""
 
     exif: bytes = b''
-    """EXIF data, beginning with the header of TIFF."""
+    """EXIF data, starting with the TIFF header."""
     icc: bytes = b''
     """ICC profile of the pixels."""
     xmp: bytes = b''
@@ -40,7 +40,7 @@ class Photograph(NamedTuple):
 
 
 def upright(image: np.ndarray, orientation: int) -> np.ndarray:
-    """Turn an array (H, W, ...) as an EXIF orientation says, 1 to 8. Other values have no effect."""
+    """Rotate or mirror an array (H, W, ...) according to an EXIF orientation, 1 to 8. Other values have no effect."""
     if orientation in (5, 6, 7, 8):
         image = image.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
@@ -51,7 +51,7 @@ def upright(image: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def upright_exif(exif: bytes) -> bytes:
-    """Return EXIF data with orientation 1. All other bytes stay, such as notes of the camera that contain offsets.
+    """Return EXIF data with orientation 1. All other bytes, such as maker notes with offsets, are unchanged.
 
     Raises:
         struct.error: The data is damaged.
@@ -69,7 +69,7 @@ def upright_exif(exif: bytes) -> bytes:
 
 
 def descriptive_exif(tiff: bytes) -> bytes:
-    """Return the EXIF data of a TIFF file with orientation 1, without what belongs to its pixels."""
+    """Return the EXIF data of a TIFF file with orientation 1, without the tags that describe its pixels."""
     found, chosen = Image.Exif(), Image.Exif()
     found.load(tiff)
     chosen.endian = found.endian

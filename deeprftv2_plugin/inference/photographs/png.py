@@ -1,4 +1,4 @@
-"""PNG files with 16 bits and transparency, which Pillow does not write, and with all metadata."""
+"""Writing PNG files with all metadata, including color images of 16 bits, which Pillow cannot write."""
 
 import struct
 import zlib
@@ -10,7 +10,7 @@ from deeprftv2_plugin.inference.photographs.photograph import Photograph
 COLOR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
 """Color type by number of channels."""
 LEVEL = 4
-"""Compression, 0 to 9. Higher levels take several times as long and save a few percent."""
+"""Compression level, 0 to 9. Higher levels take several times as long and save a few percent."""
 
 
 def encode_png(photo: Photograph) -> bytes:
@@ -37,7 +37,7 @@ def encode_png(photo: Photograph) -> bytes:
 
 
 def _filtered(array: np.ndarray) -> bytes:
-    """Return the rows of an array (H, W, C) with filter 1 of PNG, which stores differences to the left pixel."""
-    rows = array.astype(array.dtype.newbyteorder('>')).view(np.uint8)
+    """Return the rows of an array (H, W, C) with PNG's filter 1, which stores differences from the left pixel."""
+    rows = np.ascontiguousarray(array, array.dtype.newbyteorder('>')).view(np.uint8)
     differences = np.concatenate([rows[:, :1], np.diff(rows, axis=1)], axis=1).reshape(len(array), -1)
     return np.insert(differences, 0, 1, axis=1).tobytes()

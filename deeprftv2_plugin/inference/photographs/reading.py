@@ -26,9 +26,9 @@ from deeprftv2_plugin.inference.photographs.photograph import (
 from deeprftv2_plugin.utils.errors import UserError
 
 NOT_PHOTOGRAPHS = frozenset({'BUFR', 'EPS', 'FLI', 'GRIB', 'HDF5', 'MPEG', 'WMF'})
-"""Formats of Pillow that are refused: programs, which Ghostscript would execute, films and measurements."""
+"""Formats of Pillow that are refused: programs that Ghostscript would execute, videos and measurement data."""
 FIRST_IMAGE = ('MPO', 'PSD')
-"""Formats whose first image is the photograph. The others are for stereoscopes and previews, or layers."""
+"""Formats whose first image is the photograph. Other images in these files are previews, layers or stereo images."""
 COLOR = ('RGB', 'RGBX', 'P', 'YCbCr', 'HSV')
 GRAY = ('1', 'L')
 HEIC = ('.heic', '.heif')
@@ -36,7 +36,7 @@ HEIC = ('.heic', '.heif')
 
 @functools.cache
 def formats() -> tuple[str, ...]:
-    """Return Pillow's names of the formats that can be read. HEIC is one if pillow-heif is installed."""
+    """Return Pillow's names of the formats that can be read, including HEIC if pillow-heif is installed."""
     try:
         import pillow_heif
     except ImportError:
@@ -49,20 +49,20 @@ def formats() -> tuple[str, ...]:
 
 @functools.cache
 def suffixes() -> tuple[str, ...]:
-    """Return the lower-case suffixes of these formats, and of HEIC, for which an error says what to install."""
+    """Return the lower-case suffixes of these formats and of HEIC. For HEIC, an error says what to install."""
     known = formats()
     return (*(suffix for suffix, name in Image.registered_extensions().items() if name in known), *HEIC)
 
 
 def read(path: str | Path) -> Photograph:
-    """Read a photograph from a file of any format that Pillow reads, and turn it as its EXIF data says.
+    """Read a photograph from a file of any format that Pillow reads, and rotate it according to its EXIF data.
 
-    Grayscale stays so. Palettes become RGB, and so does CMYK, through its ICC profile if it has one. PNG and TIFF files
-    keep their 16 bits, TIFF files also floating-point numbers. Other formats are read with 8 bits.
+    Grayscale images remain grayscale. Palettes and CMYK are converted to RGB, CMYK with its ICC profile if it has one.
+    16 bits of PNG and TIFF files and floating-point numbers of TIFF files are kept. Other formats are read with 8 bits.
 
     Raises:
-        UserError: The file cannot be read, is no image, damaged, too large (Pillow's limit is 179 megapixels), has
-            several pages or frames, or has pixels of an unsupported kind.
+        UserError: The file cannot be read, is not an image, is damaged or too large (Pillow's limit is 179 megapixels),
+            has several pages or frames, or has pixels of an unsupported kind.
     """
     name = str(path)
     data = StoredImage(name).read_bytes()
@@ -76,9 +76,9 @@ def read(path: str | Path) -> Photograph:
         with Image.open(io.BytesIO(data), formats=formats()) as image:
             frames = getattr(image, 'n_frames', 1)
             if frames > 1 and image.format not in FIRST_IMAGE and page is None:
-                raise UserError(f'the image {name} has {frames} frames, expected one: save them as files of their own')
+                raise UserError(f'the image {name} has {frames} frames, expected one: save them as separate files')
             exif = _exif_of(image) if page is None else descriptive_exif(data)
-            orientation = _orientation_of(image) if page is None else 1  # Pillow turns TIFF files
+            orientation = _orientation_of(image) if page is None else 1  # Pillow rotates TIFF files
             metadata = _metadata(image.info, exif)
             if image.format == 'PNG' and data[24] == 16:
                 photo = from_array(decode_unchanged(data, name), name)._replace(metadata=metadata)
@@ -90,12 +90,12 @@ def read(path: str | Path) -> Photograph:
 
 
 def from_pillow(image: Image.Image, name: str, metadata: Metadata) -> Photograph:
-    """Convert an image of Pillow, which is not turned.
+    """Convert an image of Pillow without rotating it.
 
     Args:
         image: The image.
-        name: What error messages call it.
-        metadata: Its metadata; the profile of CMYK is replaced.
+        name: Name of the image in error messages.
+        metadata: Its metadata. A profile of CMYK is replaced.
 
     Raises:
         UserError: The pixels are of an unsupported kind.
@@ -136,7 +136,7 @@ def from_array(array: np.ndarray, name: str) -> Photograph:
 
 
 def _deep_tiff(data: bytes, name: str, page: Any) -> Photograph:
-    """Decode a TIFF file with more than 8 bits. OpenCV turns it as its orientation says."""
+    """Decode a TIFF file with more than 8 bits. OpenCV rotates it according to its orientation."""
     pixels = page.get(tiff.WIDTH, 0) * page.get(tiff.HEIGHT, 0)
     limit = 2 * (Image.MAX_IMAGE_PIXELS or pixels)
     if pixels > limit:
@@ -173,7 +173,7 @@ def _exif_of(image: Image.Image) -> bytes:
     try:
         data = image.info.get('exif') or (image.getexif().tobytes() if len(image.getexif()) else b'')
         return upright_exif(re.sub(rb'^(Exif\0\0)+', b'', data))
-    except Exception:  # Pillow raises what the damage leads to
+    except Exception:  # damaged data can cause any exception
         return b''
 
 
@@ -204,9 +204,9 @@ def _without_cmyk(image: Image.Image, metadata: Metadata) -> tuple[Image.Image, 
 
 @contextmanager
 def _readable_errors(name: str) -> Iterator[None]:
-    """Turn the many errors of Pillow into a sentence."""
+    """Convert Pillow's errors into a `UserError`."""
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore', Image.DecompressionBombWarning)  # Pillow's error is at twice the size
+        warnings.simplefilter('ignore', Image.DecompressionBombWarning)  # Pillow raises an error at twice the size only
         warnings.simplefilter('ignore', UserWarning)  # damaged metadata
         try:
             yield

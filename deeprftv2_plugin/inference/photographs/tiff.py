@@ -1,4 +1,4 @@
-"""TIFF files with any number of bits, which Pillow neither reads nor writes in color."""
+"""TIFF files with any number of bits. Pillow cannot read or write color images with more than 8 bits."""
 
 import io
 import warnings
@@ -35,7 +35,7 @@ def only_page(data: bytes, name: str) -> ImageFileDirectory_v2:
     file, pages, seen = io.BytesIO(data), list[ImageFileDirectory_v2](), set[int]()
     offset = ImageFileDirectory_v2(header).next
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore', UserWarning)  # about tags that are damaged
+        warnings.simplefilter('ignore', UserWarning)  # warnings about damaged tags
         while offset and offset not in seen and len(pages) < MAX_PAGES:
             seen.add(offset)
             page = ImageFileDirectory_v2(header)
@@ -47,17 +47,17 @@ def only_page(data: bytes, name: str) -> ImageFileDirectory_v2:
     if not pages:
         raise UserError(f'the image {name} is damaged: the TIFF has no pages. Copy or unpack it again')
     if pages[0].get(REDUCED, 0) & 1:
-        raise UserError(f'the image {name} begins with a thumbnail, like raw files of cameras: develop it first')
+        raise UserError(f'the image {name} begins with a thumbnail, like raw files of cameras: convert it first')
     count = sum(1 for page in pages if not page.get(REDUCED, 0) & 1)
     if count > 1:
-        raise UserError(f'the image {name} has {count} pages, expected one: save the pages as files of their own')
+        raise UserError(f'the image {name} has {count} pages, expected one: save the pages as separate files')
     return pages[0]
 
 
 def encode_tiff(photo: Photograph) -> bytes:
-    """Encode a photograph of any type as TIFF, compressed without loss, with its metadata.
+    """Encode a photograph of any type as a losslessly compressed TIFF with its metadata.
 
-    Gray with more than 8 bits and transparency becomes RGB, since OpenCV and other programs do not read it.
+    Gray with more than 8 bits and transparency is converted to RGB, since OpenCV and other programs cannot read it.
     """
     pixels, alpha = photo.pixels, photo.alpha
     if alpha is not None and pixels.ndim == 2 and pixels.itemsize > 1:

@@ -23,22 +23,22 @@ SETTINGS: dict[str, dict[str, Any]] = {
     'BMP': {},
     'HEIF': {'quality': 90},
     'JPEG': {'quality': 95, 'subsampling': 0},
-    'JPEG2000': {},  # without loss
+    'JPEG2000': {},  # lossless
     'PNG': {},
     'PPM': {},
     'TIFF': {},
     'WEBP': {'quality': 95},
 }
-"""The formats that are written, by Pillow's names, and their settings."""
+"""The formats that can be written, by Pillow's names, and their settings."""
 OTHER_PIXELS = ('.pbm', '.pfm')
-"""Suffixes for one bit and for floating-point numbers, which Pillow counts among PPM."""
+"""Suffixes that Pillow assigns to PPM, but that are for one bit and for floating-point numbers."""
 JPEG_LIMIT = 65_000
-"""Bytes of EXIF data and of XMP from which on they do not fit into a JPEG file, and are left out."""
+"""Maximum sizes of EXIF data and of XMP in a JPEG file, in bytes. Larger metadata is omitted."""
 WITHOUT_METADATA = ('BMP', 'JPEG2000', 'PPM')
 
 
 def format_of(path: str | Path) -> str | None:
-    """Return the format for the suffix of a file name, or None if it is not one that is written."""
+    """Return the format for the suffix of a file name, or None if it cannot be written."""
     formats()  # registers the suffixes
     suffix = Path(path).suffix.lower()
     found = Image.registered_extensions().get(suffix)
@@ -84,7 +84,7 @@ def encode(photo: Photograph, format: str) -> bytes:
 
 
 def to_pillow(photo: Photograph) -> Image.Image:
-    """Convert a photograph of uint8, or without color and transparency, to an image of Pillow."""
+    """Convert a photograph to an image of Pillow. It must be of uint8, or grayscale without transparency."""
     image = Image.fromarray(photo.pixels)
     if photo.alpha is not None:
         image.putalpha(Image.fromarray(photo.alpha))
@@ -92,7 +92,7 @@ def to_pillow(photo: Photograph) -> Image.Image:
 
 
 def convert(array: np.ndarray, dtype: type | np.dtype) -> np.ndarray:
-    """Convert an array of integers, or of numbers in [0, 1], to another range of integers."""
+    """Convert an array of integers, or of numbers in [0, 1], to a range of integers."""
     if array.dtype == dtype:
         return array
     scale = 1 if array.dtype.kind == 'f' else np.iinfo(array.dtype).max
@@ -100,7 +100,7 @@ def convert(array: np.ndarray, dtype: type | np.dtype) -> np.ndarray:
 
 
 def _with_depth(photo: Photograph, known: Iterable[type]) -> Photograph:
-    """Convert a photograph to the deepest known type, unless its own is known."""
+    """Convert a photograph to the known type with the most bits, unless its own type is known."""
     known = tuple(known)
     if any(np.issubdtype(photo.pixels.dtype, each) for each in known):
         return photo

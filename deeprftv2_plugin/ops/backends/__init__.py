@@ -1,12 +1,12 @@
-"""Which implementation of the costly operators runs where.
+"""Selection of an implementation of the costly operators.
 
 A backend is a module of this package. It has
 
-    why_not() -> str | None     why it is unusable on this machine, as the end of a sentence, or None
-    takes(x: Tensor) -> bool    whether it computes on x's device and in x's type
+    why_not() -> str | None     the reason why it is unusable on this machine, as the end of a sentence, or None
+    takes(x: Tensor) -> bool    whether it supports x's device and dtype
 
-and functions named after the operators that `deeprftv2_plugin.ops` registers, without autograd. Maps are computed in
-channels_last. The backend `pytorch` is the reference: it has every operator, on every device and in every type.
+and functions without autograd, named after the operators that `deeprftv2_plugin.ops` registers. Feature maps are in
+channels_last. The backend `pytorch` is the reference: it has every operator for every device and dtype.
 """
 
 import os
@@ -22,14 +22,14 @@ from torch import Tensor
 from deeprftv2_plugin.utils.errors import SlowdownWarning, UserError, nearest
 
 NAMES = ('triton', 'native', 'pytorch')
-"""The backends in the order of preference."""
+"""The backends in order of preference."""
 
 VARIABLE = 'DEEPRFTV2_BACKEND'
-"""The environment variable that forces a backend; `pytorch` computes the operators that it lacks."""
+"""The environment variable that forces a backend. `pytorch` computes the operators that this backend lacks."""
 
 
 def choose(operator: str, x: Tensor) -> Callable:
-    """Return the implementation of an operator for a tensor: of the first backend that has it and takes x.
+    """Return the implementation of an operator for a tensor, from the first backend that has it and takes x.
 
     Raises:
         UserError: The forced backend is unknown, or cannot be used on this machine.
@@ -53,12 +53,12 @@ def _native():
 
 @cache
 def usable(forced: str | None = None) -> tuple[ModuleType, ...]:
-    """Return the backends that `choose` looks through. Warn, once, if there is only plain PyTorch."""
+    """Return the backends that `choose` searches. Warn once if plain PyTorch is the only one."""
     if not forced:
         found = tuple(backend for backend in map(load, NAMES) if backend.why_not() is None)
         if len(found) == 1:
             reasons = '; '.join(f'not {name}: {load(name).why_not()}' for name in NAMES[:-1])
-            warnings.warn(f'all operators run in plain PyTorch, slowly: {reasons}', SlowdownWarning, stacklevel=2)
+            warnings.warn(f'all operators run slowly in plain PyTorch: {reasons}', SlowdownWarning, stacklevel=2)
         return found
     if forced not in NAMES:
         raise UserError(f'{VARIABLE}: there is no backend {forced!r}. {nearest(forced, NAMES)}')
@@ -68,7 +68,7 @@ def usable(forced: str | None = None) -> tuple[ModuleType, ...]:
 
 
 def describe() -> str:
-    """Return the usable backends in the order of preference and why the others are not, on one line."""
+    """Return one line with the usable backends in order of preference, and the reasons against the others."""
     forced = os.environ.get(VARIABLE)
     chosen = ', '.join(_name(backend) for backend in usable(forced))
     if forced:

@@ -1,4 +1,4 @@
-"""Compiling the C++ of `cpp/` with the machine's own compiler, at first use and once for all later ones."""
+"""Compile the C++ code in `cpp/` with the machine's compiler at first use, and cache the result."""
 
 import contextlib
 import ctypes
@@ -25,20 +25,20 @@ FLAGS = (
     *('-fno-exceptions', '-fno-rtti', '-std=c++14', '-fPIC'),
 )
 TIME_LIMIT = 300
-"""Seconds that the compiler may take. It takes about five on one core, and much longer on a busy machine."""
+"""Maximum time of a compilation in seconds. It takes about five on one core, and much longer on a busy machine."""
 
 
 class CompilerError(Exception):
-    """There is no compiler, or what it said."""
+    """There is no compiler, or it failed."""
 
 
 @cache
 def load_library() -> ctypes.CDLL:
-    """The compiled functions. They share PyTorch's threads.
+    """Return the compiled functions, which share PyTorch's threads.
 
     Raises:
         CompilerError: There is no compiler, or it fails.
-        OSError: What it made cannot be loaded.
+        OSError: The compiled library cannot be loaded.
     """
     openmp = _openmp_of_torch()
     if openmp:
@@ -50,13 +50,13 @@ def load_library() -> ctypes.CDLL:
     library = _compiled(cache_folder, threads=openmp is not None)
     try:
         return ctypes.CDLL(str(library))
-    except OSError:  # the cache may be mounted without permission to execute
+    except OSError:  # the cache may be on a file system mounted with noexec
         with temporary_folder() as folder:
             return ctypes.CDLL(str(shutil.copy(library, folder)))
 
 
 def _openmp_of_torch():
-    """The OpenMP runtime that PyTorch has loaded; a second one beside it would fight it for the cores."""
+    """Return the OpenMP runtime that PyTorch has loaded. A second one would compete with it for the cores."""
     maps = Path('/proc/self/maps')
     lines = maps.read_text().splitlines() if maps.exists() else []
     names = ('libgomp', 'libiomp', 'libomp')
@@ -64,7 +64,7 @@ def _openmp_of_torch():
 
 
 def _compiled(folder, threads):
-    """The path of the shared library, compiled where the folder has none for this source, compiler and processor."""
+    """Return the path of the shared library, compiled if the cache has none for source, compiler and processor."""
     compiler = shutil.which(os.environ.get('CXX') or 'c++') or shutil.which('g++') or shutil.which('clang++')
     if compiler is None:
         raise CompilerError('no C++ compiler was found (c++, g++, clang++ or the one that CXX names)')
@@ -83,7 +83,7 @@ def _compiled(folder, threads):
         linked = build / 'native.so'
         objects = {source: f'{build}/{source.stem}.o' for source in sources if source.suffix == '.cpp'}
         _output(*([compiler, *flags, '-c', str(source), '-o', target] for source, target in objects.items()))
-        # without the compiler's own libraries: OpenMP's functions are to be those of the runtime already loaded
+        # not linked to the compiler's OpenMP, since the runtime that is already loaded must be used
         _output([compiler, '-shared', '-nostdlib', *objects.values(), '-o', str(linked)])
         content = linked.read_bytes()
     library = folder / f'{name}-{_digest(content)}.so'
@@ -96,7 +96,7 @@ def _digest(content):
 
 
 def _is_intact(library):
-    """Whether a library was written by this user, and has the content whose digest is in its name."""
+    """Return whether a library was written by this user, and its content matches the digest in its name."""
     with contextlib.suppress(FileNotFoundError):  # another process may have removed it
         status = library.lstat()
         if stat.S_ISREG(status.st_mode) and _belongs_to_user(status):
@@ -109,12 +109,12 @@ def _belongs_to_user(status):
 
 
 def _output(*commands):
-    """What the first command prints. All run at once, and none outlives this function.
+    """Run commands in parallel and return the output of the first one. All have ended when this returns.
 
     Raises:
-        CompilerError: A command fails, or they take too long.
+        CompilerError: A command fails, or the time limit is exceeded.
     """
-    environment = os.environ | {'LC_ALL': 'C'}  # messages in English, of which the error is picked out
+    environment = os.environ | {'LC_ALL': 'C'}  # English messages, in which the error is searched
     end = time.monotonic() + TIME_LIMIT
     with contextlib.ExitStack() as stack:
         processes = []
@@ -136,13 +136,13 @@ def _output(*commands):
 
 
 def _kill(process):
-    """Kill a running compiler with the processes that it has started."""
+    """Kill a running compiler and the processes that it has started."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL) if hasattr(os, 'killpg') else process.kill()
 
 
 def _processor():
-    """What tells processors apart that a home folder may be shared by."""
+    """Return a description of the processor, since machines with different processors may share a home folder."""
     info = Path('/proc/cpuinfo')
     lines = info.read_text().splitlines() if info.exists() else []
     kept = (line for line in lines if line.startswith(('model name', 'flags', 'Features')))
@@ -151,9 +151,9 @@ def _processor():
 
 @cache
 def _cache_folder():
-    """The private folder for compiled libraries, with the user's other caches; None if there cannot be one."""
+    """Return the private folder for compiled libraries in the user's cache folder, or None if it cannot be used."""
     try:
-        given = os.environ.get('XDG_CACHE_HOME', '')  # by its specification, relative paths are ignored
+        given = os.environ.get('XDG_CACHE_HOME', '')  # the XDG specification says to ignore relative paths
         folder = Path(given if os.path.isabs(given) else Path.home() / '.cache', 'deeprftv2_plugin')
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder = folder.resolve()
@@ -161,15 +161,15 @@ def _cache_folder():
             _check_private(folder)
         with tempfile.TemporaryFile(dir=folder):
             return folder
-    except (OSError, RuntimeError) as error:  # the latter where a user has no home
+    except (OSError, RuntimeError) as error:  # RuntimeError if the user has no home folder
         warnings.warn(f'the CPU operators are compiled at every start: {error}', SlowdownWarning, stacklevel=2)
         return None
 
 
 def _check_private(folder):
-    """Refuse a folder in which others can place a library, which this user would then run."""
+    """Refuse a folder in which other users could place a library that this user would then run."""
     status = folder.stat()
     if not _belongs_to_user(status):
-        raise PermissionError(f'the cache {folder} belongs to another user. Set XDG_CACHE_HOME to a folder of yours')
+        raise PermissionError(f'the cache {folder} belongs to another user. Set XDG_CACHE_HOME to a folder of your own')
     if stat.S_IMODE(status.st_mode) & 0o077:
-        raise PermissionError(f'the cache {folder} is open to other users. Close it: chmod 700 {folder}')
+        raise PermissionError(f'the cache {folder} is accessible to other users. Close it: chmod 700 {folder}')

@@ -1,4 +1,4 @@
-"""The backend in C++ for CPUs: maps in channels_last and sequences with positions first, in float32."""
+"""The C++ backend for CPUs: float32 feature maps in channels_last, and sequences with the positions first."""
 
 import ctypes
 import functools
@@ -12,7 +12,7 @@ from deeprftv2_plugin.ops.backends import pytorch
 from deeprftv2_plugin.ops.backends.cpp_build import CompilerError, load_library
 
 GRAIN = 8192
-"""The numbers of an input for which one more thread pays: they take about as long as one that sleeps takes to wake."""
+"""Number of input elements per additional thread. They take about as long to compute as a thread takes to wake up."""
 
 
 @functools.cache
@@ -25,12 +25,12 @@ def why_not() -> str | None:
 
 
 def takes(x: Tensor) -> bool:
-    """Maps in half precision are left to the backend `pytorch`; the scan converts them."""
+    """Return whether x is a float on the CPU. The scan converts half precision; maps are passed on to `pytorch`."""
     return x.device.type == 'cpu' and x.dtype in (torch.float32, torch.bfloat16, torch.float16)
 
 
 def _for_float32(function):
-    """Leave inputs of other types to the function of the same name of the backend `pytorch`."""
+    """Pass inputs of other types to the function of the same name in the backend `pytorch`."""
 
     @functools.wraps(function)
     def call(*args):
@@ -218,7 +218,7 @@ def selective_scan_backward(dy, u, delta, A, B, C, D, delta_bias, entries):
     inputs = (u, delta, A, B, C, D, delta_bias)
     dy, *converted = _values(dy, *inputs)
     du, ddelta, _, dB, dC, _, _ = map(torch.empty_like, converted)
-    dA, dD, dbias = (dy.new_empty(len(u), *t.shape) for t in (A, D, delta_bias))  # to be added up over the batch
+    dA, dD, dbias = (dy.new_empty(len(u), *t.shape) for t in (A, D, delta_bias))  # summed over the batch below
     _run('scan_backward', _scan_record(*converted, entries), (dy, du, ddelta, dB, dC, dA, dD, dbias))
     gradients = (du, ddelta, dA.sum(0), dB, dC, dD.sum(0), dbias.sum(0))
     return tuple(gradient.to(t.dtype) for gradient, t in zip(gradients, inputs, strict=True))
@@ -242,7 +242,7 @@ def _scan_record(u, delta, A, B, C, D, delta_bias, entries):
 
 
 def _run(name, *arguments):
-    """Call a function of the library. A tuple is a struct, given by its address."""
+    """Call a function of the library. A tuple is passed as a pointer to a struct."""
     getattr(load_library(), name)(*map(_argument, arguments))
 
 
@@ -260,17 +260,17 @@ def _address(tensor):
 
 
 def _threads(x):
-    """The threads worth waking for a map or sequence of x's size."""
+    """Return the number of threads to use for a map or sequence of x's size."""
     return max(1, min(torch.get_num_threads(), x.numel() // GRAIN))
 
 
 def _rows(x):
-    """A map as the kernels read it: one row a pixel."""
+    """Return a map in the layout that the kernels read: one row per pixel."""
     return x.float().contiguous(memory_format=torch.channels_last)
 
 
 def _values(*tensors):
-    """Any other tensors as the kernels read them."""
+    """Return other tensors in the layout that the kernels read."""
     return [None if t is None else t.float().contiguous() for t in tensors]
 
 

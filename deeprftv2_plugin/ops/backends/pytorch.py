@@ -1,4 +1,4 @@
-"""The backend in plain PyTorch: every device, every type, the reference for the others."""
+"""The backend in plain PyTorch, for every device and dtype. It is the reference for the others."""
 
 import torch
 import torch.nn.functional as F
@@ -80,7 +80,7 @@ def half_spectrum(x):
 
 
 def half_spectrum_backward(dy, width):
-    """The transposed transform: the inverse one with the columns that count twice there counted once."""
+    """Apply the transposed transform: the inverse, except that columns counted twice there are counted once."""
     spectrum = as_complex(dy)
     spectrum[..., 1 : (width + 1) // 2] *= 0.5
     return torch.fft.irfft2(hermitian_columns(spectrum, width), s=(dy.shape[2], width), norm='forward')
@@ -92,7 +92,7 @@ def spectral_filter(x, transfer):
 
 
 def spectral_filter_backward(dy, x, transfer):
-    """The correlation with the kernels, and by the transfer functions the product of the spectra of x and dy."""
+    """Return the gradients: a correlation with the kernels, and the product of the spectra of x and dy."""
     width, gradient = x.shape[3], torch.fft.rfft2(dy)
     product = gradient * as_complex(transfer).conj_physical()
     dx = torch.fft.irfft2(hermitian_columns(product, width), s=x.shape[2:])
@@ -119,7 +119,7 @@ def _channels_last(x):
 
 
 def _rows(x):
-    """The pixels of a map as (N, H, W, C), contiguous."""
+    """Return the pixels of a map as a contiguous tensor (N, H, W, C)."""
     return x.permute(0, 2, 3, 1).contiguous()
 
 

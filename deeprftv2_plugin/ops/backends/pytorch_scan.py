@@ -1,7 +1,8 @@
 """The selective scan in plain PyTorch.
 
-The sequence is cut into about sqrt(L) chunks that advance side by side, so that Python takes about 2 sqrt(L) steps
-forward and 3 sqrt(L) backward. The backward pass keeps six states of every chunk and computes the others again.
+The sequence is cut into about sqrt(L) chunks that are processed in parallel, so that the loops in Python have about
+2 sqrt(L) steps in the forward pass and 3 sqrt(L) in the backward pass. The backward pass stores six states of every
+chunk and recomputes the others.
 """
 
 import math
@@ -23,7 +24,7 @@ def selective_scan(u, delta, A, B, C, D, delta_bias, keep):
     step = chunks.split(F.softplus(delta + delta_bias))
     x, b, c, A_t = step * chunks.split(u), chunks.split(B), chunks.split(C), A.t().contiguous()
 
-    # Every chunk runs as if it started from zero; the contribution of its true start is added afterwards.
+    # Every chunk runs as if it started from zero. The contribution of its true initial state is added afterwards.
     y, entries = torch.empty_like(x), []
     state = x.new_zeros(*b.shape[1:], x.shape[-1])
     for rows in chunks.parts:
@@ -56,16 +57,16 @@ def selective_scan_backward(dy, u, delta, A, B, C, D, delta_bias, entries):
 
 
 def _backward(raw, u, A, B, C, dy, entries):
-    """Return the gradients by x = step * u, by the step inside the decay, and by A, B and C.
+    """Return the gradients with respect to x = step * u, the step inside the decay, A, B and C.
 
-    `entries` are the states before every part of every chunk; `adjoint[l]` is the gradient by the state h[l].
+    `entries` are the states before every part of every chunk. `adjoint[l]` is the gradient with respect to h[l].
     """
     chunks = _Chunks(u.shape[1])
     step, b, c, g = chunks.split(F.softplus(raw)), chunks.split(B), chunks.split(C), chunks.split(dy)
     del raw
     x = step * chunks.split(u)
 
-    # The gradient by the state at the end of each chunk that comes from later chunks.
+    # The gradient with respect to the state at the end of each chunk that comes from later chunks.
     elapsed, wanted = step.cumsum(0), torch.zeros_like(entries[0])
     for rows in chunks.parts:
         reach = _decay(elapsed[rows], A)
@@ -73,7 +74,7 @@ def _backward(raw, u, A, B, C, dy, entries):
     wanted = _carry(_decay(elapsed[-1], A), wanted, backwards=True)
     del elapsed, reach
 
-    # Part by part the gradients by x, B and C overwrite g, b and c, which are no longer needed there.
+    # In each part, the gradients with respect to x, B and C overwrite g, b and c, which are no longer needed.
     dstep, dA = torch.empty_like(step), torch.zeros_like(A)
     for rows, entry in zip(reversed(chunks.parts), entries.flip(0), strict=True):
         decay = _decay(step[rows], A)
@@ -108,15 +109,15 @@ def _sum_states(states, weights):
 
 
 def _run(state, decays, inputs):
-    """The recurrence in place: after `state`, every input becomes decay * (what is before it) + input."""
+    """Run the recurrence in place: each input becomes decay * (the state before it) + input, starting from `state`."""
     for decay, out in zip(decays, inputs, strict=True):
         state = out.addcmul_(decay, state)
 
 
 class _Chunks:
-    """A sequence of `total` positions as `count` chunks of `length`, both about sqrt(total).
+    """A split of `total` positions into `count` chunks of `length`, both about sqrt(total).
 
-    Work is done on one of six `parts` of all chunks at a time: its states take little more memory than the sequence.
+    One of six `parts` of all chunks is processed at a time. Its states take little more memory than the sequence.
     """
 
     def __init__(self, total):
@@ -137,8 +138,11 @@ class _Chunks:
 
 
 def _carry(decay, ends, backwards=False):
-    """Chain chunks (axis 1): return the state that enters each, from the state that each ends with when it starts from
-    zero and the factor by which it scales its entry."""
+    """Return the initial state of each chunk (axis 1).
+
+    `ends` are the final states of the chunks if they started from zero. `decay` is the factor by which each chunk
+    scales its initial state.
+    """
     entries = torch.zeros_like(ends)
     chain = list(zip(decay.unbind(1), ends.unbind(1), entries.unbind(1), strict=True))
     if backwards:

@@ -1,6 +1,6 @@
-"""The backend in Triton: fused kernels for NVIDIA (and other) GPUs, compiled when they are first used.
+"""The Triton backend: fused kernels for NVIDIA and other GPUs, compiled at first use.
 
-Its functions are those of `deeprftv2_plugin.ops.backends`, for float32, bfloat16 and float16.
+It has the functions that `deeprftv2_plugin.ops.backends` describes, for float32, bfloat16 and float16.
 """
 
 import os
@@ -21,22 +21,22 @@ BFLOAT16_SINCE = (8, 0)
 def why_not() -> str | None:
     """Return why kernels cannot run on this machine, as the end of a sentence, or None if they can.
 
-    The answer comes from running a small kernel: the package may import and still lack a working compiler.
+    A small kernel is run to find out, since the package can be imported even without a working compiler.
     """
     if find_spec('triton') is None:
         return 'the package triton is not installed'
     if _interpreted():
         return None
     if not torch.cuda.is_available():
-        return 'its kernels need a GPU, and PyTorch finds none (TRITON_INTERPRET=1 runs them on the CPU, very slowly)'
+        return 'its kernels need a GPU, but PyTorch finds none (TRITON_INTERPRET=1 runs them on the CPU, very slowly)'
     if (found := torch.cuda.get_device_capability()) < OLDEST_CAPABILITY:
         oldest, present = ('.'.join(map(str, capability)) for capability in (OLDEST_CAPABILITY, found))
-        return f'its kernels need a GPU of compute capability {oldest} or newer, and this one has {present}'
+        return f'its kernels need a GPU of compute capability {oldest} or newer, but this one has {present}'
     try:
         return _try_a_kernel()
-    except Exception as error:  # whatever goes wrong there, another backend can do the work
+    except Exception as error:  # another backend is used after any failure
         first_line = str(error).strip().partition('\n')[0]
-        return f'its kernels do not run here ({type(error).__name__}: {first_line})'
+        return f'its kernels do not run on this machine ({type(error).__name__}: {first_line})'
 
 
 def _try_a_kernel():
@@ -44,16 +44,16 @@ def _try_a_kernel():
 
     if tuple(map(int, triton.__version__.split('.')[:2])) < OLDEST_VERSION:
         oldest = '.'.join(map(str, OLDEST_VERSION))
-        return f'its kernels need triton {oldest} or newer, and {triton.__version__} is installed'
+        return f'its kernels need triton {oldest} or newer, but {triton.__version__} is installed'
     x = torch.arange(1.0, 9.0, device='cuda').view(1, 2, 2, 2)
     first, second = x.chunk(2, dim=1)
     if not torch.equal(simple_gate(x), first * second):
-        return 'its kernels compute wrong numbers here'
+        return 'its kernels give wrong results on this machine'
     return None
 
 
 def takes(x: Tensor) -> bool:
-    """Return whether x has a device and a dtype that the kernels take."""
+    """Return whether the kernels support x's device and dtype."""
     if x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
         return False
     if _interpreted():
@@ -124,12 +124,12 @@ def _interpreted():
 
 
 def _run(module, function, x, *arguments):
-    """Call a function of a module of kernels; they are launched on the current device, so make that the one of x."""
+    """Call a function of a module of kernels on x's device. Triton launches kernels on the current device."""
     with torch.cuda.device_of(x):
         return getattr(_kernels(module), function)(x, *arguments)
 
 
 @cache
 def _kernels(name) -> ModuleType:
-    """Return a module of kernels, imported as late as this because it imports the package triton."""
+    """Return a module of kernels. It is imported here because it imports triton."""
     return import_module(f'{__package__}.triton_kernels.{name}')

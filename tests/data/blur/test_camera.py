@@ -104,7 +104,7 @@ def test_overexposed_lights_leave_clipped_streaks(rng):
     assert np.array_equal(sharp, night) and np.array_equal(sharp_too, night)
 
 
-def test_sharp_and_blurry_window_are_overexposed_alike(rng):
+def test_sharp_and_blurry_window_are_overexposed_in_the_same_way(rng):
     image = rng.integers(200, 256, (20, 20, 3), np.uint8)
     window = slice(2, 18), slice(2, 18)
     blurry, sharp = blur_window(image, window, delta(3), rng, gain=3, **NOISELESS)

@@ -14,7 +14,7 @@ from tests.data.archives import unpack
 
 @pytest.fixture
 def options(tmp_path):
-    """Return a function that makes the options of a dataset below tmp_path."""
+    """Return a function that returns the options of a dataset in tmp_path."""
 
     def options(phase, lq='lq', gt='gt', **others):
         roots = {'dataroot_lq': f'{tmp_path}/{lq}', 'dataroot_gt': gt and f'{tmp_path}/{gt}'}
@@ -44,7 +44,7 @@ def test_sharp_images_are_optional_outside_training(options, write_image):
 
 
 @pytest.mark.parametrize('gt_size', [8, [12, 16], [32, 10], 40])
-def test_training_crops_both_images_alike(options, write_image, gt_size):
+def test_training_crops_both_images_in_the_same_way(options, write_image, gt_size):
     image = write_image('lq/1.png')
     dataset = PairedDeblurDataset(options('train', gt='lq', gt_size=gt_size))
     height, width = (gt_size, gt_size) if isinstance(gt_size, int) else gt_size

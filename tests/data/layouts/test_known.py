@@ -265,7 +265,7 @@ def test_folder_that_cannot_be_listed_is_skipped_with_a_warning(touch, monkeypat
     root = touch('GoPro/train/s/blur/1.png', 'GoPro/train/s/sharp/1.png', 'lost+found/1.png')
     is_dir = Path.is_dir
 
-    def refuse(path):  # tests may run as a user whom permissions do not stop
+    def refuse(path):  # tests may run as root, to whom permissions do not apply
         if path.parent.name == 'lost+found':
             raise PermissionError(13, 'Permission denied')
         return is_dir(path)

@@ -155,7 +155,7 @@ def test_invalid_lists(touch, tmp_path, root, text, message):
         find_pairs(f'{tmp_path}/{root}', f'{tmp_path}/{root}', f'{tmp_path}/list.txt')
 
 
-def test_names_in_lists_may_contain_blanks(touch, tmp_path):
+def test_names_in_lists_may_contain_spaces(touch, tmp_path):
     root = touch('.', 'my sharp/a 1.PNG', 'my blur/a 1.jpg', 'b.png')
     (tmp_path / 'list.txt').write_bytes(
         b'\xef\xbb\xbfmy sharp/a 1.PNG\tmy blur/a 1.jpg more\r\n  b.png (480,480,3) 1\r\n'

@@ -37,12 +37,12 @@ class RandomSamples(Dataset):
 
 
 def mark_process():
-    """Preparation of a worker process."""
+    """Record that a worker process was set up."""
     os.environ['PREPARED'] = 'yes'
 
 
 class Prepared(RandomSamples):
-    """Samples that report whether the process was prepared before the dataset was unpickled."""
+    """Samples that tell whether the process was set up before the dataset was unpickled."""
 
     def __setstate__(self, state):
         vars(self).update(state, prepared='PREPARED' in os.environ)
@@ -79,7 +79,7 @@ def test_samples_do_not_depend_on_the_number_of_workers(workers, start):
     torch.testing.assert_close(numbers(batches(found)), expected, rtol=0, atol=0)
 
 
-def test_a_worker_that_is_not_forked_is_prepared_first():
+def test_a_worker_that_is_not_forked_is_set_up_first():
     assert 'PREPARED' not in os.environ
     made = loader(Prepared(), num_workers=1, multiprocessing_context='spawn', setup=mark_process)
     assert all(batch['prepared'].all() for batch in batches(made))
@@ -136,7 +136,7 @@ def test_too_many_damaged_samples_stop_the_training(workers, damaged, allowed):
 
 
 class Deadly(RandomSamples):
-    """Samples of which one kills the worker process that loads it, once."""
+    """Samples, one of which kills the worker process that loads it for the first time."""
 
     def __init__(self, marker):
         super().__init__()
@@ -151,13 +151,13 @@ class Deadly(RandomSamples):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    """The loader checks ten times a second whether its workers live."""
+    """Let the loader check ten times per second whether its workers are alive."""
     monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, '__defaults__', (0.1,))
 
 
 @pytest.mark.posix
 @pytest.mark.parametrize('prefetching', [False, True])
-def test_batches_of_a_killed_worker_are_made_in_this_process(tmp_path, impatient, prefetching):
+def test_batches_of_a_killed_worker_are_loaded_in_this_process(tmp_path, impatient, prefetching):
     patches.apply()
     from basicsr.data.prefetch_dataloader import PrefetchDataLoader
 
@@ -175,7 +175,7 @@ def test_killed_worker_is_an_error_between_two_batches(tmp_path, impatient):
     made = loader(Deadly(tmp_path / 'killed'), num_workers=1)
     with pytest.raises(UserError, match=r'process that loads training data failed \(SIGKILL\), .*memory'):
         batches(made)
-    assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL  # otherwise PyTorch raises at any time
+    assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL  # otherwise PyTorch raises the error at any time
 
 
 @pytest.mark.posix
@@ -229,7 +229,7 @@ def from_databases(tmp_path, write_lmdb):
 
 @pytest.mark.parametrize('start', [pytest.param('fork', marks=pytest.mark.posix), 'spawn'])
 def test_processes_read_the_same_databases(from_databases, start):
-    """The parent has read from them before. The samples are the same as without workers."""
+    """The parent process reads from them first. The samples are the same as without workers."""
     dataset = Watched(from_databases)
     steps = [Step(1, 2, 8), Step(4, 2, [6, 10])]
     expected = batches(loader(dataset, steps))

@@ -33,6 +33,6 @@ def prepare(tmp_path):
 
 @pytest.fixture(autouse=True)
 def two_cores(monkeypatch):
-    """Limit the number of processes, independent of the machine."""
+    """Limit the number of processes, independently of the machine."""
     if hasattr(os, 'sched_getaffinity'):
         monkeypatch.setattr(os, 'sched_getaffinity', lambda process: {0, 1})

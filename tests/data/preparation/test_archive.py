@@ -21,7 +21,7 @@ FLAT = {kinds: [f'{split}/{kind}/GOPR0384_11_00-{frame}.png' for split in ('trai
 
 @pytest.fixture
 def unpacked(tmp_path, write_image):
-    """Return a function that makes a small dataset of a layout and returns the folder to prepare."""
+    """Return a function that creates a small dataset of a layout and returns the folder to prepare."""
 
     def make(layout):
         root = tmp_path / 'download'
@@ -294,7 +294,7 @@ def test_names_that_basicsr_cannot_read_are_rejected_first(prepare, write_image,
 
 @pytest.mark.posix
 @pytest.mark.parametrize('folders', [False, True])
-def test_names_need_be_neither_ascii_nor_utf_8(prepare, write_image, tmp_path, folders):
+def test_names_do_not_have_to_be_ascii_or_utf_8(prepare, write_image, tmp_path, folders):
     names = {os.fsdecode(b'caf\xe9'): 'caf-xe9', 'straße': 'stra-xc3-x9fe', 'a\\b': 'a-b'}
     images = {}
     for kind in ('blur', 'sharp'):

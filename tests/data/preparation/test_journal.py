@@ -75,7 +75,7 @@ def test_open_journal_is_locked_against_other_processes(tmp_path):
 
 @pytest.mark.posix
 @pytest.mark.parametrize('kind', ['link', 'dangling', 'pipe'])
-def test_a_journal_is_a_file(tmp_path, plant, kind):
+def test_a_journal_must_be_a_regular_file(tmp_path, plant, kind):
     plant(tmp_path / 'journal', kind)
     with pytest.raises(OSError, match='expected a regular file'):
         Journal(tmp_path / 'journal', SETTINGS)

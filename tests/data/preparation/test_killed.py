@@ -29,7 +29,7 @@ CALLS = (
 
 
 def run(source, dest, splits=('test',), folders=False, die_at=0):
-    """Prepare in a process that kills itself before the given call of `CALLS`, and return its exit code."""
+    """Prepare in a process that kills itself before the given call of `CALLS`. Return its exit code."""
     process = multiprocessing.get_context('fork').Process(target=prepare, args=(source, dest, splits, folders, die_at))
     process.start()
     process.join()

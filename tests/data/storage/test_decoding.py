@@ -99,13 +99,13 @@ def lzw(image):
 
 
 def damaged_tiff(data):
-    """Return a TIFF file whose compressed pixels are damaged so that the decoder notices."""
+    """Return a TIFF file whose compressed pixels are damaged in a way that the decoder detects."""
     return data[:100] + b'\xff' * 100 + data[200:]
 
 
 @pytest.mark.parametrize('compression', [cv2.IMWRITE_TIFF_COMPRESSION_LZW, cv2.IMWRITE_TIFF_COMPRESSION_ADOBE_DEFLATE])
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
-def test_tiff_that_opencv_reads_in_spite_of_damage_is_an_error(image, compression, dtype):
+def test_damaged_tiff_that_opencv_reads_is_an_error(image, compression, dtype):
     data = encode(image.astype(dtype), '.tiff', cv2.IMWRITE_TIFF_COMPRESSION, compression)
     with pytest.raises(UserError, match=r'the image frame_7 is damaged: .*(code|data|Decod).* Copy or unpack it again'):
         decode(damaged_tiff(data), 'frame_7')
@@ -156,7 +156,7 @@ def test_corrupt_jpeg_is_an_error(image):
         decode(bytes(data), 'frame_7')
 
 
-def test_padding_in_a_jpeg_is_no_damage(image, capfd):
+def test_padding_in_a_jpeg_is_not_damage(image, capfd):
     data = encode(image, '.jpg')
     padded = data[:-2] + bytes(12) + data[-2:]
     assert np.array_equal(decode(padded, 'a'), decode(data, 'a'))
@@ -165,7 +165,7 @@ def test_padding_in_a_jpeg_is_no_damage(image, capfd):
         decode(data[:-2] + b'more pixels' + data[-2:], 'a')
 
 
-def test_what_others_write_to_stderr_is_not_lost(image, lzw, capfd):
+def test_other_output_to_stderr_is_not_lost(image, lzw, capfd):
     with native_messages.captured() as lines:
         os.write(2, b'from another thread\n')
     assert lines == ['from another thread']
@@ -189,7 +189,7 @@ def test_stderr_can_be_closed(image):
 
 @pytest.mark.posix
 def test_no_process_is_forked_during_a_capture():
-    """A process that is forked meanwhile would write to the capture forever."""
+    """A process forked during a capture would write to its file forever."""
     entered, leave = threading.Event(), threading.Event()
 
     def capture():

@@ -28,7 +28,7 @@ def test_only_regular_files_of_limited_size_are_read(tmp_path):
 
 
 @pytest.mark.posix
-def test_names_need_not_be_utf_8(tmp_path, rng):
+def test_names_do_not_have_to_be_utf_8(tmp_path, rng):
     image = rng.integers(0, 256, (8, 9, 3), np.uint8)
     path = os.fsdecode(os.fsencode(tmp_path) + b'/new/caf\xe9.png')
     write_png(path, image)

@@ -39,7 +39,7 @@ def test_each_folder_is_searched_once(tmp_path, touch):
 
 
 @pytest.mark.posix
-def test_what_only_looks_like_an_image_is_skipped_with_a_warning(tmp_path, touch):
+def test_entries_with_image_names_that_are_not_files_are_skipped_with_a_warning(tmp_path, touch):
     touch('a.png', 'd.png/e.png')
     os.mkfifo(tmp_path / 'b.png')
     (tmp_path / 'c.png').symlink_to('/dev/zero')
@@ -60,7 +60,7 @@ def test_other_formats_are_skipped_with_a_warning(tmp_path, touch):
 
 
 def test_link_to_a_missing_image_is_listed(tmp_path):
-    """Reading it raises an error, so the image is not lost silently."""
+    """Reading it raises an error, so the image is not skipped silently."""
     (tmp_path / 'a.png').symlink_to(tmp_path / 'gone.png')
     (tmp_path / 'b.png').symlink_to(tmp_path / 'b.png')
     assert names_in(tmp_path) == ['a.png', 'b.png']
@@ -85,7 +85,7 @@ def test_folder_that_cannot_be_listed(tmp_path, touch, monkeypatch):
     scandir = os.scandir
 
     def scan(path):
-        if str(path).endswith('b'):  # tests may run as a user whom permissions do not stop
+        if str(path).endswith('b'):  # tests may run as root, to whom permissions do not apply
             raise PermissionError(13, 'Permission denied')
         return scandir(path)
 

@@ -94,7 +94,7 @@ def test_link_to_a_database(tmp_path, write_lmdb):
 
 
 @pytest.mark.posix
-def test_name_of_a_database_need_not_be_utf_8(tmp_path, write_lmdb):
+def test_name_of_a_database_does_not_have_to_be_utf_8(tmp_path, write_lmdb):
     name = os.fsdecode(b'caf\xe9.lmdb')
     (image,) = write_lmdb(name, ['a']).values()
     assert np.array_equal(StoredImage('a', str(tmp_path / name)).read(), image)
@@ -136,7 +136,7 @@ def test_error_names_the_damaged_database(tmp_path):
 
 @pytest.mark.parametrize('shape', [(20, 24, 3), (400, 300, 3)])
 def test_error_says_that_a_database_is_truncated(tmp_path, write_lmdb, shape):
-    """LMDB itself kills the process."""
+    """LMDB itself would crash the process."""
     write_lmdb('a.lmdb', 'ab', shape)
     path = tmp_path / 'a.lmdb/data.mdb'
     size = path.stat().st_size

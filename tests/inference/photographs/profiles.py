@@ -1,4 +1,4 @@
-"""An ICC profile of CMYK, which neither Pillow nor the operating system supplies."""
+"""An ICC profile for CMYK, which neither Pillow nor the operating system provides."""
 
 import struct
 from itertools import product
@@ -7,7 +7,7 @@ from PIL import ImageCms
 
 
 def cmyk_profile():
-    """A profile for a printer whose inks subtract lightness and which prints yellow as blue, unlike any real one."""
+    """Return a profile for an imaginary printer whose inks reduce lightness, and which prints yellow as blue."""
     clut = bytearray()
     for c, m, y, k in product((0, 1), repeat=4):
         lightness = max(0, 255 - 60 * (c + m + y) - 75 * k)

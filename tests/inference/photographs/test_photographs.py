@@ -1,4 +1,4 @@
-"""Photographs in files: what is read is what was written, in every format and depth, with its metadata."""
+"""Photographs in files: pixels and metadata are kept in every format and depth."""
 
 import io
 import os
@@ -42,7 +42,7 @@ def exif(orientation=1):
 
 
 def tags_of(data):
-    """The tags of EXIF data or of a TIFF file that describe a photograph."""
+    """Return the tags of EXIF data or of a TIFF file that describe a photograph."""
     found = Image.Exif()
     found.load(data)
     return {
@@ -77,6 +77,13 @@ def test_lossless_formats_return_every_pixel(tmp_path, suffix, dtype, channels, 
     if transparent:
         assert found.alpha.dtype == dtype
         np.testing.assert_array_equal(found.alpha, alpha)
+
+
+@pytest.mark.parametrize('suffix', ['.png', '.tif'])
+def test_pixels_can_have_any_order_in_memory(tmp_path, suffix):
+    """The network returns channels first, which are only transposed."""
+    array = np.ascontiguousarray(picture(np.uint16).transpose(2, 0, 1)).transpose(1, 2, 0)
+    np.testing.assert_array_equal(read(written(tmp_path, Photograph(array), suffix)).pixels, array)
 
 
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.float32])
@@ -131,7 +138,7 @@ def test_metadata_is_kept_in_and_between_formats(tmp_path, source, suffix, dtype
         assert found.dpi == pytest.approx((300, 150), abs=0.02)
 
 
-def test_exif_data_of_a_camera_keeps_every_byte_but_the_orientation(tmp_path):
+def test_exif_data_of_a_camera_is_unchanged_except_for_the_orientation(tmp_path):
     data = exif(6)
     smooth_image = Image.fromarray(smooth())
     smooth_image.save(tmp_path / 'a.jpg', exif=b'Exif\0\0' + data)
@@ -143,7 +150,7 @@ def test_exif_data_of_a_camera_keeps_every_byte_but_the_orientation(tmp_path):
 
 @pytest.mark.parametrize('orientation', range(1, 9))
 @pytest.mark.parametrize('kind', ['png', 'png16', 'tif', 'tif16'])
-def test_photographs_are_turned_as_their_orientation_says(tmp_path, orientation, kind):
+def test_photographs_are_rotated_according_to_their_orientation(tmp_path, orientation, kind):
     array, gray = smooth(), smooth()[..., 1]
     image = Image.fromarray(array)
     image.getexif()[0x0112] = orientation
@@ -215,7 +222,7 @@ def test_first_image_of_a_stereo_jpeg_is_the_photograph(tmp_path):
     assert read(written(tmp_path, found, '.jpg')).pixels.shape == smooth().shape
 
 
-def test_thumbnails_of_tiff_files_are_no_pages(tmp_path):
+def test_thumbnails_of_tiff_files_are_not_pages(tmp_path):
     image, small = Image.fromarray(smooth()), Image.fromarray(smooth()[::2, ::2])
     image.save(tmp_path / 'thumb.tif', save_all=True, append_images=[with_tag(small, 254, 1)])
     np.testing.assert_array_equal(read(tmp_path / 'thumb.tif').pixels, smooth())
@@ -231,7 +238,7 @@ def with_tag(image, tag, value):
 
 
 def png_of(width, height):
-    """The start of a PNG file and its end, for an image that would be large."""
+    """Return the start and the end of a PNG file for a large image."""
 
     def chunk(kind, data):
         return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
@@ -255,7 +262,7 @@ def frames(format, **options):
 
 
 def tiff_with(tag, value):
-    """A TIFF file with 16 bits and another value of a tag."""
+    """Return a TIFF file with 16 bits and a changed value of a tag."""
     data = bytearray(encode(Photograph(picture(np.uint16)), 'TIFF'))
     at = next(at for at in range(10, 300, 12) if struct.unpack_from('<H', data, at) == (tag,))
     struct.pack_into('<I', data, at + 8, value)
@@ -263,7 +270,7 @@ def tiff_with(tag, value):
 
 
 def large_tiff():
-    """A TIFF file with 16 bits whose tags tell of a billion pixels."""
+    """Return a TIFF file with 16 bits whose tags claim a billion pixels."""
     data = bytearray(encode(Photograph(picture(np.uint16)), 'TIFF'))
     for number, tag in enumerate((256, 257)):  # the first entries
         at = 10 + 12 * number
@@ -295,20 +302,20 @@ def large_tiff():
         ('tags.tif', b'II*\0\xff\xff\xff\0', 'tags.tif is not an image'),
     ],
 )
-def test_unsuitable_files_are_named_in_a_sentence(tmp_path, name, data, message):
+def test_errors_name_unsuitable_files(tmp_path, name, data, message):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(UserError, match=message) as caught:
         read(tmp_path / name)
     assert str(tmp_path / name) in str(caught.value) and '\n' not in str(caught.value)
 
 
-def test_metadata_that_is_too_long_for_jpeg_is_left_out(tmp_path):
+def test_metadata_that_is_too_long_for_jpeg_is_omitted(tmp_path):
     photo = Photograph(smooth(), None, Metadata(exif(), SRGB + bytes(100_000), XMP + b' ' * 100_000, (300, 300)))
     found = read(written(tmp_path, photo, '.jpg')).metadata
     assert found.xmp == b'' and tags_of(found.exif) == tags_of(exif()) and len(found.icc) == len(SRGB) + 100_000
 
 
-def test_damaged_exif_data_does_not_matter(tmp_path):
+def test_damaged_exif_data_is_ignored(tmp_path):
     Image.fromarray(smooth()).save(tmp_path / 'a.jpg', exif=b'Exif\0\0II*\0\xff\xff\xff\x0f')
     found = read(tmp_path / 'a.jpg')
     assert found.pixels.shape == smooth().shape and found.metadata.exif == b''
@@ -338,6 +345,6 @@ def test_heic_is_read_and_written_with_its_metadata(tmp_path):
     assert np.abs(again.pixels.astype(int) - found.pixels).mean() < 4
 
 
-def test_every_format_that_is_written_is_read():
+def test_every_writable_format_can_be_read():
     reading.formats()
     assert {name for name in SETTINGS if name in Image.SAVE} <= set(Image.OPEN)

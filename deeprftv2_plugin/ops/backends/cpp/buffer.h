@@ -1,4 +1,4 @@
-// Memory for what a kernel computes on the way.
+// Scratch memory of a kernel.
 #pragma once
 
 #include <stdint.h>
@@ -8,7 +8,7 @@
 
 namespace {
 
-// Zeros at first, aligned for vectors. A tile may be read from the last few floats on: behind them there are some more.
+// Initialized to zeros and aligned for vectors. The end is padded, since a tile that starts at the last floats is read whole.
 class Buffer {
   public:
     explicit Buffer(ptrdiff_t floats) : memory_(calloc(size_t(floats) * sizeof(float) + 128, 1)) {
@@ -26,8 +26,8 @@ class Buffer {
     float* data_;
 };
 
-// How the channels of a pixel lie in a row of vectors: vector by vector, those of the parts in turn, so that what a gate
-// multiplies stands side by side. Parts are padded to whole vectors with zeros.
+// The order of the channels of a pixel in a row of vectors: the vectors of the parts alternate, so that the factors of a
+// gate are adjacent. Parts are padded to whole vectors with zeros.
 struct Order {
     ptrdiff_t channels;  // of a part
     int parts;
@@ -35,17 +35,17 @@ struct Order {
     ptrdiff_t vectors() const { return (channels + WIDTH - 1) / WIDTH * parts; }
     ptrdiff_t floats() const { return vectors() * WIDTH; }
     ptrdiff_t size() const { return channels * parts; }
-    // Where a channel lies in a row.
+    // The position of a channel in a row.
     ptrdiff_t place(ptrdiff_t channel) const {
         const ptrdiff_t part = channel / channels, i = channel % channels;
         return (i / WIDTH * parts + part) * WIDTH + i % WIDTH;
     }
-    // The first channel of a vector, and how many lanes have one.
+    // The first channel of a vector, and the number of lanes with channels.
     ptrdiff_t first(ptrdiff_t vector) const { return vector % parts * channels + vector / parts * WIDTH; }
     int lanes(ptrdiff_t vector) const { return int(least<ptrdiff_t>(WIDTH, channels - vector / parts * WIDTH)); }
 };
 
-// A row of a map or a parameter, taken into this order and back.
+// Convert a row of a map or a parameter to this order and back.
 inline void pack(Order order, const float* from, float* to) {
     for (ptrdiff_t v = 0; v < order.vectors(); ++v) store(to + v * WIDTH, load(from + order.first(v), order.lanes(v)));
 }

@@ -1,7 +1,7 @@
-// Depthwise convolutions of 3x3 with what follows them, and with the expansion of normalized pixels before them.
+// 3x3 depthwise convolutions with the gate or GELU after them, and with the expansion of normalized pixels before them.
 //
-// A thread walks down its rows with a ring of the last three rows of the map that is convolved, which is never kept as a
-// whole. Where rows are too long for the cache, it goes by tiles of columns.
+// A thread processes its rows from top to bottom and keeps only the last three rows of the convolved map in a ring buffer. If
+// rows are too long for the cache, they are processed in tiles of columns.
 
 #include "depthwise.h"
 #include "normed_linear.h"
@@ -10,7 +10,7 @@ extern "C" struct Convolution {
     ptrdiff_t threads, images, height, width;
     ptrdiff_t channels, out_channels;      // of x and of y
     const float *x;                        // (images, height, width, channels)
-    const float *norm_weight, *norm_bias;  // (channels,), or null: then x itself is convolved
+    const float *norm_weight, *norm_bias;  // (channels,), or null to convolve x itself
     const float *expand_weight, *expand_bias;
     const float *weight, *bias;            // (convolved channels, 3, 3), (convolved channels,)
     float eps;
@@ -38,9 +38,9 @@ struct GeluOf {
     static void gradient(const Vec* z, Vec dy, Vec* dz) { dz[0] = dy * gelu(z[0]).slope; }
 };
 
-constexpr ptrdiff_t CACHE = 128 * 1024;  // floats that the rows of a tile may take: half a megabyte of a second-level cache
+constexpr ptrdiff_t CACHE = 128 * 1024;  // maximum number of floats in the rows of a tile: half a megabyte of the L2 cache
 
-// The columns of a tile: about equal ones of which each takes `floats`.
+// The number of columns of a tile, each of which takes `floats`. Tiles have about equal widths.
 ptrdiff_t tile_width(ptrdiff_t width, ptrdiff_t floats) {
     const ptrdiff_t most = floats * 32 < CACHE ? CACHE / floats : 32, tiles = (width + most - 1) / most;
     return (width + tiles - 1) / tiles;
@@ -53,7 +53,7 @@ class Ring {
     float* row(ptrdiff_t r) const { return memory_ + (r + 3) % 3 * size_; }
     ptrdiff_t size() const { return size_; }
 
-    // Pointers to pixels of the rows around r.
+    // Pointers to pixels of the rows r - 1 to r + 1.
     struct Rows {
         const float* at[3];
     };
@@ -66,7 +66,7 @@ class Ring {
     Buffer memory_;
 };
 
-// The map that is convolved, made of x row by row. Each thread has one.
+// The convolved map, computed from x row by row. Each thread has its own.
 class Source {
   public:
     Source(const Convolution& c, const NormedLinear& linear, const Panels& expand)
@@ -76,7 +76,7 @@ class Source {
           normal_(BLOCK * linear.in().floats()),
           dnormal_(BLOCK * linear.in().floats()) {}
 
-    // Columns [from, to) of a row, zeros outside of the map.
+    // Compute the columns [from, to) of a row, with zeros outside of the map.
     void read(ptrdiff_t image, ptrdiff_t row, ptrdiff_t from, ptrdiff_t to, float* out) {
         const ptrdiff_t pixel = linear_.out.floats();
         if (row < 0 || row >= c_.height) {
@@ -99,7 +99,7 @@ class Source {
         }
     }
 
-    // The gradient by x of columns [from, to) of a row, given that by the map. Adds to the sums of the expansion.
+    // The gradient of the columns [from, to) of a row of x, given that of the convolved map. Adds to the sums of the expansion.
     void write_gradient(ptrdiff_t image, ptrdiff_t row, ptrdiff_t from, ptrdiff_t to, const float* d, const Panels& contract,
                         float* dx, float* sums) {
         const ptrdiff_t pixel = linear_.out.floats(), width = linear_.in().floats();
@@ -185,7 +185,7 @@ void backward(const Convolution& c, const ConvolutionGradients& g) {
     const Buffer taps = pack_taps(order, c.weight, c.bias), flipped = flip_taps(taps, order.vectors());
     const ptrdiff_t pixel = order.floats(), vectors = order.vectors();
     const ptrdiff_t columns = tile_width(c.width, 7 * pixel);
-    // a thread's sums: of the taps, then of the expansion
+    // the sums of a thread: first of the taps, then of the expansion
     const ptrdiff_t linear_at = vectors * TAPS * WIDTH, step = linear_at + linear.sums_floats();
     Buffer all(c.threads * step);
 #pragma omp parallel num_threads(c.threads) if (c.threads > 1)
@@ -199,7 +199,7 @@ void backward(const Convolution& c, const ConvolutionGradients& g) {
             const ptrdiff_t from = left > 0 ? 0 : 1, to = right - left + (right < c.width ? 2 : 1);
             for (ptrdiff_t r = top - 2; r <= bottom + 1; ++r) {
                 source.read(image, r, left - 2, right + 2, ring.row(r));
-                const ptrdiff_t row = r - 1;  // whose result can be computed now
+                const ptrdiff_t row = r - 1;  // the row whose result can be computed now
                 if (row < top - 1) continue;
                 float* dz = gradients.row(row);
                 if (row < 0 || row >= c.height) {

@@ -1,6 +1,6 @@
-// A depthwise convolution of 3x3 along a row of pixels, and the gradient by its weights.
+// A 3x3 depthwise convolution along a row of pixels, and the gradient with respect to its weights.
 //
-// Rows are pixels of `vectors` vectors. Taps are ten vectors for each of these: the nine weights, row by row, and the bias.
+// Rows consist of pixels of `vectors` vectors. Each of these has ten vectors of taps: nine weights, row by row, and the bias.
 #pragma once
 
 #include "buffer.h"
@@ -8,7 +8,7 @@
 namespace {
 
 constexpr int TAPS = 10;
-constexpr int COLUMNS = 4;  // that are computed together; rows have room for whole multiples of them, and two pixels more
+constexpr int COLUMNS = 4;  // computed together; rows have space for a multiple of them and two more pixels
 
 inline Buffer pack_taps(Order order, const float* weight, const float* bias) {
     Buffer taps(order.floats() * TAPS);
@@ -21,7 +21,7 @@ inline Buffer pack_taps(Order order, const float* weight, const float* bias) {
     return taps;
 }
 
-// The taps that take a gradient back to what was convolved.
+// The taps that compute the gradient with respect to the input of the convolution.
 inline Buffer flip_taps(const float* taps, ptrdiff_t vectors) {
     Buffer flipped(vectors * TAPS * WIDTH);
     for (ptrdiff_t v = 0; v < vectors; ++v)
@@ -29,8 +29,8 @@ inline Buffer flip_taps(const float* taps, ptrdiff_t vectors) {
     return flipped;
 }
 
-// The convolution of one vector of every pixel along `columns` pixels, a multiple of COLUMNS; the rows begin to the left of the
-// first one. Never inlined, so that the compiler has all registers for the weights.
+// The convolution of one vector of every pixel along `columns` pixels, a multiple of COLUMNS. The rows begin one pixel to
+// the left of the first one. Never inlined, so that the compiler has all registers for the weights.
 __attribute__((noinline)) void convolve_vector(const float* above, const float* here, const float* below, ptrdiff_t pixel,
                                                const float* taps, ptrdiff_t columns, float* out, ptrdiff_t out_step) {
     Vec weights[TAPS];
@@ -57,8 +57,8 @@ __attribute__((noinline)) void convolve_vector(const float* above, const float* 
     }
 }
 
-// Call finish(c, v, z) for every column and every PARTS vectors: those from v on are z. Three rows, the first pixel of each
-// to the left of the first column.
+// Call finish(c, v, z) for every column c and every PARTS vectors z, which start at vector v. The first pixel of each of the
+// three rows is to the left of the first column.
 template <int PARTS, class F>
 inline void convolve(const float* const* rows, const float* taps, ptrdiff_t vectors, ptrdiff_t columns, F&& finish) {
     constexpr ptrdiff_t MOST = 12 * COLUMNS;
@@ -75,7 +75,7 @@ inline void convolve(const float* const* rows, const float* taps, ptrdiff_t vect
         }
 }
 
-// Add what a row contributes to the gradient by the taps, given the gradient by the result of `convolve`.
+// Add the contribution of a row to the gradient of the taps, given the gradient of the result of `convolve`.
 inline void add_taps(const float* const* rows, const float* dz, ptrdiff_t vectors, ptrdiff_t columns, float* sums) {
     const ptrdiff_t pixel = vectors * WIDTH;
     for (ptrdiff_t v = 0; v < vectors; ++v) {
@@ -94,7 +94,7 @@ inline void add_taps(const float* const* rows, const float* dz, ptrdiff_t vector
     }
 }
 
-// The gradients by weights and biases, from the sums of all threads, `step` floats apart.
+// The gradients of weights and biases, from the sums of all threads, which are `step` floats apart.
 inline void unpack_taps(Order order, const float* all, ptrdiff_t step, ptrdiff_t threads, float* dweight, float* dbias) {
     for (ptrdiff_t c = 0; c < order.size(); ++c) {
         const ptrdiff_t place = order.place(c), column = place / WIDTH * TAPS * WIDTH + place % WIDTH;

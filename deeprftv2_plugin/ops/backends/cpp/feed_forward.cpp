@@ -1,4 +1,4 @@
-// The gated pointwise network with its normalization and its residual, in one pass over the pixels.
+// The gated pointwise network with its normalization and residual, in one pass over the pixels.
 
 #include "normed_linear.h"
 
@@ -59,7 +59,7 @@ void feed_forward_backward(const FeedForward* arguments, const FeedForwardGradie
     const Panels expand = expansion.forward_panels(), contract = expansion.backward_panels();
     const Panels project(in, gated, [&](ptrdiff_t c, ptrdiff_t h) { return f.project_weight[c * f.hidden + h]; });
     const Sums projection{in.vectors(), gated.vectors()};
-    // a thread's sums: of the projection's weight and bias, then of the expansion
+    // the sums of a thread: first of the weight and bias of the projection, then of the expansion
     const ptrdiff_t bias_at = projection.floats(), expansion_at = bias_at + in.floats();
     const ptrdiff_t step = expansion_at + expansion.sums_floats();
     Buffer all(f.threads * step);

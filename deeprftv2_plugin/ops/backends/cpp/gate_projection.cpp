@@ -1,5 +1,5 @@
-// A normalized map times the GELU of a gate, projected and added to a residual, in one pass over the pixels. The gate is a
-// linear map of other normalized pixels.
+// A normalized map times the GELU of a gate, projected and added to a residual, in one pass over the pixels. The gate is the
+// result of a linear layer on the normalized pixels of another map.
 
 #include "normed_linear.h"
 
@@ -66,7 +66,7 @@ void gate_projection_backward(const GateProjection* arguments, const GateProject
     const Panels open = gate.forward_panels(), close = gate.backward_panels();
     const Panels project(in, inner, [&](ptrdiff_t c, ptrdiff_t k) { return g.out_weight[c * g.inner + k]; });
     const Sums projection{in.vectors(), inner.vectors()};
-    // a thread's sums: of the projection, of the weight and the bias of the normalization before it, then of the gate
+    // the sums of a thread: of the projection, of weight and bias of the normalization before it, then of the gate
     const ptrdiff_t weight_at = projection.floats(), bias_at = weight_at + inner.floats();
     const ptrdiff_t gate_at = bias_at + inner.floats(), step = gate_at + gate.sums_floats();
     Buffer all(g.threads * step);

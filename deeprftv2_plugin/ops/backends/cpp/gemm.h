@@ -1,6 +1,6 @@
-// Matrix products of blocks of pixels: with weights, and of two blocks summed over their pixels.
+// Matrix products of a block of pixels with weights, and of two blocks, summed over their pixels.
 //
-// A pixel is a row of vectors. Results are computed in tiles that stay in registers.
+// A pixel is a row of vectors. Results are computed in tiles that are kept in registers.
 #pragma once
 
 #include "buffer.h"
@@ -8,11 +8,11 @@
 
 namespace {
 
-constexpr int BLOCK = 48;  // pixels that are worked on together; a multiple of WIDTH and of ROWS
-constexpr int ROWS = 6;    // of a tile of pixels by channels
-constexpr int SUM_ROWS = WIDTH == 8 ? 6 : 8;  // of a tile of channels by channels
+constexpr int BLOCK = 48;  // pixels that are processed together; a multiple of WIDTH and of ROWS
+constexpr int ROWS = 6;    // pixels in a tile of pixels by channels
+constexpr int SUM_ROWS = WIDTH == 8 ? 6 : 8;  // rows of a tile of channels by channels
 
-// Rows that a buffer for `pixels` pixels needs so that whole tiles and vectors of them can be read.
+// Number of rows in a buffer for `pixels` pixels from which whole tiles and vectors can be read.
 inline ptrdiff_t whole_tiles(ptrdiff_t pixels) { return (pixels + BLOCK - 1) / BLOCK * BLOCK; }
 
 // Call body(first, count) for the blocks of this thread's share of the pixels.
@@ -22,8 +22,9 @@ inline void for_blocks(ptrdiff_t pixels, F&& body) {
     for (ptrdiff_t p = mine.begin; p < mine.end; p += BLOCK) body(p, least<ptrdiff_t>(BLOCK, mine.end - p));
 }
 
-// out[r][v] = initial[r][v] + sum over k of left[r][k] * right[k][v], for rows r and vectors v. Every `_row` is the distance of
-// rows, `left_step` that of the elements of a left one. Never inlined, so that the compiler has all registers for the tile.
+// out[r][v] = initial[r][v] + sum over k of left[r][k] * right[k][v], for rows r and vectors v. `*_row` are the strides of
+// rows, `left_step` is that of the elements of a left row. Never inlined, so that the compiler has all registers for the
+// tile.
 template <int R, int V>
 __attribute__((noinline)) void multiply_tile(const float* left, ptrdiff_t left_row, ptrdiff_t left_step, const float* right,
                                              ptrdiff_t right_row, ptrdiff_t depth, const float* initial,
@@ -91,8 +92,8 @@ inline void multiply_panel(const Panels& weights, ptrdiff_t v, const float* in, 
     }
 }
 
-// Call finish(r, v, values) for every row r < rows and panel of outputs; `values` points to the vectors v and v + 1. For an
-// even number of vectors.
+// Call finish(r, v, values) for every row r < rows and panel of outputs; `values` points to the vectors v and v + 1. The
+// number of vectors must be even.
 template <class F>
 inline void multiply(const Panels& weights, const float* in, ptrdiff_t stride, ptrdiff_t rows, F&& finish) {
     for (ptrdiff_t v = 0; v < weights.vectors; v += 2) multiply_panel<2>(weights, v, in, stride, rows, finish);
@@ -112,7 +113,7 @@ inline void multiply_each(const Panels& weights, const float* in, ptrdiff_t stri
                           [&](ptrdiff_t r, ptrdiff_t, const Vec* values) { finish(r, v, values[0]); });
 }
 
-// to = the sums of all threads, `step` floats apart
+// to = the total of the sums of all threads, which are `step` floats apart
 inline void add_threads(const float* all, ptrdiff_t step, ptrdiff_t threads, ptrdiff_t count, float* to) {
     for (ptrdiff_t i = 0; i < count; ++i) {
         float total = 0;
@@ -141,7 +142,7 @@ struct Sums {
         multiply_tile<SUM_ROWS, V>(l + i, 1, left * WIDTH, r + v * WIDTH, row, pixels, out, row, out, row);
     }
 
-    // The matrix (rows, columns), from the sums of all threads, `step` floats apart.
+    // The matrix (rows, columns), from the sums of all threads, which are `step` floats apart.
     void finish(const float* all, ptrdiff_t step, ptrdiff_t threads, Order rows, Order columns, float* matrix) const {
         for (ptrdiff_t i = 0; i < rows.size(); ++i)
             add_threads(all + rows.place(i) * columns.floats(), step, threads, columns.size(), matrix + i * columns.size());

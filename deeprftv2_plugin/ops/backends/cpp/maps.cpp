@@ -7,7 +7,7 @@
 
 namespace {
 
-constexpr ptrdiff_t PIXELS = 64;  // that are normalized together; a multiple of WIDTH
+constexpr ptrdiff_t PIXELS = 64;  // number of pixels that are normalized together; a multiple of WIDTH
 
 template <class F>
 void for_blocks(ptrdiff_t pixels, F&& body) {
@@ -49,7 +49,7 @@ void gate_backward(ptrdiff_t threads, ptrdiff_t pixels, ptrdiff_t channels, cons
     }
 }
 
-// y = normalized x * weight + bias, times gelu(gate) unless that is null.
+// y = (normalized x * weight + bias) * gelu(gate); without the last factor if gate is null.
 void norm_forward(ptrdiff_t threads, ptrdiff_t pixels, ptrdiff_t channels, const float* x, const float* gate,
                   const float* weight, const float* bias, float eps, float* y) {
     const ptrdiff_t stride = Order{channels, 1}.floats();
@@ -75,7 +75,7 @@ void norm_backward(ptrdiff_t threads, ptrdiff_t pixels, ptrdiff_t channels, cons
                    const float* gate, const float* weight, const float* bias, float eps, float* dx, float* dgate,
                    float* dweight, float* dbias) {
     const ptrdiff_t stride = Order{channels, 1}.floats();
-    Buffer all(threads * 2 * stride);  // of every thread the sums for dweight, then those for dbias
+    Buffer all(threads * 2 * stride);  // for every thread the sums for dweight, then those for dbias
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
         Buffer normal(PIXELS * stride), dnormal(PIXELS * stride);

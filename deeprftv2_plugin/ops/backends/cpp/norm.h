@@ -5,8 +5,8 @@
 
 namespace {
 
-// The channels in vectors, where they are known when this is compiled, or else 0: for few channels a loop costs as much as
-// what is in it.
+// The number of channel vectors if it is known at compile time, or 0. For few channels, the loop itself costs as much as its
+// body.
 template <int VECTORS>
 constexpr ptrdiff_t known(ptrdiff_t channels) {
     return VECTORS ? VECTORS * WIDTH : channels;
@@ -48,9 +48,9 @@ __attribute__((noinline)) void normalize_rows(const float* x, ptrdiff_t count, p
     }
 }
 
-// Normalize `count` rows of x, `channels` floats each, into rows of whole vectors; what pads them means nothing. `scales` are
-// the reciprocals of the standard deviations, with room for whole vectors of them. The sums of several rows are taken at once,
-// because the sum over the lanes of a single vector takes longer than all else.
+// Normalize `count` rows of x, `channels` floats each, into rows of whole vectors, whose padding is undefined. `scales` are the
+// reciprocals of the standard deviations, with space for whole vectors. The sums of several rows are computed at once, since
+// the sum over the lanes of a single vector would take most of the time.
 inline void normalize(const float* x, ptrdiff_t count, ptrdiff_t channels, float eps, float* out, float* scales) {
     if (channels == WIDTH) normalize_rows<1>(x, count, channels, eps, out, scales);
     else if (channels == 2 * WIDTH) normalize_rows<2>(x, count, channels, eps, out, scales);
@@ -91,8 +91,8 @@ __attribute__((noinline)) void rows_backward(const float* d, const float* normal
     }
 }
 
-// The gradient by x of `normalize`, given that by its result, d, and that result, both in rows of whole vectors. Adds the
-// rows of `add`, which lie like those of dx, where there are any.
+// The gradient of `normalize` with respect to x, given its result and the gradient d of the result, both in rows of whole
+// vectors. Adds the rows of `add`, in the layout of dx, unless it is null.
 inline void normalize_backward(const float* d, const float* normal, const float* scales, ptrdiff_t count,
                                ptrdiff_t channels, const float* add, float* dx) {
     if (channels == WIDTH) rows_backward<1>(d, normal, scales, count, channels, add, dx);

@@ -1,4 +1,4 @@
-// A linear map of normalized pixels, with which every fused branch begins, and its gradients.
+// A linear layer of normalized pixels, the first step of every fused branch, and its gradients.
 #pragma once
 
 #include "gemm.h"
@@ -17,7 +17,7 @@ struct NormedLinear {
 
     Order in() const { return {channels, 1}; }
 
-    // The weights that take normalized pixels to outputs.
+    // The weights that map normalized pixels to outputs.
     Panels forward_panels() const {
         Panels panels(in(), out, [&](ptrdiff_t i, ptrdiff_t o) { return weight[o * channels + i] * norm_weight[i]; });
         for (ptrdiff_t o = 0; o < out.size(); ++o) {
@@ -28,22 +28,22 @@ struct NormedLinear {
         return panels;
     }
 
-    // Those that take the gradient by the outputs to that by normalized pixels.
+    // The weights that map the gradient of the outputs to that of the normalized pixels.
     Panels backward_panels() const {
         return Panels(out, in(), [&](ptrdiff_t o, ptrdiff_t i) { return weight[o * channels + i] * norm_weight[i]; });
     }
 
     Sums sums() const { return {out.vectors(), in().vectors()}; }
-    // The floats that a thread sums up: products of outputs and inputs, and outputs.
+    // The number of floats that a thread sums: products of outputs and inputs, and outputs.
     ptrdiff_t sums_floats() const { return sums().floats() + out.floats(); }
 
-    // Add what a block of pixels contributes to a thread's sums, given the gradient by its outputs.
+    // Add the contribution of a block of pixels to a thread's sums, given the gradient of its outputs.
     void add_sums(const float* dout, const float* normal, ptrdiff_t pixels, float* mine) const {
         sums().add(dout, normal, pixels, mine);
         add_rows(dout, out.vectors(), pixels, mine + sums().floats());
     }
 
-    // The gradients by the parameters, from the sums of all threads, `step` floats apart. dbias may be null.
+    // The gradients of the parameters, from the sums of all threads, which are `step` floats apart. dbias may be null.
     void finish(const float* all, ptrdiff_t step, ptrdiff_t threads, float* dnorm_weight, float* dnorm_bias, float* dweight,
                 float* dbias) const {
         for (ptrdiff_t i = 0; i < channels; ++i) dnorm_weight[i] = dnorm_bias[i] = 0;

@@ -1,8 +1,8 @@
 // The selective scan and its gradients on a CPU.
 //
-// A vector register holds WIDTH channels of a position, so that all their states advance without a shuffle. Work goes by
-// chunks of the sequence that stay in the first-level cache; the backward pass keeps the states at the beginning of every
-// chunk and computes those inside it again.
+// A vector register holds WIDTH channels of a position, so that all their states advance without a shuffle. The sequence is
+// processed in chunks that fit in the L1 cache. The backward pass uses the stored states at the beginning of every chunk and
+// recomputes those inside it.
 #pragma once
 
 #include "buffer.h"
@@ -10,16 +10,16 @@
 
 namespace {
 
-constexpr int CHUNK = 16;  // 32 would leave no room in 32 KB for what the backward pass keeps of a chunk
+constexpr int CHUNK = 16;  // with 32, the data of a chunk in the backward pass would not fit in 32 KB
 constexpr int MOST_STATES = 64;
-constexpr ptrdiff_t PADDING = 16;  // of the channels of entries: a multiple of WIDTH wherever that is
+constexpr ptrdiff_t PADDING = 16;  // the channels of entries are padded to a multiple of it; a multiple of every WIDTH
 
 int blocks_of(ptrdiff_t channels) { return int((channels + WIDTH - 1) / WIDTH); }
 ptrdiff_t chunks_of(ptrdiff_t length) { return (length + CHUNK - 1) / CHUNK; }
 
 }  // namespace
 
-// What both directions take: sizes, inputs and the states at the beginning of every chunk.
+// Arguments of both passes: sizes, inputs and the states at the beginning of every chunk.
 extern "C" struct Scan {
     ptrdiff_t batch, length, channels, states;
     const float *u, *delta;        // (batch, length, channels)
@@ -51,14 +51,14 @@ struct Kernel {
     int count() const { return FIXED ? FIXED : N; }
     int lanes(int block) const { return int(least<ptrdiff_t>(WIDTH, s.channels - ptrdiff_t(block) * WIDTH)); }
 
-    // A block's rates with one vector a state.
+    // The rates of a block, one vector per state.
     void rates_of(int block, Vec* rates) const {
         for (int n = 0; n < count(); ++n)
             for (int i = 0; i < WIDTH; ++i)
                 rates[n][i] = i < lanes(block) ? s.rates[(block * WIDTH + i) * ptrdiff_t(N) + n] : 0.0f;
     }
 
-    // A block's state n at the beginning of a chunk.
+    // State n of a block at the beginning of a chunk.
     float* entry(ptrdiff_t b, ptrdiff_t chunk, int n, int block) const {
         const ptrdiff_t padded = (s.channels + PADDING - 1) / PADDING * PADDING;
         return s.entries + ((b * chunks + chunk) * count() + n) * padded + block * WIDTH;
@@ -85,7 +85,7 @@ struct Kernel {
 
     int positions(ptrdiff_t chunk) const { return int(least<ptrdiff_t>(CHUNK, s.length - chunk * CHUNK)); }
 
-    // The steps of a chunk. Apart from the recurrence: there the processor would wait for each of them.
+    // The steps of a chunk. They are computed outside of the recurrence, which would wait for each of them.
     void steps_of(ptrdiff_t b, ptrdiff_t chunk, int block, Step* steps) const {
         const Vec bias = load(s.bias + block * WIDTH, lanes(block));
         Vec delta[CHUNK];
@@ -118,14 +118,14 @@ struct Kernel {
         }
     }
 
-    // What the backward pass carries of a block from chunk to chunk.
+    // The data of a block that the backward pass carries from chunk to chunk.
     struct Carried {
-        Vec adjoint[ROOM];  // gradient by the state that enters the chunk behind
+        Vec adjoint[ROOM];  // gradient of the initial state of the following chunk
         Vec dA[ROOM];
         Vec dD, dbias;
     };
 
-    // One chunk of a block backwards. Adds to `products`: for each position those vectors whose sums are dB, then of dC.
+    // The backward pass of a chunk of a block. Adds to `products`, for each position, the vectors whose sums are dB, then dC.
     void backward(const Gradients& g, ptrdiff_t b, ptrdiff_t chunk, int block, Carried& c, Vec* products) const {
         const int size = positions(chunk);
         const ptrdiff_t first = (b * s.length + chunk * CHUNK) * N;
@@ -178,8 +178,8 @@ struct Kernel {
     }
 };
 
-// Positions between two meetings of the threads, at which their shares of dB and dC are added up. Threads that sleep while
-// they wait take long to wake, so there are few.
+// Number of positions between two barriers of the threads, at which their shares of dB and dC are added. Barriers are rare,
+// since threads that sleep while they wait take long to wake up.
 constexpr ptrdiff_t MEETING = 128 * CHUNK;
 
 template <int FIXED>
@@ -190,8 +190,8 @@ void run_forward(const Scan& s, float* y) {
     for (ptrdiff_t task = 0; task < tasks; ++task) kernel.forward(task / kernel.blocks, int(task % kernel.blocks), y);
 }
 
-// The positions [from, until) of some blocks of a sequence backwards. Writes their sums over these blocks' channels, for every
-// position first of dB and then of dC.
+// The backward pass of the positions [from, until) of some blocks of a sequence. Writes the sums over the channels of these
+// blocks, for every position first of dB, then of dC.
 template <int FIXED>
 void run_back(const Kernel<FIXED>& kernel, const Gradients& g, ptrdiff_t b, Span blocks, ptrdiff_t from, ptrdiff_t until,
               typename Kernel<FIXED>::Carried* carried, float* dBC) {
@@ -207,7 +207,7 @@ void run_back(const Kernel<FIXED>& kernel, const Gradients& g, ptrdiff_t b, Span
     }
 }
 
-// dB and dC of some positions: the sums of what `count` threads have of them, `room` floats apart.
+// dB and dC of some positions: the totals of the sums of `count` threads, which are `room` floats apart.
 void add_shares(const Scan& s, const Gradients& g, ptrdiff_t b, ptrdiff_t from, Span positions, const float* shares,
                 ptrdiff_t room, int count) {
     const ptrdiff_t N = s.states;
@@ -224,7 +224,7 @@ void run_backward(const Scan& s, const Gradients& g) {
     typedef typename Kernel<FIXED>::Carried Carried;
     const Kernel<FIXED> kernel(s);
     const ptrdiff_t room = MEETING * 2 * s.states;
-    const bool apart = s.batch >= s.threads;  // each thread has sequences of its own; else some blocks of every sequence
+    const bool apart = s.batch >= s.threads;  // each thread processes whole sequences, otherwise some blocks of every sequence
     Buffer shares(s.threads * room);
 #pragma omp parallel num_threads(s.threads) if (s.threads > 1)
     {

@@ -1,5 +1,4 @@
-// The scan once more, in vectors of 8 channels: for sequences of so few channels that there would be vectors of 16 for some of
-// the threads only.
+// The scan in vectors of 8 channels, for sequences with so few channels that there are fewer vectors of 16 than threads.
 #define NARROW
 
 #include "scan.h"

@@ -1,4 +1,4 @@
-// The work of a parallel region, divided among its threads.
+// Division of the work of a parallel region among its threads.
 #pragma once
 
 #include <stddef.h>
@@ -28,7 +28,7 @@ struct Span {
     ptrdiff_t begin, end;
 };
 
-// This thread's share of `total` items, whole multiples of `unit` except at the end.
+// This thread's share of `total` items, a multiple of `unit` except at the end.
 inline Span share_of(ptrdiff_t total, ptrdiff_t unit = 1) {
     const ptrdiff_t me = thread_index(), team = thread_count(), units = (total + unit - 1) / unit;
     const ptrdiff_t begin = units * me / team * unit, end = units * (me + 1) / team * unit;

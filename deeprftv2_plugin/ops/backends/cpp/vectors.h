@@ -1,4 +1,4 @@
-// Vectors of floats and elementary functions of them.
+// Vectors of floats and elementary functions on them.
 #pragma once
 
 #include <stddef.h>
@@ -6,7 +6,7 @@
 
 namespace {
 
-// Files that define NARROW compute in half-size vectors where there are large ones, see scan_narrow.cpp.
+// Files that define NARROW use vectors of half the size if there are large ones, see scan_narrow.cpp.
 #if defined(__AVX512F__) && !defined(NARROW)
 #define WIDE
 #endif
@@ -30,7 +30,7 @@ inline Vec load(const float* p) {
 
 inline void store(float* p, Vec v) { memcpy(p, &v, sizeof v); }
 
-// The first `lanes` floats, followed by zeros. GCC makes a masked load of the loop unless it unrolls it first.
+// The first `lanes` floats, followed by zeros. GCC turns the loop into a masked load unless it unrolls it first.
 inline Vec load(const float* p, int lanes) {
     if (lanes == WIDTH) return load(p);
     float kept[WIDTH];
@@ -48,7 +48,7 @@ inline void store(float* p, Vec v, int lanes) {
         if (i < lanes) p[i] = kept[i];
 }
 
-// v with zeros behind the first `lanes` lanes.
+// v with zeros after the first `lanes` lanes.
 inline Vec first_lanes(Vec v, int lanes) {
     Ints numbers;
     for (int i = 0; i < WIDTH; ++i) numbers[i] = i;
@@ -71,7 +71,7 @@ inline void for_vectors(ptrdiff_t count, F&& body) {
 #define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, Ints{__VA_ARGS__})
 #endif
 
-// a and b in turn, lane by lane, added to the same of their second halves.
+// The lanes of the first halves of a and b, interleaved, plus those of the second halves.
 inline Vec fold(Vec a, Vec b) {
 #ifdef WIDE
     return SHUFFLE(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23) +
@@ -94,10 +94,10 @@ struct SumsOfEvery<WIDTH> {
 // The sums of WIDTH vectors: lane i is the sum of rows[i].
 inline Vec sums(const Vec* rows) { return SumsOfEvery<1>::of(rows); }
 
-// 2^x for x <= 0, to 2e-7: the integer part goes into the exponent, the rest, in [-1/2, 1/2], through a polynomial.
+// 2^x for x <= 0 with an error of 2e-7: the integer part becomes the exponent, a polynomial gives the rest in [-1/2, 1/2].
 inline Vec exp2_of_negative(Vec x) {
     const Vec magic = splat(12582912.0f);  // 1.5 * 2^23: adding it leaves the rounded integer in the lowest bits
-    x = splat(-126.0f) > x ? splat(-126.0f) : x;  // keeps NaN, so that no fault is hidden
+    x = splat(-126.0f) > x ? splat(-126.0f) : x;  // keeps NaN, so that errors are not hidden
     Vec shifted = x + magic;
     Vec f = x - (shifted - magic);
     Vec p = splat(0.00132647204f);
@@ -106,7 +106,7 @@ inline Vec exp2_of_negative(Vec x) {
     p = p * f + splat(0.240222421f);
     p = p * f + splat(0.693146978f);
     p = p * f + splat(1.0f);
-    // not by adding bits, which would make a number of some NaN
+    // not by adding bits, which would turn some NaN into a number
     return p * (Vec)(((Ints)shifted << 23) + 0x3f800000);
 }
 
@@ -117,7 +117,7 @@ struct Step {
 inline Step softplus(Vec z) {
     Vec magnitude = z > Vec{} ? z : -z;
     Vec e = exp2_of_negative(magnitude * splat(-1.44269504f));
-    // log(1 + e) = 2 artanh(e / (2 + e)), exact in relative terms for small e
+    // log(1 + e) = 2 artanh(e / (2 + e)), with a small relative error for small e
     Vec r = e / (splat(2.0f) + e), q = r * r;
     Vec series = splat(1.0f / 13);
     series = series * q + splat(1.0f / 11);
@@ -137,9 +137,9 @@ struct Gelu {
 
 inline Gelu gelu(Vec x) {
     const Vec size = (Vec)((Ints)x & 0x7fffffff), bell = exp2_of_negative(x * x * splat(-0.721347520f));
-    // erfc(z) for z = size / sqrt(2), to 1.5e-7: Abramowitz and Stegun, 7.1.26
+    // erfc(z) for z = size / sqrt(2) with an error of 1.5e-7: Abramowitz and Stegun, 7.1.26
     const Vec t = splat(1.0f) / (splat(1.0f) + size * splat(0.231641888f));
-    Vec p = splat(0.530702715f);  // the coefficients there, halved
+    Vec p = splat(0.530702715f);  // half of the coefficients given there
     p = p * t + splat(-0.726576014f);
     p = p * t + splat(0.710706870f);
     p = p * t + splat(-0.142248368f);

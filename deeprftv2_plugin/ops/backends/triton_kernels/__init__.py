@@ -1,1 +1,1 @@
-"""Triton kernels and the functions that launch them. Import these modules only where triton is installed."""
+"""Triton kernels and the functions that launch them. Import these modules only if triton is installed."""

@@ -1,4 +1,4 @@
-"""The 3x3 depthwise convolution followed by a gate or a GELU in Triton."""
+"""Triton kernels of the 3x3 depthwise convolution followed by a gate or a GELU."""
 
 from typing import NamedTuple
 
@@ -9,13 +9,13 @@ from torch import Tensor
 
 from deeprftv2_plugin.ops.backends.triton_kernels.maps import channels_last, gelu, gelu_slope, new_map, power_of_two
 
-# The most elements, channels and columns of a patch of the map that a program computes at a time. Of the nine reads of
-# an element, all but the first then hit the cache.
+# Maximum number of elements, channels and columns of a patch of the map that a program computes at a time. Of the nine
+# reads of an element, all but the first then hit the cache.
 PATCH = 2048
 CHANNELS = 64
 WIDTH = 8
 
-# Patches, one below the other, over which a program sums the gradients with respect to weights before it writes them.
+# Number of vertically adjacent patches over which a program sums the gradients of the weights before it writes them.
 PATCHES = 4
 
 
@@ -62,7 +62,7 @@ def _gradients(dy, x, weight, bias, gate):
 
 
 def _taps(weight):
-    """Return the kernels as (9, channels), so that lanes read neighbors in memory."""
+    """Return the kernels as (9, channels), so that lanes read adjacent addresses."""
     return weight.flatten(1).t().contiguous()
 
 
@@ -86,12 +86,12 @@ class _Plan(NamedTuple):
 
     @property
     def patches(self):
-        """The number of patches from the top to the bottom."""
+        """The number of patches in a column."""
         return triton.cdiv(self.height, self.block_h)
 
     @property
     def columns(self):
-        """The number of patches side by side."""
+        """The number of patches in a row."""
         return triton.cdiv(self.width, self.block_w)
 
     def launch(self, kernel, rows, *arguments, **constants):
@@ -149,7 +149,7 @@ def _convolved(x, weight, bias, image, row, column, c, last, channels, height, w
     """Return the convolution for some pixels and for the channels c below `last`."""
     shift = tl.load(bias + c, mask=c < last, other=0.0).to(tl.float32)
     total = tl.zeros((row.shape[0], c.shape[0]), tl.float32) + shift[None, :]
-    for i in tl.range(3):  # not unrolled: reads of all rows at once take too many registers
+    for i in tl.range(3):  # not unrolled, since reading all rows at once takes too many registers
         for j in tl.static_range(3):
             tap = tl.load(weight + (3 * i + j) * channels + c, mask=c < last, other=0.0).to(tl.float32)
             value = _load(x, image, row + (i - 1), column + (j - 1), c, last, channels, height, width)
@@ -159,7 +159,7 @@ def _convolved(x, weight, bias, image, row, column, c, last, channels, height, w
 
 @triton.jit
 def _convolved_halves(x, weight, bias, image, row, column, c, channels, height, width):
-    """Return the convolution for some pixels, for the channels c and for those as far behind the middle."""
+    """Return the convolution for some pixels, for the channels c and for the same channels of the second half."""
     both = 2 * channels
     first = _convolved(x, weight, bias, image, row, column, c, channels, both, height, width)
     second = _convolved(x, weight, bias, image, row, column, channels + c, both, both, height, width)
@@ -241,9 +241,9 @@ def _by_input(
     BLOCK_W: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
-    """Write the gradient with respect to x, and the program's sums for those of the weights and the bias.
+    """Write the gradient with respect to x, and the program's partial sums of those of the weights and the bias.
 
-    The weight at the top left joins a pixel of x with the result below and to the right of it, and so on.
+    The weight at the top left connects a pixel of x with the result below and to the right of it, and so on.
     """
     image, strip, patch_column, c = _place(rows, columns, BLOCK_C)
     sums = tl.zeros((16, BLOCK_C), tl.float32)
@@ -260,7 +260,7 @@ def _by_input(
                 g = _load(dz, image, row + (1 - i), column + (1 - j), c, channels, channels, height, width)
                 total += g * tap[None, :]
                 sums += tl.where(index == 3 * i + j, tl.sum(g * pixels, 0)[None, :], 0.0)
-        # not named g: Triton 3.2 crashes over a name that is assigned in a loop and again behind it
+        # not named g: Triton 3.2 crashes on a name that is assigned in a loop and again after it
         center = _load(dz, image, row, column, c, channels, channels, height, width)
         sums += tl.where(index == 9, tl.sum(center, 0)[None, :], 0.0)
         _store(dx, total, image, row, column, c, channels, channels, height, width)

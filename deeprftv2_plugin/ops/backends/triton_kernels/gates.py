@@ -1,4 +1,4 @@
-"""The product of both halves of the channels in Triton."""
+"""Triton kernels of the product of both halves of the channels."""
 
 import triton
 import triton.language as tl
@@ -6,7 +6,7 @@ from torch import Tensor
 
 from deeprftv2_plugin.ops.backends.triton_kernels.maps import channels_last, new_map, pixels_of, power_of_two
 
-# Elements of the result that one program computes.
+# Number of elements of the result that one program computes.
 TILE = 2048
 
 

@@ -1,4 +1,4 @@
-"""What the kernels for maps share. Maps are channels_last: one row per pixel, with the channels side by side."""
+"""Functions for all kernels on feature maps. Maps are channels_last: one row of channels per pixel."""
 
 import torch
 import triton
@@ -10,7 +10,7 @@ INVERSE_SQRT_TAU = tl.constexpr(0.3989422804014327)
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """Return x in channels_last memory format; x itself where it has that format."""
+    """Return x in channels_last memory format; x itself if it already has that format."""
     return x.contiguous(memory_format=torch.channels_last)
 
 
@@ -26,7 +26,7 @@ def pixels_of(x: Tensor) -> int:
 
 
 def power_of_two(size: int, most: int) -> int:
-    """Return the smallest power of two that covers `size`, but at most `most`."""
+    """Return the smallest power of two that is not less than `size`, but at most `most`."""
     return min(most, triton.next_power_of_2(size))
 
 

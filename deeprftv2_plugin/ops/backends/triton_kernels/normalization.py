@@ -1,4 +1,4 @@
-"""Layer normalization of every pixel over its channels in Triton, alone and gated."""
+"""Triton kernels of the layer normalization of every pixel over its channels, with and without a gate."""
 
 import torch
 import triton
@@ -14,10 +14,10 @@ from deeprftv2_plugin.ops.backends.triton_kernels.maps import (
     power_of_two,
 )
 
-# Elements that one program holds at a time, unless a single pixel has more channels.
+# Number of elements that one program holds at a time, unless a single pixel has more channels.
 TILE = 4096
 
-# The most programs of a backward pass. Each walks over several tiles and writes one partial sum per channel.
+# Maximum number of programs of a backward pass. Each processes several tiles and writes one partial sum per channel.
 PROGRAMS = 1024
 
 
@@ -48,7 +48,7 @@ def _normalize(x, gate, weight, bias, eps, dtype):
     x = channels_last(x)
     y = new_map(x, x.shape[1], dtype)
     tiles, constants = _tiling(x)
-    # Without a gate the kernel never reads this argument, and x stands in for it.
+    # Without a gate, x takes the place of this argument, which the kernel then does not read.
     opening = x if gate is None else channels_last(gate)
     _forward[(tiles,)](
         x,
@@ -107,7 +107,7 @@ def _tiling(x):
 
 @triton.jit
 def _normalized(x, inside, channels, eps):
-    """Return every pixel minus its mean and over its standard deviation, and the inverse of the latter."""
+    """Return every pixel minus its mean divided by its standard deviation, and the inverse of the latter."""
     mean = tl.sum(x, 1) / channels
     centered = tl.where(inside, x - mean[:, None], 0.0)
     scale = 1 / tl.sqrt(tl.sum(centered * centered, 1) / channels + eps)

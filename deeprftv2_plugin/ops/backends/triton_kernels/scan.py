@@ -1,4 +1,4 @@
-"""The selective scan in Triton: how the sequence is cut, and the launches."""
+"""The selective scan in Triton: the partition of the sequence, and the launches of the kernels."""
 
 from typing import NamedTuple
 
@@ -9,24 +9,24 @@ from torch import Tensor
 from deeprftv2_plugin.ops.backends import pytorch
 from deeprftv2_plugin.ops.backends.triton_kernels import scan_backward, scan_forward
 
-# A program, which is one warp, holds all states of up to 32 channels, but no more than 256 numbers: the backward pass
-# needs eight matrices of this size, and more registers than 255 per lane spill.
+# A program is one warp and holds all states of up to 32 channels, but at most 256 numbers: the backward pass needs
+# eight matrices of this size, and more than 255 registers per lane spill.
 CHANNELS = 32
 STATES = 256
 
-# With more states than this a program has too few channels left: rows of 8 are the least that memory moves at once.
+# With more states, a program would have fewer than 8 channels, the smallest row that memory transfers at once.
 MOST_STATES = 32
 
-# Positions that a program takes: the most, halved down to the least while there are fewer programs than keep a large
-# GPU busy. Both are multiples of CHUNK.
+# Maximum and minimum number of positions per program. It is halved while there are too few programs to keep a large GPU
+# busy. Both are multiples of CHUNK.
 LONGEST = 128
 SHORTEST = 32
 PROGRAMS = 4096
 
-# The state before every chunk is kept for the backward pass, which computes those in between again. A multiple of 4.
+# The state before every chunk is kept for the backward pass, which recomputes the states in between. A multiple of 4.
 CHUNK = 16
 
-# Segments and states that a program of the kernel `carry` takes at a time.
+# Number of segments and states that a program of the kernel `carry` processes at a time.
 CARRIED = 128
 CARRIED_STATES = 16
 
@@ -43,10 +43,10 @@ def selective_scan(
 ) -> tuple[Tensor, Tensor]:
     """Return y and, with `keep`, the states before every chunk.
 
-    A long sequence of few channels would leave a GPU idle, so programs run in parallel along the sequence too. The
-    first kernel computes the state at the end of every segment as if it started from zero, the second from these the
-    state before every segment, and the third the output of every segment. Sequences are read in the order they have in
-    memory: the lanes of a program are channels.
+    A long sequence with few channels would leave a GPU idle, so programs also run in parallel along the sequence. The
+    first kernel computes the state at the end of every segment as if it started from zero. The second one computes from
+    these the state before every segment, and the third one the output of every segment. Sequences are read in memory
+    order: the lanes of a program are channels.
     """
     if A.shape[1] > MOST_STATES:
         return pytorch.selective_scan(u, delta, A, B, C, D, delta_bias, keep)
@@ -74,7 +74,7 @@ def selective_scan_backward(
 ) -> tuple[Tensor, ...]:
     """Return the gradients with respect to u, delta, A, B, C, D and delta_bias.
 
-    Gradients with respect to states go from segment to segment in the same three steps, backwards.
+    Gradients with respect to states are computed in the same three steps, from the last segment to the first.
     """
     if A.shape[1] > MOST_STATES:
         return pytorch.selective_scan_backward(dy, u, delta, A, B, C, D, delta_bias, entries)
@@ -96,7 +96,7 @@ def selective_scan_backward(
 
 
 class _Plan(NamedTuple):
-    """How a scan is cut into segments of `size` positions and blocks of channels."""
+    """The partition of a scan into segments of `size` positions and blocks of channels."""
 
     batch: int
     length: int
@@ -110,7 +110,7 @@ class _Plan(NamedTuple):
     @classmethod
     def of(cls, u, states):
         batch, length, channels = u.shape
-        # at least 2, as the interpreter of Triton 3.2 ignores masks of one element
+        # at least 2, since the interpreter of Triton 3.2 ignores masks of one element
         block_n = max(2, triton.next_power_of_2(states))
         block_d = min(CHANNELS, STATES // block_n)
         size = LONGEST
@@ -128,12 +128,12 @@ class _Plan(NamedTuple):
         return triton.cdiv(self.channels, self.block_d)
 
     def new_states(self):
-        """Return a number for every state of every segment."""
+        """Return an uninitialized tensor with a number for every state of every segment."""
         shape = (self.batch, self.segments, self.states, self.channels)
         return torch.empty(shape, dtype=torch.float32, device=self.device)
 
     def new_sums(self):
-        """Return a number for every channel of every segment."""
+        """Return an uninitialized tensor with a number for every channel of every segment."""
         return torch.empty(self.batch, self.segments, self.channels, dtype=torch.float32, device=self.device)
 
     def launch(self, kernel, *arguments, **constants):

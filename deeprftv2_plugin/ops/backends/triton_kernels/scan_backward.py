@@ -1,8 +1,8 @@
 """The Triton kernel of the selective scan's backward pass.
 
-A program walks along one segment from its end to its start with the gradient with respect to the state. It needs the
-states too, which go the other way: it computes those of two positions at a time again, from the state before the chunk
-that the forward pass has kept.
+A program iterates over one segment from its end to its start and updates the gradient with respect to the state. It
+also needs the states, which depend on earlier positions: it recomputes those of two positions at a time from the state
+before the chunk, which the forward pass has kept.
 """
 
 import triton
@@ -37,13 +37,13 @@ def _walk(state, t, u, delta, B, shift, rate, d, n, channels, length, N: tl.cons
 def _derive(before, after, adjoint, step, x, g, b, c, rate):
     """Return the gradients of one position.
 
-    Args are the states before and after it and the gradient with respect to the latter without its part of y. Returned
-    are the gradient with respect to the state before, to the exponent of the decay (one per state), to x = step * u, to
-    the step inside the decay, to b and to c.
+    The arguments are the states before and after it, and the gradient with respect to the latter without the part from
+    y. The results are the gradients with respect to the state before, the exponent of the decay (one per state),
+    x = step * u, the step inside the decay, b, and c.
     """
     by_after = adjoint + g[None, :] * c[:, None]
     by_before = retreat(adjoint, step, g, c, rate)
-    # Not through `after - x * b`, which is all rounding where states decay strongly.
+    # Not computed as `after - x * b`, which is dominated by rounding errors if states decay strongly.
     by_exponent = by_before * before
     by_x = tl.sum(by_after * b[:, None], 0)
     by_step = tl.sum(by_exponent * rate, 0) * LN_2
@@ -83,7 +83,7 @@ def gradients(
 ):
     """Write all gradients: dB and dC summed over the program's channels, dA, dD and dbias over its segment.
 
-    `wanted` is the gradient with respect to the state after every segment that comes from the segments behind it.
+    `wanted` is the gradient with respect to the state after every segment that comes from the segments after it.
     """
     batch, segment, n, d, rate, shift = begin(A, delta_bias, segments, channels, N, BLOCK_N, BLOCK_D)
     direct = tl.load(D + d, mask=d < channels, other=0.0)
@@ -106,7 +106,7 @@ def gradients(
     start = segment * size
     t = start + (tl.minimum(size, length - start) - 1) // 4 * 4
     while t >= start:
-        # Four positions share the walk from the start of the chunk to the state before them.
+        # The state before four positions is recomputed once from the start of the chunk.
         state = load_states(entries, batch * chunks + t // CHUNK, n, d, channels, N)
         s = t // CHUNK * CHUNK
         while s < t:

@@ -1,7 +1,7 @@
 """Triton kernels of the selective scan: the states from segment to segment, and the output.
 
-A program holds the states of a few channels in registers, as a matrix (states, channels), and walks along one segment
-of the sequence. It loads several positions before it computes the first, so that it waits for memory once, not at
+A program holds the states of a few channels in registers, as a matrix (states, channels), and iterates over one segment
+of the sequence. It loads several positions before it computes the first one, so that it does not wait for memory at
 every position.
 """
 
@@ -36,13 +36,13 @@ def store_states(x, value, index, n, d, channels, N: tl.constexpr):
 
 @triton.jit
 def exists(t, lanes, width, length):
-    """Return which lanes of position t of a sequence exist: none past its end."""
+    """Return the mask of the lanes of position t of a sequence, which is empty past its end."""
     return lanes < tl.where(t < length, width, 0)
 
 
 @triton.jit
 def two_rows(x, t, lanes, width, length):
-    """Return positions t and t + 1 of a sequence as float32; zeros where there are none."""
+    """Return positions t and t + 1 of a sequence as float32, with zeros past its end."""
     x += t.to(tl.int64) * width + lanes
     return (
         tl.load(x, mask=exists(t, lanes, width, length), other=0.0).to(tl.float32),
@@ -67,7 +67,7 @@ def store_two(x, t, first, second, lanes, width, length):
 
 @triton.jit
 def step_size(raw, t, length):
-    """Return softplus(raw), accurate in relative terms; zero past the end of the sequence, where states then stay.
+    """Return softplus(raw) with a small relative error. It is zero past the end of the sequence, which keeps states.
 
     With e = exp(-|x|) and s = e / (2 + e), log(1 + e) = 2 artanh(s), by its series up to s^13: e is at most 1, hence s
     at most 1/3. The logarithm itself would lose the digits of a small e.
@@ -92,7 +92,7 @@ def _four_steps(delta, shift, t, d, channels, length):
 
 @triton.jit
 def advance(state, step, x, b, rate):
-    """Return the state after a position from the state before it. Rates are for powers of two; x is step * u."""
+    """Return the state after a position from the state before it. Rates are in powers of two, and x is step * u."""
     return tl.exp2(step[None, :] * rate) * state + x[None, :] * b[:, None]
 
 
@@ -122,7 +122,7 @@ def segment_ends(
 ):
     """Write the state at the end of every segment as if it started from zero, and the sum of its steps.
 
-    In reverse x is dy, the weights are C, and the result is the gradient with respect to the state before the segment,
+    In reverse, x is dy, the weights are C, and the result is the gradient with respect to the state before the segment,
     as if the sequence ended with it.
     """
     batch, segment, n, d, rate, shift = begin(A, delta_bias, segments, channels, N, BLOCK_N, BLOCK_D)
@@ -156,7 +156,7 @@ def segment_ends(
 
 @triton.jit
 def _combine(decay1, state1, decay2, state2):
-    """Return two steps of a recurrence as one."""
+    """Combine two steps of a recurrence into one."""
     return decay1 * decay2, state1 * decay2 + state2
 
 
@@ -173,9 +173,9 @@ def carry(
     BLOCK: tl.constexpr,
     REVERSE: tl.constexpr,
 ):
-    """Run the recurrence over the segments: write what enters each of them, given the results of `segment_ends`.
+    """Run the recurrence over the segments: write the initial state of each, given the results of `segment_ends`.
 
-    A segment leaves exp(A * sum of its steps) of the state before it.
+    A segment scales the state before it by exp(A * sum of its steps).
     """
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     exists = column < N * channels
@@ -187,7 +187,7 @@ def carry(
     done = 0
     while done < segments:
         index = done + row
-        # A row holds what the previous segment leaves, so that the scan yields what enters the segment of the row.
+        # A row holds the result of the previous segment, so that the scan yields the initial state of its own segment.
         segment = segments - 1 - index if REVERSE else index
         previous = (base + (segment + 1 if REVERSE else segment - 1))[:, None]
         inside = ((index > 0) & (index < segments))[:, None] & exists[None, :]
@@ -236,7 +236,7 @@ def outputs(
     t = segment * size
     end = tl.minimum(t + size, length)
     while t < end:
-        if KEEP:  # noqa: SIM102 - decided by the compiler, the other at run time
+        if KEEP:  # noqa: SIM102 - evaluated at compile time, the other at run time
             if t % CHUNK == 0:
                 store_states(entries, state, batch * chunks + t // CHUNK, n, d, channels, N)
         u0, u1, u2, u3 = _four_rows(u, t, d, channels, length)

@@ -1,0 +1,1 @@
+"""Comparisons of networks: size, operations, time, memory and quality, under equal conditions."""

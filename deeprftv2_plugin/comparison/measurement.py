@@ -1,0 +1,158 @@
+"""Measure time and memory of networks, each in a process of its own."""
+
+import ctypes
+import datetime
+import functools
+import gc
+import importlib
+import importlib.util
+import math
+import os
+import platform
+import re
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+from torch.utils.benchmark import Timer
+
+from deeprftv2_plugin.inference.memory import is_out_of_memory, reason_of
+from deeprftv2_plugin.ops import backends
+from deeprftv2_plugin.utils.errors import Interrupted, UserError, first_line
+from deeprftv2_plugin.version import __version__
+
+
+def in_new_process(run: Callable[..., dict], *args: Any, output: str | Path | None = None) -> dict:
+    """Return what a function returns in a new process, or the reason for its failure under 'error'.
+
+    Args:
+        run: A function of a module, which the new process imports.
+        args: Its arguments, which must be picklable.
+        output: File to which the process appends what it prints; None for the screen.
+    """
+    with ProcessPoolExecutor(1, get_context('spawn'), _redirect, (output,)) as pool:
+        try:
+            return pool.submit(_guarded, run, args).result()
+        except BrokenProcessPool:
+            return {'error': 'the process was killed, most likely because memory ran out'}
+
+
+def _redirect(output):
+    if output is not None:
+        with open(output, 'ab') as file:
+            for stream in (sys.stdout, sys.stderr):
+                os.dup2(file.fileno(), stream.fileno())
+
+
+def _guarded(run, args):
+    try:
+        return run(*args)
+    except UserError as error:
+        return {'error': str(error)}
+    except Interrupted as error:
+        return {'error': str(error), 'status': error.status}
+    except Exception as error:  # networks of other packages raise what they like
+        if is_out_of_memory(error):
+            return {'error': f'out of memory: {reason_of(error)}'}
+        return {'error': f'{type(error).__name__}: {first_line(error)}'}
+
+
+def time_of(run: Callable[[], object], seconds: float) -> dict:
+    """Return the median of at least four runs and `seconds`, or of one if `seconds` is 0, after one to warm up."""
+    # timeit disables garbage collection, training does not
+    timer = Timer('run()', 'gc.enable()', globals={'run': run, 'gc': gc}, num_threads=torch.get_num_threads())
+    if seconds:
+        found = timer.adaptive_autorange(math.inf, min_run_time=seconds, max_run_time=math.inf)
+    else:
+        found = timer.blocked_autorange(min_run_time=0)
+    return {'seconds': found.median, 'fastest': min(found.times), 'runs': len(found.times)}
+
+
+class PeakMemory:
+    """Peak memory since its creation: of the process, or on CUDA what PyTorch has allocated."""
+
+    def __init__(self, device: str):
+        self.cuda = torch.device(device).type == 'cuda'
+        if self.cuda:
+            torch.cuda.reset_peak_memory_stats()
+            self.before: int | None = torch.cuda.memory_allocated()
+            return
+        with suppress(OSError, TypeError, AttributeError):  # only the GNU library has it
+            ctypes.CDLL(None).malloc_trim(0)
+        with suppress(OSError):  # only Linux has it
+            Path('/proc/self/clear_refs').write_text('5')
+        self.before = _resident('VmRSS')
+
+    def used(self) -> dict:
+        """Return the peak and the increase over the memory at the beginning, in bytes; None where it is unknown."""
+        # ru_maxrss of a process begins with the peak of its parent, VmHWM does not
+        peak = torch.cuda.max_memory_allocated() if self.cuda else _resident('VmHWM')
+        increase = None if peak is None or self.before is None else peak - self.before
+        return {'peak_bytes': peak, 'increase_bytes': increase}
+
+
+def _resident(name):
+    status = Path('/proc/self/status')
+    if status.exists() and (found := re.search(rf'{name}:\s*(\d+)', status.read_text())):
+        return int(found[1]) * 1024
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
+    return largest if name == 'VmHWM' else None
+
+
+def training_step(network: nn.Module, blurry: Tensor, bf16: bool = False, fused: bool = True) -> Callable[[], None]:
+    """Return a function that trains for one step: forward pass, L1 loss of all images, backward pass, AdamW."""
+    network.train()
+    optimizer = torch.optim.AdamW(network.parameters(), fused=fused)
+    sharp = functools.cache(lambda shape: torch.rand(shape, device=blurry.device))
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(blurry.device.type, torch.bfloat16, enabled=bf16):
+            losses = [F.l1_loss(image.float(), sharp(image.shape)) for image in tensors(network(blurry))]
+        torch.stack(losses).sum().backward()
+        optimizer.step()
+
+    return step
+
+
+def tensors(tree: object) -> list[Tensor]:
+    """Return the tensors in nested lists, tuples and dictionaries."""
+    return [leaf for leaf in tree_leaves(tree) if torch.is_tensor(leaf)]
+
+
+def size_of(tensors: Iterable[Tensor]) -> int:
+    """Return the bytes of tensors."""
+    return sum(t.nbytes for t in tensors)
+
+
+def machine(device: str) -> dict[str, Any]:
+    """Return what the figures are measured on and with."""
+    triton = importlib.import_module('triton').__version__ if importlib.util.find_spec('triton') else None
+    info = Path('/proc/cpuinfo')
+    model = re.search(r'^model name\s*: (.+)', info.read_text('utf-8') if info.exists() else '', re.MULTILINE)
+    return {
+        'date': datetime.datetime.now().astimezone().isoformat(timespec='seconds'),
+        'device': device,
+        'gpu': torch.cuda.get_device_name() if torch.device(device).type == 'cuda' else None,
+        'cpu': model[1].strip() if model else platform.processor() or platform.machine(),
+        'cores': os.cpu_count(),
+        'threads': torch.get_num_threads(),
+        'python': platform.python_version(),
+        'torch': torch.__version__,
+        'triton': triton,
+        'deeprftv2_plugin': __version__,
+        'backends': backends.describe(),
+    }

@@ -1,0 +1,80 @@
+"""Score networks on images with BasicSR's test pipeline."""
+
+import argparse
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from deeprftv2_plugin import config
+from deeprftv2_plugin.basicsr_bridge import pipelines, registration
+from deeprftv2_plugin.comparison.candidates import Candidate
+from deeprftv2_plugin.config.reading import EXTENSIONS
+from deeprftv2_plugin.utils.atomic_io import write_whole
+
+METRICS = ('psnr', 'ssim')
+SECTIONS = ('datasets', 'val', 'scale', 'dist_params')
+"""What an option file with images decides about a test."""
+
+
+def test_options(data: str, metrics: Sequence[str] | None, device: str) -> dict[str, Any]:
+    """Return the options that all networks are tested with.
+
+    Args:
+        data: An option file, whose test or validation images are used; the folder of a data set; or a folder with
+            `test_blur.lmdb` and `test_sharp.lmdb` that `basicsr prepare` has written.
+        metrics: Names of registered metrics; by default those of the option file, otherwise `METRICS`.
+        device: 'cpu' or 'cuda'.
+
+    Raises:
+        UserError: The option file cannot be read.
+    """
+    options: dict[str, Any] = {'scale': 1, 'val': {}}
+    if data.endswith(EXTENSIONS):
+        given = config.load(data)
+        options |= {key: given[key] for key in SECTIONS if given.get(key) is not None}
+        options['datasets'] = {phase: each for phase, each in options['datasets'].items() if phase != 'train'}
+        options['custom_imports'] = given.get('custom_imports')
+    else:
+        root = Path(data)
+        lmdbs = {'dataroot_lq': root / 'test_blur.lmdb', 'dataroot_gt': root / 'test_sharp.lmdb'}
+        roots = lmdbs if all(map(os.path.lexists, lmdbs.values())) else {'dataroot': root}
+        named = {'name': root.resolve().name, 'type': 'PairedDeblurDataset'}
+        options['datasets'] = {'test': named | {key: str(path) for key, path in roots.items()}}
+    val = options['val'] = {key: value for key, value in options['val'].items() if key != 'val_freq'}
+    if metrics or not val.get('metrics'):
+        val['metrics'] = {name: {'type': name} for name in metrics or METRICS}
+    val |= {'save_img': False, 'pbar': False}
+    return options | {'model_type': 'DeepRFTv2Model', 'num_gpu': int(device == 'cuda'), 'manual_seed': 0}
+
+
+def score(candidate: Candidate, name: str, options: Mapping[str, Any], folder: Path) -> dict[str, dict[str, float]]:
+    """Test a network with its weights.
+
+    Args:
+        candidate: The network.
+        name: Of the test. Its report is written to results/NAME below the folder.
+        options: Those of `test_options`.
+        folder: Folder for options and results.
+
+    Returns:
+        Under `metrics` the mean of each metric; with several data sets, by 'SET metric'.
+
+    Raises:
+        UserError: The test fails.
+    """
+    imports = [*candidate.imports, *registration.module_names(options.get('custom_imports'))]
+    path = {'pretrain_network_g': candidate.weights, 'strict_load_g': True}
+    own = {'name': name, 'network_g': candidate.network, 'path': path, 'custom_imports': imports}
+    file = folder / 'options' / f'{name}.yml'
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(file, config.reading.dump({**options, **own}).encode(errors='backslashreplace'))
+    flags = {'opt': str(file), 'force_yml': [], 'launcher': 'none', 'debug': False, 'local_rank': None}
+    pipelines.run(argparse.Namespace(**flags), is_train=False, root=str(folder))
+    sets = [each['name'] for each in options['datasets'].values()]
+    found: dict[str, float] = {}
+    for each in sets:
+        overall = json.loads((folder / 'results' / name / f'{each}.json').read_text('utf-8'))['overall']
+        found |= {metric if len(sets) == 1 else f'{each} {metric}': value for metric, value in overall.items()}
+    return {'metrics': found}
