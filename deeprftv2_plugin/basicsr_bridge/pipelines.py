@@ -84,6 +84,22 @@ def run(args: argparse.Namespace, is_train: bool, root: str | None = None) -> No
     end_processes()
 
 
+def run_file(path: str, is_train: bool, root: str, html: str | None = None) -> None:
+    """Run an option file in this process, without a launcher. A training resumes from its newest state.
+
+    Args:
+        path: The file.
+        is_train: As in `run`.
+        root: As in `run`.
+        html: Folder for the page of a test; '' for that of the results; None for no page.
+
+    Raises:
+        UserError: As in `run`.
+    """
+    flags = {'opt': path, 'force_yml': [], 'launcher': 'none', 'auto_resume': True, 'debug': False, 'local_rank': None}
+    run(argparse.Namespace(**flags, html=html), is_train, root)
+
+
 @contextlib.contextmanager
 def handed_over(opt: dict, path: str, launcher: str, auto_resume: bool, debug: bool) -> Iterator[None]:
     """Within the block, BasicSR's pipelines use these options instead of parsing a command line.

@@ -1,14 +1,23 @@
 """`basicsr compare`: compare networks."""
 
 import argparse
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from deeprftv2_plugin.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from deeprftv2_plugin.comparison.candidates import Candidate
+    from deeprftv2_plugin.comparison.figures import Setting
 
 HELP = 'compare networks: size, operations, time, memory and quality'
 EXAMPLES = """examples:
   basicsr compare T S B SwinIR RRDBNet EDSR RIDNet NAFNet Restormer -o results/compare
   basicsr compare DeepRFTv2:T NAFNet:width=64 options/train_gopro.yml --size 256
   basicsr compare weights/gopro.pth nafnet.pth --data datasets/GoPro --metrics psnr ssim -o results/gopro
+  basicsr compare --train options/compare_quickstart.yml -o results/compare_quickstart
 
 NETWORK is
   - a registered network of BasicSR, of this package, of a plugin or of spandrel, by its name or as
@@ -19,12 +28,14 @@ NETWORK is
     that come with the package.
 
 Each network runs in processes of its own, with random images and, where none are given, random weights. A network that
-fails is a row with the reason, and the exit status is 1. docs/compare.md describes the columns."""
+fails is a row with the reason, and the exit status is 1. docs/compare.md describes the columns.
+
+--train is resumed when the command is repeated with the same FOLDER. What has finished is not trained again."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument('networks', metavar='NETWORK', nargs='+', help='see below')
+    parser.add_argument('networks', metavar='NETWORK', nargs='*', help='see below')
     parser.add_argument('-o', '--output', metavar='FOLDER', help='write the table (CSV, Markdown, JSON) and plots')
     parser.add_argument(
         '--size', type=int, default=128, metavar='N', help='height and width in pixels (default: %(default)s)'
@@ -39,57 +50,113 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--metrics', nargs='+', metavar='NAME', help='registered metrics (default: those of the file, or psnr and ssim)'
     )
     parser.add_argument(
+        '--train', metavar='FILE', help='train the networks of an option file under one recipe, with several seeds'
+    )
+    parser.add_argument(
         '--import', dest='imports', nargs='+', default=[], metavar='MODULE', help='modules that register networks'
     )
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure all networks, print their rows as they come in, and write the files.
+    """Measure all networks, print a line for each as it is done, then the table, and write the files.
 
     Raises:
         UserError: The arguments are not valid, or a network failed.
     """
-    import functools
     from pathlib import Path
     from tempfile import TemporaryDirectory
 
     from deeprftv2_plugin.basicsr_bridge import registration
 
     registration.register()  # patches BasicSR, which the next imports need
-    from deeprftv2_plugin.comparison.candidates import candidates_of
-    from deeprftv2_plugin.comparison.figures import Setting, compare
+    from deeprftv2_plugin.comparison.figures import Setting
     from deeprftv2_plugin.comparison.measurement import machine
     from deeprftv2_plugin.comparison.plots import require_matplotlib, write_plots
-    from deeprftv2_plugin.comparison.scoring import score, test_options
-    from deeprftv2_plugin.comparison.table import columns_of, screen_lines, write_tables
+    from deeprftv2_plugin.comparison.table import columns_of, metrics_of, screen_lines, write_tables
     from deeprftv2_plugin.inference.restorer import devices
 
+    check(args)
+    setting = Setting(args.size, devices(args.device)[0].type)
+    if args.output and (args.data or args.train):
+        require_matplotlib()
+    with TemporaryDirectory() as temporary:
+        folder = Path(args.output or temporary)
+        rows = train(args.train, setting, folder) if args.train else measure(args, setting, folder)
+        columns = columns_of(rows)
+        print('', *screen_lines(rows, columns), sep='\n')
+        if args.output:
+            about = {'size': args.size, 'data': args.data, 'train': args.train, 'machine': machine(setting.device)}
+            write_tables(folder, rows, columns, about)
+            plots = [path for metric in metrics_of(rows)[:1] for path in write_plots(folder, rows, metric)]
+            print(f'\nwrote {", ".join(map(str, [folder / "compare.{csv,md,json}", *plots]))}')
+    failed = [row['name'] for row in rows if row['failed']]
+    if failed:
+        raise UserError(f'{len(failed)} of {len(rows)} networks failed: {", ".join(failed)}')
+
+
+def check(args: argparse.Namespace) -> None:
+    """Raise UserError if arguments contradict each other."""
     if args.size < 1:
         raise UserError(f'--size is {args.size}, expected a number of pixels')
     if args.metrics and not args.data:
         raise UserError('--metrics needs --data, the images to score')
-    setting = Setting(args.size, devices(args.device)[0].type)
+    if args.train and (args.networks or args.data or args.imports):
+        raise UserError(
+            '--train takes networks, data and imports from its option file: give only -o, --size and --device'
+        )
+    if args.train and not args.output:
+        raise UserError('--train needs -o, the folder of the trainings')
+    if not args.train and not args.networks:
+        raise UserError('name at least one network, or give --train')
+
+
+def measure(args: argparse.Namespace, setting: 'Setting', folder: 'Path') -> list[dict[str, Any]]:
+    """Return the rows of the networks that the command line names."""
+    import functools
+
+    from deeprftv2_plugin.comparison.candidates import candidates_of
+    from deeprftv2_plugin.comparison.scoring import score, test_options
+
     candidates = candidates_of(args.networks, args.imports)
     if args.data and all(candidate.weights is None for candidate in candidates):
         raise UserError('--data: all networks have random weights. Name checkpoints, or option files with weights')
-    if args.output and args.data:
-        require_matplotlib()
-    rows: list[dict] = []
-    with TemporaryDirectory() as temporary:
-        folder = Path(args.output or temporary)
-        options = args.data and test_options(args.data, args.metrics, setting.device)
-        test = functools.partial(score, options=options, folder=folder) if options else None
-        for row in compare(candidates, setting, test):
-            rows.append(row)
-            print(f'{len(rows)} of {len(candidates)}: {row["name"]}{": " if row["remark"] else ""}{row["remark"]}')
-    metrics = list(dict.fromkeys(name for row in rows for name in row.get('metrics', ())))
-    columns = columns_of(metrics)
-    print('', *screen_lines(rows, columns), sep='\n')
-    if args.output:
-        about = {'size': args.size, 'data': args.data, 'machine': machine(setting.device)}
-        write_tables(folder, rows, columns, about)
-        plots = write_plots(folder, rows, metrics[0]) if metrics else []
-        print(f'\nwrote {", ".join(map(str, [folder / "compare.{csv,md,json}", *plots]))}')
-    failed = [row['name'] for row in rows if row['failed']]
-    if failed:
-        raise UserError(f'{len(failed)} of {len(rows)} networks failed: {", ".join(failed)}')
+    options = args.data and test_options(args.data, args.metrics, setting.device)
+    test = functools.partial(score, options=options, folder=folder) if options else None
+    return printed(candidates, setting, test)
+
+
+def train(path: str, setting: 'Setting', folder: 'Path') -> list[dict[str, Any]]:
+    """Measure and train the networks of an option file, and return their rows."""
+    from deeprftv2_plugin.comparison.study import add_results, iterations_of, prepare, read_study
+    from deeprftv2_plugin.comparison.training import train_all
+
+    study = read_study(path)
+    prepare(study)
+    rows = printed(study.networks(), setting)
+    iterations = iterations_of(study, folder, setting.device)
+    runs = []
+    for done in train_all(study.candidates, study.recipe, study.seeds, folder, iterations):
+        runs.append(done)
+        scores = ', '.join(
+            f'{name} {value:.4g}' for name, value in done.get('metrics', {}).items() if value is not None
+        )
+        total = len(study.candidates) * len(study.seeds)
+        print(
+            f'training {len(runs)} of {total}: {done["candidate"]}, seed {done["seed"]}: {done.get("error") or scores}'
+        )
+    add_results(rows, runs)
+    return rows
+
+
+def printed(
+    candidates: Sequence['Candidate'], setting: 'Setting', test: Callable | None = None
+) -> list[dict[str, Any]]:
+    """Return the rows of networks, after printing a line for each as it is done."""
+    from deeprftv2_plugin.comparison.figures import compare
+
+    rows = []
+    for row in compare(candidates, setting, test):
+        rows.append(row)
+        remark = f': {row["remark"]}' if row['remark'] else ''
+        print(f'{len(rows)} of {len(candidates)}: {row["name"]}{remark}', flush=True)
+    return rows

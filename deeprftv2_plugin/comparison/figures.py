@@ -34,6 +34,8 @@ class Setting:
     """Height and width of the image in pixels."""
     device: str
     """'cpu' or 'cuda'."""
+    batch: int = 1
+    """Number of images in a training step."""
 
 
 def compare(
@@ -100,12 +102,12 @@ def evaluation(candidate: Candidate, setting: Setting) -> dict[str, Any]:
 
 
 def training(candidate: Candidate, setting: Setting) -> dict[str, Any]:
-    """Measure a training step on one image: the passes, an L1 loss of all outputs, and AdamW."""
+    """Measure a training step: the passes, an L1 loss of all outputs, and AdamW."""
     torch.manual_seed(0)
     known_networks(candidate.imports)
     memory = PeakMemory(setting.device)
     net = candidate.build().to(setting.device)
-    found = time_of(training_step(net, image(net, setting)), SECONDS)
+    found = time_of(training_step(net, image(net, setting).repeat(setting.batch, 1, 1, 1)), SECONDS)
     used = memory.used()
     return {
         'training_seconds': found['seconds'],

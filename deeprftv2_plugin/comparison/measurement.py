@@ -27,11 +27,11 @@ from torch.utils.benchmark import Timer
 
 from deeprftv2_plugin.inference.memory import is_out_of_memory, reason_of
 from deeprftv2_plugin.ops import backends
-from deeprftv2_plugin.utils.errors import Interrupted, UserError, first_line
+from deeprftv2_plugin.utils.errors import Interrupted, describe_error
 from deeprftv2_plugin.version import __version__
 
 
-def in_new_process(run: Callable[..., dict], *args: Any, output: str | Path | None = None) -> dict:
+def in_new_process(run: Callable[..., dict | None], *args: Any, output: str | Path | None = None) -> dict:
     """Return what a function returns in a new process, or the reason for its failure under 'error'.
 
     Args:
@@ -55,15 +55,11 @@ def _redirect(output):
 
 def _guarded(run, args):
     try:
-        return run(*args)
-    except UserError as error:
-        return {'error': str(error)}
+        return run(*args) or {}
     except Interrupted as error:
         return {'error': str(error), 'status': error.status}
     except Exception as error:  # networks of other packages raise what they like
-        if is_out_of_memory(error):
-            return {'error': f'out of memory: {reason_of(error)}'}
-        return {'error': f'{type(error).__name__}: {first_line(error)}'}
+        return {'error': f'out of memory: {reason_of(error)}' if is_out_of_memory(error) else describe_error(error)}
 
 
 def time_of(run: Callable[[], object], seconds: float) -> dict:

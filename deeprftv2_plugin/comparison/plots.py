@@ -11,6 +11,8 @@ AXES = {
     'multiply_adds': ('budget_multiply_adds', 1e9, 'G multiply-adds at 1920x1200'),
 }
 """By the end of the file's name: key of a row, unit and label of the horizontal axis."""
+LOGARITHMIC = 5
+"""Ratio of the largest value to the smallest from which the horizontal axis is logarithmic."""
 AREA = 60
 """Area in square points of the bubble of a network with one million parameters."""
 
@@ -48,9 +50,11 @@ def write_plots(folder: Path, rows: Sequence[Row], metric: str) -> list[Path]:
             x, y, color = row[key] / unit, row['metrics'][metric], f'C{number % 10}'
             axis.scatter(x, y, AREA * row['parameters'] / 1e6, color=color, alpha=0.4)
             axis.errorbar(x, y, row.get('spread', {}).get(metric), fmt='.', color=color, capsize=3)
-            axis.annotate(str(row['name']), (x, y), xytext=(6, 6), textcoords='offset points', fontsize=8)
-        axis.set(xlabel=label, ylabel=metric, xscale='log')
-        axis.margins(0.15)
+            axis.annotate(str(row['name']), (x, y), (0, 8), textcoords='offset points', ha='center', fontsize=8)
+        values = [row[key] for row in shown]
+        scale = 'log' if max(values) > LOGARITHMIC * min(values) else 'linear'
+        axis.set(xlabel=label, ylabel=metric, xscale=scale)
+        axis.margins(0.2)
         axis.grid(alpha=0.3)
         axis.set_title('area: number of parameters', fontsize=8)
         paths.append(folder / f'{metric}_{end}.png')

@@ -1,6 +1,5 @@
 """Score networks on images with BasicSR's test pipeline."""
 
-import argparse
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -70,8 +69,7 @@ def score(candidate: Candidate, name: str, options: Mapping[str, Any], folder: P
     file = folder / 'options' / f'{name}.yml'
     file.parent.mkdir(parents=True, exist_ok=True)
     write_whole(file, config.reading.dump({**options, **own}).encode(errors='backslashreplace'))
-    flags = {'opt': str(file), 'force_yml': [], 'launcher': 'none', 'debug': False, 'local_rank': None}
-    pipelines.run(argparse.Namespace(**flags), is_train=False, root=str(folder))
+    pipelines.run_file(str(file), is_train=False, root=str(folder))
     sets = [each['name'] for each in options['datasets'].values()]
     found: dict[str, float] = {}
     for each in sets:

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,9 +12,10 @@ from deeprftv2_plugin.utils.atomic_io import advice, write_whole
 from deeprftv2_plugin.utils.errors import UserError, printable
 
 Row = Mapping[str, Any]
-"""The figures of a network by the keys of `COLUMNS`, its scores under `metrics`, its `name`, and a `remark`."""
-SCORES = 'metrics.'
-"""Prefix of the keys of columns for scores."""
+"""The figures of a network by the keys of `COLUMNS` and `STUDY`, its scores under `metrics` and `spread`, its `name`,
+and a `remark`."""
+SCORES, SPREAD = 'metrics.', 'spread.'
+"""Prefixes of the keys of columns for scores and for their standard deviations."""
 
 
 class Column(NamedTuple):
@@ -56,15 +57,33 @@ COLUMNS = (
 )
 
 
-def columns_of(metrics: Iterable[str]) -> tuple[Column, ...]:
-    """Return all columns, also those of these metrics."""
-    return *COLUMNS, *(Column(f'{SCORES}{metric}', metric, '{:.4f}'.format) for metric in metrics)
+STUDY = (
+    Column('iterations', 'iterations', str),
+    Column('seconds', 'trained for', _seconds),
+)
+"""Further columns where networks were trained, before those of the metrics."""
+
+
+def columns_of(rows: Sequence[Row]) -> tuple[Column, ...]:
+    """Return the columns of a table: those of all tables, and those of trainings and metrics that rows have."""
+    found = [*COLUMNS, *(column for column in STUDY if any(column.key in row for row in rows))]
+    for metric in metrics_of(rows):
+        found.append(Column(f'{SCORES}{metric}', metric, '{:.4f}'.format))
+        if any(metric in row.get('spread', ()) for row in rows):
+            found.append(Column(f'{SPREAD}{metric}', f'± {metric}', '{:.4f}'.format))
+    return tuple(found)
+
+
+def metrics_of(rows: Sequence[Row]) -> list[str]:
+    """Return the names of all metrics."""
+    return list(dict.fromkeys(name for row in rows for name in row.get('metrics', ())))
 
 
 def value_of(row: Row, key: str) -> Any:
     """Return the figure in a column, or None."""
-    if key.startswith(SCORES):
-        return row.get('metrics', {}).get(key.removeprefix(SCORES))
+    for prefix in (SCORES, SPREAD):
+        if key.startswith(prefix):
+            return row.get(prefix[:-1], {}).get(key.removeprefix(prefix))
     return row.get(key)
 
 

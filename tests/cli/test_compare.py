@@ -10,13 +10,37 @@ from deeprftv2_plugin import cli
 from deeprftv2_plugin.archs import DeepRFTv2
 from deeprftv2_plugin.checkpoints.files import write_checkpoint
 
+STUDY = """
+model_type: DeepRFTv2Model
+scale: 1
+num_gpu: 0
+datasets:
+  train:
+    {name: pairs, type: PairedDeblurDataset, dataroot: pairs, split: all, gt_size: 16, num_worker_per_gpu: 0,
+     batch_size_per_gpu: 1}
+  val: {name: pairs, type: PairedDeblurDataset, dataroot: pairs}
+path: {}
+train:
+  total_iter: 9
+  optim_g: {type: AdamW, lr: 1e-3}
+  pixel_opt: {type: L1Loss}
+val: {val_freq: 100, save_img: false, pbar: false, metrics: {psnr: {type: psnr}}}
+logger: {print_freq: 1, save_checkpoint_freq: 100, use_tb_logger: false}
+candidates: {small: {type: EDSR, num_in_ch: 3, num_out_ch: 3, num_feat: 4, num_block: 1, upscale: 1}}
+seeds: [1, 2]
+budget: {iterations: 2}
+"""
+
+
+def write_pairs(folder):
+    for name, value in (('blur', 90), ('sharp', 100)):
+        (folder / name).mkdir(parents=True)
+        cv2.imwrite(str(folder / name / 'gray.png'), np.full((24, 32, 3), value, np.uint8))
+
 
 def test_networks_are_measured_and_scored(tmp_path, capsys):
     pytest.importorskip('matplotlib')
-    for name in ('blur', 'sharp'):
-        (tmp_path / 'pairs' / name).mkdir(parents=True)
-        image = np.full((24, 32, 3), 90 if name == 'blur' else 100, np.uint8)
-        cv2.imwrite(str(tmp_path / 'pairs' / name / 'gray.png'), image)
+    write_pairs(tmp_path / 'pairs')
     weights, output = tmp_path / 'net.pth', tmp_path / 'out'
     net = DeepRFTv2('T', width=8, kernel_width=8)
     write_checkpoint({'params': net.state_dict()}, weights)
@@ -24,7 +48,7 @@ def test_networks_are_measured_and_scored(tmp_path, capsys):
     assert cli.main([*arguments, '--metrics', 'psnr', 'mae', '-o', str(output)]) == 1
     shown = capsys.readouterr()
     assert 'error: 1 of 2 networks failed: EDSR:depth=2' in shown.err
-    assert 'EDSR does not take the settings' in shown.out
+    assert 'EDSR does not accept the settings' in shown.out
     first, second = json.loads((output / 'compare.json').read_text())['networks']
     assert first['parameters'] == sum(each.numel() for each in net.parameters())
     assert first['multiply_adds'] > 0 and first['fourier_multiply_adds'] > 0 and first['scan_multiply_adds'] > 0
@@ -36,6 +60,27 @@ def test_networks_are_measured_and_scored(tmp_path, capsys):
     assert {path.name for path in output.glob('*.png')} == {'psnr_time.png', 'psnr_multiply_adds.png'}
 
 
+def test_networks_are_trained(tmp_path, monkeypatch, capsys):
+    """Train a network with two seeds, here in this process."""
+    pytest.importorskip('matplotlib')
+    from deeprftv2_plugin.comparison import figures, training
+
+    for module in (figures, training):
+        monkeypatch.setattr(module, 'in_new_process', lambda run, *args, output: run(*args) or {})
+    monkeypatch.chdir(tmp_path)
+    write_pairs(tmp_path / 'pairs')
+    (tmp_path / 'study.yml').write_text(STUDY)
+    arguments = ['compare', '--train', 'study.yml', '--size', '16', '-o', 'out']
+    assert cli.main(arguments) == 0
+    assert 'training 2 of 2: small, seed 2: psnr ' in capsys.readouterr().out
+    (row,) = json.loads((tmp_path / 'out/compare.json').read_text())['networks']
+    assert row['runs'] == 2 and row['iterations'] == 2 and row['spread']['psnr'] >= 0
+    assert '| ± psnr |' in (tmp_path / 'out/compare.md').read_text('utf-8')
+    (tmp_path / 'study.yml').write_text(STUDY.replace('lr: 1e-3', 'lr: 2e-3'))
+    assert cli.main(arguments) == 1
+    assert 'is of an earlier run with other options' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
@@ -43,6 +88,9 @@ def test_networks_are_measured_and_scored(tmp_path, capsys):
         (['T', '--metrics', 'psnr'], '--metrics needs --data'),
         (['T', '--data', 'anywhere'], 'all networks have random weights'),
         (['nothing'], 'there is no network'),
+        ([], 'name at least one network'),
+        (['T', '--train', 'options/compare_quickstart.yml'], '--train takes networks'),
+        (['--train', 'options/compare_quickstart.yml'], '--train needs -o'),
     ],
 )
 def test_wrong_arguments(arguments, message, capsys):

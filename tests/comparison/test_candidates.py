@@ -69,7 +69,7 @@ def test_what_names_nothing(tmp_path):
         candidate_of('SwinUR')
     with pytest.raises(UserError, match='named twice'):
         candidates_of(['T', 'DeepRFTv2:T'])
-    with pytest.raises(UserError, match='does not take the settings'):
+    with pytest.raises(UserError, match='does not accept the settings'):
         candidate_of('EDSR:depth=3').build()
     file, weights = tmp_path / 'none.yml', tmp_path / 'other.pth'
     file.write_text('name: none\n')

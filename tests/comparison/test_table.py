@@ -12,7 +12,7 @@ ROWS = [
 
 
 def test_files_have_the_same_figures(tmp_path):
-    write_tables(tmp_path / 'new', ROWS, columns_of(['psnr']), {'size': 128})
+    write_tables(tmp_path / 'new', ROWS, columns_of(ROWS), {'size': 128})
     records = list(csv.DictReader((tmp_path / 'new/compare.csv').open()))
     assert [records[0][key] for key in ('name', 'parameters', 'metrics.psnr')] == ['A|B', '694024', '25.67891']
     assert records[1]['parameters'] == '' and records[1]['remark'] == 'evaluation: out of memory'
@@ -23,7 +23,7 @@ def test_files_have_the_same_figures(tmp_path):
 
 
 def test_columns_on_screen_are_aligned():
-    head, first, second = screen_lines(ROWS, columns_of(['psnr']))
+    head, first, second = screen_lines(ROWS, columns_of(ROWS))
     assert head.rstrip().endswith('psnr') and first.endswith('25.6789')
     assert head.index('psnr') + len('psnr') == len(first)
     assert second.startswith('broken ') and second.endswith('  evaluation: out of memory')

@@ -1,0 +1,123 @@
+"""The option file of `basicsr compare --train`: networks, seeds and a budget beside the recipe of a training."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deeprftv2_plugin import config
+from deeprftv2_plugin.basicsr_bridge import registration
+from deeprftv2_plugin.comparison.candidates import Candidate
+from deeprftv2_plugin.comparison.figures import Setting, training
+from deeprftv2_plugin.comparison.measurement import in_new_process
+from deeprftv2_plugin.comparison.training import Run, summarize
+from deeprftv2_plugin.data.datasets.augmentation import crop_size
+from deeprftv2_plugin.data.preparation import prepare_photographs
+from deeprftv2_plugin.utils.atomic_io import write_whole
+from deeprftv2_plugin.utils.errors import UserError
+
+KEYS = ('candidates', 'seeds', 'budget', 'photographs')
+"""What the file has beside the recipe."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Networks to train under one recipe."""
+
+    recipe: dict[str, Any]
+    """Options of a training."""
+    candidates: dict[str, dict[str, Any]]
+    """The section `network_g` of each network, by its name."""
+    seeds: list[int]
+    """Values of `manual_seed`."""
+    budget: dict[str, float]
+    """`iterations`, or `minutes` for equal time."""
+    photographs: str | None
+    """Folder to which the photographs of scikit-image are written if it is missing."""
+
+    def networks(self) -> list[Candidate]:
+        """Return the networks for a comparison."""
+        imports = tuple(registration.module_names(self.recipe.get('custom_imports')))
+        return [Candidate(name, network, imports=imports) for name, network in self.candidates.items()]
+
+
+def read_study(path: str) -> Study:
+    """Read an option file with the keys of `Study` and, inherited or its own, those of a training.
+
+    Raises:
+        UserError: The file cannot be read, or a key is missing or has a wrong value.
+    """
+    recipe = config.load(path)
+    candidates, seeds, budget, photographs = (recipe.pop(key, None) for key in KEYS)
+    if not isinstance(candidates, dict) or not all(isinstance(each, dict) for each in candidates.values()):
+        raise UserError(
+            f'{path}: candidates is {candidates!r}, expected sections such as T: {{type: DeepRFTv2, variant: T}}'
+        )
+    if not isinstance(seeds, list) or not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
+        raise UserError(f'{path}: seeds is {seeds!r}, expected a list of numbers such as [1, 2, 3]')
+    amounts = list(budget.values()) if isinstance(budget, dict) and set(budget) in ({'iterations'}, {'minutes'}) else []
+    if not amounts or not isinstance(amounts[0], int | float) or not amounts[0] > 0:
+        raise UserError(f'{path}: budget is {budget!r}, expected {{iterations: 800}}, or {{minutes: 2}} for equal time')
+    if photographs is not None and not isinstance(photographs, str):
+        raise UserError(f'{path}: photographs is {photographs!r}, expected a folder such as datasets/quickstart')
+    if not isinstance(recipe.get('train'), dict):
+        raise UserError(f'{path}: has no section train. Name the option file of a training in {config.reading.BASE}')
+    names = [str(name) for name in candidates]
+    return Study(recipe, dict(zip(names, candidates.values(), strict=True)), seeds, budget, photographs)
+
+
+def prepare(study: Study) -> None:
+    """Write the photographs if the study names a folder for them that is missing."""
+    if study.photographs is not None and not Path(study.photographs).exists():
+        prepare_photographs(study.photographs)
+
+
+def iterations_of(study: Study, folder: Path, device: str) -> dict[str, int]:
+    """Return how many iterations each network is trained for.
+
+    For equal time, a training step of every network is measured with the batches and crops of the recipe. The numbers
+    are kept in budget.json, so that a study that is resumed has the same.
+
+    Args:
+        study: The study.
+        folder: That of its runs.
+        device: 'cpu' or 'cuda'.
+
+    Raises:
+        UserError: A network cannot be trained, or the crop is not known.
+    """
+    if 'iterations' in study.budget:
+        return dict.fromkeys(study.candidates, math.ceil(study.budget['iterations']))
+    file = folder / 'budget.json'
+    if file.exists():
+        known = json.loads(file.read_text('utf-8'))
+        if known['minutes'] == study.budget['minutes'] and known['iterations'].keys() == study.candidates.keys():
+            return known['iterations']
+    data = study.recipe['datasets']['train']
+    if data.get('gt_size') is None:
+        raise UserError('budget: minutes needs datasets.train.gt_size, the size of the crops')
+    size = round(math.sqrt(math.prod(crop_size(data['gt_size']))))
+    setting = Setting(size, device, data.get('batch_size_per_gpu', 1))
+    iterations = {}
+    for candidate in study.networks():
+        found = in_new_process(training, candidate, setting)
+        if 'error' in found:
+            raise UserError(f'candidates.{candidate.name}: {found["error"]}')
+        iterations[candidate.name] = max(1, int(60 * study.budget['minutes'] / found['training_seconds']))
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {'minutes': study.budget['minutes'], 'iterations': iterations}
+    write_whole(file, f'{json.dumps(content)}\n'.encode())
+    return iterations
+
+
+def add_results(rows: Sequence[dict[str, Any]], runs: Sequence[Run]) -> None:
+    """Add mean and spread of the metrics to the rows of a comparison, and the reasons of runs that failed."""
+    results = summarize(runs)
+    for row in rows:
+        row |= results.get(row['name'], {})
+        for run in runs:
+            if run['candidate'] == row['name'] and 'error' in run:
+                row['failed'] = True
+                row['remark'] = '; '.join(filter(None, [row['remark'], f'seed {run["seed"]}: {run["error"]}']))

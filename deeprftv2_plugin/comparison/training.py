@@ -1,0 +1,186 @@
+"""Train several networks under one recipe with several seeds. What is finished is not repeated."""
+
+import copy
+import json
+import math
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from deeprftv2_plugin import config
+from deeprftv2_plugin.basicsr_bridge import pipelines
+from deeprftv2_plugin.comparison.measurement import in_new_process
+from deeprftv2_plugin.evaluation.metrics_log import MetricsLog, finite
+from deeprftv2_plugin.utils.atomic_io import advice, write_whole
+from deeprftv2_plugin.utils.errors import Interrupted, UserError
+from deeprftv2_plugin.utils.names import is_path_component
+
+Run = dict[str, Any]
+"""A training: `candidate`, `seed` and `options`; then `iterations`, their `seconds` and the `metrics` after the last
+one, or the reason of a failure under `error`."""
+
+
+def train_all(
+    candidates: Mapping[str, Mapping[str, Any]],
+    recipe: Mapping[str, Any],
+    seeds: Sequence[int],
+    folder: str | Path,
+    iterations: Mapping[str, int] | None = None,
+) -> Iterator[Run]:
+    """Train every network with every seed, and yield the runs in that order, those of the first seed first.
+
+    Each run is a BasicSR training in a process of its own, which resumes from its newest state. Its options are in
+    options/NAME.yml, what it prints in output/NAME.txt, weights and log in experiments/NAME, and the result in
+    runs/NAME.json. A run whose result exists is not repeated.
+
+    Args:
+        candidates: The section `network_g` of each network, by its name.
+        recipe: Options of a training, such as `config.load` returns. Name, network and seed are replaced.
+        seeds: Values of `manual_seed`.
+        folder: Where everything is written.
+        iterations: `train.total_iter` of each network; by default that of the recipe.
+
+    Raises:
+        UserError: A name cannot be used, the folder has runs with other options, or a file cannot be written. A run
+            that fails does not raise, and is tried again the next time.
+        Interrupted: A signal ended a training, whose state is saved.
+
+    Example:
+        Train two networks with three seeds::
+
+            deeprftv2_plugin.register()
+            recipe = config.load('options/train_quickstart.yml')
+            networks = {'T': {'type': 'DeepRFTv2', 'variant': 'T'}, 'EDSR': {'type': 'EDSR', ...}}
+            runs = list(train_all(networks, recipe, [1, 2, 3], 'results/study'))
+    """
+    for name in candidates:
+        if not is_path_component(str(name)):
+            raise UserError(f'candidates: the name {name!r} cannot be part of a path: use letters, digits, - and _')
+    planned = []
+    for seed in seeds:
+        for candidate, network in candidates.items():
+            total = (iterations or {}).get(candidate, recipe['train']['total_iter'])
+            options = _options(f'{candidate}_seed{seed}', network, recipe, seed, total)
+            planned.append({'candidate': candidate, 'seed': seed, 'options': options})
+    for run in planned:
+        _check_earlier(Path(folder), run)
+    for run in planned:
+        yield _finished(Path(folder), run) or _trained(Path(folder), run)
+
+
+def _options(
+    name: str, network: Mapping[str, Any], recipe: Mapping[str, Any], seed: int, iterations: int
+) -> dict[str, Any]:
+    """Return the options of one training."""
+    options = copy.deepcopy(dict(recipe))
+    train = options['train']
+    schedule = train.get('scheduler') or {}
+    if schedule.get('T_max') == train['total_iter']:  # as in `config.reading.complete_schedule`
+        schedule['T_max'] = iterations
+    train['total_iter'] = iterations
+    return options | {'name': name, 'network_g': copy.deepcopy(dict(network)), 'manual_seed': seed}
+
+
+def _files(folder: Path, run: Run) -> tuple[Path, Path]:
+    """Return the paths of the options and of the result of a run."""
+    name = run['options']['name']
+    return folder / 'options' / f'{name}.yml', folder / 'runs' / f'{name}.json'
+
+
+def _text(run: Run) -> bytes:
+    """Return the content of the option file of a run."""
+    return config.reading.dump(run['options']).encode(errors='backslashreplace')
+
+
+def _check_earlier(folder: Path, run: Run) -> None:
+    """Check that a run that was started before has the same options.
+
+    Raises:
+        UserError: It has others.
+    """
+    path, _ = _files(folder, run)
+    if path.exists() and path.read_bytes() != _text(run):
+        raise UserError(f'{path} is of an earlier run with other options: choose another folder, or remove {folder}')
+
+
+def _finished(folder: Path, run: Run) -> Run | None:
+    """Return the result of a run that has finished before, or None."""
+    try:
+        return run | json.loads(_files(folder, run)[1].read_text('utf-8'))
+    except (OSError, ValueError):
+        return None
+
+
+def _trained(folder: Path, run: Run) -> Run:
+    """Train, or resume, and return the result.
+
+    Raises:
+        UserError: A file cannot be written.
+        Interrupted: A signal ended the training.
+    """
+    name, (options, result) = run['options']['name'], _files(folder, run)
+    try:
+        for each in ('options', 'output', 'runs'):
+            (folder / each).mkdir(parents=True, exist_ok=True)
+        write_whole(options, _text(run))
+        found = in_new_process(
+            pipelines.run_file, str(options), True, str(folder), output=folder / 'output' / f'{name}.txt'
+        )
+        if 'status' in found:
+            raise Interrupted(found['status'], f'{name}: {found["error"]}')
+        if 'error' not in found:
+            found |= _result(folder / 'experiments' / name, run['options']['train']['total_iter'])
+        if 'error' not in found:
+            write_whole(result, f'{json.dumps(finite(found))}\n'.encode())
+    except OSError as error:
+        raise UserError(f'{folder} cannot be written: {error.strerror or error}. {advice(error)}') from error
+    return run | found
+
+
+def _result(experiment: Path, iterations: int) -> dict[str, Any]:
+    """Return what the log of a finished training says.
+
+    `metrics` are those of the validation after the last iteration, on several data sets by 'SET metric', and `seconds`
+    the time of all steps.
+    """
+    records = list(MetricsLog(experiment))
+    scored = [record for record in records if 'dataset' in record and record['iter'] == iterations]
+    if not scored:
+        return {'error': f'{experiment} has no validation after iteration {iterations}: give the recipe a section val'}
+    metrics = {
+        key if len(scored) == 1 else f'{record["dataset"]} {key}': value
+        for record in scored
+        for key, value in record.items()
+        if key not in ('iter', 'dataset')
+    }
+    seconds, before = 0.0, 0
+    for record in records:
+        if 'time' in record:
+            seconds, before = seconds + record['time'] * (record['iter'] - before), record['iter']
+    return {'iterations': iterations, 'seconds': seconds, 'metrics': metrics}
+
+
+def summarize(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
+    """Return for each network, by its name, the mean and the sample standard deviation of every metric over the seeds.
+
+    The result has `metrics`, `spread`, which is missing for a single seed, `runs`, `iterations` and the mean `seconds`.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name in dict.fromkeys(run['candidate'] for run in runs):
+        finished = [run for run in runs if run['candidate'] == name and 'error' not in run]
+        if not finished:
+            continue
+        values = {
+            metric: [math.nan if run['metrics'][metric] is None else run['metrics'][metric] for run in finished]
+            for metric in finished[0]['metrics']
+        }
+        found[name] = {
+            'runs': len(finished),
+            'iterations': finished[0]['iterations'],
+            'seconds': statistics.fmean(run['seconds'] for run in finished),
+            'metrics': {metric: statistics.fmean(each) for metric, each in values.items()},
+        }
+        if len(finished) > 1:
+            found[name]['spread'] = {metric: statistics.stdev(each) for metric, each in values.items()}
+    return found

@@ -1,0 +1,88 @@
+"""The option file of a study."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from deeprftv2_plugin.comparison import study
+from deeprftv2_plugin.comparison.operations import count_operations
+from deeprftv2_plugin.comparison.study import add_results, iterations_of, read_study
+from deeprftv2_plugin.utils.errors import UserError
+
+QUICKSTART = Path(__file__).parents[2] / 'options/compare_quickstart.yml'
+VALID = """
+name: study
+train: {total_iter: 9}
+datasets: {train: {gt_size: 32, batch_size_per_gpu: 2}}
+candidates: {T: {type: DeepRFTv2, variant: T}, 9: {type: EDSR}}
+seeds: [1, 2]
+budget: {minutes: 2}
+"""
+
+
+def write(text):
+    Path('study.yml').write_text(text)
+    return read_study('study.yml')
+
+
+def test_networks_are_apart_from_the_recipe():
+    found = write(VALID)
+    assert found.recipe.keys() == {'name', 'train', 'datasets'}
+    assert [candidate.name for candidate in found.networks()] == ['T', '9']
+    assert found.seeds == [1, 2] and found.photographs is None
+
+
+@pytest.mark.parametrize(
+    ('old', 'new', 'message'),
+    [
+        ('candidates: {T: ', 'candidates: {T: 3, U: ', 'candidates is'),
+        ('seeds: [1, 2]', 'seeds: 3', 'seeds is 3, expected a list'),
+        ('seeds: [1, 2]', 'seeds: []', 'seeds is'),
+        ('{minutes: 2}', '{hours: 2}', 'budget is'),
+        ('{minutes: 2}', '{minutes: 2, iterations: 3}', 'budget is'),
+        ('{minutes: 2}', '{iterations: 0}', 'budget is'),
+        ('seeds', 'photographs: 3\nseeds', 'photographs is 3'),
+        ('train: {total_iter: 9}', '', 'has no section train'),
+    ],
+)
+def test_wrong_values(old, new, message):
+    with pytest.raises(UserError, match=message):
+        write(VALID.replace(old, new))
+
+
+def test_equal_time_is_measured_once(tmp_path, monkeypatch):
+    measured = []
+
+    def in_new_process(run, candidate, setting):
+        measured.append((candidate.name, setting.size, setting.batch))
+        return {'training_seconds': {'T': 0.5, '9': 0.25}[candidate.name]}
+
+    monkeypatch.setattr(study, 'in_new_process', in_new_process)
+    for _ in range(2):  # the second time as after an interruption
+        assert iterations_of(write(VALID), tmp_path, 'cpu') == {'T': 240, '9': 480}
+    assert measured == [('T', 32, 2), ('9', 32, 2)]
+    assert json.loads((tmp_path / 'budget.json').read_text())['minutes'] == 2
+    equal = write(VALID.replace('{minutes: 2}', '{iterations: 5}'))
+    assert iterations_of(equal, tmp_path, 'cpu') == {'T': 5, '9': 5}
+
+
+def test_failed_runs_are_remarks():
+    rows = [{'name': 'a', 'remark': '', 'failed': False}, {'name': 'b', 'remark': 'training: slow', 'failed': True}]
+    done = {'candidate': 'a', 'iterations': 5, 'seconds': 1.0}
+    add_results(
+        rows,
+        [
+            done | {'seed': 1, 'metrics': {'psnr': 20}},
+            done | {'seed': 2, 'metrics': {'psnr': 22}},
+            {'candidate': 'b', 'seed': 1, 'error': 'no memory'},
+        ],
+    )
+    assert rows[0]['metrics'] == {'psnr': 21} and not rows[0]['failed']
+    assert rows[1]['remark'] == 'training: slow; seed 1: no memory'
+
+
+def test_networks_of_the_quickstart_cost_the_same():
+    pytest.importorskip('spandrel')
+    costs = [count_operations(each.build(), 256, 256).total for each in read_study(str(QUICKSTART)).networks()]
+    assert len(costs) == 3 and max(costs) < 1.05 * min(costs), costs
