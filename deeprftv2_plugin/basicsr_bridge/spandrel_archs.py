@@ -62,10 +62,18 @@ def networks_of(architecture: Any) -> dict[str, type[nn.Module]]:
 
 
 def recognized(weights: Mapping[str, Tensor]) -> dict[str, Any] | None:
-    """Return type and arguments of the network that has these weights, or None if spandrel does not recognize it."""
+    """Return type and arguments of the network that has these weights, or None if spandrel does not recognize it.
+
+    Networks whose parameters have other names in spandrel, such as BasicSR's RRDBNet, are not recognized.
+    """
     for architecture in architectures():
         if architecture.detect(weights):
-            net = architecture.load(dict(weights)).model
+            try:
+                net = architecture.load(dict(weights)).model
+            except Exception:  # another network with some parameters of the same names
+                continue
+            if net.state_dict().keys() != weights.keys():
+                continue
             name = next(name for name, cls in networks_of(architecture).items() if type(net) is cls)
             settings = {key: value for key, value in net.hyperparameters.items() if plain(value)}
             return {'type': f'{name}{SUFFIX}', **settings}  # the others, such as classes of layers, are defaults

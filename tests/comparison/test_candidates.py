@@ -39,6 +39,15 @@ def test_networks_of_spandrel(tmp_path):
     assert {key: found.network[key] for key in nafnet.network} == nafnet.network
 
 
+def test_weights_with_other_names_in_spandrel_are_not_recognized(tmp_path):
+    pytest.importorskip('spandrel')
+    for number, size in enumerate(('num_feat=64,num_grow_ch=32', 'num_feat=8,num_grow_ch=4')):
+        path = tmp_path / f'{number}.pth'
+        write_checkpoint({'params': candidate_of(f'RRDBNet:num_block=1,{size}').build().state_dict()}, path)
+        with pytest.raises(UserError, match='Name an option file'):
+            candidate_of(str(path))
+
+
 def test_option_files_and_checkpoints(tmp_path):
     file = tmp_path / 'mine.yml'
     file.write_text('name: mine\nnetwork_g: {type: EDSR, num_in_ch: 3}\npath: {pretrain_network_g: there.pth}\n')
