@@ -141,6 +141,16 @@ def make_app(
     import gradio as gr
     from fastapi import FastAPI
 
+    class Upload(gr.File):
+        """A file that a browser sends. gradio's own class also downloads from an address that it is given."""
+
+        is_template = True  # the browser shows it as a File
+
+        async def async_move_resource_to_block_cache(self, url_or_file_path: Any) -> str | None:
+            if '://' in str(url_or_file_path):
+                raise gr.Error('Upload a file.', print_exception=False)
+            return await super().async_move_resource_to_block_cache(url_or_file_path)
+
     def run(path: str | None, weights: str, tile: str, progress: Any = gr.Progress()) -> tuple:  # noqa: B008
         if path is None:
             raise gr.Error('Choose a photograph first.', print_exception=False)
@@ -168,7 +178,7 @@ def make_app(
         gr.Markdown(f'# {TITLE}\nThe photograph stays on the computer that serves this page, and is deleted there.')
         with gr.Row():
             with gr.Column(scale=1, min_width=260):
-                photo = gr.File(label='Photograph', type='filepath', height=180)
+                photo = Upload(label='Photograph', type='filepath', height=180)
                 weights = gr.Dropdown(list(restorers), label='Weights', interactive=True)
                 tiles = [AUTOMATIC, *map(str, sorted(TILES))]
                 tile = gr.Dropdown(tiles, label='Tiles', info='height and width in pixels', interactive=True)
@@ -204,7 +214,9 @@ def make_app(
 
 
 class Guard:
-    """Refuse requests that other web sites send through the browser of a user, and forbid requests to them.
+    """Refuse requests that other web sites send through the browser of a user, and any that name an address to load.
+
+    A policy in the answers forbids the browser to request anything from other computers.
 
     Args:
         app: The ASGI application.
@@ -224,7 +236,10 @@ class Guard:
                 message['headers'] = [*message.get('headers', ()), *added]
             await send(message)
 
-        if scope['type'] == 'http' and not self._is_own(headers.get('host', ''), headers.get('origin')):
+        own = scope['type'] != 'http' or (
+            self._is_own(headers.get('host', ''), headers.get('origin')) and '://' not in scope['path']
+        )
+        if not own:
             await send({'type': 'http.response.start', 'status': 403, 'headers': [(b'content-type', b'text/plain')]})
             await send({'type': 'http.response.body', 'body': b'This page is not for other web sites.'})
             return

@@ -122,19 +122,20 @@ def test_errors_name_the_file_without_its_folder(restorers, tmp_path):
 
 
 @pytest.mark.parametrize(
-    'headers, allowed',
+    'headers, path, allowed',
     [
-        ({'host': '127.0.0.1:80'}, True),
-        ({'host': 'localhost:80', 'origin': 'http://localhost:80'}, True),
-        ({'host': '[::1]:80'}, True),
-        ({'host': 'evil.example:80'}, False),  # a name that leads to 127.0.0.1
-        ({'host': 'localhost:80', 'origin': 'http://evil.example'}, False),
-        ({'host': 'localhost:80', 'origin': 'http://localhost:81'}, False),
-        ({'host': 'localhost:80', 'origin': 'null'}, False),
-        ({}, False),
+        ({'host': '127.0.0.1:80'}, '/', True),
+        ({'host': 'localhost:80', 'origin': 'http://localhost:80'}, '/', True),
+        ({'host': '[::1]:80'}, '/', True),
+        ({'host': 'evil.example:80'}, '/', False),  # a name that leads to 127.0.0.1
+        ({'host': 'localhost:80', 'origin': 'http://evil.example'}, '/', False),
+        ({'host': 'localhost:80', 'origin': 'http://localhost:81'}, '/', False),
+        ({'host': 'localhost:80', 'origin': 'null'}, '/', False),
+        ({'host': 'localhost:80'}, '/gradio_api/file=http://evil.example/a.png', False),
+        ({}, '/', False),
     ],
 )
-def test_other_web_sites_are_refused(headers, allowed):
+def test_other_web_sites_are_refused(headers, path, allowed):
     import asyncio
 
     async def app(scope, receive, send):
@@ -144,7 +145,11 @@ def test_other_web_sites_are_refused(headers, allowed):
         sent.append(message)
 
     sent = []
-    scope = {'type': 'http', 'headers': [(name.encode(), value.encode()) for name, value in headers.items()]}
+    scope = {
+        'type': 'http',
+        'path': path,
+        'headers': [(name.encode(), value.encode()) for name, value in headers.items()],
+    }
     asyncio.run(web.Guard(app, web.LOCAL)(scope, None, send))
     assert sent[0]['status'] == (200 if allowed else 403)
     assert not allowed or (b'content-security-policy', web.POLICY.encode()) in sent[0]['headers']
@@ -301,6 +306,14 @@ def test_files_that_are_too_large_are_refused(page, url):
     page.get_by_text('exceed the maximum allowed size of ').wait_for()
     answer = page.request.post(f'{url}/gradio_api/upload', multipart={'files': large})
     assert answer.status == 413
+
+
+def test_addresses_are_not_loaded(page, url):
+    """The fixture checks that the server does not connect to other computers."""
+    file = {'path': 'http://93.184.216.34/a.png', 'meta': {'_type': 'gradio.FileData'}}
+    body = {'data': [file, 'first', 'automatic'], 'fn_index': 0, 'session_hash': 'x'}
+    assert page.request.post(f'{url}/gradio_api/queue/join', data=body).ok
+    assert 'Upload a file.' in page.request.get(f'{url}/gradio_api/queue/data?session_hash=x').text()
 
 
 def test_files_of_the_computer_are_not_served(page, url, tmp_path):
