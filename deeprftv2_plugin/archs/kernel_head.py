@@ -44,6 +44,8 @@ class KernelHead(nn.Module):
         torch.Size([1, 3, 24, 20])
     """
 
+    estimator: Any
+
     def __init__(
         self,
         backbone: nn.Module | Mapping[str, Any],
@@ -63,7 +65,7 @@ class KernelHead(nn.Module):
             backbone = build(backbone)
         self.backbone = backbone
         self.to_feature = nn.Conv2d(2 * image_channels, channels, 3, padding=1)
-        self.estimator: Any = build_estimator(
+        self.estimator = build_estimator(
             estimator,
             channels,
             kernel_width,

@@ -1,0 +1,76 @@
+"""Classical deconvolution as a reference: with the true kernel, and blind."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deeprftv2_plugin.data.blur.camera import linear_to_srgb, srgb_to_linear
+
+PAD = 32
+"""Pixels by which images are extended by reflection before they are deconvolved."""
+BALANCES = (0.003, 0.01, 0.03)
+"""Regularizations of the Wiener filter."""
+ITERATIONS = (10, 30)
+"""Numbers of iterations of Richardson-Lucy."""
+
+
+def wiener(blurry: Tensor, kernel: np.ndarray, balance: float) -> Tensor:
+    """Deconvolve an image (3, h, w) in linear light by scikit-image's Wiener filter with the true kernel."""
+    from skimage.restoration import wiener as filtered
+
+    return _in_linear_light(blurry, lambda channel: filtered(channel, kernel, balance, clip=False))
+
+
+def richardson_lucy(blurry: Tensor, kernel: np.ndarray, iterations: int) -> Tensor:
+    """Deconvolve an image (3, h, w) in linear light by scikit-image's Richardson-Lucy with the true kernel."""
+    from skimage.restoration import richardson_lucy as iterated
+
+    return _in_linear_light(blurry, lambda channel: iterated(channel, kernel, iterations))
+
+
+def _in_linear_light(image, deconvolve):
+    channels = [np.pad(srgb_to_linear(each), PAD, mode='reflect') for each in image.numpy().astype(np.float64)]
+    inner = slice(PAD, -PAD)
+    restored = np.stack([deconvolve(each)[inner, inner] for each in channels])
+    return torch.from_numpy(linear_to_srgb(restored.clip(0, 1)).astype(np.float32))
+
+
+def blind_richardson_lucy(blurry: Tensor, side: int, rounds: int = 10, inner: int = 3) -> np.ndarray:
+    """Estimate the kernel of an image without knowing anything but its size.
+
+    Richardson-Lucy iterations for the kernel and the image by turns, from a disc and the blurry image.
+
+    Args:
+        blurry: Image (3, h, w) in [0, 1].
+        side: Odd side of the kernel.
+        rounds: Number of turns.
+        inner: Iterations in each of them.
+
+    Returns:
+        Kernel (side, side), nonnegative, with sum one.
+
+    References:
+        Fish et al., "Blind deconvolution by means of the Richardson-Lucy algorithm", JOSA A 12(1), 1995.
+    """
+    observed = np.pad(srgb_to_linear(blurry.numpy().astype(np.float64)).mean(0), PAD, mode='reflect').clip(1e-4)
+    size, reach = observed.shape, side // 2
+    offsets = np.arange(-reach, reach + 1)
+    inside = offsets[:, None] ** 2 + offsets**2 <= (reach + 0.5) ** 2
+    kernel = np.zeros(size)
+    rows, columns = (np.add.outer(offsets, [0] * side), np.add.outer([0] * side, offsets))
+    kernel[rows, columns] = inside / inside.sum()
+    image = observed.copy()
+
+    def update(estimate, other):
+        """One iteration for an estimate whose convolution with the other explains the observation."""
+        spectrum = np.fft.rfft2(other)
+        ratio = observed / np.fft.irfft2(np.fft.rfft2(estimate) * spectrum, size).clip(1e-6)
+        return estimate * np.fft.irfft2(np.fft.rfft2(ratio) * spectrum.conj(), size).clip(0) / other.sum()
+
+    for _ in range(rounds):
+        for _ in range(inner):
+            kernel = update(kernel, image)
+            kernel /= kernel.sum()
+        for _ in range(inner):
+            image = update(image, kernel)
+    return kernel[rows, columns] / kernel[rows, columns].sum()

@@ -1,0 +1,259 @@
+"""Whether a network's transfer functions depend on the blur: restoration with those of other blurs and images.
+
+Photographs are blurred by known kernels, every image by every blur. The network restores them with its own transfer
+functions, and with others in their place. docs/evidence.md has the protocol.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from deeprftv2_plugin.data.blur.camera import blur_window
+from deeprftv2_plugin.data.blur.kernels import center_pad_or_crop, disc, gaussian
+from deeprftv2_plugin.data.blur.trajectory import random_kernel
+from deeprftv2_plugin.layers.fourier_kernel_estimator import FourierKernelEstimator
+from deeprftv2_plugin.metrics.pixelwise import to_decibel
+
+SHAKES = 8
+"""Random camera shakes of one seed."""
+LENGTH = (5.0, 15.0)
+"""Range of the length of their paths in pixels."""
+DISCS = (1.5, 2.5)
+"""Radii of discs in pixels."""
+GAUSSIANS = (1.0, 1.5)
+"""Standard deviations of Gaussians in pixels."""
+BORDER = 16
+"""Pixels at the border that are not scored: a convolution there is not that of the transfer function."""
+
+Transfers = dict[str, Tensor]
+"""Transfer functions, real and imaginary parts (1, 2 channels, h, w // 2 + 1), by the name of the estimator."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Every image blurred by every kernel."""
+
+    images: list[str]
+    """Names of the images."""
+    photographs: list[str]
+    """The photograph of each image."""
+    blurs: list[str]
+    """Names of the blurs."""
+    kernels: list[np.ndarray]
+    """Their kernels (k, k)."""
+    sharp: list[Tensor]
+    """The images (3, h, w) in [0, 1]."""
+    blurry: list[list[Tensor]]
+    """The blurry ones, by image and blur."""
+
+
+def draw_kernels(seed: int, further: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return blur kernels by name: camera shakes of a seed, discs, Gaussians and further ones."""
+    rng = np.random.default_rng([seed, 15])  # two numbers: not a seed of the data sets
+    return {
+        **{f'shake {number}': random_kernel(rng, LENGTH) for number in range(SHAKES)},
+        **{f'disc {radius}': disc(radius) for radius in DISCS},
+        **{f'Gaussian {sigma}': gaussian(sigma) for sigma in GAUSSIANS},
+        **further,
+    }
+
+
+def make_grid(photographs: Mapping[str, np.ndarray], kernels: Mapping[str, np.ndarray], size: int, seed: int) -> Grid:
+    """Blur two crops of every photograph by every kernel, in linear light and with sensor noise.
+
+    Args:
+        photographs: Arrays (H, W, 3) of uint8 or uint16 by name, H and W at least twice the size. The crops lie in the
+            centers of the upper left and the lower right quarter.
+        kernels: Kernels (k, k) by name.
+        size: Height and width of a crop.
+        seed: Of the noise.
+    """
+    rng = np.random.default_rng([seed, 16])
+    grid = Grid([], [], list(kernels), list(kernels.values()), [], [])
+    for name, photograph in photographs.items():
+        for number, quarter in enumerate((1, 3)):
+            top, left = (length * quarter // 4 - size // 2 for length in photograph.shape[:2])
+            window = slice(top, top + size), slice(left, left + size)
+            grid.images.append(f'{name} {number}')
+            grid.photographs.append(name)
+            grid.sharp.append(_to_tensor(photograph[window]))
+            blurry = [blur_window(photograph, window, kernel, rng)[0] for kernel in grid.kernels]
+            grid.blurry.append([_to_tensor(each) for each in blurry])
+    return grid
+
+
+def _to_tensor(image):
+    return torch.from_numpy(image.astype(np.float32) / np.iinfo(image.dtype).max).permute(2, 0, 1)
+
+
+def estimators_of(net: nn.Module) -> dict[str, FourierKernelEstimator]:
+    """Return the Fourier Kernel Estimators of a network by name."""
+    return {name: each for name, each in net.named_modules() if isinstance(each, FourierKernelEstimator)}
+
+
+@contextmanager
+def replaced_transfers(net: nn.Module, transfers: Transfers) -> Iterator[Transfers]:
+    """Replace the transfer functions that a network estimates.
+
+    Args:
+        net: The network.
+        transfers: Those to use instead, by the name of the estimator. Other estimators keep their own.
+
+    Returns:
+        A dictionary that receives the transfer functions of the last evaluation that were not replaced.
+    """
+    seen: Transfers = {}
+
+    def hook(name: str) -> Callable[..., Tensor | None]:
+        def replace(module: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:
+            if name in transfers:
+                return transfers[name].to(output)
+            seen[name] = output.clone()
+            return None
+
+        return replace
+
+    handles = [each.to_otf.register_forward_hook(hook(name)) for name, each in estimators_of(net).items()]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def restore_with(net: nn.Module, blurry: Tensor, transfers: Transfers | None = None) -> tuple[Tensor, Transfers]:
+    """Restore an image (3, h, w); return the result and the network's own transfer functions, unless replaced."""
+    with replaced_transfers(net, transfers or {}) as seen:
+        restored = net(blurry[None])[0]
+    return restored.clamp(0, 1), seen
+
+
+def mean_transfers(found: Sequence[Transfers]) -> Transfers:
+    """Return the means of transfer functions."""
+    return {name: torch.stack([each[name] for each in found]).mean(0) for name in found[0]}
+
+
+CONDITIONS = ('blurry', 'intact', 'mean', 'blur_mean', 'other_image', 'other_blur', 'other_both', 'zero')
+"""What is scored: the blurry image, and images restored with the transfer functions
+
+- of the image itself,
+- their mean over all images and blurs,
+- their mean over the images of other photographs with the same blur,
+- of an image of another photograph with the same blur,
+- of the same image with another blur,
+- of an image of another photograph with another blur,
+- and with transfer functions of zero, which leaves only the path around the filter.
+"""
+
+
+def intervene(
+    net: nn.Module,
+    grid: Grid,
+    seed: int,
+    say: Callable[[str], None] = lambda text: None,
+    visit: Callable[[int, int, Transfers, Tensor], None] = lambda *_: None,
+) -> dict[str, np.ndarray]:
+    """Restore every blurry image with its own transfer functions and with others.
+
+    Args:
+        net: The network in evaluation mode, on the CPU.
+        grid: The images.
+        seed: Of the choice of the other image and the other blur.
+        say: Called with the progress.
+        visit: Called with the numbers of image and blur, the network's own transfer functions, and the restored image.
+
+    Returns:
+        PSNR in dB (images, blurs) by the name of the condition, see `CONDITIONS`.
+    """
+    rng = np.random.default_rng([seed, 17])
+    images, blurs = range(len(grid.images)), range(len(grid.blurs))
+    own: list[list[Transfers]] = []
+    scores = {name: np.zeros((len(images), len(blurs))) for name in CONDITIONS}
+    for i in images:
+        own.append([])
+        for b in blurs:
+            restored, found = restore_with(net, grid.blurry[i][b])
+            own[i].append(found)
+            scores['blurry'][i, b] = score(grid.blurry[i][b], grid.sharp[i])
+            scores['intact'][i, b] = score(restored, grid.sharp[i])
+            visit(i, b, found, restored)
+        say(f'own transfer functions: image {i + 1} of {len(images)}')
+    everything = mean_transfers([each for row in own for each in row])
+    zero = {name: torch.zeros_like(each) for name, each in everything.items()}
+    for i in images:
+        others = [j for j in images if grid.photographs[j] != grid.photographs[i]]
+        for b in blurs:
+            j = int(rng.choice(others))
+            c = int(rng.choice([each for each in blurs if each != b]))
+            replacements = {
+                'mean': everything,
+                'blur_mean': mean_transfers([own[each][b] for each in others]),
+                'other_image': own[j][b],
+                'other_blur': own[i][c],
+                'other_both': own[j][c],
+                'zero': zero,
+            }
+            for name, transfers in replacements.items():
+                scores[name][i, b] = score(restore_with(net, grid.blurry[i][b], transfers)[0], grid.sharp[i])
+        say(f'other transfer functions: image {i + 1} of {len(images)}')
+    return scores
+
+
+def score(image: Tensor, sharp: Tensor) -> float:
+    """Return the PSNR in dB of an image (3, h, w) in [0, 1] without its border."""
+    inner = (..., slice(BORDER, -BORDER), slice(BORDER, -BORDER))
+    return to_decibel(float((image[inner].double() - sharp[inner]).square().mean()), 1)
+
+
+def dependence(scores: Sequence[Mapping[str, np.ndarray]], photographs: Sequence[str], draws: int = 2000) -> dict:
+    """Summarize the scores of several seeds.
+
+    Args:
+        scores: For each seed what `intervene` returns.
+        photographs: The photograph of each image.
+        draws: Number of bootstrap samples, each of photographs and of blurs.
+
+    Returns:
+        For each condition the mean 'psnr', the mean 'cost' (PSNR intact minus PSNR of the condition) with its value for
+        each seed, their standard deviation and a 95 % interval; and 'excess', the same for the cost of another blur
+        minus that of another image.
+    """
+    cost = {name: [each['intact'] - each[name] for each in scores] for name in CONDITIONS}
+    cost['excess'] = [blur - image for blur, image in zip(cost['other_blur'], cost['other_image'], strict=True)]
+    summary: dict[str, Any] = {}
+    for name, values in cost.items():
+        by_seed = [float(each.mean()) for each in values]
+        summary[name] = {
+            **({} if name == 'excess' else {'psnr': float(np.mean([each[name] for each in scores]))}),
+            'cost': float(np.mean(by_seed)),
+            'by_seed': by_seed,
+            'spread': float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else None,
+            'interval': _interval(values, photographs, draws),
+        }
+    return summary
+
+
+def _interval(values, photographs, draws):
+    """The 95 % bootstrap interval of a mean, over photographs and over the blurs of each seed."""
+    rng = np.random.default_rng(0)
+    names = sorted(set(photographs))
+    by_photograph = [
+        np.stack([each[[p == name for p in photographs]].mean(0) for name in names]) for each in values
+    ]  # for each seed (photographs, blurs)
+    means = []
+    for _ in range(draws):
+        rows = rng.integers(len(names), size=len(names))
+        columns = [rng.integers(each.shape[1], size=each.shape[1]) for each in by_photograph]
+        means.append(np.mean([each[rows][:, c].mean() for each, c in zip(by_photograph, columns, strict=True)]))
+    return [float(each) for each in np.percentile(means, [2.5, 97.5])]
+
+
+def padded_kernels(kernels: Sequence[np.ndarray], side: int) -> Tensor:
+    """Return kernels padded or cropped to one odd side, (n, side, side)."""
+    return torch.stack([torch.from_numpy(center_pad_or_crop(each, side)) for each in kernels])
