@@ -1,5 +1,6 @@
 """A run of BasicSR's test: the functions that build the model and create the folder."""
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -19,6 +20,7 @@ class EvaluationRun:
 
     Args:
         path: The option file, for error messages.
+        page: Folder for a page with all images; '' for that of the results; None for no page.
 
     Attributes:
         model: BasicSR's model.
@@ -26,8 +28,8 @@ class EvaluationRun:
 
     model: BaseModel
 
-    def __init__(self, path: str):
-        self.path = path
+    def __init__(self, path: str, page: str | None = None):
+        self.path, self.page = path, page
 
     @contextmanager
     def in_basicsr(self) -> Iterator[None]:
@@ -44,6 +46,8 @@ class EvaluationRun:
         Raises:
             UserError: The test would fail, or its folder cannot be used.
         """
+        if self.page is not None:
+            opt['path']['page'] = os.path.expanduser(self.page) or opt['path']['results_root']
         with errors_reported_once():
             with HeldBackLog() as self._log:
                 self.model = checked_model(opt, self.path, build_model)

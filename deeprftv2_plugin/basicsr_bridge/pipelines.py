@@ -79,7 +79,7 @@ def run(args: argparse.Namespace, is_train: bool, root: str | None = None) -> No
             with TrainingRun(opt.get('manual_seed') is not None, notes, args.opt).in_basicsr():
                 train_pipeline(root or os.getcwd())
         else:
-            with EvaluationRun(args.opt).in_basicsr():
+            with EvaluationRun(args.opt, args.html).in_basicsr():
                 test_pipeline(root or os.getcwd())
     end_processes()
 

@@ -30,13 +30,18 @@ def parts() -> tuple[tuple[Any, tuple[Callable, ...]], ...]:
     from deeprftv2_plugin.metrics import (
         aligned_psnr,
         aligned_ssim,
+        error_ratio,
         mae,
         psnr,
         psnr_gain,
         pyiqa_full_reference,
         pyiqa_no_reference,
+        shifted_psnr,
+        shifted_ssim,
         ssim,
         ssim_3d,
+        trajectory_mssim,
+        trajectory_psnr,
     )
     from deeprftv2_plugin.models import DeepRFTv2Model
 
@@ -47,7 +52,11 @@ def parts() -> tuple[tuple[Any, tuple[Callable, ...]], ...]:
         (registry.DATASET_REGISTRY, (PairedDeblurDataset, SyntheticBlurDataset, MixedDataset)),
         (
             registry.METRIC_REGISTRY,
-            (psnr, psnr_gain, ssim, ssim_3d, aligned_psnr, aligned_ssim, mae, pyiqa_full_reference, pyiqa_no_reference),
+            (
+                *(psnr, psnr_gain, ssim, ssim_3d, mae, aligned_psnr, aligned_ssim),
+                *(shifted_psnr, shifted_ssim, error_ratio, trajectory_psnr, trajectory_mssim),
+                *(pyiqa_full_reference, pyiqa_no_reference),
+            ),
         ),
     )
 

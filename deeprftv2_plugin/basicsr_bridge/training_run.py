@@ -394,7 +394,7 @@ class ModelInRun(TolerantModel):
         """
         if not isinstance(self, DeepRFTv2Model) and current_iter > 1 and self.asked_to_leave():
             leave(self, self.plan.epoch_of(current_iter - 1), current_iter - 1)
-        super().update_learning_rate(current_iter, warmup_iter=warmup_iter)  # type: ignore[misc]  # of the model
+        super().update_learning_rate(current_iter, warmup_iter=warmup_iter)  # type: ignore[misc]  # defined by the model
 
     def asked_to_leave(self) -> bool:
         """Return whether any process was asked to stop. Waits for the GPU, as these models do in every step."""

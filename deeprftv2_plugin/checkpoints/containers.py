@@ -1,4 +1,4 @@
-"""Reading files of torch.save: without running code, and only if their checksums are right."""
+"""Reading files of torch.save without running code, and only if their checksums are correct."""
 
 import pickle
 import re
@@ -15,7 +15,7 @@ from deeprftv2_plugin.utils.errors import UserError, first_line
 from deeprftv2_plugin.utils.regular_files import open_regular
 
 MAX_BYTES = 2**36
-"""Size of the largest file that is read, 64 GiB."""
+"""Maximum size of a file, 64 GiB."""
 _OTHER_CONTENT = (
     (rb'version https://git-lfs', 'a Git LFS pointer, not a checkpoint: download the file itself (git lfs pull)'),
     (rb'<(!doctype|html|head|body|\?xml|!--)', 'an HTML page, not a checkpoint: download the file itself'),
@@ -31,7 +31,7 @@ def open_checkpoint(path: str | Path) -> BinaryIO:
     """Open a file of weights or a training state.
 
     Raises:
-        UserError: It is missing, no regular file, larger than `MAX_BYTES`, a web page or a Git LFS pointer.
+        UserError: It is missing, not a regular file, larger than `MAX_BYTES`, a web page or a Git LFS pointer.
     """
     try:
         file = open_regular(path, MAX_BYTES)
@@ -82,10 +82,10 @@ def tensors_of(content: Any, name: str = '') -> Iterator[tuple[str, Tensor]]:
 
 
 def require_values(tensors: Iterable[tuple[str, Tensor]]) -> None:
-    """Check that tensors are dense, have memory of their own for every element, and contain no NaN.
+    """Check that tensors are dense, store every element, and contain no NaN.
 
     Raises:
-        UserError: A tensor does not; the message names it.
+        UserError: A tensor fails a check. The message names it.
     """
     for name, value in tensors:
         packed = value.is_quantized or value.dtype is _PACKED
@@ -103,7 +103,7 @@ def _verify_archive(file: BinaryIO) -> None:
         for record in archive.infolist():
             if record.compress_type != zipfile.ZIP_STORED:  # could expand to any size
                 raise UserError(f'{record.filename} is compressed, which torch.save does not do; not a checkpoint')
-            if record.is_dir() or record.external_attr & _FOLDER:  # torch.load would leave its memory as it is
+            if record.is_dir() or record.external_attr & _FOLDER:  # torch.load would leave its memory uninitialized
                 raise UserError(f'damaged: {record.filename} is marked as a folder; copy or download the file again')
         damaged = archive.testzip()
     if damaged is not None:
@@ -124,7 +124,7 @@ def _reason(error: Exception) -> str:
 
 
 class _NumpyType:
-    """The type of a NumPy scalar in a file. Stands for `numpy.dtype`, so that nothing of NumPy is called."""
+    """The type of a NumPy scalar in a file. It replaces `numpy.dtype`, so that no function of NumPy is called."""
 
     def __init__(self, code: str, *_: object):
         self.code, self.order = code, '|'

@@ -37,7 +37,7 @@ def convert_file(source: str | Path, target: str | Path, param_key: str | None =
     """
     source, target = Path(source), Path(target)
     if os.path.lexists(target):
-        raise UserError(f'{target}: already exists; choose another name or remove it')
+        raise UserError(f'{target} already exists; choose another name or remove it')
     if source.suffix in _OPTION_SUFFIXES:
         return _convert_options(source, target)
     if target.suffix not in ('.pth', '.safetensors'):
@@ -106,7 +106,7 @@ def _convert_options(source: Path, target: Path) -> str:
     _write(target, lambda: write_whole(target, text.encode()))
     return '; '.join(
         [
-            f'{target}: network_g and the tiles of val, to be copied into an option file',
+            f'{target}: network_g and the tiles of val, to copy into an option file',
             *(str(r.message) for r in reports),
         ]
     )

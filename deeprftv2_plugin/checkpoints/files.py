@@ -62,7 +62,7 @@ def read_set(path: str | Path, param_key: str | None = None) -> Weights:
     Args:
         path: A .pth file of BasicSR or of the authors, or a .safetensors file.
         param_key: 'params', 'params_ema' or another set. None reads the average 'params_ema' if the file has one.
-            'params_ema' falls back to 'params' if it has none. Ignored if the only set has another name.
+            'params_ema' falls back to 'params' if the file has none. Ignored if the only set has another name.
 
     Raises:
         UserError: As `read_weights`.
@@ -153,7 +153,7 @@ def write_checkpoint(
 
 
 def serialized(content: object) -> memoryview:
-    """Return the bytes that torch.load reads. Serializing in memory leaves a single write that a full disk can fail."""
+    """Serialize an object for torch.load in memory, so that only a single write can fail on a full disk."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
     return buffer.getbuffer()
@@ -185,11 +185,11 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, 'pt') as file:
             metadata = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
-    except Exception as error:  # safetensors raises its own class, OSError, and what torch raises for its types
+    except Exception as error:  # safetensors can raise its own class, OSError, and errors of torch about dtypes
         raise UserError(f'{path}: truncated, damaged or not a checkpoint ({first_line(error)})') from error
     digest = metadata.pop(_DIGEST, None)
     if digest is not None and digest != _digest(tensors, metadata):
-        raise UserError(f'{path}: damaged: the digest inside does not fit the content; copy or download it again')
+        raise UserError(f'{path}: damaged: the digest inside does not match the content; copy or download it again')
     return tensors, metadata
 
 
@@ -203,7 +203,7 @@ def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
 
 
 def _unshared(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return contiguous tensors, with copies of those that share memory, as tied weights do."""
+    """Return contiguous tensors, and copies of tensors that share memory, such as tied weights."""
     found: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name, value in state.items():

@@ -17,7 +17,7 @@ from deeprftv2_plugin.utils.errors import UserError, first_line
 
 
 class LoadedFile(NamedTuple):
-    """What was loaded from a file."""
+    """The result of loading a file."""
 
     weights: str
     """The set of weights."""
@@ -160,7 +160,7 @@ def network_settings(path: str | os.PathLike, weights: Mapping[str, Tensor]) -> 
         if settings.get('stages', 1) > len(weights):
             raise ValueError(f'its options have {settings["stages"]} stages')
         return settings
-    except Exception as error:  # of another network
+    except Exception as error:  # the weights or options of another network
         raise UserError(f'{path}: not the weights of a DeepRFTv2 ({first_line(error)})') from error
 
 

@@ -162,8 +162,8 @@ def from_official_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         state: Parameters by the authors' names, which begin with 'global_model.'.
 
     Returns:
-        Parameters by the names of `archs.DeepRFTv2`. Unused shortcut factors of the first stage are omitted: they have
-        no input from an earlier stage.
+        Parameters by the names of `archs.DeepRFTv2`. Unused shortcut factors of the first stage, which has no earlier
+        stage, are omitted.
 
     Raises:
         UserError: A name, or its number of dimensions, does not occur in the authors' GoPro, REDS, RealBlur or defocus
@@ -207,7 +207,7 @@ def _reshaped(key: str, value: Tensor, change: Callable[[Tensor], Tensor]) -> Te
 
 
 def _is_unused(name: str) -> bool:
-    """Return whether a parameter is a shortcut factor of the first stage that has no input."""
+    """Return whether a parameter is a shortcut factor of the first stage, which has no input."""
     return (
         re.fullmatch(
             r'stages\.0\.(\w+_encoder\.alphas\.\d|\w+_decoder\.alphas\.2|\w+_estimator\.column\.alphas\.\d+)', name

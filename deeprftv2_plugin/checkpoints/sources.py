@@ -1,4 +1,4 @@
-"""Where weights come from: a file, the package itself, or the Hugging Face Hub."""
+"""Find weights in a file, in this package, or on the Hugging Face Hub."""
 
 import os
 import re
@@ -30,7 +30,7 @@ def find_weights(source: str | os.PathLike = SHIPPED) -> Path:
     """Return the path of weights.
 
     Args:
-        source: A file; a folder that `Restorer.save_pretrained` has written; 'deblur' for those of the package; or
+        source: A file; a folder written by `Restorer.save_pretrained`; 'deblur' for the weights of the package; or
             'owner/name', a repository of the Hugging Face Hub, whose `model.safetensors` is downloaded to the cache of
             `huggingface_hub`.
 
@@ -62,7 +62,7 @@ def _download(repository: str) -> Path:
         ) from error
     try:
         return Path(huggingface_hub.hf_hub_download(repository, HUB_FILE))
-    except Exception as error:  # of the Hub, of HTTP and of the file system
+    except Exception as error:  # the Hub, HTTP and the file system have many kinds of errors
         raise UserError(
             f'{repository}: neither a file nor a repository of the Hugging Face Hub from which {HUB_FILE} can be '
             f'downloaded ({type(error).__name__}: {first_line(error)})'

@@ -1,4 +1,4 @@
-"""Training states: safe reading, atomic writing, finding the newest, and removing old ones."""
+"""Training states: safe reading, atomic writing, finding the newest one, and removing old ones."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from deeprftv2_plugin.utils.regular_files import open_regular, open_to_append
 WRITTEN = 'checkpoints.txt'
 """List of the weights and states that a training has written, in the folder of the experiment."""
 MAX_LIST = 10**8
-"""Largest size of the list in bytes."""
+"""Maximum size of the list in bytes."""
 
 
 def write_state(state: dict, path: str | Path) -> None:
@@ -33,7 +33,7 @@ def read_state(path: str | Path) -> dict:
 
     Raises:
         UserError: The file is missing or damaged, it contains NaN or objects other than tensors and plain values, or it
-            lacks what BasicSR resumes from.
+            lacks an entry that BasicSR needs to resume.
     """
     state = load(path)
     try:
@@ -150,7 +150,7 @@ def newest_whole(states: str | Path, models: str | Path, labels: Sequence[str]) 
     for iteration, (path, *_) in numbered(states, r'(\d+)\.state').items():
         try:
             if read_state(path)['iter'] != iteration:
-                raise UserError(f'{path}: not a complete training state: it is of another iteration than its name says')
+                raise UserError(f'{path}: not a complete training state: its iteration does not match its name')
             for label in labels:
                 read_sets(weights_file(models, label, iteration))
             return path, faults
@@ -166,7 +166,7 @@ def weights_file(models: str | Path, label: str, iteration: int) -> Path:
 
     Args:
         models: Folder of the weights.
-        label: Of the network, such as 'g' for net_g.
+        label: Label of the network, such as 'g' for net_g.
         iteration: The iteration.
     """
     return Path(models, f'net_{label}_{iteration}.pth')
@@ -207,10 +207,10 @@ def record_written(experiment: str | Path, paths: Iterable[str | Path]) -> None:
 
 
 def prune(experiment: str | Path, states: str | Path, models: str | Path, keep: int) -> None:
-    """Remove all but the newest `keep` states and the corresponding weights, as far as `record_written` lists them.
+    """Remove all but the newest `keep` states and the corresponding weights, if `record_written` lists them.
 
-    A state is removed before its weights, so that no state is ever without weights. Weights without an iteration in
-    their name, such as best and latest, are kept.
+    A state is removed before its weights, so that there is never a state without weights. Weights without an iteration
+    in their name, such as best and latest, are kept.
 
     Args:
         experiment: Folder of the experiment, for `record_written`.
@@ -233,7 +233,7 @@ def prune(experiment: str | Path, states: str | Path, models: str | Path, keep: 
 
 
 def _written(experiment: str | Path) -> list[str]:
-    """Return the names that `record_written` has listed, each once."""
+    """Return the names that `record_written` has listed, without duplicates."""
     try:
         with open_regular(Path(experiment, WRITTEN), MAX_LIST) as file:
             return list(dict.fromkeys(file.read().decode(errors='replace').splitlines()))

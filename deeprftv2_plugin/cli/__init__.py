@@ -13,10 +13,22 @@ from typing import Any
 
 from deeprftv2_plugin import __version__
 from deeprftv2_plugin.basicsr_bridge.pipelines import add_local_rank
-from deeprftv2_plugin.cli import check, compare, convert, deblur, demo, kernels, prepare, study, test, train
+from deeprftv2_plugin.cli import (
+    check,
+    compare,
+    convert,
+    deblur,
+    demo,
+    export,
+    kernels,
+    prepare,
+    study,
+    test,
+    train,
+)
 from deeprftv2_plugin.utils.errors import STOPPED, DataWarning, Interrupted, UserError
 
-COMMANDS = (train, test, check, prepare, deblur, demo, compare, kernels, study, convert)
+COMMANDS = (train, test, check, prepare, deblur, demo, compare, kernels, study, convert, export)
 
 _standard_format = warnings.formatwarning
 

@@ -10,11 +10,11 @@ EXAMPLES = """examples:
   basicsr deblur my_photos -o sharper --skip-existing
   basicsr deblur 'my_photos/*.jpg' scans/page.tif -o sharper --weights weights/gopro.pth
 
-Folders are searched with all folders below them. The results have the paths of the images below the folder that was
-given, and their format, bit depth, transparency and metadata. OUT can be a file if there is one image; the format
-follows from its suffix. Formats that are only read, such as GIF, are written as PNG.
+Folders are searched recursively. The results have the paths of the images relative to the given folder, and their
+format, bit depth, transparency and metadata. OUT can be a file if there is one image, and its suffix determines the
+format. Formats that cannot be written, such as GIF, are written as PNG.
 
-An image that cannot be restored is named, and the others are restored. The exit status is then 1."""
+If an image cannot be restored, the error is reported, the others are restored, and the exit status is 1."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,10 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--weights',
         metavar='FILE|NAME',
-        help='checkpoint (.pth, .safetensors), or OWNER/NAME on the Hugging Face Hub; default: those of the package',
+        help='checkpoint (.pth, .safetensors), or OWNER/NAME on the Hugging Face Hub; default: weights of the package',
     )
     parser.add_argument(
-        '--tile', type=int, metavar='N', help='height and width of tiles in pixels; default: by the free memory'
+        '--tile', type=int, metavar='N', help='height and width of tiles in pixels; default: depends on the free memory'
     )
     parser.add_argument('--ensemble', action='store_true', help='average over eight flips and rotations; 8x the time')
     parser.add_argument('--compare', action='store_true', help='write the blurry image and the result side by side')
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--device', help='cpu, cuda for all GPUs, or cuda:N for one; default: cuda if there is a GPU, otherwise cpu'
     )
     existing = parser.add_mutually_exclusive_group()
-    existing.add_argument('--skip-existing', action='store_true', help='leave out images whose result exists')
+    existing.add_argument('--skip-existing', action='store_true', help='skip images whose result exists')
     existing.add_argument('--overwrite', action='store_true', help='replace existing results')
 
 

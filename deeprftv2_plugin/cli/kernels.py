@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
         UserError: The arguments are not valid, or a file cannot be read or written.
     """
     from deeprftv2_plugin.checkpoints.sources import SHIPPED
-    from deeprftv2_plugin.inference.kernel_figure import FORMATS, describe, draw_kernels
+    from deeprftv2_plugin.inference.kernel_figure import FORMATS, describe, draw_kernels, figure_class
     from deeprftv2_plugin.inference.kernels import analyze
     from deeprftv2_plugin.inference.restorer import load
 
@@ -74,6 +74,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f'--npz {args.npz}: expected a name that ends in .npz')
     for path in filter(None, (args.output, args.npz)):
         _require_free(Path(path), args.overwrite)
+    figure_class()  # before the computation, which can take minutes
     truths = _read_truths(args.kernel, args.variable, len(args.images))
     restorer = load(args.weights or SHIPPED, device=args.device)
     images = _read_images(args.images, restorer.net, args.crop)

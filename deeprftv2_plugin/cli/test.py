@@ -8,14 +8,22 @@ HELP = 'restore and score the test images of an option file'
 EXAMPLES = """examples:
   basicsr test -opt options/test_gopro.yml
   basicsr test -opt options/test_gopro.yml --force_yml path:pretrain_network_g=gopro.pth val:save_img=true
+  basicsr test -opt options/test_gopro.yml --html
 
 The scores of every image and sequence (CSV, JSON), the protocol and the ten worst images are written to results/NAME
 under the working directory. The restored images are also written with val:save_img, or if there is no ground truth."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add BasicSR's flags, except the one that resumes a training."""
+    """Add BasicSR's flags, except the one that resumes a training, and the one for a page."""
     pipelines.add_arguments(parser, is_train=False)
+    parser.add_argument(
+        '--html',
+        nargs='?',
+        const='',
+        metavar='FOLDER',
+        help='write a page with all images for a browser, SET.html, to a folder; default: that of the results',
+    )
 
 
 def run(args: argparse.Namespace) -> None:

@@ -76,7 +76,7 @@ def _classes() -> Iterator[str]:
     }
     for kind, targets in kinds.items():
         for target in targets:
-            options = arguments(target, ('img', 'img2', 'build'), schema.BOUNDS[kind.lower()]).options
+            options = arguments(target, (*schema.METRIC_INPUTS, 'build'), schema.BOUNDS[kind.lower()]).options
             yield _section(f'{kind} `{target.__name__}`', options, '###')
 
 

@@ -107,6 +107,8 @@ VAL: Table = {
     'save_img': Option(bool, 'Whether to save restored images.'),
 }
 
+METRIC_INPUTS = ('img', 'img2', 'blurry', 'kernel', 'trajectory')
+"""Arguments of metrics that are not options: the images, and what is known of them."""
 BETTER = Option(Literal['higher', 'lower'], 'Which values of the metric are better.', 'higher')
 
 # The options of every phase in `datasets`, besides those of the data set's class.
@@ -318,6 +320,9 @@ BOUNDS: dict[str, dict[str, Any]] = {
         'crop_border': Natural,
         'input_order': Literal['HWC'],
         'test_y_channel': bool,
+        'border': Natural,
+        'reach': Natural,
+        'of': Literal['result', 'blurry', 'wiener', 'sparse'],
     },
     'network': {
         'in_channels': Count,

@@ -305,7 +305,7 @@ def check_val(section: Section, model: type, is_train: bool) -> None:
     for metric in section.child('metrics').children():
         target = metric.registered(METRIC_REGISTRY)
         metric.check({'better': schema.BETTER}, further=metric.values)
-        metric.check_arguments(target, given=('img', 'img2', 'blurry'), further=('better',), bounds=BOUNDS['metric'])
+        metric.check_arguments(target, schema.METRIC_INPUTS, further=('better',), bounds=BOUNDS['metric'])
 
 
 def check_logger(section: Section) -> None:

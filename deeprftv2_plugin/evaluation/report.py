@@ -6,7 +6,8 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ from basicsr.utils import get_root_logger
 
 from deeprftv2_plugin.evaluation import protocol
 from deeprftv2_plugin.evaluation.metrics_log import finite
+from deeprftv2_plugin.evaluation.page import Cell, Table, files_of, save_images, saved_image, write_page
 from deeprftv2_plugin.evaluation.validation import ImageScore, mean_metrics
 from deeprftv2_plugin.evaluation.worst_images import WorstImages
 from deeprftv2_plugin.utils.atomic_io import advice, write_whole
 from deeprftv2_plugin.utils.errors import UserError, printable
 
+METHOD = 'restored'
+"""What the page calls the images that the network has restored."""
 LOGGED_SEQUENCES = 40
 """Maximum number of sequences shown in the log; the files contain all of them."""
 
@@ -33,6 +37,8 @@ class Report:
       versions. Numbers that are not finite are null.
     - ``worst/SET``: the ten worst images by the first metric; blurry, restored and sharp image side by side.
     - The log: the means and the protocol.
+    - With a folder ``path.page`` in the options, there: ``SET.html``, a page with all images, and ``SET_files`` with
+      their files.
 
     Args:
         opt: BasicSR's options.
@@ -43,6 +49,7 @@ class Report:
     def __init__(self, opt: dict, dataset_name: str, weights: str | None = None):
         self.opt, self.dataset_name, self.weights = opt, dataset_name, weights
         self.folder = Path(opt['path']['results_root'])
+        self.page = Path(opt['path']['page'], f'{dataset_name}.html') if opt['path'].get('page') else None
         self.worst: WorstImages | None = None
 
     def consider(self, index: int, score: ImageScore, images: Sequence[np.ndarray]) -> None:
@@ -52,12 +59,18 @@ class Report:
             index: Index in the dataset.
             score: Metrics of the restored image.
             images: Blurry, restored and, if available, sharp image, (H, W, 3), BGR.
+
+        Raises:
+            UserError: An image cannot be written to the folder of the page.
         """
         if score.metrics and self.worst is None:
             first = next(iter(score.metrics))
             self.worst = WorstImages(first, self.opt['val']['metrics'][first].get('better', 'higher'))
         if self.worst:
             self.worst.consider(index, score, images)
+        if self.page:
+            with self._readable_errors():
+                save_images(files_of(self.page), score.name, images)
 
     def write(self, scores: Sequence[ImageScore]) -> None:
         """Write the report. Each process writes the images that it has restored, the first process everything else.
@@ -68,11 +81,16 @@ class Report:
         Raises:
             UserError: A file cannot be written.
         """
-        try:
+        with self._readable_errors():
             if self.worst:
                 self.worst.write(self.folder / 'worst' / self.dataset_name, scores)
             if self.opt['rank'] == 0:
                 self._write_tables(scores)
+
+    @contextmanager
+    def _readable_errors(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise UserError(
                 f'the report {error.filename or self.folder} could not be written: {error.strerror or error}. '
@@ -105,6 +123,20 @@ class Report:
         text = json.dumps(finite(summary), indent=2, ensure_ascii=False, default=str)
         write_whole(self.folder / f'{self.dataset_name}.json', f'{printable(text)}\n'.encode())
         get_root_logger().info(printable(self._log_text(summary)))
+        if self.page:
+            self._write_page(self.page, scores, summary)
+
+    def _write_page(self, page: Path, scores: Sequence[ImageScore], summary: dict[str, Any]) -> None:
+        rows = {**summary['sequences'], 'overall': {'images': summary['images'], **summary['overall']}}
+        table = Table(
+            ['sequence', *rows['overall']],
+            [[Cell(name), *(Cell(_shown(value), value) for value in row.values())] for name, row in rows.items()],
+        )
+        better = {name: self.opt['val']['metrics'][name].get('better', 'higher') for name in summary['overall']}
+        images = [saved_image(files_of(page), each.name, METHOD, each.metrics) for each in scores]
+        notes = [f'Weights: {summary["weights"] or "random"}', f'Protocol: {protocol.to_text(summary["protocol"])}.']
+        write_page(page, f'{self.dataset_name}, {self.opt["name"]}', table, images, better, notes)
+        get_root_logger().info(printable(f'The images are in {page}.'))
 
     def _log_text(self, summary: dict[str, Any]) -> str:
         """Return the means and the protocol as text."""
@@ -145,11 +177,15 @@ def csv_text(scores: Sequence[ImageScore], sequences: Sequence[str]) -> str:
     return text.getvalue()
 
 
+def _shown(value: float) -> str:
+    return str(value) if isinstance(value, int) else f'{value:.4f}'
+
+
 def table(rows: dict[str, dict[str, float]]) -> list[str]:
     """Return the lines of a table with aligned columns. Floating-point numbers have four decimals."""
     cells = [['sequence', *next(iter(rows.values()))]]
     for name, values in rows.items():
-        cells.append([name, *(str(v) if isinstance(v, int) else f'{v:.4f}' for v in values.values())])
+        cells.append([name, *map(_shown, values.values())])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [
         '  '.join([name.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))])

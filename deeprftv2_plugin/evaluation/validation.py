@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 import deeprftv2_plugin.metrics
+from deeprftv2_plugin.data.storage.images import ImageSequence
 from deeprftv2_plugin.utils.errors import Interrupted, UserError, describe_error
 
 LOGGED_IMAGES = 3
@@ -78,7 +79,10 @@ def gather_lists(share: list[str], processes: int) -> list[str]:
 
 
 def has_ground_truth(dataset: Any) -> bool:
-    """Return whether the options of a dataset name sharp images."""
+    """Return whether a dataset has sharp images, or its options name some."""
+    pairs = getattr(dataset, 'pairs', None)
+    if pairs:
+        return any(pair.gt for pair in pairs)
     return bool(dataset.opt.get('dataroot') or dataset.opt.get('dataroot_gt'))
 
 
@@ -121,7 +125,7 @@ def mean_metrics(scores: Sequence[ImageScore]) -> dict[str, float]:
 
 
 def compute_metrics(
-    result: np.ndarray, target: np.ndarray | None, metrics: Mapping[str, dict], blurry: np.ndarray | None = None
+    result: np.ndarray, target: np.ndarray | None, metrics: Mapping[str, dict], **known: Any
 ) -> dict[str, float]:
     """Compute the metrics of one image.
 
@@ -130,20 +134,31 @@ def compute_metrics(
             16 bit, such as those of BasicSR.
         target: Sharp image, or None. Full-reference metrics are omitted without it.
         metrics: The section `val.metrics`.
-        blurry: The image that was restored, for metrics that have this argument.
+        known: What else is known of the image, for metrics with these arguments: `blurry`, the image that was
+            restored; `kernel`, the true kernel; and `trajectory`, the sharp images along the trajectory of the camera.
     """
     data = {'img': result} if target is None else {'img': result, 'img2': target}
 
-    def inputs(metric: str) -> dict[str, np.ndarray]:
-        if blurry is not None and 'blurry' in signature(METRIC_REGISTRY.get(metric)).parameters:
-            return {**data, 'blurry': blurry}
-        return data if accepts_16_bit(metric) else {key: to_8_bit(image) for key, image in data.items()}
+    def inputs(metric: str) -> dict[str, Any]:
+        images = data if accepts_16_bit(metric) else {key: to_8_bit(image) for key, image in data.items()}
+        parameters = signature(METRIC_REGISTRY.get(metric)).parameters
+        return {**images, **{key: value for key, value in known.items() if key in parameters}}
 
     return {
         name: float(calculate_metric(inputs(settings['type']), settings))
         for name, settings in metrics.items()
         if target is not None or not is_full_reference(settings['type'])
     }
+
+
+def known_of(sample: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a sample in a batch of one has for metrics besides images, see `compute_metrics`."""
+    known: dict[str, Any] = {}
+    if 'kernel' in sample:
+        known['kernel'] = sample['kernel'][0].numpy()
+    if 'trajectory' in sample:
+        known['trajectory'] = ImageSequence(tuple(path for (path,) in sample['trajectory']))
+    return known
 
 
 def accepts_16_bit(metric: str) -> bool:

@@ -1,4 +1,4 @@
-"""Restore many photographs: one after another, or on several devices at once."""
+"""Restore many photographs, on one or several devices."""
 
 import queue
 import threading
@@ -33,10 +33,10 @@ class Failure(NamedTuple):
 
 
 def deblur_files(restorers: Sequence[Restorer], jobs: Sequence[Job], compare: bool = False) -> list[Failure]:
-    """Restore images and write the results. An image that fails is reported, and the others are restored.
+    """Restore images and write the results. If an image fails, the others are still restored.
 
-    Each restorer takes the next image when it has finished one. Progress is shown on a terminal; otherwise there is a
-    line for each image.
+    Each restorer takes the next image when it has finished one. A progress bar is shown on a terminal, otherwise a line
+    for each image.
 
     Args:
         restorers: One for each device.
@@ -80,7 +80,7 @@ def deblur_files(restorers: Sequence[Restorer], jobs: Sequence[Job], compare: bo
 
 
 def side_by_side(before: Photograph, after: Photograph) -> Photograph:
-    """Return one picture of both."""
+    """Return both images in one."""
     alpha = None if before.alpha is None else np.hstack([before.alpha, before.alpha])
     return after._replace(pixels=np.hstack([before.pixels, after.pixels]), alpha=alpha)
 
@@ -112,18 +112,18 @@ def failure_reason(error: Exception) -> str:
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, MemoryError):
-        return 'the memory does not suffice: close other programs, or cut the image into parts'
+        return 'not enough memory: close other programs, or cut the image into parts'
     first = (str(error) or type(error).__name__).split('\n')[0]
     return f'{type(error).__name__}: {first}'
 
 
 @contextmanager
 def parts_of_image(net: nn.Module, advance: Callable[[float], None]) -> Iterator[Callable[[int], None]]:
-    """Count the passes of a network as parts of an image, and the rest of it at the end, even if it fails.
+    """Count the passes of a network as fractions of an image, and the rest at the end, even on failure.
 
     Args:
         net: The network.
-        advance: Is called with the part of the image that has been restored since the last call, in [0, 1].
+        advance: Called with the fraction of the image that was restored since the last call, in [0, 1].
 
     Yields:
         A function that takes the number of passes to expect. It can be exceeded if tiles are halved.
@@ -151,7 +151,7 @@ def parts_of_image(net: nn.Module, advance: Callable[[float], None]) -> Iterator
 
 
 class Progress:
-    """A bar that counts images, with fractions for the tiles that are done, and the time left.
+    """A bar with the number of images, including fractions for completed tiles, and the remaining time.
 
     Args:
         total: Number of images.
@@ -159,7 +159,7 @@ class Progress:
 
     def __init__(self, total: int):
         self.stopped = False
-        """Whether an interruption has ended the work."""
+        """Whether the work was interrupted."""
         bar_format = '{percentage:3.0f}%|{bar}| {n:.1f}/{total} images [{elapsed}<{remaining}]'
         self._bar = tqdm(total=total, disable=None, dynamic_ncols=True, bar_format=bar_format)
         self._lock = threading.Lock()

@@ -35,6 +35,19 @@ class Panel(NamedTuple):
     """Modulus (h, w)."""
 
 
+def figure_class() -> type:
+    """Return matplotlib's class of figures.
+
+    Raises:
+        UserError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UserError("the figure needs matplotlib: pip install 'deeprftv2-plugin[demo]'") from error
+    return Figure
+
+
 def draw_kernels(estimators: Sequence[Estimator], image: Tensor, file_format: str) -> bytes:
     """Draw the kernels for the first image.
 
@@ -52,13 +65,8 @@ def draw_kernels(estimators: Sequence[Estimator], image: Tensor, file_format: st
     Raises:
         UserError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UserError("the figure needs matplotlib: pip install 'deeprftv2-plugin[demo]'") from error
-
     lines = [list(_panels(estimator, image)) for estimator in estimators]
-    figure = Figure(figsize=(1.35 * len(lines[0]), 2.9 * len(lines) + 0.4), layout='constrained')
+    figure = figure_class()(figsize=(1.35 * len(lines[0]), 2.9 * len(lines) + 0.4), layout='constrained')
     parts = figure.subfigures(len(lines), 1, squeeze=False)[:, 0]
     for estimator, panels, part in zip(estimators, lines, parts, strict=True):
         part.suptitle(describe(estimator), fontsize=8, x=0.005, ha='left')

@@ -85,7 +85,7 @@ def select(jobs: Sequence[Job], overwrite: bool, skip_existing: bool) -> list[Jo
             'restore only the others, or --overwrite to replace them'
         )
     for folder in sorted({job.target.parent for job in left}):
-        _require_writable(folder)
+        require_writable(folder)
     return left
 
 
@@ -127,7 +127,12 @@ def written_name(name: Path) -> Path:
     return name if format_of(name) else name.with_name(f'{name.name}.png')
 
 
-def _require_writable(folder: Path) -> None:
+def require_writable(folder: Path) -> None:
+    """Create a folder and check that files can be written there.
+
+    Raises:
+        UserError: They cannot.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

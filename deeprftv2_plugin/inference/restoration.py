@@ -130,7 +130,7 @@ def _restore(
 
 
 def _results(tasks: Iterable[Callable[[], Tensor]], workers: int) -> Iterator[Tensor]:
-    """Yield the results of functions in their order, that many of which run at the same time."""
+    """Yield the results of functions in order, and run several of them at the same time."""
     if workers <= 1:
         yield from (task() for task in tasks)
         return
@@ -155,7 +155,7 @@ def _results(tasks: Iterable[Callable[[], Tensor]], workers: int) -> Iterator[Te
             while pending:
                 yield pending.popleft().result()
     finally:
-        torch.set_num_threads(threads)  # also the default of other threads, which the workers have changed
+        torch.set_num_threads(threads)  # also resets the default of other threads, which the workers have changed
 
 
 def _run(net: nn.Module, x: Tensor, **half: Tensor) -> Tensor:

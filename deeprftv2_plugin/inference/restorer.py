@@ -1,4 +1,4 @@
-"""Deblur images of several kinds with one object."""
+"""Deblur NumPy arrays, images of Pillow, tensors and photographs with one object."""
 
 import json
 import os
@@ -30,9 +30,9 @@ TILES = (1024, 640, 512, 384, 256)
 LARGEST_ON_CPU = 640
 """Largest of these on a CPU, where an image in tiles of 1024 takes 1.5 times as long."""
 BYTES = 128
-"""Memory that a network takes in evaluation, in bytes per pixel and channel of its finest level, measured on a CPU."""
+"""Memory of a network in evaluation, in bytes per pixel and channel of its finest level, measured on a CPU."""
 SHARE = 0.5
-"""Part of the free memory that the tiles restored at the same time may take."""
+"""Fraction of the free memory that the tiles restored at the same time may take."""
 
 Kind = TypeVar('Kind', np.ndarray, Tensor, Image.Image)
 
@@ -50,17 +50,17 @@ def load(
     Args:
         weights: A .pth or .safetensors file of this package or of the authors, a folder that `Restorer.save_pretrained`
             has written, or 'owner/name', a repository of the Hugging Face Hub (requires `huggingface_hub`). The default
-            are the weights that come with the package. Of a file with averaged weights the average is loaded.
+            are the weights that come with the package. If a file contains averaged weights, these are loaded.
         device: Device of the network. Default: a GPU if there is one.
         tile: As in `Restorer`.
         ensemble: As in `Restorer`.
         bf16: As in `Restorer`.
 
     Raises:
-        UserError: There are no such weights, or they are those of another network.
+        UserError: There are no such weights, or they belong to another network.
 
     Example:
-        Deblur a picture and write it to a file::
+        Deblur an image and write it to a file::
 
             from PIL import Image
             from deeprftv2_plugin import load
@@ -73,13 +73,13 @@ def load(
 
 
 class Restorer:
-    """A network with everything that is needed to deblur images.
+    """A network with the settings that are needed to deblur images.
 
     Args:
         net: A network for three channels.
         device: Device to move it to. Default: a GPU if there is one.
-        tile: Height and width of tiles in pixels. Default: chosen by the free memory. Tiles for which the memory does
-            not suffice are halved.
+        tile: Height and width of tiles in pixels. Default: depends on the free memory. Tiles for which there is not
+            enough memory are halved.
         ensemble: Average over the eight flips and rotations of an image, which takes eight times as long.
         bf16: Compute in bfloat16 where possible.
         settings: Keyword arguments of the network, for `save_pretrained`.
@@ -126,8 +126,8 @@ class Restorer:
 
         Returns:
             An image of the same kind, size and type, tensors on the same device, clamped to the range of the type.
-            Transparency is kept. Images of Pillow are returned as L, RGB, LA or RGBA if they have palettes, CMYK or
-            another such mode. They are not turned as their EXIF data says.
+            Transparency is kept. Images of Pillow with palettes, CMYK or another such mode are returned as L, RGB, LA
+            or RGBA. They are not rotated according to their EXIF data.
 
         Raises:
             UserError: The image has another kind, shape, type or range.
@@ -154,7 +154,7 @@ class Restorer:
         return restored.astype(image.dtype) if image.dtype.kind == 'f' else convert(restored, image.dtype)
 
     def photograph(self, photo: Photograph) -> Photograph:
-        """Deblur a photograph. Transparency and metadata stay as they are."""
+        """Deblur a photograph. Transparency and metadata are unchanged."""
         return photo._replace(pixels=self.pixels(photo.pixels))
 
     def passes(self, height: int, width: int) -> int:
@@ -176,7 +176,7 @@ class Restorer:
             free = available_memory()
         largest = TILES[-1]
         if free is not None:
-            free -= 4 * 3 * 4 * height * width  # the image and the result, which are held whole, and copies of them
+            free -= 4 * 3 * 4 * height * width  # the whole image, the result, and copies of them
             needed = BYTES * self._width * self._workers
             sizes = TILES if self.device.type == 'cuda' else [size for size in TILES if size <= LARGEST_ON_CPU]
             largest = next((size for size in sizes if needed * size**2 <= SHARE * free), largest)
@@ -185,7 +185,7 @@ class Restorer:
         return (rows, columns), overlap
 
     def save_pretrained(self, folder: str | os.PathLike) -> Path:
-        """Write the network to `model.safetensors` in a folder, which `load` reads, also from the Hugging Face Hub.
+        """Write the network to `model.safetensors` in a folder, which `load` can read, also from the Hugging Face Hub.
 
         Returns:
             The path of the file.
@@ -219,7 +219,7 @@ class Restorer:
 
     @property
     def _workers(self) -> int:
-        """How many tiles are restored at the same time."""
+        """Return the number of tiles to restore at the same time."""
         return 1 if self.device.type == 'cuda' else torch.get_num_threads()
 
     def _padded(self, height: int, width: int) -> tuple[int, int]:
@@ -256,7 +256,7 @@ class Restorer:
 
 
 def overlap_of(tile: int) -> int:
-    """Return how many pixels neighboring tiles of this size share."""
+    """Return the number of pixels that neighboring tiles of this size share."""
     return min(OVERLAP, tile // 4)
 
 
@@ -278,17 +278,17 @@ def devices(name: str | None = None) -> list[torch.device]:
 
 
 def _device(device: str | torch.device | None) -> torch.device:
-    """Return a device that exists.
+    """Return a device after checking that it exists.
 
     Raises:
-        UserError: It does not.
+        UserError: It does not exist.
     """
     if device is None:
         return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     try:
         found = torch.device(device)
         torch.empty(0, device=found)
-    except Exception as error:  # of each device its own
+    except Exception as error:  # each device has its own class
         reason = str(error).split('\n')[0]
         raise UserError(f'the device is {device!r}, which cannot be used here ({reason}): use cpu or cuda') from error
     return found

@@ -231,7 +231,8 @@ class RestorationModel(SRModel):
         sharp = [self.gt] if hasattr(self, 'gt') else []
         images = validation.to_images(self.lq, self.output, *sharp, depth=depth)
         metrics = (self.opt.get('val') or {}).get('metrics') or {}
-        return images, validation.compute_metrics(images[1], images[2] if sharp else None, metrics, images[0])
+        known = {'blurry': images[0], **validation.known_of(sample)}
+        return images, validation.compute_metrics(images[1], images[2] if sharp else None, metrics, **known)
 
     def save_image(self, image: np.ndarray, path: str) -> None:
         """Save a restored image. A failure is logged, and a test continues with the other images.

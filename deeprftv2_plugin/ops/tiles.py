@@ -32,7 +32,7 @@ def tile_starts(length: int, tile: int, overlap: int) -> list[int]:
 
 
 def even_tile(length: int, tile: int, overlap: int, multiple: int = 1) -> int:
-    """Return the length of the shortest tiles that cover an axis in as few pieces as tiles of length `tile` do.
+    """Return the shortest tile length that covers an axis with as few tiles as the length `tile`.
 
     Tiles of a fixed length may overlap almost whole at the end of an axis: 1280 pixels take three tiles of 640 with an
     overlap of 48, but also three of 459. An axis of one piece keeps `tile`.

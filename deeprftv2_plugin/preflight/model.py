@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from basicsr.models import build_model
 from basicsr.models.base_model import BaseModel
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import set_random_seed
+from basicsr.utils.registry import METRIC_REGISTRY
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
@@ -23,8 +25,10 @@ from deeprftv2_plugin.data.datasets import SizedDataset
 from deeprftv2_plugin.data.datasets.augmentation import crop_size
 from deeprftv2_plugin.data.loading.loader import DrawnDataset
 from deeprftv2_plugin.data.loading.plan import Draw
+from deeprftv2_plugin.data.storage.images import ImageSequence
 from deeprftv2_plugin.evaluation.validation import compute_metrics, to_images
 from deeprftv2_plugin.inference.restoration import size_multiple
+from deeprftv2_plugin.metrics.trajectory import LEAST_SIDE
 from deeprftv2_plugin.models.deeprftv2_model import DeepRFTv2Model
 from deeprftv2_plugin.preflight.findings import Finding, amount, error, ok, warning
 from deeprftv2_plugin.preflight.resources import bytes_of
@@ -289,6 +293,15 @@ def _compute_losses(model: SRModel, output: Any, gt: Tensor) -> dict[str, Tensor
     return losses
 
 
+def _side_for(settings: Mapping[str, Any], side: int) -> int:
+    """Return the side of a part of an image on which a metric can be computed."""
+    parameters = inspect.signature(METRIC_REGISTRY.get(settings['type'])).parameters
+    if 'trajectory' in parameters:
+        return max(side, LEAST_SIDE)
+    cropped = (settings.get(key, parameters[key].default) for key in ('crop_border', 'border') if key in parameters)
+    return side + 2 * max((pixels for pixels in cropped if isinstance(pixels, int)), default=0)
+
+
 def validation_pass(opt: Mapping[str, Any], model: SRModel, dataset: SizedDataset, side: int = SIDE) -> str:
     """Restore a part of the first image of a data set and compute the metrics.
 
@@ -296,7 +309,7 @@ def validation_pass(opt: Mapping[str, Any], model: SRModel, dataset: SizedDatase
         opt: The options.
         model: The model.
         dataset: The data set.
-        side: Maximum height and width of the part, without the borders that metrics crop.
+        side: Maximum height and width of the part. It is larger if metrics crop borders or need more.
 
     Returns:
         A text with the size and the metrics, or the reason why the pass is skipped.
@@ -310,7 +323,7 @@ def validation_pass(opt: Mapping[str, Any], model: SRModel, dataset: SizedDatase
     if sample['lq'].ndim != 3:
         return 'skipped, since its samples are not single images'
     metrics = (opt.get('val') or {}).get('metrics') or {}
-    side += 2 * max((settings.get('crop_border', 0) for settings in metrics.values()), default=0)
+    side = max((_side_for(settings, side) for settings in metrics.values()), default=side)
     parts = {
         key: sample[key][None, :, :length, :length]
         for key, length in (('lq', side), ('gt', side * scale))
@@ -322,10 +335,15 @@ def validation_pass(opt: Mapping[str, Any], model: SRModel, dataset: SizedDatase
         model.test()
     images = model.get_current_visuals()
     blurry, restored, *sharp = to_images(*(images[key] for key in ('lq', 'result', 'gt') if key in images))
+    known: dict[str, Any] = {}
+    if 'kernel' in sample:
+        known['kernel'] = sample['kernel'].numpy()
+    if 'trajectory' in sample:
+        known['trajectory'] = ImageSequence(tuple(sample['trajectory'][:1]), side)
     scores: dict[str, float] = {}
     for name, settings in metrics.items():
         try:
-            scores |= compute_metrics(restored, sharp[0] if sharp else None, {name: settings}, blurry)
+            scores |= compute_metrics(restored, sharp[0] if sharp else None, {name: settings}, blurry=blurry, **known)
         except Exception as fault:
             raise UserError(f'val.metrics.{name} fails: {describe_error(fault)}') from fault
         if math.isnan(scores.get(name, 0)):

@@ -70,7 +70,7 @@ def _write_network(self: Any, sets: dict[str, dict[str, Tensor]], path: str, cur
 
 
 def _require_finite(net: nn.Module, name: str) -> None:
-    """Check what an optimizer has written: only gradients are checked in every step.
+    """Check the values that an optimizer has written, since only gradients are checked in every step.
 
     Infinite buffers are allowed, since some networks have them from the beginning, such as masks.
 

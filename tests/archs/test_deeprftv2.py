@@ -99,7 +99,7 @@ def test_kernels_of_odd_windows():
         ({'variant': 'X'}, "unknown variant 'X'"),
         ({'stages': 0}, 'stages is 0'),
         ({'in_channels': 4}, 'in_channels is 4'),
-        ({'kernel_depths': [1, 1]}, 'four levels'),
+        ({'kernel_depths': [1, 1]}, 'expected four numbers'),
         ({'kernel_window': 16, 'kernel_overlap': 16}, 'not smaller than the tile'),
         ({'local_pool_crop': 4}, 'less than a pixel at the coarsest level'),
         ({'width': (1, 2, 3)}, 'width is'),

@@ -143,7 +143,7 @@ def test_incomplete_states_count_as_damaged(folders, key, value):
 def test_state_whose_name_has_another_iteration_is_skipped(folders):
     write_state(state_of(50), folders[0] / '100.state')
     path, (fault,) = newest_whole(*folders, ['g'])
-    assert path == folders[0] / '10.state' and 'another iteration' in fault
+    assert path == folders[0] / '10.state' and 'its iteration does not match its name' in fault
 
 
 @pytest.mark.posix

@@ -121,3 +121,14 @@ def test_killed_worker_of_one_process_saves_the_state_of_all(folder, model):
     assert f'a request of another process: the state of iteration {state.stem} is saved' in outputs[0], outputs[0]
     assert 'failed (SIGKILL), most likely because memory or shared memory' in outputs[1], outputs[1]
     assert 'Lower datasets.train.num_worker_per_gpu' in outputs[1] and 'Traceback' not in outputs[1]
+
+
+def test_training_that_diverges_ends_in_all_processes(folder):
+    opt = toy_options(options())
+    opt['train'].update(total_iter=12, optim_g={'type': 'LBFGS', 'lr': 1000, 'max_iter': 50})
+    opt['logger']['save_checkpoint_freq'] = 1
+    del opt['val']
+    statuses, outputs = run_two(folder, 'train', opt, lambda other: None)
+    assert statuses == [1, 1], outputs
+    assert all('not finite' in text and 'Training has diverged' in text for text in outputs), outputs
+    assert not any((folder / 'experiments/small/models').glob('*_latest.*'))

@@ -67,7 +67,7 @@ def test_all_findings_are_printed_and_an_error_sets_the_status(folder, capsys):
     ('override', 'words'),
     [
         ('train:total_iters=9', 'Did you mean total_iter?'),
-        ('train:optim_g:lr=-1', 'train.optim_g.lr is -1, expected a number from 0 to 1000'),
+        ('train:optim_g:lr=-1', 'train.optim_g.lr is -1, expected a number in [0, 1000]'),
     ],
 )
 def test_invalid_options_are_the_only_finding(folder, capsys, override, words):

@@ -1,5 +1,6 @@
 """`basicsr kernels` on the command line."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -104,3 +105,9 @@ def test_wrong_arguments(arguments, reason, capsys):
     assert run(*arguments) == 1
     assert reason in capsys.readouterr().err
     assert {path.name for path in Path().iterdir()} == before
+
+
+def test_without_matplotlib_nothing_is_computed(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, 'matplotlib.figure', None)
+    assert run('absent.png', *OUTPUT) == 1
+    assert "pip install 'deeprftv2-plugin[demo]'" in capsys.readouterr().err

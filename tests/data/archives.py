@@ -47,12 +47,29 @@ def _realblur(folder):
             yield from (f'{folder}/{scene}/gt/gt_{number}.png', f'{folder}/{scene}/blur/blur_{number}.png')
 
 
+def _kohler():
+    for shake in (1, 12):
+        yield f'Blurry2_{shake}.png'
+        yield from (f'Image2/Kernel{shake}/GroundTruth2_{shake}_{number}.png' for number in (1, 2, 10))
+
+
+def _lai():
+    for kernel in ('01', '02'):
+        yield from (f'synthetic_dataset/uniform/{name}_01_kernel_{kernel}.png' for name in ('natural', 'text'))
+        yield f'synthetic_dataset/nonuniform/natural_01_gyro_{kernel}.png'
+        yield f'synthetic_dataset/kernel/kernel_{kernel}.png'
+    yield from (f'synthetic_dataset/ground_truth/{name}_01.png' for name in ('natural', 'text'))
+    yield from ('real_dataset/boat1.jpg', 'real_dataset/text2.jpg')
+
+
 ARCHIVES = {
     'GOPRO_Large': tuple(_gopro()),
     'HIDE_dataset': tuple(_hide()),
     'REDS': tuple(_reds()),
     'dd_dp_dataset_canon': tuple(_dpdd()),
     'RealBlur': (*_realblur(REALBLUR_J), *_realblur(REALBLUR_R)),
+    'Koehler': tuple(_kohler()),
+    'Lai': tuple(_lai()),
 }
 
 
@@ -62,7 +79,9 @@ def unpack(archive: str, folder: Path, shape: tuple[int, int, int] = (8, 8, 3)) 
     kind = np.uint16 if archive == 'dd_dp_dataset_canon' else np.uint8
     for name in ARCHIVES[archive]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        assert cv2.imwrite(str(folder / name), random.integers(0, np.iinfo(kind).max, shape, kind))
+        gray = '/kernel/' in name
+        image = random.integers(0, np.iinfo(kind).max, shape[:2] if gray else shape, kind)
+        assert cv2.imwrite(str(folder / name), image)
     if archive == 'RealBlur':
         for letter, name in (('J', REALBLUR_J), ('R', REALBLUR_R)):
             for split, scenes in (('train', 'scene001'), ('test', 'scene050')):

@@ -29,6 +29,7 @@ from deeprftv2_plugin.evaluation.validation import ImageScore
 from deeprftv2_plugin.evaluation.worst_images import COUNT, WorstImages
 from deeprftv2_plugin.utils.errors import UserError
 from tests.data.archives import unpack
+from tests.evaluation.test_page import content as page_content
 from tests.models.toys import make_model, options
 
 METRICS = {'psnr': {'type': 'psnr', 'better': 'higher'}, 'mae': {'type': 'mae', 'better': 'lower'}}
@@ -159,6 +160,35 @@ def test_images_without_ground_truth_are_restored_and_listed(tmp_path, log):
     assert rows[0] == {'name': 'A_0001', 'sequence': 'A'}
     assert (summary['overall'], summary['worst'], summary['protocol']['metrics']) == ({}, [], {})
     assert not (results / 'worst').exists()
+
+
+def test_the_page_has_the_images_and_their_scores(tmp_path, log):
+    dataset = Frames(NAMES)
+    model = make_test_model(tmp_path)
+    model.opt['path']['page'] = str(tmp_path / 'page')
+    model.validation(DataLoader(dataset), 'test', None)
+    rows, summary = read(tmp_path / 'results')
+    found = page_content(tmp_path / 'page/frames.html')
+    assert [image['name'] for image in found['images']] == NAMES
+    assert [image['scores'] for image in found['images']] == [[[float(row['psnr']), float(row['mae'])]] for row in rows]
+    assert found['metrics'] == [{'name': 'psnr', 'better': 'higher'}, {'name': 'mae', 'better': 'lower'}]
+    assert found['table']['columns'] == ['sequence', 'images', 'psnr', 'mae']
+    assert [row[0][0] for row in found['table']['rows']] == ['A', 'B', 'overall']
+    assert found['table']['rows'][-1][2] == [f'{summary["overall"]["psnr"]:.4f}', summary['overall']['psnr']]
+    for image, sample in zip(found['images'], dataset, strict=False):
+        blurry, restored, sharp = (cv2.imread(str(tmp_path / 'page' / url)) for url in image['versions'])
+        for array, tensor in ((blurry, sample['lq']), (sharp, sample['gt'])):
+            np.testing.assert_array_equal(array[..., ::-1], np.rint(tensor.clamp(0, 1).permute(1, 2, 0).numpy() * 255))
+        assert image['scores'][0][0] == pytest.approx(cv2.PSNR(restored, sharp))
+    assert f'The images are in {tmp_path / "page/frames.html"}' in log.text
+
+
+def test_a_page_that_cannot_be_written_is_an_error(tmp_path):
+    (tmp_path / 'page').write_text('no folder')
+    model = make_test_model(tmp_path)
+    model.opt['path']['page'] = str(tmp_path / 'page')
+    with pytest.raises(UserError, match='the report .*page.* could not be written: Not a directory. Check the path'):
+        model.validation(DataLoader(Frames(NAMES)), 'test', None)
 
 
 def test_16_bit_images_are_scored_and_saved_in_16_bit(tmp_path):
@@ -385,22 +415,27 @@ def test_two_processes_write_the_same_reports_as_one(tmp_path, monkeypatch, caps
     for name in ('one', 'two'):
         (tmp_path / f'{name}.yml').write_text(yaml.safe_dump({**opt, 'name': name}))
     error = 'error: 1 images were not restored or saved:\nOpenCV cannot decode the image photographs/003.png'
-    assert cli.main(['test', '-opt', 'one.yml']) == 1
+    assert cli.main(['test', '-opt', 'one.yml', '--html']) == 1
     assert error in capsys.readouterr().err
     package = str(Path(deeprftv2_plugin.__file__).parents[1])
     result = subprocess.run(
         [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', '-m', 'deeprftv2_plugin',
-         'test', '-opt', 'two.yml'],
+         'test', '-opt', 'two.yml', '--html'],
         env={**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '', 'PYTHONPATH': package},
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert result.returncode == 1 and error in result.stderr, result.stderr
     one, two = (
         {path.relative_to(tmp_path / 'results' / name): path.read_bytes()
-         for path in (tmp_path / 'results' / name).rglob('*') if path.suffix in ('.csv', '.json', '.png')}
+         for path in (tmp_path / 'results' / name).rglob('*') if path.suffix in ('.csv', '.json', '.png', '.html')}
         for name in ('one', 'two')
     )  # fmt: skip
-    assert len(one) == 4 + COUNT + 4 and one == two
+    pages = [Path(f'{name}.html') for name in ('photographs', 'frames')]
+    for page in pages:
+        assert one[page].replace(b', one</', b', two</') == two.pop(page)
+        del one[page]
+    in_pages = 4 * 2 + 13 * 3
+    assert len(one) == 4 + COUNT + 4 + in_pages and one == two
 
 
 class Greedy(torch.nn.Module):

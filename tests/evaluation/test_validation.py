@@ -55,7 +55,7 @@ def test_only_metrics_of_this_package_get_16_bit():
 def test_gain_compares_with_the_blurry_image():
     sharp, result, blurry = (noise(seed, np.uint16) for seed in range(3))
     metrics = {'gain': {'type': 'psnr_gain'}, 'psnr': {'type': 'psnr'}}
-    found = compute_metrics(result, sharp, metrics, blurry)
+    found = compute_metrics(result, sharp, metrics, blurry=blurry)
     assert found['gain'] == found['psnr'] - compute_metrics(blurry, sharp, {'psnr': {'type': 'psnr'}})['psnr']
 
 

@@ -156,7 +156,10 @@ def mutated(content, random):
         kind = random.choice(['value', 'tensor', 'remove', 'rename', 'add'])
         if key is None or kind == 'add':
             name = random.choice([5, 'x', ('a', 1), None, 'module.x', ''])
-            at.update({name: odd_value(random)}) if isinstance(at, dict) else at.append(odd_value(random))
+            if isinstance(at, dict):
+                at[name] = odd_value(random)  # not `update`, which adds the values of a Counter
+            else:
+                at.append(odd_value(random))
         elif kind == 'remove':
             del at[key]
         elif kind == 'rename' and isinstance(at, dict):

@@ -131,3 +131,31 @@ def test_the_psfs_of_a_network():
     torch.testing.assert_close(found[2, 'half'], net.kernels(images)[1].half.psf)
     powers = found[2, 'full'].square().sum((0, 2, 3))
     assert kernels.strongest_channels(found[2, 'full'], 2) == powers.argsort(descending=True)[:2].tolist()
+
+
+def test_likeness_finds_the_true_kernel_among_the_channels_and_states_the_controls():
+    truths = [shake(7), shake(8)]
+    other = torch.randn(32, 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    psf = torch.stack([torch.stack([other, -2 * placed(truth, (32, 32), (1, 2))]) for truth in truths])
+    found = kernels.likeness(psf, truths)
+    assert found.best == pytest.approx(1) and found.mean < 0.99
+    assert found.turned == pytest.approx(
+        np.mean([kernels.best_match(placed(truth, (32, 32)), truth.rot90()).correlation for truth in truths])
+    )
+    assert found.impulse == pytest.approx(np.mean([kernels.impulse_correlation(truth) for truth in truths]))
+
+
+def test_analysis_of_all_estimators():
+    torch.manual_seed(0)
+    net = DeepRFTv2('T', width=8, kernel_width=4).eval()
+    images = list(torch.rand(2, 3, 16, 24))
+    single = kernels.analyze(net, images[:1])
+    assert all(each.varying is None and each.likeness is None and each.truths == [] for each in single)
+    truth = torch.from_numpy(gaussian(1.0))
+    found = kernels.analyze(net, images, [truth, truth])
+    assert [(each.stage, each.scale) for each in found] == [(1, 'half'), (1, 'full'), (2, 'half'), (2, 'full')]
+    for each in found:
+        assert each.varying == kernels.varying_share(each.psf) and each.radius == kernels.support_radius(each.psf)
+        expected = truth if each.scale == 'full' else kernels.half_scale_kernel(truth)
+        assert torch.equal(each.truths[1], expected)
+        assert each.likeness == kernels.likeness(each.psf, each.truths)

@@ -14,8 +14,17 @@ from deeprftv2_plugin.utils.errors import UserError
 
 from .photographs import load_pair
 
-COMPARING = ['psnr', 'psnr_gain', 'ssim', 'ssim_3d', 'aligned_psnr', 'aligned_ssim', 'mae', 'pyiqa_full_reference']
-OPTIONS = {'pyiqa_full_reference': {'name': 'lpips'}, 'psnr_gain': {'blurry': np.zeros((60, 70, 3), np.uint8)}}
+COMPARING = [
+    *('psnr', 'psnr_gain', 'ssim', 'ssim_3d', 'aligned_psnr', 'aligned_ssim', 'mae'),
+    *('shifted_psnr', 'shifted_ssim', 'error_ratio', 'pyiqa_full_reference'),
+]
+ALONG_A_TRAJECTORY = ['trajectory_psnr', 'trajectory_mssim']
+BLURRY = np.zeros((60, 70, 3), np.uint8)
+OPTIONS = {
+    'pyiqa_full_reference': {'name': 'lpips'},
+    'psnr_gain': {'blurry': BLURRY},
+    'error_ratio': {'blurry': BLURRY, 'kernel': np.full((3, 3), 1 / 9)},
+}
 
 
 def test_metrics_do_not_import_basicsr_or_pyiqa():
@@ -28,7 +37,7 @@ def blank(*shape, dtype=np.uint8):
 
 
 def test_every_metric_is_tested():
-    assert set(metrics.__all__) == {*COMPARING, 'pyiqa_no_reference'}
+    assert set(metrics.__all__) == {*COMPARING, *ALONG_A_TRAJECTORY, 'pyiqa_no_reference'}
 
 
 @pytest.mark.parametrize('name', COMPARING[:-1])

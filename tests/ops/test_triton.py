@@ -105,7 +105,7 @@ def test_triton_needs_kernels_that_run(why_not, monkeypatch):
         raise RuntimeError('no C compiler\nwas found')
 
     monkeypatch.setattr(backend, '_try_a_kernel', fail)
-    assert why_not() == 'its kernels do not run here (RuntimeError: no C compiler)'
+    assert why_not() == 'its kernels do not run on this machine (RuntimeError: no C compiler)'
 
 
 def test_triton_takes_tensors_by_device_and_type():

@@ -3,20 +3,18 @@
 import os
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
 from deeprftv2_plugin.data.storage.images import StoredImage
 from deeprftv2_plugin.data.storage.listing import is_image
+from deeprftv2_plugin.data.storage.mat_files import MAX_BYTES, read_mat
 from deeprftv2_plugin.utils.errors import UserError
 from deeprftv2_plugin.utils.regular_files import open_regular
 
 ARRAYS = ('.mat', '.npy', '.npz')
-MAX_BYTES = 2**30
-"""Maximum size of a file of arrays, in bytes."""
 
 
 def read_kernels(path: str, variable: str | None = None) -> list[np.ndarray]:
@@ -93,59 +91,38 @@ def _read(file: Path, variable: str | None) -> Iterator[tuple[str, np.ndarray]]:
     if suffix not in ARRAYS:
         yield str(file), _read_image(file)
         return
-    try:
-        stream = open_regular(file, MAX_BYTES)
-    except OSError as error:
-        raise UserError(f'cannot read the kernels {file}: {error.strerror}') from error
-    with stream:
-        arrays = (_read_mat if suffix == '.mat' else _read_numpy)(stream, file, variable)
-    for name, array in arrays:
+    for name, array in _read_mat(file, variable) if suffix == '.mat' else _read_numpy(file, variable):
         if array.ndim == 3:
             yield from ((f'{name}[{number}]', kernel) for number, kernel in enumerate(array))
         else:
             yield name, array
 
 
-def _read_numpy(stream: BinaryIO, file: Path, variable: str | None) -> list[tuple[str, np.ndarray]]:
+def _read_numpy(file: Path, variable: str | None) -> list[tuple[str, np.ndarray]]:
     try:
-        content = np.load(stream, allow_pickle=False)
-        if isinstance(content, np.ndarray):
-            return [(str(file), content)]
-        with content:
-            arrays = dict(content)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f'NumPy cannot read the kernels {file}: {error}') from error
-    names = arrays if variable is None else [_check_variable(variable, arrays, file)]
-    return [(f'{file}:{name}', arrays[name]) for name in names]
+        stream = open_regular(file, MAX_BYTES)
+    except OSError as error:
+        raise UserError(f'cannot read the kernels {file}: {error.strerror}') from error
+    with stream:
+        try:
+            content = np.load(stream, allow_pickle=False)
+            if isinstance(content, np.ndarray):
+                return [(str(file), content)]
+            with content:
+                arrays = dict(content)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise UserError(f'NumPy cannot read the kernels {file}: {error}') from error
+    if variable is not None and variable not in arrays:
+        raise UserError(f'{file} has no variable {variable}. It has {", ".join(arrays)}')
+    return [(f'{file}:{name}', array) for name, array in arrays.items() if variable in (None, name)]
 
 
-def _read_mat(stream: BinaryIO, file: Path, variable: str | None) -> list[tuple[str, np.ndarray]]:
-    try:
-        from scipy.io import loadmat
-    except ImportError as error:
-        raise UserError(f'reading {file} needs SciPy, which is not installed: pip install scipy') from error
-    try:
-        content = loadmat(stream)
-    except NotImplementedError as error:
-        raise UserError(f"{file} is a MATLAB file of version 7.3: save it with save(..., '-v7')") from error
-    except Exception as error:  # SciPy can raise any exception for a damaged file
-        raise UserError(f'SciPy cannot read the MATLAB file {file}: {error}') from error
-    names = [name for name in content if not name.startswith('__')]
-    if variable is None and len(names) != 1:
-        raise UserError(
-            f'{file} has the variables {", ".join(names) or "none"}, expected one: choose it with the option variable'
-        )
-    name = names[0] if variable is None else _check_variable(variable, names, file)
-    value = content[name]
+def _read_mat(file: Path, variable: str | None) -> list[tuple[str, np.ndarray]]:
+    value = read_mat(file, variable)
+    name = str(file) if variable is None else f'{file}:{variable}'
     if value.dtype == object:  # a cell array
-        return [(f'{file}:{name}[{number}]', cell) for number, cell in enumerate(value.ravel())]
-    return [(f'{file}:{name}', value.transpose(2, 0, 1) if value.ndim == 3 else value)]
-
-
-def _check_variable(variable: str, names: Iterable[str], file: Path) -> str:
-    if variable not in names:
-        raise UserError(f'{file} has no variable {variable}. It has {", ".join(names)}')
-    return variable
+        return [(f'{name}[{number}]', cell) for number, cell in enumerate(value.ravel())]
+    return [(name, value.transpose(2, 0, 1) if value.ndim == 3 else value)]
 
 
 def _read_image(file: Path) -> np.ndarray:

@@ -3,11 +3,13 @@
 from typing import Any
 
 import numpy as np
+import torch
 from torch.utils.data import Dataset
 
+from deeprftv2_plugin.data.blur.kernel_files import read_kernels
 from deeprftv2_plugin.data.datasets.augmentation import FlipAndRotate, crop_size, pad_to, random_window
 from deeprftv2_plugin.data.layouts.known import recognize
-from deeprftv2_plugin.data.layouts.pairs import Pair, check_equal_size, find_pairs, warn_of_transparency
+from deeprftv2_plugin.data.layouts.pairs import KernelFile, Pair, check_equal_size, find_pairs, warn_of_transparency
 from deeprftv2_plugin.data.storage.images import to_tensor
 from deeprftv2_plugin.utils.errors import UserError
 
@@ -23,7 +25,9 @@ class PairedDeblurDataset(Dataset):
 
     A sample has `lq` and `gt`, tensors (3, H, W) of float32 in [0, 1], RGB; `lq_path`, the name of the pair; and
     `gt_path`. Without sharp images, `gt` and `gt_path` are missing. Whole 16-bit images have `depth`, 16, so that the
-    result is saved with the bit depth of the sharp image, or of the blurry one if there is no sharp image.
+    result is saved with the bit depth of the sharp image, or of the blurry one if there is no sharp image. Whole images
+    also have what the dataset knows for metrics: `kernel`, the true kernel (k, k) of float32, and `trajectory`, the
+    paths of all sharp images along the trajectory of the camera.
 
     Args:
         opt: The dataset options, with the keys
@@ -95,4 +99,21 @@ class PairedDeblurDataset(Dataset):
         sample['lq_path'] = pair.name
         if pair.gt:
             sample['gt_path'] = str(pair.gt)
+        if not self.training and pair.kernel:
+            sample['kernel'] = torch.from_numpy(read_kernel(pair.kernel))
+        if not self.training and pair.trajectory:
+            sample['trajectory'] = [image.path for image in pair.trajectory]
         return sample
+
+
+def read_kernel(file: KernelFile) -> np.ndarray:
+    """Return a kernel (k, k) of float32, normalized as `read_kernels` does, whose convolution with the sharp image is
+    the blurry one.
+
+    Raises:
+        UserError: It cannot be read, or there are several.
+    """
+    kernels = read_kernels(file.path, file.variable)
+    if len(kernels) != 1:
+        raise UserError(f'{file.path} has {len(kernels)} kernels, expected one')
+    return np.ascontiguousarray(kernels[0][::-1, ::-1]) if file.turned else kernels[0]

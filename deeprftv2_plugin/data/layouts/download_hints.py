@@ -65,7 +65,11 @@ RealBlur (Rim et al., ECCV 2020): 3758 pairs for training and 980 for testing, a
         """\
 RSBlur (Rim et al., "Realistic Blur Synthesis for Learning Image Deblurring", ECCV 2022)
   where   https://github.com/rimchang/RSBlur
-  layout  unpack it, with its lists inside or next to it. dataroot is the folder RSBlur""",
+  layout  unpack it to datasets/RSBlur, and copy the lists from datalist/RSBlur of the repository there. The expected
+          files are
+            datasets/RSBlur/RSBlur_real_train.txt       (RSBlur_real_val.txt, RSBlur_real_test.txt)
+            datasets/RSBlur/0001/000006/real_blur/real_blur.png
+            datasets/RSBlur/0001/000006/gt/gt_sharp.png""",
     ),
     DownloadHint(
         ('dpdd', 'dp'),
@@ -76,6 +80,38 @@ DPDD (Abuolaim and Brown, ECCV 2020): 350 pairs for training, 74 for validation,
             datasets/DPDD/train_c/source/*.png          defocused
             datasets/DPDD/train_c/target/*.png          sharp
             datasets/DPDD/val_c/..., datasets/DPDD/test_c/...""",
+    ),
+    DownloadHint(
+        ('levin',),
+        """\
+Levin et al. (CVPR 2009): 32 gray images of real camera shake with the measured kernels, 255x255, for testing
+  where   https://webee.technion.ac.il/people/anat.levin/ (data of "Understanding and evaluating blind deconvolution
+          algorithms"); for academic use
+  layout  put the MATLAB files into datasets/Levin. SciPy is required. The expected files are
+            datasets/Levin/im05_flit01.mat              or im01_ker01.mat; the variables x, y and f
+            ...""",
+    ),
+    DownloadHint(
+        ('koehler', 'kohler'),
+        """\
+Koehler et al. (ECCV 2012): 48 images of played back camera shake, and sharp images along its trajectory, for testing
+  where   http://people.kyb.tuebingen.mpg.de/rolfk/BenchmarkECCV2012/ (BlurryImages.zip, GroundTruth_pngs_Image1.zip
+          to Image4.zip)
+  layout  unpack all of them into datasets/Koehler. The expected files are
+            datasets/Koehler/Blurry1_1.png
+            datasets/Koehler/Image1/Kernel1/GroundTruth1_1_1.png
+            ...""",
+    ),
+    DownloadHint(
+        ('lai',),
+        """\
+Lai et al. (CVPR 2016): 100 images with synthetic uniform blur, and 100 real photographs, for testing
+  where   https://www.wslai.net/publications/deblur_study/ (Dataset and Code)
+  layout  unpack it into datasets/Lai. The expected files are
+            datasets/Lai/synthetic_dataset/uniform/manmade_01_kernel_01.png
+            datasets/Lai/synthetic_dataset/ground_truth/manmade_01.png
+            datasets/Lai/synthetic_dataset/kernel/kernel_01.png
+            datasets/Lai/real_dataset/*.jpg""",
     ),
     DownloadHint(
         ('held',),

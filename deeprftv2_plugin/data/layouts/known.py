@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from deeprftv2_plugin.data.layouts import folders, lists
+from deeprftv2_plugin.data.layouts import folders, kernel_benchmarks, lists
 from deeprftv2_plugin.data.layouts.pairs import Pair, Readers, check_unique_names
 from deeprftv2_plugin.utils.errors import DataWarning, UserError
 
@@ -34,6 +34,9 @@ LAYOUTS = (
     Layout('RealBlur-J', 'RealBlur-J*/SCENE/{gt,blur}, RealBlur_J_{train,test}_list.txt', lists.realblur_j),
     Layout('RealBlur-R', 'RealBlur-R*/SCENE/{gt,blur}, RealBlur_R_{train,test}_list.txt', lists.realblur_r),
     Layout('RSBlur', 'RSBlur*, with lists RSBlur*{train,val,test}*.txt in the format of RealBlur', lists.rsblur),
+    Layout('Levin', 'im05_flit01.mat, ...: x sharp, y blurry, f the kernel', kernel_benchmarks.levin),
+    Layout('Koehler', 'Blurry1_1.png, ... and Image1/Kernel1/GroundTruth1_1_1.png, ...', kernel_benchmarks.kohler),
+    Layout('Lai', '{uniform,nonuniform} with ground_truth and kernel, real_dataset (real)', kernel_benchmarks.lai),
     Layout(
         'pairs',
         '{blur,sharp}, {input,target}, {lq,gt} or {source,target} below {train,val,test} or directly (split all)',

@@ -25,6 +25,20 @@ class Pair(NamedTuple):
     name: str
     lq: StoredImage
     gt: StoredImage | None
+    kernel: 'KernelFile | None' = None
+    """The true kernel, if it is known."""
+    trajectory: tuple[StoredImage, ...] = ()
+    """All sharp images along the trajectory of the camera, if there are several."""
+
+
+class KernelFile(NamedTuple):
+    """The location of a kernel that is the only one in its file or variable."""
+
+    path: str
+    variable: str | None = None
+    turned: bool = False
+    """Whether the blurry image is the correlation of the sharp one with it, so that it has to be rotated by 180
+    degrees."""
 
 
 Readers = Mapping[str, Callable[[], list[Pair]]]

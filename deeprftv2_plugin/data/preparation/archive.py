@@ -43,7 +43,7 @@ def prepare_archive(
     Args:
         source: The unpacked folder of an archive, or its parent.
         dest: Folder to write to, created if missing.
-        splits: Names of the splits. Default: all.
+        splits: Names of the splits. Default: all that have sharp images.
         crops: Windows to cut training splits into. Training splits have names that start with 'train', or are
             undivided. Other splits are stored whole.
         folders: Whether to write folders of files, dest/SPLIT_blur and dest/SPLIT_sharp, instead of LMDBs.
@@ -60,6 +60,9 @@ def prepare_archive(
     dataset = recognize(source)
     dest = Path(dest).expanduser()
     pairs = {split: dataset.pairs(split) for split in splits or dataset.splits}
+    for split in [] if splits else [name for name, found in pairs.items() if found[0].gt is None]:
+        say(f'{split} has no sharp images and is left out')
+        del pairs[split]
     counts = ', '.join(f'{split} {len(found)} pairs' for split, found in pairs.items())
     say(f'{dataset.root} is recognized as {dataset.layout}: {counts}')
     _check(dataset, dest, pairs, crops)

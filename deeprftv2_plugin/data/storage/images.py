@@ -1,5 +1,7 @@
 """Images stored in files or LMDB databases: reading as arrays, conversion to tensors, and writing as PNG files."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +12,7 @@ from torch.utils.data import get_worker_info
 
 from deeprftv2_plugin.data.storage.decoding import decode
 from deeprftv2_plugin.data.storage.lmdb_reader import read_value
+from deeprftv2_plugin.data.storage.mat_files import read_mat
 from deeprftv2_plugin.utils.atomic_io import write_whole
 from deeprftv2_plugin.utils.errors import UserError
 from deeprftv2_plugin.utils.regular_files import open_regular
@@ -21,12 +24,16 @@ PNG_LEVEL = 1
 
 
 class StoredImage(NamedTuple):
-    """The location of an image: a file path or, if `database` is given, a key of that LMDB."""
+    """The location of an image: a file path, with `variable` a MATLAB file, or with `database` a key of that LMDB."""
 
     path: str
     database: str | None = None
+    variable: str | None = None
+    """The variable of a MATLAB file, gray values in [0, 1]. The image has 16 bits."""
 
     def __str__(self) -> str:
+        if self.variable:
+            return f'{self.variable} in {self.path}'
         return f'{self.path} in {self.database}' if self.database else self.path
 
     def read(self) -> np.ndarray:
@@ -48,11 +55,44 @@ class StoredImage(NamedTuple):
         """
         if self.database:
             return read_value(self.database, self.path)
+        if self.variable:
+            return encode_png(_as_16_bit(read_mat(self.path, self.variable), str(self)))
         try:
             with open_regular(self.path, MAX_BYTES) as file:
                 return file.read()
         except OSError as error:
             raise UserError(f'cannot read the image {self}: {error.strerror}') from error
+
+
+@dataclass(frozen=True)
+class ImageSequence:
+    """Images that belong together, which are read one after another as arrays (H, W, 3), BGR, whenever it is iterated.
+
+    Args:
+        paths: Their files.
+        side: Height and width of the upper left part that is returned. None for whole images.
+    """
+
+    paths: tuple[str, ...]
+    side: int | None = None
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for path in self.paths:
+            yield cv2.cvtColor(StoredImage(path).read()[: self.side, : self.side], cv2.COLOR_RGB2BGR)
+
+
+def _as_16_bit(values: np.ndarray, name: str) -> np.ndarray:
+    """Convert gray values (H, W) in [0, 1] to uint16.
+
+    Raises:
+        UserError: The array is something else.
+    """
+    if values.ndim != 2 or values.dtype.kind != 'f' or not values.size:
+        found = f'{values.dtype} of shape {values.shape}'
+        raise UserError(f'the image {name} is {found}, expected floating-point numbers of shape (height, width)')
+    if not (values.min() >= 0 and values.max() <= 1):
+        raise UserError(f'the image {name} has values from {values.min():g} to {values.max():g}, expected 0 to 1')
+    return np.rint(values * np.iinfo(np.uint16).max).astype(np.uint16)
 
 
 def to_tensor(image: np.ndarray) -> torch.Tensor:

@@ -71,6 +71,22 @@ EXPECTED = [
         ('RealBlur', REALBLUR_R, 'RealBlur-R', 'test', 2),
         ('RealBlur-R_scene050_2', 'scene050/blur/blur_2.png', 'scene050/gt/gt_2.png'),
     ),
+    (
+        ('Koehler', '.', 'Koehler', 'all', 2),
+        ('Blurry2_12', 'Blurry2_12.png', 'Image2/Kernel12/GroundTruth2_12_2.png'),
+    ),
+    (
+        ('Lai', '.', 'Lai', 'uniform', 4),
+        (
+            'text_01_kernel_02',
+            'synthetic_dataset/uniform/text_01_kernel_02.png',
+            'synthetic_dataset/ground_truth/text_01.png',
+        ),
+    ),
+    (
+        ('Lai', 'synthetic_dataset', 'Lai', 'nonuniform', 2),
+        ('natural_01_gyro_02', 'nonuniform/natural_01_gyro_02.png', 'ground_truth/natural_01.png'),
+    ),
 ]
 
 

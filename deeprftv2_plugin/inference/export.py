@@ -1,0 +1,279 @@
+"""Export a network to a file that runs without this package: ONNX, or a program of `torch.export`."""
+
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+from torch.fx import GraphModule
+
+from deeprftv2_plugin.archs import DeepRFTv2
+from deeprftv2_plugin.inference.restoration import restore
+from deeprftv2_plugin.ops.export_forms import Exportable
+from deeprftv2_plugin.utils.atomic_io import advice, write_whole
+from deeprftv2_plugin.utils.errors import UserError, first_line
+
+SUFFIXES = ('.onnx', '.pt2')
+MIN_SIZE = 16
+"""Smallest height and width of an exported network in pixels."""
+OPSET = 20
+TOLERANCE = 1e-4
+"""Largest difference to the network in any pixel."""
+INPUT, OUTPUT = 'blurry', 'sharp'
+_TRACED = (48, 40)
+"""Size of the image with which a network for any size is traced."""
+_MAX_SIZE = 2**15
+_SEED = 0
+
+# The image is padded by reflection at the right and at the bottom, and the result is cropped.
+_PAD = """
+    size = Shape <start = 2> ({input})
+    opposite = Neg (size)
+    multiple = Constant <value = int64[1] {{{multiple}}}> ()
+    missing = Mod (opposite, multiple)
+    origin = Constant <value = int64[2] {{0, 0}}> ()
+    margins = Concat <axis = 0> (origin, missing)
+    axes = Constant <value = int64[2] {{2, 3}}> ()
+    {padded} = Pad <mode = "reflect"> ({input}, margins, , axes)
+"""
+_CROP = '{output} = Slice ({whole}, origin, size, axes)'
+
+
+def export_network(net: DeepRFTv2, path: str | Path, size: Sequence[int] | None = None) -> list[str]:
+    """Export a network, compare the file with the network, and write it.
+
+    The exported network takes images (1, C, H, W) in [0, 1] and returns images of the same height and width, clamped
+    to [0, 1]. A program of `torch.export` for any size takes multiples of `net.size_multiple`; other files pad the
+    image themselves, as `restore` does.
+
+    Args:
+        net: The network. It is switched to evaluation mode and to the CPU.
+        path: Output file, `.onnx` or `.pt2`.
+        size: Height and width of the images; None for any size.
+
+    Returns:
+        Lines that describe the file for its user.
+
+    Raises:
+        UserError: The suffix or the size is not suitable, packages are missing, the network cannot be exported, the
+            exported network differs from it, or the file cannot be written. Nothing is written then.
+    """
+    path = Path(path)
+    check_target(path, size)
+    net = net.cpu().eval()
+    with _quiet():
+        try:
+            program = trace(net, size)
+            data = _onnx_file(net, program, size) if path.suffix == '.onnx' else _program_file(net, program, size)
+        except Exception as error:  # of the exporters, which have no common class
+            sizes = 'this size' if size else 'any size; try a fixed size with --size HxW'
+            raise UserError(f'{path}: the network cannot be exported for {sizes} ({first_line(error)})') from error
+        checked = check_file(net, data, path, size)
+    try:
+        write_whole(path, data)
+    except OSError as error:
+        raise UserError(f'cannot write {path}: {error.strerror}. {advice(error)}') from error
+    described = describe(net, path.suffix, size)
+    return [
+        f'{path}: {len(data) / 1e6:.1f} MB, {checked}',
+        *(f'  {key}: {text}' for key, text in described.items()),
+    ]
+
+
+def check_target(path: Path, size: Sequence[int] | None = None) -> None:
+    """Check what can be known before an export.
+
+    Raises:
+        UserError: The suffix or the size is not suitable, or packages are missing.
+    """
+    if path.suffix not in SUFFIXES:
+        raise UserError(f'-o {path}: expected a file name that ends in {" or ".join(SUFFIXES)}')
+    if size is not None and min(size) < MIN_SIZE:
+        raise UserError(
+            f'the size is {"x".join(map(str, size))} pixels (height x width), expected at least {MIN_SIZE}x{MIN_SIZE}'
+        )
+    if path.suffix == '.onnx':
+        for name in ('onnx', 'onnxruntime', 'onnxscript'):
+            _package(name)
+
+
+def describe(net: DeepRFTv2, suffix: str, size: Sequence[int] | None = None) -> dict[str, str]:
+    """Return what a user of an exported network needs to know. ONNX files contain it as metadata."""
+    channels, multiple = _channels(net), net.size_multiple
+    if size is not None:
+        sizes = '{}x{} pixels (height x width)'.format(*size)
+    elif suffix == '.onnx':
+        sizes = f'any, at least {MIN_SIZE}x{MIN_SIZE} pixels'
+    else:
+        sizes = f'multiples of {multiple}, at least {MIN_SIZE}x{MIN_SIZE} pixels; pad other images and crop the result'
+    return {
+        'input': f'{INPUT}, float32 (1, {channels}, height, width), values from 0 to 1',
+        'output': f'{OUTPUT}, of the same height, width and range',
+        'channel_order': 'RGB' if channels == 3 else 'as in training',
+        'size': sizes,
+        'size_multiple': str(multiple if suffix == '.pt2' and size is None else 1),
+        'scale': '1',
+    }
+
+
+class _Image(nn.Module):
+    """A network with all that is exported with it.
+
+    Args:
+        net: The network.
+        size: Height and width, or None for any multiples of `net.size_multiple`.
+    """
+
+    def __init__(self, net: DeepRFTv2, size: Sequence[int] | None):
+        super().__init__()
+        self.net, self.size = net, size
+
+    def forward(self, image: Tensor) -> Tensor:
+        with Exportable():
+            if self.size is None:
+                return self.net(image).clamp(0, 1)
+            return restore(self.net, image).clamp(0, 1)
+
+
+def trace(net: DeepRFTv2, size: Sequence[int] | None = None) -> ExportedProgram:
+    """Return a network as a program of PyTorch's own operators.
+
+    Args:
+        net: The network, on the CPU and in evaluation mode.
+        size: Height and width of the images; None for any multiples of `net.size_multiple`.
+    """
+    sizes = None
+    if size is None:
+        most = _MAX_SIZE // net.size_multiple
+        height, width = (net.size_multiple * Dim(name, min=2, max=most) for name in ('rows', 'columns'))
+        sizes = ({2: height, 3: width},)
+    image = torch.zeros(1, _channels(net), *(size or _TRACED))
+    with torch.no_grad():
+        program = torch.export.export(_Image(net, size), (image,), dynamic_shapes=sizes)
+    for module in program.graph_module.modules():
+        if isinstance(module, GraphModule):
+            _clean(module)
+    return program
+
+
+def _clean(module: GraphModule) -> None:
+    """Remove from a graph what has no effect on its results."""
+    permute = torch.ops.aten.permute.default
+    for node in module.graph.nodes:
+        # stack traces take time to copy, and contain paths of this machine
+        node.meta = {key: value for key, value in node.meta.items() if key in ('val', 'tensor_meta')}
+        if node.target is permute and node.args[0].target is permute:
+            first, second = node.args[0].args[1], node.args[1]
+            if [first[axis] for axis in second] == list(range(len(first))):
+                node.replace_all_uses_with(node.args[0].args[0])
+    for node in reversed(module.graph.nodes):
+        if node.target in (torch.amp.autocast_mode._enter_autocast, torch.amp.autocast_mode._exit_autocast):
+            module.graph.erase_node(node)  # they disable autocast, which is disabled
+    module.graph.eliminate_dead_code()
+    module.recompile()
+
+
+def check_file(net: DeepRFTv2, data: bytes, path: Path, size: Sequence[int] | None = None) -> str:
+    """Compare an exported network with the network at two sizes, or at its fixed size with two images.
+
+    Returns:
+        The result in words.
+
+    Raises:
+        UserError: They differ by more than `TOLERANCE`.
+    """
+    run = _session(data) if path.suffix == '.onnx' else torch.export.load(io.BytesIO(data)).module()
+    generator = torch.Generator().manual_seed(_SEED)
+    sizes = [size, size] if size else [(61, 45), (96, 136)] if path.suffix == '.onnx' else [(64, 48), (96, 136)]
+    largest = 0.0
+    for height, width in sizes:
+        image = torch.rand(1, _channels(net), height, width, generator=generator)
+        with torch.no_grad():
+            difference = (run(image) - restore(net, image).clamp(0, 1)).abs().max().item()
+        if not difference <= TOLERANCE:
+            raise UserError(
+                f'{path}: not written, since the exported network differs from the network by {difference:.2g} at '
+                f'{height}x{width} pixels, more than {TOLERANCE:g}. Use other versions of the '
+                'packages, or the other format'
+            )
+        largest = max(largest, difference)
+    compared = ' and '.join(dict.fromkeys(f'{height}x{width}' for height, width in sizes))
+    return f'differs from the network by at most {largest:.1e} at {compared} pixels'
+
+
+def _onnx_file(net: DeepRFTv2, program: ExportedProgram, size: Sequence[int] | None) -> bytes:
+    exported = torch.onnx.export(
+        program, dynamo=True, opset_version=OPSET, verbose=False, input_names=[INPUT], output_names=[OUTPUT]
+    )
+    assert exported is not None  # as for every program
+    model = exported.model_proto
+    model.graph.name = type(net).__name__
+    if size is None:
+        # Shapes of one size would make the runtime reuse buffers that are too small for another.
+        del model.graph.value_info[:]
+        _pad_and_crop(model.graph, net.size_multiple)
+    onnx = _package('onnx')
+    onnx.helper.set_model_props(model, describe(net, '.onnx', size))
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def _pad_and_crop(graph: Any, multiple: int) -> None:
+    """Let an ONNX graph for multiples take and return images of any size."""
+    parse = _package('onnx').parser.parse_node
+    padded, whole = f'padded_{INPUT}', f'whole_{OUTPUT}'
+    for node in graph.node:
+        node.input[:] = [padded if name == INPUT else name for name in node.input]
+        node.output[:] = [whole if name == OUTPUT else name for name in node.output]
+    lines = _PAD.format(input=INPUT, padded=padded, multiple=multiple).strip().splitlines()
+    nodes = [*map(parse, lines), *graph.node, parse(_CROP.format(output=OUTPUT, whole=whole))]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    for value in (graph.input[0], graph.output[0]):
+        for dimension, name in zip(value.type.tensor_type.shape.dim[2:], ('height', 'width'), strict=True):
+            dimension.dim_param = name
+
+
+def _program_file(net: DeepRFTv2, program: ExportedProgram, size: Sequence[int] | None) -> bytes:
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer, extra_files={'metadata.json': json.dumps(describe(net, '.pt2', size))})
+    return buffer.getvalue()
+
+
+def _session(data: bytes) -> Any:
+    session = _package('onnxruntime').InferenceSession(data, providers=['CPUExecutionProvider'])
+    return lambda image: torch.from_numpy(session.run(None, {INPUT: image.numpy()})[0])
+
+
+def _channels(net: DeepRFTv2) -> int:
+    return next(weight for name, weight in net.named_parameters() if name.endswith('before.first.weight')).shape[1]
+
+
+def _package(name: str) -> ModuleType:
+    try:
+        return __import__(name)
+    except ImportError as error:
+        raise UserError(
+            f"{name} is not installed. To export to ONNX, install it: pip install 'deeprftv2-plugin[export]'"
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide what PyTorch and the exporters have to say to their developers."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        logging.disable(before)

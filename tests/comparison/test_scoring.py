@@ -1,0 +1,37 @@
+"""The options of the tests of a comparison."""
+
+from pathlib import Path
+
+from deeprftv2_plugin.comparison.scoring import test_options as options_of
+
+FILE = """
+name: mine
+scale: 1
+datasets:
+  train: {name: pairs, gt_size: 16}
+  val: {name: held-out, type: PairedDeblurDataset, dataroot: somewhere}
+train: {total_iter: 5}
+val: {val_freq: 5, tile: 64, metrics: {mae: {type: mae, better: lower}}}
+"""
+
+
+def test_an_option_file_decides_about_images_tiles_and_metrics():
+    Path('mine.yml').write_text(FILE)
+    found = options_of('mine.yml', None, 'cpu')
+    assert found['datasets'].keys() == {'val'} and found['num_gpu'] == 0 and 'train' not in found
+    assert found['val'] == {
+        'tile': 64,
+        'metrics': {'mae': {'type': 'mae', 'better': 'lower'}},
+        'save_img': False,
+        'pbar': False,
+    }
+    assert options_of('mine.yml', ['psnr', 'ssim'], 'cuda')['val']['metrics'].keys() == {'psnr', 'ssim'}
+
+
+def test_a_folder_is_a_data_set_or_prepared():
+    (data,) = options_of('data/GoPro', None, 'cpu')['datasets'].values()
+    assert data == {'name': 'GoPro', 'type': 'PairedDeblurDataset', 'dataroot': 'data/GoPro'}
+    for name in ('test_blur.lmdb', 'test_sharp.lmdb'):
+        Path('prepared', name).mkdir(parents=True)
+    (data,) = options_of('prepared', None, 'cpu')['datasets'].values()
+    assert data['dataroot_lq'] == 'prepared/test_blur.lmdb' and data['dataroot_gt'] == 'prepared/test_sharp.lmdb'

@@ -1,0 +1,127 @@
+"""Exported networks: they agree with the network, in a process without this package."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from deeprftv2_plugin.archs import DeepRFTv2
+from deeprftv2_plugin.inference import export, restore
+from deeprftv2_plugin.utils.errors import UserError
+
+LEVELS = [['NAF', 0], ['NAF', 0], ['NAFScan', 1]]
+SMALLEST = {
+    'width': 4,
+    'kernel_width': 4,
+    'stages': 1,
+    'kernel_depths': [1, 0, 0, 0],
+    'full_encoder': LEVELS,
+    'full_decoder': [['NAF', 0]] * 3,
+    'half_encoder': [['NAF', 0]] * 3,
+    'half_decoder': [['NAF', 0]] * 3,
+}
+RUN = """
+import sys, numpy as np
+path, folder = sys.argv[1:]
+if path.endswith('.onnx'):
+    import onnxruntime
+    session = onnxruntime.InferenceSession(path)
+    run = lambda x: session.run(None, {'blurry': x})[0]
+else:
+    import torch
+    net = torch.export.load(path).module()
+    run = lambda x: net(torch.from_numpy(x)).detach().numpy()
+for name, x in np.load(f'{folder}/in.npz').items():
+    np.save(f'{folder}/{name}.npy', run(x))
+assert not [name for name in sys.modules if name.startswith('deeprftv2_plugin')]
+"""
+
+
+@pytest.fixture(scope='module')
+def net():
+    torch.manual_seed(0)
+    net = DeepRFTv2('T', **SMALLEST).eval().requires_grad_(False)
+    for parameter in net.parameters():
+        if not parameter.any():
+            parameter.normal_(std=0.2)
+    return net
+
+
+def run_elsewhere(path, images):
+    """Return the results of an exported network in a process that cannot import this package."""
+    folder = path.parent
+    np.savez(folder / 'in.npz', **{f'out{i}': image for i, image in enumerate(images)})
+    blocked = 'import sys; sys.modules["deeprftv2_plugin"] = None; del sys.modules["deeprftv2_plugin"]\n'
+    environment = {key: value for key, value in os.environ.items() if key != 'PYTHONPATH'}
+    command = [sys.executable, '-I', '-W', 'ignore', '-c', blocked + RUN, str(path), str(folder)]
+    process = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert process.returncode == 0, process.stderr
+    return [np.load(folder / f'out{i}.npy') for i in range(len(images))]
+
+
+def assert_agrees(net, path, sizes):
+    images = [torch.rand(1, 3, *size) for size in sizes]
+    for image, found in zip(images, run_elsewhere(path, [each.numpy() for each in images]), strict=True):
+        expected = restore(net, image).clamp(0, 1).numpy()
+        np.testing.assert_allclose(found, expected, rtol=0, atol=export.TOLERANCE)
+        assert np.abs(expected - image.numpy()).max() > 0.01  # the network does something
+
+
+def test_a_program_for_any_size(net, tmp_path):
+    path = tmp_path / 'net.pt2'
+    lines = export.export_network(net, path)
+    assert str(path) in lines[0] and any('multiples of 8' in line for line in lines)
+    assert_agrees(net, path, [(16, 16), (32, 72), (64, 40)])
+    found = {'metadata.json': ''}
+    torch.export.load(path, extra_files=found)
+    assert json.loads(found['metadata.json'])['size_multiple'] == '8'
+    assert str(Path(export.__file__).parent).encode() not in path.read_bytes()
+
+
+def test_a_program_for_a_fixed_size_pads_the_image(net, tmp_path):
+    path = tmp_path / 'net.pt2'
+    assert '21x30' in export.export_network(net, path, (21, 30))[0]
+    assert_agrees(net, path, [(21, 30)])
+
+
+def test_onnx_for_any_size_pads_the_image(net, tmp_path):
+    for name in ('onnx', 'onnxruntime', 'onnxscript'):
+        pytest.importorskip(name)
+    path = tmp_path / 'net.onnx'
+    export.export_network(net, path)
+    assert_agrees(net, path, [(16, 16), (33, 47), (64, 40)])
+    import onnxruntime
+
+    known = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
+    assert known == export.describe(net, '.onnx')
+    assert b'deeprftv2_plugin/' not in path.read_bytes()
+
+
+def test_a_file_that_differs_is_not_accepted(net):
+    class Other(torch.nn.Module):
+        def forward(self, image):
+            return image
+
+    buffer = io.BytesIO()
+    torch.export.save(torch.export.export(Other(), (torch.rand(1, 3, 24, 24),)), buffer)
+    with pytest.raises(UserError, match='x.pt2: not written, since the exported network differs'):
+        export.check_file(net, buffer.getvalue(), Path('x.pt2'), (24, 24))
+
+
+def test_a_network_that_cannot_be_exported_is_an_error(tmp_path):
+    net = DeepRFTv2('T', **SMALLEST | {'kernel_window': (16, 16)}).eval()
+    with pytest.raises(UserError, match='net.pt2: the network cannot be exported for any size; try a fixed size'):
+        export.export_network(net, tmp_path / 'net.pt2')
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_packages_are_errors(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'onnx', None)
+    with pytest.raises(UserError, match=r"onnx is not installed.*pip install 'deeprftv2-plugin\[export\]'"):
+        export.check_target(Path('x.onnx'))
