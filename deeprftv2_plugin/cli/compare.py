@@ -50,6 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--metrics', nargs='+', metavar='NAME', help='registered metrics (default: those of the file, or psnr and ssim)'
     )
     parser.add_argument(
+        '--html', action='store_true', help='write a page with all images for a browser, compare.html, to the folder'
+    )
+    parser.add_argument(
         '--train', metavar='FILE', help='train the networks of an option file under one recipe, with several seeds'
     )
     parser.add_argument(
@@ -71,6 +74,7 @@ def run(args: argparse.Namespace) -> None:
     registration.register()  # patches BasicSR, which the next imports need
     from deeprftv2_plugin.comparison.figures import Setting
     from deeprftv2_plugin.comparison.measurement import machine
+    from deeprftv2_plugin.comparison.pages import write_pages
     from deeprftv2_plugin.comparison.plots import require_matplotlib, write_plots
     from deeprftv2_plugin.comparison.table import columns_of, metrics_of, screen_lines, write_tables
     from deeprftv2_plugin.inference.restorer import devices
@@ -81,14 +85,16 @@ def run(args: argparse.Namespace) -> None:
         require_matplotlib()
     with TemporaryDirectory() as temporary:
         folder = Path(args.output or temporary)
-        rows = train(args.train, setting, folder) if args.train else measure(args, setting, folder)
+        rows, options = train(args, setting, folder) if args.train else measure(args, setting, folder)
         columns = columns_of(rows)
         print('', *screen_lines(rows, columns), sep='\n')
         if args.output:
             about = {'size': args.size, 'data': args.data, 'train': args.train, 'machine': machine(setting.device)}
             write_tables(folder, rows, columns, about)
-            plots = [path for metric in metrics_of(rows)[:1] for path in write_plots(folder, rows, metric)]
-            print(f'\nwrote {", ".join(map(str, [folder / "compare.{csv,md,json}", *plots]))}')
+            further = [path for metric in metrics_of(rows)[:1] for path in write_plots(folder, rows, metric)]
+            if args.html and options:
+                further += write_pages(folder, rows, columns, options)
+            print(f'\nwrote {", ".join(map(str, [folder / "compare.{csv,md,json}", *further]))}')
     failed = [row['name'] for row in rows if row['failed']]
     if failed:
         raise UserError(f'{len(failed)} of {len(rows)} networks failed: {", ".join(failed)}')
@@ -100,6 +106,8 @@ def check(args: argparse.Namespace) -> None:
         raise UserError(f'--size is {args.size}, expected a number of pixels')
     if args.metrics and not args.data:
         raise UserError('--metrics needs --data, the images to score')
+    if args.html and not (args.output and (args.data or args.train)):
+        raise UserError('--html needs -o, the folder of the page, and images: --data or --train')
     if args.train and (args.networks or args.data or args.imports):
         raise UserError(
             '--train takes networks, data and imports from its option file: give only -o, --size and --device'
@@ -110,8 +118,12 @@ def check(args: argparse.Namespace) -> None:
         raise UserError('name at least one network, or give --train')
 
 
-def measure(args: argparse.Namespace, setting: 'Setting', folder: 'Path') -> list[dict[str, Any]]:
-    """Return the rows of the networks that the command line names."""
+Results = tuple[list[dict[str, Any]], dict[str, Any] | None]
+"""The rows, and the options of the test of all networks if they are tested."""
+
+
+def measure(args: argparse.Namespace, setting: 'Setting', folder: 'Path') -> Results:
+    """Measure the networks that the command line names, and score them."""
     import functools
 
     from deeprftv2_plugin.comparison.candidates import candidates_of
@@ -120,17 +132,18 @@ def measure(args: argparse.Namespace, setting: 'Setting', folder: 'Path') -> lis
     candidates = candidates_of(args.networks, args.imports)
     if args.data and all(candidate.weights is None for candidate in candidates):
         raise UserError('--data: all networks have random weights. Name checkpoints, or option files with weights')
-    options = args.data and test_options(args.data, args.metrics, setting.device)
-    test = functools.partial(score, options=options, folder=folder) if options else None
-    return printed(candidates, setting, test)
+    options = test_options(args.data, args.metrics, setting.device) if args.data else None
+    test = functools.partial(score, options=options, folder=folder, html=args.html) if options else None
+    return printed(candidates, setting, test), options
 
 
-def train(path: str, setting: 'Setting', folder: 'Path') -> list[dict[str, Any]]:
-    """Measure and train the networks of an option file, and return their rows."""
-    from deeprftv2_plugin.comparison.study import add_results, iterations_of, prepare, read_study
+def train(args: argparse.Namespace, setting: 'Setting', folder: 'Path') -> Results:
+    """Measure and train the networks of an option file."""
+    from deeprftv2_plugin.comparison.scoring import as_test
+    from deeprftv2_plugin.comparison.study import add_results, iterations_of, prepare, read_study, test_first_seed
     from deeprftv2_plugin.comparison.training import train_all
 
-    study = read_study(path)
+    study = read_study(args.train)
     prepare(study)
     rows = printed(study.networks(), setting)
     iterations = iterations_of(study, folder, setting.device)
@@ -145,7 +158,11 @@ def train(path: str, setting: 'Setting', folder: 'Path') -> list[dict[str, Any]]
             f'training {len(runs)} of {total}: {done["candidate"]}, seed {done["seed"]}: {done.get("error") or scores}'
         )
     add_results(rows, runs)
-    return rows
+    if not args.html:
+        return rows, None
+    options = as_test(study.recipe, None, setting.device)
+    test_first_seed(study, rows, folder, options)
+    return rows, options
 
 
 def printed(

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from deeprftv2_plugin.comparison.candidates import Candidate, known_networks
-from deeprftv2_plugin.comparison.measurement import PeakMemory, in_new_process, time_of, training_step
+from deeprftv2_plugin.comparison.measurement import PeakMemory, time_of, training_step
 from deeprftv2_plugin.comparison.operations import Operations, count_in_pass, count_operations
+from deeprftv2_plugin.comparison.processes import in_new_process
 from deeprftv2_plugin.inference.restoration import size_multiple
 
 BUDGET = {'parameters': 5e6, 'multiply_adds': 200e9}

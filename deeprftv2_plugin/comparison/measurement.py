@@ -1,4 +1,4 @@
-"""Measure time and memory of networks, each in a process of its own."""
+"""Measure time and memory."""
 
 import ctypes
 import datetime
@@ -12,10 +12,7 @@ import platform
 import re
 import sys
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -25,41 +22,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from torch.utils.benchmark import Timer
 
-from deeprftv2_plugin.inference.memory import is_out_of_memory, reason_of
 from deeprftv2_plugin.ops import backends
-from deeprftv2_plugin.utils.errors import Interrupted, describe_error
 from deeprftv2_plugin.version import __version__
-
-
-def in_new_process(run: Callable[..., dict | None], *args: Any, output: str | Path | None = None) -> dict:
-    """Return what a function returns in a new process, or the reason for its failure under 'error'.
-
-    Args:
-        run: A function of a module, which the new process imports.
-        args: Its arguments, which must be picklable.
-        output: File to which the process appends what it prints; None for the screen.
-    """
-    with ProcessPoolExecutor(1, get_context('spawn'), _redirect, (output,)) as pool:
-        try:
-            return pool.submit(_guarded, run, args).result()
-        except BrokenProcessPool:
-            return {'error': 'the process was killed, most likely because memory ran out'}
-
-
-def _redirect(output):
-    if output is not None:
-        with open(output, 'ab') as file:
-            for stream in (sys.stdout, sys.stderr):
-                os.dup2(file.fileno(), stream.fileno())
-
-
-def _guarded(run, args):
-    try:
-        return run(*args) or {}
-    except Interrupted as error:
-        return {'error': str(error), 'status': error.status}
-    except Exception as error:  # networks of other packages raise what they like
-        return {'error': f'out of memory: {reason_of(error)}' if is_out_of_memory(error) else describe_error(error)}
 
 
 def time_of(run: Callable[[], object], seconds: float) -> dict:

@@ -13,7 +13,7 @@ from deeprftv2_plugin.config.reading import EXTENSIONS
 from deeprftv2_plugin.utils.atomic_io import write_whole
 
 METRICS = ('psnr', 'ssim')
-SECTIONS = ('datasets', 'val', 'scale', 'dist_params')
+SECTIONS = ('datasets', 'val', 'scale', 'dist_params', 'custom_imports')
 """What an option file with images decides about a test."""
 
 
@@ -29,26 +29,30 @@ def test_options(data: str, metrics: Sequence[str] | None, device: str) -> dict[
     Raises:
         UserError: The option file cannot be read.
     """
-    options: dict[str, Any] = {'scale': 1, 'val': {}}
     if data.endswith(EXTENSIONS):
-        given = config.load(data)
-        options |= {key: given[key] for key in SECTIONS if given.get(key) is not None}
-        options['datasets'] = {phase: each for phase, each in options['datasets'].items() if phase != 'train'}
-        options['custom_imports'] = given.get('custom_imports')
-    else:
-        root = Path(data)
-        lmdbs = {'dataroot_lq': root / 'test_blur.lmdb', 'dataroot_gt': root / 'test_sharp.lmdb'}
-        roots = lmdbs if all(map(os.path.lexists, lmdbs.values())) else {'dataroot': root}
-        named = {'name': root.resolve().name, 'type': 'PairedDeblurDataset'}
-        options['datasets'] = {'test': named | {key: str(path) for key, path in roots.items()}}
-    val = options['val'] = {key: value for key, value in options['val'].items() if key != 'val_freq'}
+        return as_test(config.load(data), metrics, device)
+    root = Path(data)
+    lmdbs = {'dataroot_lq': root / 'test_blur.lmdb', 'dataroot_gt': root / 'test_sharp.lmdb'}
+    roots = lmdbs if all(map(os.path.lexists, lmdbs.values())) else {'dataroot': root}
+    named = {'name': root.resolve().name, 'type': 'PairedDeblurDataset'}
+    datasets = {'test': named | {key: str(path) for key, path in roots.items()}}
+    return as_test({'scale': 1, 'datasets': datasets}, metrics, device)
+
+
+def as_test(given: Mapping[str, Any], metrics: Sequence[str] | None, device: str) -> dict[str, Any]:
+    """Return the options of a test of the images of other options, see `test_options`."""
+    options = {key: given[key] for key in SECTIONS if given.get(key) is not None}
+    options['datasets'] = {phase: each for phase, each in options['datasets'].items() if phase != 'train'}
+    val = options['val'] = {key: value for key, value in options.get('val', {}).items() if key != 'val_freq'}
     if metrics or not val.get('metrics'):
         val['metrics'] = {name: {'type': name} for name in metrics or METRICS}
     val |= {'save_img': False, 'pbar': False}
     return options | {'model_type': 'DeepRFTv2Model', 'num_gpu': int(device == 'cuda'), 'manual_seed': 0}
 
 
-def score(candidate: Candidate, name: str, options: Mapping[str, Any], folder: Path) -> dict[str, dict[str, float]]:
+def score(
+    candidate: Candidate, name: str, options: Mapping[str, Any], folder: Path, html: bool = False
+) -> dict[str, Any]:
     """Test a network with its weights.
 
     Args:
@@ -56,9 +60,10 @@ def score(candidate: Candidate, name: str, options: Mapping[str, Any], folder: P
         name: Of the test. Its report is written to results/NAME below the folder.
         options: Those of `test_options`.
         folder: Folder for options and results.
+        html: Whether to write a page with all images beside the report.
 
     Returns:
-        Under `metrics` the mean of each metric; with several data sets, by 'SET metric'.
+        Under `metrics` the mean of each metric, with several data sets by 'SET metric', and the name under `test`.
 
     Raises:
         UserError: The test fails.
@@ -69,10 +74,10 @@ def score(candidate: Candidate, name: str, options: Mapping[str, Any], folder: P
     file = folder / 'options' / f'{name}.yml'
     file.parent.mkdir(parents=True, exist_ok=True)
     write_whole(file, config.reading.dump({**options, **own}).encode(errors='backslashreplace'))
-    pipelines.run_file(str(file), is_train=False, root=str(folder))
+    pipelines.run_file(str(file), is_train=False, root=str(folder), html='' if html else None)
     sets = [each['name'] for each in options['datasets'].values()]
     found: dict[str, float] = {}
     for each in sets:
         overall = json.loads((folder / 'results' / name / f'{each}.json').read_text('utf-8'))['overall']
         found |= {metric if len(sets) == 1 else f'{each} {metric}': value for metric, value in overall.items()}
-    return {'metrics': found}
+    return {'metrics': found, 'test': name}

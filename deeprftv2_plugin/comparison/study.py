@@ -2,8 +2,9 @@
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from deeprftv2_plugin import config
 from deeprftv2_plugin.basicsr_bridge import registration
 from deeprftv2_plugin.comparison.candidates import Candidate
 from deeprftv2_plugin.comparison.figures import Setting, training
-from deeprftv2_plugin.comparison.measurement import in_new_process
+from deeprftv2_plugin.comparison.processes import in_new_process
+from deeprftv2_plugin.comparison.scoring import score
 from deeprftv2_plugin.comparison.training import Run, summarize
 from deeprftv2_plugin.data.datasets.augmentation import crop_size
 from deeprftv2_plugin.data.preparation import prepare_photographs
@@ -110,6 +112,28 @@ def iterations_of(study: Study, folder: Path, device: str) -> dict[str, int]:
     content = {'minutes': study.budget['minutes'], 'iterations': iterations}
     write_whole(file, f'{json.dumps(content)}\n'.encode())
     return iterations
+
+
+def test_first_seed(study: Study, rows: Sequence[dict[str, Any]], folder: Path, options: Mapping[str, Any]) -> None:
+    """Restore the validation images with every network as trained with the first seed, for the page.
+
+    Args:
+        study: The study, whose runs have finished.
+        rows: Those of its networks, which get the name of the test under `test`, or the reason of its failure.
+        folder: That of the runs.
+        options: Those of `scoring.as_test`.
+    """
+    for candidate, row in zip(study.networks(), rows, strict=True):
+        if 'runs' not in row:
+            continue
+        run = f'{candidate.name}_seed{study.seeds[0]}'
+        name, weights = f'{run}_test', folder / 'experiments' / run / 'models/net_g_latest.pth'
+        trained = replace(candidate, weights=str(weights))
+        found = in_new_process(score, trained, name, options, folder, True, output=os.devnull)
+        if 'error' in found:
+            row |= {'failed': True, 'remark': f'test: {found["error"]}'}
+        else:
+            row['test'] = name
 
 
 def add_results(rows: Sequence[dict[str, Any]], runs: Sequence[Run]) -> None:

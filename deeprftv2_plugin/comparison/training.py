@@ -10,7 +10,7 @@ from typing import Any
 
 from deeprftv2_plugin import config
 from deeprftv2_plugin.basicsr_bridge import pipelines
-from deeprftv2_plugin.comparison.measurement import in_new_process
+from deeprftv2_plugin.comparison.processes import in_new_process
 from deeprftv2_plugin.evaluation.metrics_log import MetricsLog, finite
 from deeprftv2_plugin.utils.atomic_io import advice, write_whole
 from deeprftv2_plugin.utils.errors import Interrupted, UserError
@@ -128,7 +128,7 @@ def _trained(folder: Path, run: Run) -> Run:
             pipelines.run_file, str(options), True, str(folder), output=folder / 'output' / f'{name}.txt'
         )
         if 'status' in found:
-            raise Interrupted(found['status'], f'{name}: {found["error"]}')
+            raise Interrupted(found['status'], f'The state of {name} is saved. Repeat the command to resume.')
         if 'error' not in found:
             found |= _result(folder / 'experiments' / name, run['options']['train']['total_iter'])
         if 'error' not in found:

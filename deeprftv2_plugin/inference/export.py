@@ -201,7 +201,8 @@ def check_file(net: DeepRFTv2, data: bytes, path: Path, size: Sequence[int] | No
         if not difference <= TOLERANCE:
             raise UserError(
                 f'{path}: not written, since the exported network differs from the network by {difference:.2g} at '
-                f'{height}x{width} pixels, more than {TOLERANCE:g}. Use other versions of the packages, or {SUFFIXES}'
+                f'{height}x{width} pixels, more than {TOLERANCE:g}. Use other versions of the '
+                'packages, or the other format'
             )
         largest = max(largest, difference)
     compared = ' and '.join(dict.fromkeys(f'{height}x{width}' for height, width in sizes))

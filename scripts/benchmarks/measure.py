@@ -13,7 +13,8 @@ from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from deeprftv2_plugin.comparison.measurement import PeakMemory, in_new_process, size_of, tensors, time_of
+from deeprftv2_plugin.comparison.measurement import PeakMemory, size_of, tensors, time_of
+from deeprftv2_plugin.comparison.processes import in_new_process
 
 YARD_FLOP = 8 * 2 * 9 * 64 * 64 * 256 * 256
 SECONDS = 8

@@ -45,7 +45,7 @@ def test_networks_are_measured_and_scored(tmp_path, capsys):
     net = DeepRFTv2('T', width=8, kernel_width=8)
     write_checkpoint({'params': net.state_dict()}, weights)
     arguments = ['compare', str(weights), 'EDSR:depth=2', '--size', '16', '--data', str(tmp_path / 'pairs')]
-    assert cli.main([*arguments, '--metrics', 'psnr', 'mae', '-o', str(output)]) == 1
+    assert cli.main([*arguments, '--metrics', 'psnr', 'mae', '-o', str(output), '--html']) == 1
     shown = capsys.readouterr()
     assert 'error: 1 of 2 networks failed: EDSR:depth=2' in shown.err
     assert 'EDSR does not accept the settings' in shown.out
@@ -56,6 +56,7 @@ def test_networks_are_measured_and_scored(tmp_path, capsys):
     assert first['evaluation_seconds'] > 0 and first['training_seconds'] > 0
     # the blocks of a new network add nothing, its heads little
     assert set(first['metrics']) == {'psnr', 'mae'} and 10 < first['metrics']['psnr'] < 60
+    assert f'results/{first["test"]}/pairs_files/' in (output / 'compare.html').read_text('utf-8')
     assert second['failed'] and 'parameters' not in second
     assert {path.name for path in output.glob('*.png')} == {'psnr_time.png', 'psnr_multiply_adds.png'}
 
@@ -63,19 +64,20 @@ def test_networks_are_measured_and_scored(tmp_path, capsys):
 def test_networks_are_trained(tmp_path, monkeypatch, capsys):
     """Train a network with two seeds, here in this process."""
     pytest.importorskip('matplotlib')
-    from deeprftv2_plugin.comparison import figures, training
+    from deeprftv2_plugin.comparison import figures, study, training
 
-    for module in (figures, training):
+    for module in (figures, study, training):
         monkeypatch.setattr(module, 'in_new_process', lambda run, *args, output: run(*args) or {})
     monkeypatch.chdir(tmp_path)
     write_pairs(tmp_path / 'pairs')
     (tmp_path / 'study.yml').write_text(STUDY)
-    arguments = ['compare', '--train', 'study.yml', '--size', '16', '-o', 'out']
+    arguments = ['compare', '--train', 'study.yml', '--size', '16', '-o', 'out', '--html']
     assert cli.main(arguments) == 0
     assert 'training 2 of 2: small, seed 2: psnr ' in capsys.readouterr().out
     (row,) = json.loads((tmp_path / 'out/compare.json').read_text())['networks']
     assert row['runs'] == 2 and row['iterations'] == 2 and row['spread']['psnr'] >= 0
     assert '| ± psnr |' in (tmp_path / 'out/compare.md').read_text('utf-8')
+    assert 'results/small_seed1_test/pairs_files/' in (tmp_path / 'out/compare.html').read_text('utf-8')
     (tmp_path / 'study.yml').write_text(STUDY.replace('lr: 1e-3', 'lr: 2e-3'))
     assert cli.main(arguments) == 1
     assert 'is of an earlier run with other options' in capsys.readouterr().err
@@ -88,6 +90,7 @@ def test_networks_are_trained(tmp_path, monkeypatch, capsys):
         (['T', '--metrics', 'psnr'], '--metrics needs --data'),
         (['T', '--data', 'anywhere'], 'all networks have random weights'),
         (['nothing'], 'there is no network'),
+        (['T', '--html', '-o', 'out'], '--html needs -o'),
         ([], 'name at least one network'),
         (['T', '--train', 'options/compare_quickstart.yml'], '--train takes networks'),
         (['--train', 'options/compare_quickstart.yml'], '--train needs -o'),

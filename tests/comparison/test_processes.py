@@ -1,0 +1,68 @@
+"""Processes of their own."""
+
+import os
+import signal
+import time
+
+import pytest
+import torch
+
+from deeprftv2_plugin.comparison.measurement import PeakMemory
+from deeprftv2_plugin.comparison.processes import in_new_process
+from deeprftv2_plugin.utils.errors import SAVED, Interrupted
+
+
+def memory_of_a_process(megabytes):
+    memory = PeakMemory('cpu')
+    torch.ones(megabytes * 250_000).sum()
+    return memory.used()
+
+
+def kill_the_process():
+    os.kill(os.getpid(), 9)
+
+
+def fail(error):
+    print('on the way')
+    raise error
+
+
+def test_every_process_has_its_own_memory():
+    pytest.importorskip('resource', reason='the memory of a process is not known on Windows')
+    large, small = (in_new_process(memory_of_a_process, megabytes) for megabytes in (400, 40))
+    assert large['increase_bytes'] == pytest.approx(400e6, rel=0.1)
+    assert small['increase_bytes'] == pytest.approx(40e6, rel=0.3)
+    assert small['peak_bytes'] < large['peak_bytes'] - 300e6
+
+
+def test_failures_are_returned(tmp_path):
+    output = tmp_path / 'output.txt'
+    found = in_new_process(fail, torch.OutOfMemoryError('9 GiB.'), output=output)
+    assert found == {'error': 'out of memory: 9 GiB'}
+    assert output.read_text() == 'on the way\n'
+
+
+@pytest.mark.posix
+def test_a_killed_process_is_a_failure():
+    assert 'killed' in in_new_process(kill_the_process)['error']
+
+
+def wait_for_a_signal(saves):
+    """Tell the parent process to stop, as a cluster does, and wait until that is passed on."""
+    if saves:
+
+        def save(*_):
+            raise Interrupted(SAVED, 'saved')
+
+        signal.signal(signal.SIGTERM, save)
+    os.kill(os.getppid(), signal.SIGTERM)
+    time.sleep(60)
+
+
+@pytest.mark.posix
+def test_signals_are_passed_on():
+    before = signal.getsignal(signal.SIGTERM)
+    assert in_new_process(wait_for_a_signal, True) == {'error': 'saved', 'status': SAVED}
+    with pytest.raises(Interrupted, match='stopped by SIGTERM') as caught:
+        in_new_process(wait_for_a_signal, False)
+    assert caught.value.status == SAVED and signal.getsignal(signal.SIGTERM) is before
