@@ -1,4 +1,4 @@
-"""`basicsr study`: find out what the Fourier Kernel Estimator contributes."""
+"""`basicsr study`: find out whether the transfer functions of a network depend on the blur."""
 
 from __future__ import annotations
 
@@ -14,59 +14,44 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-KERNELS = 'kernels'
-
-HELP = 'study what the Fourier Kernel Estimator contributes'
+HELP = 'study whether the transfer functions of a network depend on the blur'
 EXAMPLES = """examples:
-  basicsr study kernels -o results/study_kernels
-  basicsr study kernels -o results/study_kernels --weights weights/gopro.pth --images photographs/*.png
-  basicsr study options/study_estimator.yml -o results/study_estimator
+  basicsr study -o results/study_kernels
+  basicsr study -o results/study_kernels --weights weights/gopro.pth --images photographs
 
-"kernels" restores photographs with known blur, with the transfer functions that the network estimates and with those of
-other images and blurs in their place, and compares point spread functions with the true kernels. An option file with a
-section "study" trains several networks under the same recipe with several seeds; rerun the command to resume. Both write
-study.json and study.md to the folder. docs/evidence.md describes the protocols and has results."""
+Photographs with known blur are restored with the transfer functions that the network estimates, and with those of other
+images and blurs in their place. Point spread functions are compared with the true kernels. The folder gets study.json
+and study.md. docs/evidence.md describes the protocol and has results, also of networks that were trained without the
+estimator (basicsr compare --train options/study_estimator.yml)."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument('study', metavar='kernels|FILE', help='"kernels", or an option file with a section "study"')
     parser.add_argument('-o', '--output', required=True, metavar='FOLDER', help='folder for the results')
-    group = parser.add_argument_group('arguments of "kernels"')
-    group.add_argument(
+    parser.add_argument(
         '--weights',
         metavar='FILE|NAME',
         help='checkpoint (.pth, .safetensors), or OWNER/NAME on the Hugging Face Hub; default: those of the package',
     )
-    group.add_argument(
+    parser.add_argument(
         '--images', nargs='+', metavar='PATH', help='sharp photographs; default: two that come with scikit-image'
     )
-    group.add_argument(
+    parser.add_argument(
         '--kernels', nargs='+', default=[], metavar='FILE', help='further blur kernels (.npy, .mat, .png, ...)'
     )
-    group.add_argument('--variable', metavar='NAME', help='variable of .mat and .npz files with kernels')
-    group.add_argument('--seeds', nargs='+', type=int, default=[1, 2, 3], metavar='N', help='default: 1 2 3')
-    group.add_argument(
-        '--size', type=int, default=128, metavar='N', help='height and width of the images; default: 128'
+    parser.add_argument('--variable', metavar='NAME', help='variable of .mat and .npz files with kernels')
+    parser.add_argument('--seeds', nargs='+', type=int, default=[1, 2, 3], metavar='N', help='default: 1 2 3')
+    parser.add_argument(
+        '--size', type=int, default=128, metavar='N', help='height and width of the images (default: %(default)s)'
     )
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run a study and write its results.
+    """Run the study, print its tables, and write them and all numbers.
 
     Raises:
         UserError: The arguments are not valid, or a file cannot be read or written.
     """
-    if args.study != KERNELS:
-        raise UserError(f'{args.study}: expected "{KERNELS}"')
-    result = _kernels(args)
-    from deeprftv2_plugin.evaluation.kernel_evidence import tables
-
-    _write(Path(args.output), result, tables(result))
-
-
-def _kernels(args: argparse.Namespace) -> dict[str, Any]:
-    """Run the study of the transfer functions."""
     import hashlib
 
     import torch
@@ -74,7 +59,7 @@ def _kernels(args: argparse.Namespace) -> dict[str, Any]:
     from deeprftv2_plugin.archs import DeepRFTv2
     from deeprftv2_plugin.checkpoints.sources import SHIPPED, find_weights
     from deeprftv2_plugin.data.blur.kernel_files import read_kernels
-    from deeprftv2_plugin.evaluation.kernel_evidence import study_kernels
+    from deeprftv2_plugin.evaluation.kernel_evidence import study_kernels, tables
     from deeprftv2_plugin.inference.restorer import load
 
     restorer = load(args.weights or SHIPPED, device='cpu')
@@ -96,12 +81,12 @@ def _kernels(args: argparse.Namespace) -> dict[str, Any]:
     result = study_kernels(
         restorer.net, untrained, photographs, further, args.seeds, args.size, lambda text: print(text, flush=True)
     )
-    return {
+    about = {
         'weights': args.weights or SHIPPED,
         'sha256': hashlib.sha256(find_weights(args.weights or SHIPPED).read_bytes()).hexdigest(),
         'photographs': list(photographs),
-        **result,
     }
+    _write(Path(args.output), about | result, tables(result))
 
 
 def _photographs(paths: list[str] | None, size: int) -> Mapping[str, np.ndarray]:

@@ -101,7 +101,7 @@ def power_shares(psf: Tensor) -> dict[str, float]:
         'blur': float(images * (by_blur - mean).square().sum() / (blurs - 1)),
         'both': float((x - by_image - by_blur + mean).square().sum() / ((images - 1) * (blurs - 1))),
     }
-    power = float(x.square().sum((-1)).mean())
+    power = float(x.square().sum(-1).mean())
     shares = {
         'image': (squares['image'] - squares['both']) / blurs / power,
         'blur': (squares['blur'] - squares['both']) / images / power,
