@@ -17,7 +17,7 @@ from deeprftv2_plugin.comparison.scoring import score
 from deeprftv2_plugin.comparison.training import Run, summarize
 from deeprftv2_plugin.data.datasets.augmentation import crop_size
 from deeprftv2_plugin.data.preparation import prepare_photographs
-from deeprftv2_plugin.utils.atomic_io import write_whole
+from deeprftv2_plugin.utils.atomic_io import advice, write_whole
 from deeprftv2_plugin.utils.errors import UserError
 
 KEYS = ('candidates', 'seeds', 'budget', 'photographs')
@@ -93,10 +93,9 @@ def iterations_of(study: Study, folder: Path, device: str) -> dict[str, int]:
     if 'iterations' in study.budget:
         return dict.fromkeys(study.candidates, math.ceil(study.budget['iterations']))
     file = folder / 'budget.json'
-    if file.exists():
-        known = json.loads(file.read_text('utf-8'))
-        if known['minutes'] == study.budget['minutes'] and known['iterations'].keys() == study.candidates.keys():
-            return known['iterations']
+    known = _known_iterations(file, study)
+    if known is not None:
+        return known
     data = study.recipe['datasets']['train']
     if data.get('gt_size') is None:
         raise UserError('budget: minutes needs datasets.train.gt_size, the size of the crops')
@@ -108,10 +107,23 @@ def iterations_of(study: Study, folder: Path, device: str) -> dict[str, int]:
         if 'error' in found:
             raise UserError(f'candidates.{candidate.name}: {found["error"]}')
         iterations[candidate.name] = max(1, int(60 * study.budget['minutes'] / found['training_seconds']))
-    folder.mkdir(parents=True, exist_ok=True)
     content = {'minutes': study.budget['minutes'], 'iterations': iterations}
-    write_whole(file, f'{json.dumps(content)}\n'.encode())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(file, f'{json.dumps(content)}\n'.encode())
+    except OSError as error:
+        raise UserError(f'{file} cannot be written: {error.strerror or error}. {advice(error)}') from error
     return iterations
+
+
+def _known_iterations(file: Path, study: Study) -> dict[str, int] | None:
+    """Return the iterations that an earlier run of this study has written, or None."""
+    try:
+        known = json.loads(file.read_text('utf-8'))
+        same = known['minutes'] == study.budget['minutes'] and known['iterations'].keys() == study.candidates.keys()
+        return known['iterations'] if same else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # missing or damaged
+        return None
 
 
 def test_first_seed(study: Study, rows: Sequence[dict[str, Any]], folder: Path, options: Mapping[str, Any]) -> None:

@@ -60,7 +60,7 @@ def train_all(
     planned = []
     for seed in seeds:
         for candidate, network in candidates.items():
-            total = (iterations or {}).get(candidate, recipe['train']['total_iter'])
+            total = iterations[candidate] if iterations else recipe['train']['total_iter']
             options = _options(f'{candidate}_seed{seed}', network, recipe, seed, total)
             planned.append({'candidate': candidate, 'seed': seed, 'options': options})
     for run in planned:
@@ -76,7 +76,7 @@ def _options(
     options = copy.deepcopy(dict(recipe))
     train = options['train']
     schedule = train.get('scheduler') or {}
-    if schedule.get('T_max') == train['total_iter']:  # as in `config.reading.complete_schedule`
+    if 'T_max' in schedule and schedule['T_max'] == train.get('total_iter'):  # as in `config.reading.complete_schedule`
         schedule['T_max'] = iterations
     train['total_iter'] = iterations
     return options | {'name': name, 'network_g': copy.deepcopy(dict(network)), 'manual_seed': seed}

@@ -57,17 +57,17 @@ def recipe(tmp_path):
 
 def test_finished_runs_are_not_repeated(recipe, monkeypatch):
     """Train a network and one that fails, in processes; then again without any training."""
-    runs = list(train_all(NETWORKS, recipe, [7], 'study', {'small': 3}))
+    runs = list(train_all(NETWORKS, recipe, [7], 'study', dict.fromkeys(NETWORKS, 3)))
     assert [(run['candidate'], run['seed']) for run in runs] == [('small', 7), ('wrong', 7)]
     assert runs[0]['iterations'] == 3 and runs[0]['metrics']['psnr'] > 0 and runs[0]['seconds'] > 0
     assert runs[0]['options']['train']['scheduler']['T_max'] == 3
     assert 'depth' in runs[1]['error']
     again = []
     monkeypatch.setattr(training, 'in_new_process', lambda *args, **kwargs: again.append(args[1]) or {'error': 'no'})
-    assert list(train_all(NETWORKS, recipe, [7], 'study', {'small': 3}))[0] == runs[0]
+    assert list(train_all(NETWORKS, recipe, [7], 'study', dict.fromkeys(NETWORKS, 3)))[0] == runs[0]
     assert again == ['study/options/wrong_seed7.yml']
     with pytest.raises(UserError, match='small_seed7.yml is of an earlier run with other options'):
-        list(train_all(NETWORKS, recipe, [7], 'study', {'small': 5}))
+        list(train_all(NETWORKS, recipe, [7], 'study', dict.fromkeys(NETWORKS, 5)))
 
 
 def test_an_interrupted_run_resumes(recipe, monkeypatch):
