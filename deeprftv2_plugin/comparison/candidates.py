@@ -14,7 +14,7 @@ from deeprftv2_plugin.archs.variants import VARIANTS
 from deeprftv2_plugin.basicsr_bridge import registration, spandrel_archs
 from deeprftv2_plugin.checkpoints.files import read_options, read_weights
 from deeprftv2_plugin.checkpoints.networks import network_options
-from deeprftv2_plugin.checkpoints.sources import SHIPPED, SUFFIXES, find_weights
+from deeprftv2_plugin.checkpoints.sources import HUB_FILE, SHIPPED, SUFFIXES, find_weights
 from deeprftv2_plugin.comparison.published import PUBLISHED
 from deeprftv2_plugin.config.reading import EXTENSIONS
 from deeprftv2_plugin.utils.build import build
@@ -90,8 +90,9 @@ def candidate_of(text: str, imports: Sequence[str] = ()) -> Candidate:
     """Return the network that an argument names.
 
     Args:
-        text: An option file; a checkpoint, or the name of the weights that come with the package; or a registered name,
-            alone or followed by arguments: `NAFNet:width=64`. A variant of DeepRFTv2 is named `DeepRFTv2:T` or `T`.
+        text: An option file; a checkpoint, a folder with one, or the name of the weights that come with the package; or
+            a registered name, alone or followed by arguments: `NAFNet:width=64`. A variant of DeepRFTv2 is named
+            `DeepRFTv2:T` or `T`.
         imports: Modules that register classes.
 
     Raises:
@@ -104,21 +105,21 @@ def candidate_of(text: str, imports: Sequence[str] = ()) -> Candidate:
             raise UserError(f'{text}: has no network_g, expected an option file of a training or a test')
         name = str(options.get('name', text))
         return Candidate(name, options['network_g'], path.get('pretrain_network_g'), (*imports, *more))
-    if text == SHIPPED or text.endswith(SUFFIXES) or Path(text).is_dir():
+    if text == SHIPPED or text.endswith(SUFFIXES):
         return _from_checkpoint(text, imports)
     name, settings = parse_architecture(text)
     if name in VARIANTS:
         name, settings = OWN, {'variant': name, **settings}
     known = known_networks(imports)
     if name not in known:
+        if (Path(text) / HUB_FILE).is_file():
+            return _from_checkpoint(text, imports)
         advice = '' if spandrel_archs.architectures() else f' For networks of spandrel: {spandrel_archs.INSTALL}.'
         raise UserError(f'there is no network, option file or checkpoint {name!r}. {nearest(name, known)}{advice}')
     registered = next(each for each in (name, *(f'{name}{suffix}' for suffix in HIDDEN)) if _registered(each))
     label = text if name != OWN or len(settings) > 1 else f'{OWN}-{settings.get("variant", "B")}'
-    short = registered
-    for suffix in HIDDEN:
-        short = short.removesuffix(suffix)
-    return Candidate(label, {'type': registered, **PUBLISHED.get(short, {}), **settings}, imports=tuple(imports))
+    published = PUBLISHED.get(registered.removesuffix(HIDDEN[0]), {})
+    return Candidate(label, {'type': registered, **published, **settings}, imports=tuple(imports))
 
 
 def _registered(name: str) -> bool:
@@ -135,7 +136,7 @@ def _from_checkpoint(text: str, imports: Sequence[str]) -> Candidate:
     """
     path = find_weights(text)
     options = read_options(path)
-    if options:
+    if options and isinstance(options.get('network_g'), dict):
         names = registration.module_names(options.get('custom_imports'))
         return Candidate(text, options['network_g'], str(path), (*imports, *names))
     weights = read_weights(path)

@@ -20,8 +20,13 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         'mlp_ratio': 2,
     },
     # spandrel's, as trained on GoPro where that differs from the defaults of the class
-    'NAFNet': {'width': 32, 'enc_blk_nums': [1, 1, 1, 28], 'middle_blk_num': 1, 'dec_blk_nums': [1, 1, 1, 1]},
-    'MPRNet': {'n_feat': 96, 'scale_unetfeats': 48, 'scale_orsnetfeats': 32, 'num_cab': 8},
-    'Uformer': {'img_size': 256, 'embed_dim': 32, 'depths': [1, 2, 8, 8, 2, 8, 8, 2, 1], 'modulator': True},
+    'NAFNet_spandrel': {'width': 32, 'enc_blk_nums': [1, 1, 1, 28], 'middle_blk_num': 1, 'dec_blk_nums': [1, 1, 1, 1]},
+    'MPRNet_spandrel': {'n_feat': 96, 'scale_unetfeats': 48, 'scale_orsnetfeats': 32, 'num_cab': 8},
+    'Uformer_spandrel': {
+        'img_size': 256,
+        'embed_dim': 32,
+        'depths': [1, 2, 8, 8, 2, 8, 8, 2, 1],
+        'modulator': True,
+    },
 }
-"""By the names in BasicSR's registry, without suffix. The defaults of other classes suit."""
+"""By the names in BasicSR's registry. For other classes the defaults are used."""

@@ -30,6 +30,7 @@ def test_networks_of_spandrel(tmp_path):
     pytest.importorskip('spandrel_extra_arches')
     nafnet = candidate_of('NAFNet:width=4,enc_blk_nums=[1],dec_blk_nums=[1]')
     assert nafnet.network['type'] == 'NAFNet_spandrel' and nafnet.network['middle_blk_num'] == 1
+    assert candidate_of('SwinIR_spandrel').network == {'type': 'SwinIR_spandrel'}
     restormer = candidate_of('Restormer:dim=8,num_blocks=[1,1,1,1],num_refinement_blocks=1').build().eval()
     assert restormer.size_multiple == 8
     net, path = nafnet.build(), tmp_path / 'nafnet.pth'
@@ -59,6 +60,10 @@ def test_option_files_and_checkpoints(tmp_path):
     assert {key: value.shape for key, value in found.state_dict().items()} == {
         key: value.shape for key, value in net.state_dict().items()
     }
+    folder = tmp_path / 'EDSR'
+    write_checkpoint({'params': net.state_dict()}, folder / 'model.safetensors')
+    assert candidate_of(str(folder)).weights == str(folder / 'model.safetensors')
+    assert candidate_of('EDSR').weights is None
     assert candidate_of('deblur').weights.endswith('.safetensors')
 
 
