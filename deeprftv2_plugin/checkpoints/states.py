@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from deeprftv2_plugin.checkpoints.containers import load, require_values, tensors_of
 from deeprftv2_plugin.checkpoints.files import read_sets, serialized
 from deeprftv2_plugin.utils.atomic_io import write_whole
@@ -84,6 +86,12 @@ def _is_optimizers(value: Any) -> bool:
     )
 
 
+def _is_weights(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(each, list) and all(isinstance(weight, Tensor) for weight in each) for each in value
+    )
+
+
 def _is_stream(value: Any) -> bool:
     return _is_dict(value) and value.keys() >= set(_STREAM) and all(map(_is_count, value.values()))
 
@@ -114,6 +122,7 @@ _PARTS: dict[str, tuple[Callable[[Any], bool], str, bool]] = {
         False,
     ),
     'environment': (_is_dict, 'a section', False),
+    'training_weights': (_is_weights, 'lists of tensors', False),
 }
 
 

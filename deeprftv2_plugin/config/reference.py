@@ -22,7 +22,8 @@ other keys, which cause a warning.
 """
 
 FACTORY = """Networks, losses, metrics, optimizers and schedules are sections with `type`, the name of a class, and its
-keyword arguments. `train.optim_g` takes any class of `torch.optim`. `train.scheduler` takes any class of
+keyword arguments. `train.optim_g` takes any class of `torch.optim`, and optimizers of other packages by module and
+class, such as `schedulefree.AdamWScheduleFree` or `pytorch_optimizer.SOAP`. `train.scheduler` takes any class of
 `torch.optim.lr_scheduler` and BasicSR's `MultiStepRestartLR` (also called `MultiStepLR`) and
 `CosineAnnealingRestartLR`; a `CosineAnnealingLR` without `T_max` lasts as long as the training. BasicSR's own models
 accept only Adam and BasicSR's schedules. The following classes are those of this package.

@@ -231,10 +231,15 @@ def check_stages(root: Section, model: type) -> None:
 
 
 def check_optimizer(section: Section, model: type) -> None:
-    """Check a class of torch.optim and its arguments."""
-    from deeprftv2_plugin.training.optimizers import OPTIMIZERS
+    """Check a class of torch.optim or of another package and its arguments."""
+    from deeprftv2_plugin.training.optimizers import optimizers_for
 
-    found = _class_of(section, OPTIMIZERS, model, 'get_optimizer', ('Adam',))
+    try:
+        known = optimizers_for(section.values.get('type'))
+    except UserError as error:
+        section.fail(f'is {error}', 'type')
+        return
+    found = _class_of(section, known, model, 'get_optimizer', ('Adam',))
     if found:
         section.check_arguments(found, given=('params',), bounds=BOUNDS['optimizer'])
 

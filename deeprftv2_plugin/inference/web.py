@@ -9,13 +9,13 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from deeprftv2_plugin.inference.deblurring import deblur, failure_reason, parts_of_image
+from deeprftv2_plugin.inference.guard import Guard
 from deeprftv2_plugin.inference.outputs import written_name
 from deeprftv2_plugin.inference.photographs.photograph import Photograph
 from deeprftv2_plugin.inference.photographs.reading import read
@@ -29,17 +29,8 @@ KEPT = 3600
 """Seconds after which the files of a photograph are deleted."""
 LOCAL = ('127.0.0.1', '::1', 'localhost')
 """The names by which browsers on this computer call it."""
-POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; worker-src 'self' blob:; frame-ancestors 'none'"
-)
-"""Content security policy of the page, under which a browser requests nothing from other computers."""
 TITLE = 'Deblur a photograph'
 AUTOMATIC = 'automatic'
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class Deblurred(NamedTuple):
@@ -164,7 +155,7 @@ def make_app(
         download = gr.DownloadButton(f'Download {found.result.name}', value=found.result, interactive=True)
         return (found.before, found.after), download, status
 
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(KEPT // 10, KEPT)) as page:
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(max(1, KEPT // 60), KEPT)) as page:
         gr.Markdown(f'# {TITLE}\nThe photograph stays on the computer that serves this page, and is deleted there.')
         with gr.Row():
             with gr.Column(scale=1, min_width=260):
@@ -201,38 +192,6 @@ def make_app(
     )
     app.add_middleware(Guard, hosts=LOCAL if host in LOCAL else ())
     return app
-
-
-class Guard:
-    """Refuse requests that other web sites send through the browser of a user, and forbid requests to them.
-
-    Args:
-        app: The ASGI application.
-        hosts: Names by which it may be called, without port; empty for any.
-    """
-
-    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], hosts: Sequence[str] = ()):
-        self.app, self.hosts = app, hosts
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a request."""
-        headers = {name.decode('latin-1'): value.decode('latin-1') for name, value in scope.get('headers', ())}
-
-        async def send_with_policy(message: MutableMapping[str, Any]) -> None:
-            if message['type'] == 'http.response.start':
-                added = [(b'content-security-policy', POLICY.encode()), (b'referrer-policy', b'no-referrer')]
-                message['headers'] = [*message.get('headers', ()), *added]
-            await send(message)
-
-        if scope['type'] == 'http' and not self._is_own(headers.get('host', ''), headers.get('origin')):
-            await send({'type': 'http.response.start', 'status': 403, 'headers': [(b'content-type', b'text/plain')]})
-            await send({'type': 'http.response.body', 'body': b'This page is not for other web sites.'})
-            return
-        await self.app(scope, receive, send_with_policy)
-
-    def _is_own(self, host: str, origin: str | None) -> bool:
-        name = urlsplit(f'//{host}').hostname
-        return (not self.hosts or name in self.hosts) and (origin is None or urlsplit(origin).netloc == host)
 
 
 def _preview(photo: Photograph, stem: Path) -> Path:

@@ -1,7 +1,8 @@
 """The model class for BasicSR's training and test pipelines."""
 
 from collections import OrderedDict
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from itertools import chain
 from typing import Any
 
@@ -19,7 +20,13 @@ from deeprftv2_plugin.models.restoration_model import RestorationModel
 from deeprftv2_plugin.training import memory_layout, resuming, signals
 from deeprftv2_plugin.training.dist_flags import SharedFlags, StepResult
 from deeprftv2_plugin.training.ema import WeightAverage
-from deeprftv2_plugin.training.optimizers import advance, build_optimizer, build_schedule, step_if_finite
+from deeprftv2_plugin.training.optimizers import (
+    advance,
+    build_optimizer,
+    build_schedule,
+    evaluation_weights,
+    step_if_finite,
+)
 from deeprftv2_plugin.training.progress import ProgressBar
 from deeprftv2_plugin.training.saving import leave
 from deeprftv2_plugin.training.stages import accumulation_of, gpus_of
@@ -36,8 +43,10 @@ class DeepRFTv2Model(RestorationModel):
 
     - ``train.pixel_opt`` and ``train.frequency_opt``: any registered losses, applied to all outputs of the network at
       both scales (see :class:`MultiScaleLoss`). ``train.perceptual_opt`` applies to the last output.
-    - ``train.optim_g`` and ``train.scheduler``: any class of ``torch.optim`` and ``torch.optim.lr_scheduler``, or a
-      schedule of BasicSR. Without a scheduler the learning rate is constant.
+    - ``train.optim_g``: any class of ``torch.optim``, or of another package with the name of its module, such as
+      ``schedulefree.AdamWScheduleFree``.
+    - ``train.scheduler``: any class of ``torch.optim.lr_scheduler``, or a schedule of BasicSR. Without a scheduler the
+      learning rate is constant.
     - ``train.warmup_iter``: multiply the scheduled rate by a factor that rises linearly to one.
     - ``train.clip_grad_norm``: maximum norm of the gradient of all parameters. The norm is logged.
     - ``train.accumulation`` or ``train.recipe_gpus``: number of batches per step, see
@@ -60,6 +69,7 @@ class DeepRFTv2Model(RestorationModel):
     cri_perceptual: Any
     lq: Tensor
     gt: Tensor
+    _evaluating = False
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
         """Move a network to the device, and wrap it for distributed training."""
@@ -290,6 +300,29 @@ class DeepRFTv2Model(RestorationModel):
         super().save(epoch, current_iter)
         return True
 
+    def save_network(self, *args: Any, **kwargs: Any) -> None:
+        """Save weights, those for evaluation if the optimizer has two modes."""
+        with self.evaluating():
+            super().save_network(*args, **kwargs)
+
+    def validation(self, *args: Any, **kwargs: Any) -> None:
+        """Validate, see `RestorationModel.validation`, with the same weights as `save_network` saves."""
+        with self.evaluating():
+            super().validation(*args, **kwargs)
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Within the block, the weights are those for evaluation. Blocks can be nested."""
+        if self._evaluating or not self.is_train:
+            yield
+            return
+        self._evaluating = True
+        try:
+            with evaluation_weights(self.optimizers):
+                yield
+        finally:
+            self._evaluating = False
+
     def resume_training(self, resume_state: dict[str, Any]) -> None:
         """Load a training state, as `checkpoints.states.read_state` returns it.
 
@@ -307,6 +340,7 @@ class DeepRFTv2Model(RestorationModel):
             saved_schedule = resume_state['schedulers'][number]
             rates = [group.get('initial_lr') for group in saved['param_groups']]
             changes += resuming.resume_schedule(schedule, saved_schedule, resume_state['iter'], types[number], rates)
+        resuming.resume_weights(self.optimizers, resume_state.get('training_weights'))
         for text in dict.fromkeys(changes):
             get_root_logger().warning(text)
         self.best_metric_results = resume_state.get('best_metric_results') or {}

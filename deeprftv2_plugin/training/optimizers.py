@@ -1,15 +1,20 @@
 """Optimizers and learning rate schedules by name, conditional steps, and advancing a schedule."""
 
-from collections.abc import Callable, Mapping, Sequence
+import importlib
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
+import torch
 from basicsr.models import lr_scheduler as basicsr_schedules
 from torch import Tensor, optim
 from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from deeprftv2_plugin.utils.build import build
+from deeprftv2_plugin.utils.errors import UserError, first_line, nearest
 
 
 def _subclasses_in(module: ModuleType, base: type) -> dict[str, type]:
@@ -32,21 +37,96 @@ SCHEDULES = {
 }
 
 
+def optimizers_for(name: object) -> Mapping[str, type]:
+    """Return the optimizers that an option file can select by name: those of ``torch.optim``, and the one named.
+
+    Args:
+        name: A class of ``torch.optim``, or module and class of another package, such as
+            ``schedulefree.AdamWScheduleFree``. The module is imported.
+
+    Raises:
+        UserError: The package is not installed, or has no such optimizer.
+    """
+    if not isinstance(name, str) or '.' not in name:
+        return OPTIMIZERS
+    module_name, _, class_name = name.rpartition('.')
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        package = module_name.partition('.')[0]
+        if error.name == package:
+            raise UserError(
+                f'{name}: the package {package} is not installed. Install it, or use an optimizer of torch.optim'
+            ) from error
+        raise UserError(f'{name} cannot be imported: {first_line(error)}') from error
+    except Exception as error:  # modules can raise any exception
+        raise UserError(f'{name} cannot be imported: {first_line(error)}') from error
+    known = _subclasses_in(module, Optimizer)
+    if class_name not in known:
+        raise UserError(f'{module_name} has no optimizer {class_name}. {nearest(class_name, known)}')
+    return {**OPTIMIZERS, name: known[class_name]}
+
+
 def build_optimizer(settings: Mapping[str, Any], params: list) -> Optimizer:
-    """Build an optimizer of ``torch.optim`` from ``train.optim_g``.
+    """Build an optimizer from ``train.optim_g``. It is ready for a step.
 
     Optimizers in ``FUSED`` are fused by default, so that :func:`step_if_finite` does not wait for the device.
 
     Args:
-        settings: ``type`` and the arguments of the optimizer.
+        settings: ``type``, see :func:`optimizers_for`, and the arguments of the optimizer.
         params: Parameters or parameter groups.
 
     Raises:
-        UserError: ``torch.optim`` has no such optimizer, or it does not accept the settings.
+        UserError: There is no such optimizer, or it does not accept the settings.
     """
     if settings.get('type') in FUSED and not settings.keys() & {'fused', 'foreach', 'differentiable'}:
         settings = {**settings, 'fused': True}
-    return build('train.optim_g', settings, OPTIMIZERS, params=params)
+    optimizer = build('train.optim_g', settings, optimizers_for(settings.get('type')), params=params)
+    if has_two_modes(optimizer):
+        optimizer.train()
+    return optimizer
+
+
+def has_two_modes(optimizer: Any) -> bool:
+    """Return whether an optimizer has different weights for training and for evaluation.
+
+    Schedule-free optimizers compute gradients at other weights than those that converge. Their methods ``train`` and
+    ``eval`` exchange them.
+
+    References:
+        Defazio et al., The Road Less Scheduled, NeurIPS 2024.
+    """
+    return callable(getattr(optimizer, 'train', None)) and callable(getattr(optimizer, 'eval', None))
+
+
+def weights_of(optimizer: Optimizer) -> list[Tensor]:
+    """Return the weights that an optimizer changes."""
+    return list(itertools.chain.from_iterable(group['params'] for group in optimizer.param_groups))
+
+
+@contextmanager
+def evaluation_weights(optimizers: Sequence[Any]) -> Iterator[None]:
+    """Within the block, the weights of optimizers that have two modes are those for evaluation. Must not be nested.
+
+    At the end the weights are the same as before to the last bit, unlike after ``eval`` and ``train``.
+    """
+    switched = [optimizer for optimizer in optimizers if has_two_modes(optimizer)]
+    before = [[weight.detach().clone() for weight in weights_of(optimizer)] for optimizer in switched]
+    for optimizer in switched:
+        optimizer.eval()
+    try:
+        yield
+    finally:
+        for optimizer, values in zip(switched, before, strict=True):
+            optimizer.train()
+            restore_weights(optimizer, values)
+
+
+@torch.no_grad()
+def restore_weights(optimizer: Optimizer, values: Sequence[Tensor]) -> None:
+    """Copy values, on any device, into the weights of an optimizer."""
+    for weight, value in zip(weights_of(optimizer), values, strict=True):
+        weight.copy_(value)
 
 
 def build_schedule(settings: Mapping[str, Any], optimizer: Optimizer) -> LRScheduler:

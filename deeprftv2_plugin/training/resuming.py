@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from deeprftv2_plugin.checkpoints.containers import tensors_of
 from deeprftv2_plugin.training import environment, memory_layout
-from deeprftv2_plugin.training.optimizers import advance
+from deeprftv2_plugin.training.optimizers import advance, has_two_modes, restore_weights, weights_of
 from deeprftv2_plugin.utils.errors import UserError, first_line
 
 RESTART = 'To continue training from its weights, start a new run with path.pretrain_network_g'
@@ -83,14 +83,16 @@ def resume_optimizer(optimizer: Optimizer, saved: Mapping[str, Any]) -> list[str
     changes = []
     groups = []
     for number, (group, before) in enumerate(zip(optimizer.param_groups, saved['param_groups'], strict=True)):
-        settings = {key: value for key, value in group.items() if key != 'params'}
+        own = group.keys() - _progress_keys(optimizer)
+        progress = {key: value for key, value in before.items() if key not in own}
+        settings = {key: value for key, value in group.items() if key != 'params' and key not in progress}
         where = f' of parameter group {number}' if len(optimizer.param_groups) > 1 else ''
         scheduled = {'lr'} | ({'betas', 'momentum'} if 'base_momentum' in group else set())
         for key in (optimizer.defaults.keys() | {'initial_lr'}) - scheduled:
             if key in settings and key in before and not _equal(before[key], settings[key]):
                 name = {'initial_lr': 'lr'}.get(key, key)
                 changes.append(_change(f'train.optim_g.{name}{where}', settings[key], before[key]))
-        groups.append({**settings, 'params': before['params']})
+        groups.append({**settings, **progress, 'params': before['params']})
     optimizer.load_state_dict({'state': saved['state'], 'param_groups': groups})
     try:
         memory_layout.match_state(optimizer)
@@ -102,6 +104,36 @@ def resume_optimizer(optimizer: Optimizer, saved: Mapping[str, Any]) -> list[str
     if not finite:
         raise UserError(f'the resumed state leads to weights that are not finite: it is damaged. {RESTART}')
     return changes
+
+
+def _progress_keys(optimizer: Optimizer) -> set[str]:
+    """Return the entries of parameter groups that an optimizer updates itself: defaults that are not arguments."""
+    return optimizer.defaults.keys() - signature(type(optimizer)).parameters.keys()
+
+
+def training_weights(optimizers: Sequence[Optimizer]) -> dict[str, list[list[Tensor]]]:
+    """Return the entry of a training state for the weights of optimizers that have two modes; empty if none has."""
+    if not any(map(has_two_modes, optimizers)):
+        return {}
+    return {'training_weights': [[weight.detach().cpu() for weight in weights_of(each)] for each in optimizers]}
+
+
+def resume_weights(optimizers: Sequence[Optimizer], saved: Sequence[Sequence[Tensor]] | None) -> None:
+    """Restore the weights for training of optimizers that have two modes.
+
+    Raises:
+        UserError: The state does not have the weights of this network.
+    """
+    if not any(map(has_two_modes, optimizers)):
+        return
+    expected = [[weight.shape for weight in weights_of(each)] for each in optimizers]
+    if saved is None or [[value.shape for value in values] for values in saved] != expected:
+        raise UserError(
+            f'the resumed state has no weights for training that fit this network, which '
+            f'{type(optimizers[0]).__name__} needs. {RESTART}'
+        )
+    for optimizer, values in zip(optimizers, saved, strict=True):
+        restore_weights(optimizer, values)
 
 
 def _can_step(optimizer: Optimizer) -> bool:

@@ -13,7 +13,7 @@ from deeprftv2_plugin.checkpoints.containers import require_values, tensors_of
 from deeprftv2_plugin.checkpoints.files import OPTIONS, write_checkpoint
 from deeprftv2_plugin.checkpoints.states import prune, record_written, write_state
 from deeprftv2_plugin.training import environment, signals
-from deeprftv2_plugin.training.resuming import types_of
+from deeprftv2_plugin.training.resuming import training_weights, types_of
 from deeprftv2_plugin.utils.atomic_io import advice
 from deeprftv2_plugin.utils.errors import Interrupted, UserError
 
@@ -97,7 +97,8 @@ def save_training_state(self: Any, epoch: int, current_iter: int) -> None:
 
     In addition to BasicSR's iteration, epoch, optimizers and schedules, the state contains the best metrics, the losses
     that no schedule has used yet, the position in the sample stream, the settings that the stream depends on, and the
-    software and hardware that the last bits depend on.
+    software and hardware that the last bits depend on. The weights for training are included if the optimizer has
+    others for evaluation, which `save_network` saves.
     Random number generators are not saved: the seed, the position and the iteration determine all random numbers.
 
     Raises:
@@ -116,6 +117,7 @@ def save_training_state(self: Any, epoch: int, current_iter: int) -> None:
         'environment': environment.describe(self.device),
         'best_metric_results': getattr(self, 'best_metric_results', {}),
         'unseen_losses': getattr(self, 'unseen_losses', []),
+        **training_weights(self.optimizers),
         **({'stream': self.stream_at(current_iter)} if hasattr(self, 'stream_at') else {}),
     }
     try:

@@ -247,7 +247,8 @@ def test_a_test_with_random_weights_causes_a_warning(log):
 def test_outputs_that_are_not_finite_are_named(log):
     model = make_model('TwoScales')
     nn.init.constant_(model.net_g.second.weight, torch.nan)
-    model.validation(DataLoader(Images()), 1, None, False)
+    with pytest.raises(UserError, match='net_g_best .* not finite'):  # not saved
+        model.validation(DataLoader(Images()), 1, None, False)
     for name in ('0.png', '1.png'):
         assert f'{name}: the restored image has values that are not finite.' in log.text
 

@@ -258,3 +258,71 @@ def test_change_of_the_environment_is_logged(tmp_path, log, state):
     assert 'Resumed with another backends' in log.text
     assert log.text.count('Resumed with another') == 3
     assert environment.changes({}, torch.device('cpu')) == []
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'schedulefree.AdamWScheduleFree',
+        'schedulefree.SGDScheduleFree',
+        'schedulefree.RAdamScheduleFree',
+        'pytorch_optimizer.ScheduleFreeAdamW',
+        'pytorch_optimizer.SOAP',
+        'pytorch_optimizer.Lion',
+    ],
+)
+def test_resumed_optimizer_of_another_package_equals_an_uninterrupted_one(tmp_path, log, name):
+    pytest.importorskip(name.partition('.')[0])
+    settings = {'optim_g': {'type': name, 'lr': 0.01}}
+    uninterrupted = make_model('TwoScales', **settings)
+    train(uninterrupted, range(1, 6))
+    model = saved(tmp_path, **settings)
+    other = resumed(tmp_path, **settings)
+    train(model, range(4, 6))
+    train(other, range(4, 6))
+    assert_equal(model, uninterrupted)  # saving changes nothing
+    assert_equal(model, other)
+    assert not changes(log)
+
+
+def test_weights_for_evaluation_are_saved_and_validated(tmp_path):
+    pytest.importorskip('schedulefree')
+    model = saved(tmp_path, optim_g={'type': 'schedulefree.AdamWScheduleFree', 'lr': 0.01})
+    before = copy.deepcopy(dict(model.net_g.state_dict()))
+    model.optimizer_g.eval()
+    averaged = dict(model.net_g.state_dict())
+    stored = torch.load(tmp_path / 'net_g_3.pth', weights_only=True)['params']
+    torch.testing.assert_close(stored, averaged, rtol=0, atol=0)
+    model.optimizer_g.train()
+    assert any(not torch.equal(before[key], stored[key]) for key in stored)
+    state = read_state(tmp_path / '3.state')
+    weights = [weight for weight in before.values() if weight.is_floating_point()]
+    assert len(state['training_weights'][0]) == len(weights)
+
+
+def test_blocks_with_weights_for_evaluation_can_be_nested():
+    pytest.importorskip('schedulefree')
+    model = make_model('TwoScales', optim_g={'type': 'schedulefree.AdamWScheduleFree', 'lr': 0.01})
+    train(model, range(1, 4))
+    before = copy.deepcopy(model.net_g.state_dict())
+    with model.evaluating():
+        outer = copy.deepcopy(model.net_g.state_dict())
+        with model.evaluating():
+            inner = copy.deepcopy(model.net_g.state_dict())
+        after = copy.deepcopy(model.net_g.state_dict())
+    torch.testing.assert_close([outer, outer, before], [inner, after, model.net_g.state_dict()], rtol=0, atol=0)
+    assert any(not torch.equal(before[key], outer[key]) for key in before)
+    train(model, [4])
+
+
+@pytest.mark.parametrize(
+    'spoil', [lambda state: state.pop('training_weights'), lambda state: state['training_weights'][0].pop()]
+)
+def test_state_without_weights_for_training_is_an_error(tmp_path, spoil):
+    pytest.importorskip('schedulefree')
+    settings = {'optim_g': {'type': 'schedulefree.AdamWScheduleFree', 'lr': 0.01}}
+    saved(tmp_path, **settings)
+    state = read_state(tmp_path / '3.state')
+    spoil(state)
+    with pytest.raises(UserError, match='no weights for training'):
+        resumed(tmp_path, state=state, **settings)
