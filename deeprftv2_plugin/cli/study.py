@@ -61,6 +61,7 @@ def run(args: argparse.Namespace) -> None:
 
     from deeprftv2_plugin.archs import DeepRFTv2
     from deeprftv2_plugin.checkpoints.sources import SHIPPED, find_weights
+    from deeprftv2_plugin.comparison.measurement import machine
     from deeprftv2_plugin.data.blur.kernel_files import read_kernels
     from deeprftv2_plugin.evaluation.kernel_evidence import study_kernels, tables
     from deeprftv2_plugin.evaluation.kernel_study import draw_kernels, make_grid
@@ -95,6 +96,7 @@ def run(args: argparse.Namespace) -> None:
         'weights': args.weights or SHIPPED,
         'sha256': hashlib.sha256(find_weights(args.weights or SHIPPED).read_bytes()).hexdigest(),
         'photographs': list(photographs),
+        'machine': machine('cpu'),
     }
     text = tables(result)
     print(f'\n{text}')

@@ -3,6 +3,7 @@
 import io
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,7 +26,7 @@ RADIUS = 10
 
 
 def draw_study(net: nn.Module, grid: Grid, file_format: str) -> bytes:
-    """Draw one image with the first blurs of a grid.
+    """Draw one image, the one that loses most by blur, with the first blurs of a grid.
 
     The columns are the true kernel; the blur-specific kernels of each estimator at full scale, in the channel where
     they are strongest; and the blurry image, the images restored with the own transfer functions, with those of the
@@ -33,7 +34,7 @@ def draw_study(net: nn.Module, grid: Grid, file_format: str) -> bytes:
 
     Args:
         net: A network with Fourier Kernel Estimators in evaluation mode, on the CPU.
-        grid: The images. All of them are needed for the kernels, the first one is shown.
+        grid: The images. All of them are needed for the kernels.
         file_format: 'png', 'webp', 'pdf' or 'svg'.
 
     Returns:
@@ -44,6 +45,11 @@ def draw_study(net: nn.Module, grid: Grid, file_format: str) -> bytes:
     """
     blurs = range(min(ROWS, len(grid.blurs)))
     own = [[restore_with(net, row[b])[1] for b in blurs] for row in grid.blurry]
+    shown = int(
+        np.argmin(
+            [np.mean([score(each, sharp) for each in row]) for row, sharp in zip(grid.blurry, grid.sharp, strict=True)]
+        )
+    )
     zero = {name: torch.zeros_like(each) for name, each in own[0][0].items()}
     names = [name for name in estimators_of(net) if not name.endswith('half_estimator')]
     kernels = {name: _specific(own, name, grid) for name in names}
@@ -54,10 +60,10 @@ def draw_study(net: nn.Module, grid: Grid, file_format: str) -> bytes:
         _show(row[0], truths[b], grid.blurs[b])
         for axis, name in zip(row[1:], names, strict=False):
             _show(axis, kernels[name][b], name.removesuffix('_estimator').replace('stages.', 'stage '))
-        blurry, sharp = grid.blurry[0][b], grid.sharp[0]
+        blurry, sharp = grid.blurry[shown][b], grid.sharp[shown]
         restored = {
             'own': restore_with(net, blurry)[0],
-            'other blur': restore_with(net, blurry, own[0][(b + 1) % len(blurs)])[0],
+            'other blur': restore_with(net, blurry, own[shown][(b + 1) % len(blurs)])[0],
             'zero': restore_with(net, blurry, zero)[0],
         }
         images = {'blurry': blurry, **restored, 'sharp': sharp}
