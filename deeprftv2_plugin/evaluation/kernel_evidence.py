@@ -34,6 +34,7 @@ from deeprftv2_plugin.evaluation.kernel_study import (
     draw_kernels,
     estimators_of,
     intervene,
+    label_of,
     make_grid,
     padded_kernels,
     restore_with,
@@ -198,9 +199,8 @@ def tables(result: Mapping[str, Any]) -> str:
             auc = [spread([each[kind]['auc'] for each in found]) for kind in ('channel_mean', 'channels')]
             own, other = (np.mean([each['channels'][part] for each in found]) for part in ('own', 'other'))
             identified = spread([100 * each['identified'] for each in found], 1)
-            lines.append(
-                f'| {name} | {weights} | {auc[0]} | {auc[1]} | {own:.2f} / {other:.2f} | {power} | {identified} % |'
-            )
+            cells = label_of(name), weights, *auc, f'{own:.2f} / {other:.2f}', power, f'{identified} %'
+            lines.append(f'| {" | ".join(cells)} |')
     lines += ['', '| kernel from | AUC | correlation own / other |', '|---|---|---|']
     rows = {
         f'spectral division by: {name}': [s['spectral_division'][name] for s in seeds]

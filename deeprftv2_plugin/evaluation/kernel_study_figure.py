@@ -12,6 +12,7 @@ from deeprftv2_plugin.evaluation.kernel_study import (
     Grid,
     Transfers,
     estimators_of,
+    label_of,
     padded_kernels,
     restore_with,
     score,
@@ -59,7 +60,7 @@ def draw_study(net: nn.Module, grid: Grid, file_format: str) -> bytes:
     for b, row in zip(blurs, axes, strict=True):
         _show(row[0], truths[b], grid.blurs[b])
         for axis, name in zip(row[1:], names, strict=False):
-            _show(axis, kernels[name][b], name.removesuffix('_estimator').replace('stages.', 'stage '))
+            _show(axis, kernels[name][b], label_of(name))
         blurry, sharp = grid.blurry[shown][b], grid.sharp[shown]
         restored = {
             'own': restore_with(net, blurry)[0],
