@@ -139,6 +139,7 @@ def measure(args: argparse.Namespace, setting: 'Setting', folder: 'Path') -> Res
 
 def train(args: argparse.Namespace, setting: 'Setting', folder: 'Path') -> Results:
     """Measure and train the networks of an option file."""
+    from deeprftv2_plugin.comparison.pairing import write_differences
     from deeprftv2_plugin.comparison.scoring import as_test
     from deeprftv2_plugin.comparison.study import add_results, iterations_of, prepare, read_study, test_first_seed
     from deeprftv2_plugin.comparison.training import train_all
@@ -148,7 +149,7 @@ def train(args: argparse.Namespace, setting: 'Setting', folder: 'Path') -> Resul
     rows = printed(study.networks(), setting)
     iterations = iterations_of(study, folder, setting.device)
     runs = []
-    for done in train_all(study.candidates, study.recipe, study.seeds, folder, iterations):
+    for done in train_all(study.candidates, study.recipe, study.seeds, folder, iterations, study.changes):
         runs.append(done)
         scores = ', '.join(
             f'{name} {value:.4g}' for name, value in done.get('metrics', {}).items() if value is not None
@@ -158,6 +159,8 @@ def train(args: argparse.Namespace, setting: 'Setting', folder: 'Path') -> Resul
             f'training {len(runs)} of {total}: {done["candidate"]}, seed {done["seed"]}: {done.get("error") or scores}'
         )
     add_results(rows, runs)
+    if study.reference is not None:
+        print('', *write_differences(folder, runs, study.reference), sep='\n')
     if not args.html:
         return rows, None
     options = as_test(study.recipe, None, setting.device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from deeprftv2_plugin.utils.errors import UserError
 
@@ -44,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--size', type=int, default=128, metavar='N', help='height and width of the images (default: %(default)s)'
     )
+    parser.add_argument(
+        '--figure', action='store_true', help='draw kernels and images only, to study.webp, which needs matplotlib'
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -58,8 +61,11 @@ def run(args: argparse.Namespace) -> None:
 
     from deeprftv2_plugin.archs import DeepRFTv2
     from deeprftv2_plugin.checkpoints.sources import SHIPPED, find_weights
+    from deeprftv2_plugin.comparison.measurement import machine
     from deeprftv2_plugin.data.blur.kernel_files import read_kernels
     from deeprftv2_plugin.evaluation.kernel_evidence import study_kernels, tables
+    from deeprftv2_plugin.evaluation.kernel_study import draw_kernels, make_grid
+    from deeprftv2_plugin.evaluation.kernel_study_figure import draw_study
     from deeprftv2_plugin.inference.restorer import load
 
     restorer = load(args.weights or SHIPPED, device='cpu')
@@ -74,6 +80,11 @@ def run(args: argparse.Namespace) -> None:
         for number, kernel in enumerate(read_kernels(path, args.variable))
     }
 
+    if args.figure:
+        grid = make_grid(photographs, draw_kernels(args.seeds[0], further), args.size, args.seeds[0])
+        _write(Path(args.output), {'study.webp': draw_study(restorer.net, grid, 'webp')})
+        return
+
     def untrained(seed: int) -> DeepRFTv2:
         torch.manual_seed(seed)
         return DeepRFTv2(**settings)
@@ -85,8 +96,12 @@ def run(args: argparse.Namespace) -> None:
         'weights': args.weights or SHIPPED,
         'sha256': hashlib.sha256(find_weights(args.weights or SHIPPED).read_bytes()).hexdigest(),
         'photographs': list(photographs),
+        'machine': machine('cpu'),
     }
-    _write(Path(args.output), about | result, tables(result))
+    text = tables(result)
+    print(f'\n{text}')
+    content = f'{json.dumps(about | result, indent=1)}\n'
+    _write(Path(args.output), {'study.json': content.encode(), 'study.md': text.encode()})
 
 
 def _photographs(paths: list[str] | None, size: int) -> Mapping[str, np.ndarray]:
@@ -108,13 +123,18 @@ def _photographs(paths: list[str] | None, size: int) -> Mapping[str, np.ndarray]
     return found
 
 
-def _write(folder: Path, result: dict[str, Any], text: str) -> None:
+def _write(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files, by name, to a folder.
+
+    Raises:
+        UserError: A file cannot be written.
+    """
     from deeprftv2_plugin.utils.atomic_io import advice, write_whole
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / 'study.json', f'{json.dumps(result, indent=1)}\n'.encode())
-        write_whole(folder / 'study.md', text.encode())
+        for name, content in files.items():
+            write_whole(folder / name, content)
+            print(f'wrote {folder / name}')
     except OSError as error:
         raise UserError(f'cannot write {folder}: {error.strerror or error}. {advice(error)}') from error
-    print(f'\n{text}\nwrote {folder / "study.json"} and {folder / "study.md"}')

@@ -20,7 +20,7 @@ from deeprftv2_plugin.data.preparation import prepare_photographs
 from deeprftv2_plugin.utils.atomic_io import advice, write_whole
 from deeprftv2_plugin.utils.errors import UserError
 
-KEYS = ('candidates', 'seeds', 'budget', 'photographs')
+KEYS = ('candidates', 'seeds', 'budget', 'photographs', 'reference')
 """What the file has beside the recipe."""
 
 
@@ -38,6 +38,10 @@ class Study:
     """`iterations`, or `minutes` for equal time."""
     photographs: str | None
     """Folder to which the photographs of scikit-image are written if it is missing."""
+    changes: dict[str, dict[str, Any]]
+    """What differs from the recipe for a network, by its name."""
+    reference: str | None
+    """The network that the others are compared with, seed by seed."""
 
     def networks(self) -> list[Candidate]:
         """Return the networks for a comparison."""
@@ -52,7 +56,7 @@ def read_study(path: str) -> Study:
         UserError: The file cannot be read, or a key is missing or has a wrong value.
     """
     recipe = config.load(path)
-    candidates, seeds, budget, photographs = (recipe.pop(key, None) for key in KEYS)
+    candidates, seeds, budget, photographs, reference = (recipe.pop(key, None) for key in KEYS)
     if not isinstance(candidates, dict) or not all(isinstance(each, dict) for each in candidates.values()):
         raise UserError(
             f'{path}: candidates is {candidates!r}, expected sections such as T: {{type: DeepRFTv2, variant: T}}'
@@ -66,8 +70,14 @@ def read_study(path: str) -> Study:
         raise UserError(f'{path}: photographs is {photographs!r}, expected a folder such as datasets/quickstart')
     if not isinstance(recipe.get('train'), dict):
         raise UserError(f'{path}: has no section train. Name the option file of a training in {config.reading.BASE}')
-    names = [str(name) for name in candidates]
-    return Study(recipe, dict(zip(names, candidates.values(), strict=True)), seeds, budget, photographs)
+    networks = {str(name): dict(network) for name, network in candidates.items()}
+    changes = {name: network.pop('recipe') for name, network in networks.items() if 'recipe' in network}
+    for name, change in changes.items():
+        if not isinstance(change, dict):
+            raise UserError(f'{path}: candidates.{name}.recipe is {change!r}, expected options such as train: {{...}}')
+    if reference is not None and reference not in networks:
+        raise UserError(f'{path}: reference is {reference!r}, expected one of {", ".join(networks)}')
+    return Study(recipe, networks, seeds, budget, photographs, changes, reference)
 
 
 def prepare(study: Study) -> None:

@@ -27,6 +27,7 @@ def train_all(
     seeds: Sequence[int],
     folder: str | Path,
     iterations: Mapping[str, int] | None = None,
+    changes: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Iterator[Run]:
     """Train every network with every seed, and yield the runs in that order, those of the first seed first.
 
@@ -40,6 +41,7 @@ def train_all(
         seeds: Values of `manual_seed`.
         folder: Where everything is written.
         iterations: `train.total_iter` of each network; by default that of the recipe.
+        changes: Options that differ from the recipe, by the name of the network.
 
     Raises:
         UserError: A name cannot be used, the folder has runs with other options, or a file cannot be written. A run
@@ -62,6 +64,7 @@ def train_all(
         for candidate, network in candidates.items():
             total = iterations[candidate] if iterations else recipe['train']['total_iter']
             options = _options(f'{candidate}_seed{seed}', network, recipe, seed, total)
+            _merge(options, (changes or {}).get(candidate, {}))
             planned.append({'candidate': candidate, 'seed': seed, 'options': options})
     for run in planned:
         _check_earlier(Path(folder), run)
@@ -80,6 +83,15 @@ def _options(
         schedule['T_max'] = iterations
     train['total_iter'] = iterations
     return options | {'name': name, 'network_g': copy.deepcopy(dict(network)), 'manual_seed': seed}
+
+
+def _merge(options: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    """Change options in place, section by section."""
+    for key, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(options.get(key), dict):
+            _merge(options[key], value)
+        else:
+            options[key] = copy.deepcopy(value)
 
 
 def _files(folder: Path, run: Run) -> tuple[Path, Path]:

@@ -4,6 +4,7 @@ docs/evidence.md has the protocol and the results.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ from deeprftv2_plugin.evaluation.kernel_study import (
     draw_kernels,
     estimators_of,
     intervene,
+    label_of,
     make_grid,
     padded_kernels,
     restore_with,
@@ -70,12 +72,14 @@ def study_kernels(
     for seed in seeds:
         grid = make_grid(photographs, draw_kernels(seed, further), size, seed)
         names = grid.photographs
-        found, result = _study_seed(
-            net, untrained(seed).eval(), grid, seed, lambda text, s=seed: say(f'seed {s}: {text}')
-        )
+        found, result = _study_seed(net, untrained(seed).eval(), grid, seed, partial(_say_seed, say, seed))
         scores.append(found)
         results.append({'seed': seed, 'images': grid.images, 'blurs': grid.blurs, **result})
     return {'size': size, 'dependence': dependence(scores, names), 'seeds': results}
+
+
+def _say_seed(say: Say, seed: int, text: str) -> None:
+    say(f'seed {seed}: {text}')
 
 
 def _study_seed(net, random, grid: Grid, seed: int, say: Say) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -149,10 +153,12 @@ class _Windows:
 def _classical(grid: Grid) -> Iterator[tuple[str, float]]:
     """Yield the mean PSNR of deconvolution with the true kernels, by the name of the method."""
     pairs = [(i, b) for i in range(len(grid.images)) for b in range(len(grid.blurs))]
-    for method, values in ((wiener, BALANCES), (richardson_lucy, ITERATIONS)):
-        for value in values:
-            found = [score(method(grid.blurry[i][b], grid.kernels[b], value), grid.sharp[i]) for i, b in pairs]  # type: ignore[operator]
-            yield f'{method.__name__} {value}', float(np.mean(found))
+    methods: dict[str, Callable[[Tensor, np.ndarray], Tensor]] = {
+        **{f'Wiener {each}': partial(wiener, balance=each) for each in BALANCES},
+        **{f'Richardson-Lucy {each}': partial(richardson_lucy, iterations=each) for each in ITERATIONS},
+    }
+    for name, method in methods.items():
+        yield name, float(np.mean([score(method(grid.blurry[i][b], grid.kernels[b]), grid.sharp[i]) for i, b in pairs]))
 
 
 LABELS = {
@@ -193,9 +199,8 @@ def tables(result: Mapping[str, Any]) -> str:
             auc = [spread([each[kind]['auc'] for each in found]) for kind in ('channel_mean', 'channels')]
             own, other = (np.mean([each['channels'][part] for each in found]) for part in ('own', 'other'))
             identified = spread([100 * each['identified'] for each in found], 1)
-            lines.append(
-                f'| {name} | {weights} | {auc[0]} | {auc[1]} | {own:.2f} / {other:.2f} | {power} | {identified} % |'
-            )
+            cells = label_of(name), weights, *auc, f'{own:.2f} / {other:.2f}', power, f'{identified} %'
+            lines.append(f'| {" | ".join(cells)} |')
     lines += ['', '| kernel from | AUC | correlation own / other |', '|---|---|---|']
     rows = {
         f'spectral division by: {name}': [s['spectral_division'][name] for s in seeds]

@@ -4,6 +4,7 @@ Photographs are blurred by known kernels, every image by every blur. The network
 functions, and with others in their place. docs/evidence.md has the protocol.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -94,6 +95,12 @@ def _to_tensor(image):
 def estimators_of(net: nn.Module) -> dict[str, FourierKernelEstimator]:
     """Return the Fourier Kernel Estimators of a network by name."""
     return {name: each for name, each in net.named_modules() if isinstance(each, FourierKernelEstimator)}
+
+
+def label_of(name: str) -> str:
+    """Return what tables and figures call an estimator, such as 'stage 1, full scale' for stages.0.full_estimator."""
+    found = re.fullmatch(r'stages\.(\d+)\.(\w+)_estimator', name)
+    return f'stage {int(found[1]) + 1}, {found[2]} scale' if found else name
 
 
 @contextmanager

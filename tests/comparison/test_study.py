@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from deeprftv2_plugin.comparison import study
+from deeprftv2_plugin.comparison import study, training
 from deeprftv2_plugin.comparison.operations import count_operations
 from deeprftv2_plugin.comparison.study import add_results, iterations_of, read_study
 from deeprftv2_plugin.utils.errors import UserError
@@ -33,6 +33,15 @@ def test_networks_are_apart_from_the_recipe():
     assert found.seeds == [1, 2] and found.photographs is None
 
 
+def test_a_network_can_have_another_recipe(tmp_path, monkeypatch):
+    found = write(VALID.replace('{type: EDSR}', '{type: EDSR, recipe: {train: {lr: 2}}}') + 'reference: T')
+    assert found.candidates['9'] == {'type': 'EDSR'} and found.reference == 'T'
+    monkeypatch.setattr(training, '_finished', lambda folder, run: run)
+    first, second = training.train_all(found.candidates, found.recipe, [1], tmp_path, changes=found.changes)
+    assert first['options']['train'] == {'total_iter': 9}
+    assert second['options']['train'] == {'total_iter': 9, 'lr': 2}
+
+
 @pytest.mark.parametrize(
     ('old', 'new', 'message'),
     [
@@ -43,6 +52,8 @@ def test_networks_are_apart_from_the_recipe():
         ('{minutes: 2}', '{minutes: 2, iterations: 3}', 'budget is'),
         ('{minutes: 2}', '{iterations: 0}', 'budget is'),
         ('seeds', 'photographs: 3\nseeds', 'photographs is 3'),
+        ('seeds', 'reference: S\nseeds', "reference is 'S', expected one of T, 9"),
+        ('{type: EDSR}', '{type: EDSR, recipe: 3}', 'candidates.9.recipe is 3'),
         ('train: {total_iter: 9}', '', 'has no section train'),
     ],
 )

@@ -7,6 +7,8 @@ from torch import nn
 
 import deeprftv2_plugin
 from deeprftv2_plugin import config
+from deeprftv2_plugin.comparison import training
+from deeprftv2_plugin.comparison.study import read_study
 from deeprftv2_plugin.config.validation import validate
 from deeprftv2_plugin.utils.errors import UserError
 
@@ -23,9 +25,25 @@ def check(*overrides, path=TRAIN, is_train=True):
     validate(config.load(path, overrides), path, is_train, overrides)
 
 
-@pytest.mark.parametrize('path', sorted(map(str, OPTIONS.glob('*.yml'))), ids=lambda path: Path(path).name)
+STUDIES = sorted({*OPTIONS.glob('compare_*.yml'), *OPTIONS.glob('study_*.yml')})
+
+
+@pytest.mark.parametrize('path', sorted({*OPTIONS.glob('*.yml')} - {*STUDIES}), ids=lambda path: path.name)
 def test_shipped_option_files_are_valid(path):
-    check(path=path, is_train=Path(path).name.startswith('train'))
+    check(path=str(path), is_train=path.name.startswith('train'))
+
+
+@pytest.mark.parametrize('path', STUDIES, ids=lambda path: path.name)
+def test_every_training_of_a_shipped_study_is_valid(path, tmp_path, monkeypatch):
+    study, planned = read_study(str(path)), []
+    monkeypatch.setattr(training, '_finished', lambda folder, run: planned.append(run) or run)
+    list(training.train_all(study.candidates, study.recipe, study.seeds, tmp_path, changes=study.changes))
+    assert len(planned) == len(study.candidates) * len(study.seeds)
+    for run in planned:
+        if 'spandrel' not in run['options']['network_g']['type']:  # an extra
+            file = tmp_path / 'options.yml'
+            file.write_text(config.reading.dump(run['options']))
+            check(path=str(file))
 
 
 @pytest.mark.parametrize(
