@@ -110,17 +110,17 @@ def test_tiles_are_chosen_by_the_free_memory(deblur, monkeypatch):
         monkeypatch.setattr(torch, 'get_num_threads', lambda: threads)
         return deblur.tiles(1, 10**6)[0][0]
 
-    assert [largest(free, 1) for free in (10**8, 4 * 10**8, 10**12, None)] == [256, 384, 384, 256]
-    assert [largest(free, 4) for free in (10**9, 2 * 10**9)] == [256, 384]
+    assert [largest(free, 1) for free in (10**8, 4 * 10**8, 10**9, 10**12, None)] == [256, 384, 640, 640, 256]
+    assert [largest(free, 4) for free in (10**9, 2 * 10**9, 3 * 10**9, 10**12)] == [256, 384, 512, 640]
 
 
 def test_chosen_tiles_divide_the_image_evenly(deblur, monkeypatch):
     monkeypatch.setattr(restorer, 'available_memory', lambda: 10**12)
     (height, width), overlap = deblur.tiles(720, 1280)
     assert height % deblur.net.size_multiple == width % deblur.net.size_multiple == 0
-    assert deblur.passes(720, 1280) == 2 * 4
+    assert deblur.passes(720, 1280) == 2 * 3
     assert 720 <= 2 * height - overlap < 720 + 2 * deblur.net.size_multiple
-    assert 1280 <= 4 * width - 3 * overlap < 1280 + 4 * deblur.net.size_multiple
+    assert 1280 <= 3 * width - 2 * overlap < 1280 + 3 * deblur.net.size_multiple
 
 
 def test_an_image_smaller_than_a_tile_is_one_tile(deblur):
