@@ -92,7 +92,7 @@ def resume_optimizer(optimizer: Optimizer, saved: Mapping[str, Any]) -> list[str
             if key in settings and key in before and not _equal(before[key], settings[key]):
                 name = {'initial_lr': 'lr'}.get(key, key)
                 changes.append(_change(f'train.optim_g.{name}{where}', settings[key], before[key]))
-        groups.append({**settings, **progress, 'params': before['params']})
+        groups.append({**group, **progress, 'params': before['params']})
     optimizer.load_state_dict({'state': saved['state'], 'param_groups': groups})
     try:
         memory_layout.match_state(optimizer)

@@ -124,5 +124,5 @@ def test_log_file_is_never_opened_through_a_link_or_as_a_pipe(log, tmp_path, cap
     forget_logger()
     loggers.open_log(log_level=logging.INFO, log_file=str(path)).info('shown')
     printed = capsys.readouterr().err
-    assert f'a.log cannot be created: it is a {kind}, expected a regular file. The run continues without.' in printed
+    assert f'a.log cannot be created: it is a {kind}, expected a regular file. The run continues without it.' in printed
     assert 'INFO: shown' in printed and (tmp_path / 'precious').read_text() == 'unchanged'

@@ -76,9 +76,9 @@ def test_every_torch_optimizer_takes_a_step(name):
     [
         ({'type': 'Adamw', 'lr': 0.1}, "'Adamw', which is unknown. Did you mean AdamW"),
         ({'lr': 0.1}, 'optim_g.type is None'),
-        ({'type': 'AdamW', 'lr': -1}, 'AdamW does not take.*Invalid learning rate'),
-        ({'type': 'AdamW', 'lr': '1e-3'}, "AdamW does not take.*'1e-3'"),
-        ({'type': 'AdamW', 'learning_rate': 0.1}, 'AdamW does not take.*learning_rate'),
+        ({'type': 'AdamW', 'lr': -1}, 'AdamW does not accept.*Invalid learning rate'),
+        ({'type': 'AdamW', 'lr': '1e-3'}, "AdamW does not accept.*'1e-3'"),
+        ({'type': 'AdamW', 'learning_rate': 0.1}, 'AdamW does not accept.*learning_rate'),
     ],
 )
 def test_invalid_optimizer_settings_are_errors(settings, message):
@@ -118,8 +118,8 @@ def test_plateau_monitors_the_loss():
     'settings, message',
     [
         ({'type': 'CosineAnealingLR', 'T_max': 5}, 'Did you mean CosineAnnealingLR'),
-        ({'type': 'CosineAnnealingLR'}, 'CosineAnnealingLR does not take.*T_max'),
-        ({'type': 'LambdaLR', 'lr_lambda': '1 / epoch'}, 'LambdaLR does not take'),
+        ({'type': 'CosineAnnealingLR'}, 'CosineAnnealingLR does not accept.*T_max'),
+        ({'type': 'LambdaLR', 'lr_lambda': '1 / epoch'}, 'LambdaLR does not accept'),
         ({'type': 'CosineAnnealingRestartLR', 'periods': [5, 5]}, 'same length'),
         ({'type': 'ChainedScheduler', 'schedulers': [{'type': 'Step'}]}, "'Step', which is unknown"),
     ],

@@ -130,7 +130,7 @@ def test_mixture_of_one_source_draws_the_same_blurs():
         ([{'type': 'camerashake'}], r'blurs\[0\].type is .* Did you mean CameraShake'),
         ([{'type': 'Gaussian'}, {}], r'blurs\[1\].type is None'),
         ([{'type': 'Gaussian', 'weight': 0}], r'blurs\[0\].weight is 0'),
-        ([{'type': 'Gaussian', 'sigmas': [1, 2]}], r'blurs\[0\]: Gaussian does not take .*sigmas'),
+        ([{'type': 'Gaussian', 'sigmas': [1, 2]}], r'blurs\[0\]: Gaussian does not accept .*sigmas'),
         ([{'type': 'Gaussian', 'sigma': [0, 2]}], 'sigma is .* at least 0.1'),
         ([{'type': 'Defocus', 'radius': [3, 2]}], 'radius is'),
         ([{'type': 'CameraShake', 'length': 9}], 'length is 9, expected'),
