@@ -52,7 +52,8 @@ def restored_with(spare, **settings):
     if not Path('/proc/self/status').exists():
         pytest.skip('no /proc on this system')
     receiver, sender = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.get_context('fork').Process(target=restore_with, args=(spare, sender, settings))
+    # not forked: what earlier tests left behind and is released here would make room
+    process = multiprocessing.get_context('spawn').Process(target=restore_with, args=(spare, sender, settings))
     process.start()
     sender.close()
     found = receiver.recv()
