@@ -9,12 +9,13 @@ from deeprftv2_plugin.utils.errors import UserError
 
 HELP = 'export a network to ONNX or torch.export'
 EXAMPLES = """examples:
-  basicsr export -o model.onnx
-  basicsr export --weights experiments/train_gopro/models/net_g_latest.pth -o gopro.onnx
+  basicsr export -o model.onnx --size 720x1280
   basicsr export -o model.pt2 --size 720x1280
+  basicsr export --weights experiments/train_gopro/models/net_g_latest.pth -o gopro.onnx
 
-The file runs without this package. It takes RGB images (1, 3, height, width) with values from 0 to 1. Before it is
-written, it is compared with the network. ONNX requires more packages: pip install 'deeprftv2-plugin[export]'."""
+Networks with windows, such as the one of the package, need --size; others take any size by default. The file runs
+without this package. It takes RGB images (1, 3, height, width) with values from 0 to 1. Before it is written, it is
+compared with the network. ONNX requires more packages: pip install 'deeprftv2-plugin[export]'."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

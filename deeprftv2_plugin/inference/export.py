@@ -69,13 +69,17 @@ def export_network(net: DeepRFTv2, path: str | Path, size: Sequence[int] | None 
     path = Path(path)
     check_target(path, size)
     net = net.cpu().eval()
+    failed = f'{path}: the network cannot be exported for ' + (
+        'this size' if size else 'any size; try a fixed size with --size HxW'
+    )
+    if size is None and _has_windows(net):
+        raise UserError(f'{failed} (the number of its windows depends on the size)')
     with _quiet():
         try:
             program = trace(net, size)
             data = _onnx_file(net, program, size) if path.suffix == '.onnx' else _program_file(net, program, size)
         except Exception as error:  # of the exporters, which have no common class
-            sizes = 'this size' if size else 'any size; try a fixed size with --size HxW'
-            raise UserError(f'{path}: the network cannot be exported for {sizes} ({first_line(error)})') from error
+            raise UserError(f'{failed} ({first_line(error)})') from error
         checked = check_file(net, data, path, size)
     try:
         write_whole(path, data)
@@ -86,6 +90,11 @@ def export_network(net: DeepRFTv2, path: str | Path, size: Sequence[int] | None 
         f'{path}: {len(data) / 1e6:.1f} MB, {checked}',
         *(f'  {key}: {text}' for key, text in described.items()),
     ]
+
+
+def _has_windows(net: nn.Module) -> bool:
+    """Return whether a network has windows of kernels, scans or means, which a small image does not show."""
+    return any(getattr(module, name, None) for module in net.modules() for name in ('window', 'pool_window'))
 
 
 def check_target(path: Path, size: Sequence[int] | None = None) -> None:

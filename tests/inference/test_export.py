@@ -114,10 +114,33 @@ def test_a_file_that_differs_is_not_accepted(net):
         export.check_file(net, buffer.getvalue(), Path('x.pt2'), (24, 24))
 
 
-def test_a_network_that_cannot_be_exported_is_an_error(tmp_path):
-    net = DeepRFTv2('T', **SMALLEST | {'kernel_window': (16, 16)}).eval()
+@pytest.mark.parametrize(
+    'windows',
+    [
+        {'kernel_window': (16, 16)},
+        {'kernel_window': (128, 128)},  # larger than the image that is traced
+        {'local_pool_crop': (128, 128), 'half_encoder': [['LocalNAF', 1]] * 3},
+    ],
+)
+def test_a_network_that_cannot_be_exported_is_an_error(tmp_path, monkeypatch, windows):
+    monkeypatch.setattr(export, 'trace', lambda *_: pytest.fail('traced, which takes minutes'))
+    net = DeepRFTv2('T', **SMALLEST | windows).eval()
     with pytest.raises(UserError, match='net.pt2: the network cannot be exported for any size; try a fixed size'):
         export.export_network(net, tmp_path / 'net.pt2')
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ('size', 'sizes'), [(None, 'any size; try a fixed size with --size HxW'), ((32, 32), 'this size')]
+)
+def test_an_error_of_an_exporter_is_reported(tmp_path, monkeypatch, size, sizes):
+    def fail(*_):
+        raise RuntimeError('cannot trace this\nand much more')
+
+    monkeypatch.setattr(export, 'trace', fail)
+    message = rf'net.pt2: the network cannot be exported for {sizes} \(.*cannot trace this\)$'
+    with pytest.raises(UserError, match=message):
+        export.export_network(DeepRFTv2('T', **SMALLEST).eval(), tmp_path / 'net.pt2', size)
     assert not list(tmp_path.iterdir())
 
 
