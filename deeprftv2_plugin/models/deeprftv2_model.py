@@ -3,7 +3,6 @@
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from itertools import chain
 from typing import Any
 
 import torch
@@ -26,6 +25,7 @@ from deeprftv2_plugin.training.optimizers import (
     build_schedule,
     evaluation_weights,
     step_if_finite,
+    weights_of,
 )
 from deeprftv2_plugin.training.progress import ProgressBar
 from deeprftv2_plugin.training.saving import leave
@@ -217,9 +217,8 @@ class DeepRFTv2Model(RestorationModel):
             for name, value in losses.items():
                 term = weight * value.detach()
                 terms[name] = terms[name] + term if name in terms else term
-        trained = (group['params'] for group in self.optimizer_g.param_groups)
-        params = [param for param in chain.from_iterable(trained) if param.grad is not None]
-        terms['grad_norm'] = get_total_norm([param.grad for param in params])
+        params = weights_of(self.optimizer_g)
+        terms['grad_norm'] = get_total_norm([param.grad for param in params if param.grad is not None])
         limit = self.opt['train'].get('clip_grad_norm')
         if limit:
             clip_grads_with_norm_(params, limit, terms['grad_norm'])

@@ -32,6 +32,7 @@ from deeprftv2_plugin.metrics.trajectory import LEAST_SIDE
 from deeprftv2_plugin.models.deeprftv2_model import DeepRFTv2Model
 from deeprftv2_plugin.preflight.findings import Finding, amount, error, ok, warning
 from deeprftv2_plugin.preflight.resources import bytes_of
+from deeprftv2_plugin.training.optimizers import weights_of
 from deeprftv2_plugin.training.stages import stages_of
 from deeprftv2_plugin.utils.errors import UserError, describe_error
 from deeprftv2_plugin.utils.memory import available_memory
@@ -111,7 +112,7 @@ def optimizer_bytes(optimizers: Iterable[Optimizer]) -> int:
     """
     total = 0
     for optimizer in optimizers:
-        weights = [weight for group in optimizer.param_groups for weight in group['params'] if weight.numel()]
+        weights = [weight for weight in weights_of(optimizer) if weight.numel()]
         for gradient in (0, 1):  # wrong arguments may show with only one of them
             before = _greatest(weights)
             for weight in weights:

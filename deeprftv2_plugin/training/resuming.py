@@ -237,7 +237,7 @@ def _problems(optimizer: Optimizer, saved: Mapping[str, Any]) -> Iterator[str]:
     if len(set(listed)) < len(listed) or saved['state'].keys() - set(listed):
         yield 'its values do not belong to its parameters'
         return
-    weights = list(chain.from_iterable(group['params'] for group in optimizer.param_groups))
+    weights = weights_of(optimizer)
     total = sum(weight.numel() for weight in weights)
     for number, weight, expected in zip(listed, weights, _state_after_steps(optimizer), strict=True):
         values = saved['state'].get(number)
