@@ -2,6 +2,7 @@
 
 import argparse
 
+from deeprftv2_plugin.cli.arguments import add_weights
 from deeprftv2_plugin.utils.errors import UserError
 
 HELP = 'deblur photographs'
@@ -21,11 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument('inputs', metavar='INPUT', nargs='+', help='image, folder or quoted pattern such as "*.jpg"')
     parser.add_argument('-o', '--output', required=True, metavar='OUT', help='folder for the results, or a file')
-    parser.add_argument(
-        '--weights',
-        metavar='FILE|NAME',
-        help='checkpoint (.pth, .safetensors), or OWNER/NAME on the Hugging Face Hub; default: weights of the package',
-    )
+    add_weights(parser)
     parser.add_argument(
         '--tile', type=int, metavar='N', help='height and width of tiles in pixels; default: depends on the free memory'
     )

@@ -1,10 +1,10 @@
 """`basicsr export`: export a network to a file that runs without this package."""
 
 import argparse
-import os
 import re
 from pathlib import Path
 
+from deeprftv2_plugin.cli.arguments import add_weights
 from deeprftv2_plugin.utils.errors import UserError
 
 HELP = 'export a network to ONNX or torch.export'
@@ -23,11 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '-o', '--output', required=True, metavar='OUT', help='model.onnx, or model.pt2 for torch.export'
     )
-    parser.add_argument(
-        '--weights',
-        metavar='FILE|NAME',
-        help='checkpoint (.pth, .safetensors), or OWNER/NAME on the Hugging Face Hub; default: those of the package',
-    )
+    add_weights(parser)
     parser.add_argument('--size', metavar='HxW', help='height and width of all images; default: any size')
     parser.add_argument('--overwrite', action='store_true', help='replace an existing file')
 
@@ -41,14 +37,11 @@ def run(args: argparse.Namespace) -> None:
     from deeprftv2_plugin.checkpoints.networks import load_network
     from deeprftv2_plugin.checkpoints.sources import SHIPPED, find_weights
     from deeprftv2_plugin.inference.export import check_target, export_network
-    from deeprftv2_plugin.inference.outputs import require_writable
+    from deeprftv2_plugin.inference.outputs import require_free, require_writable
 
     target, size = Path(args.output), _size(args.size)
     check_target(target, size)
-    if target.is_dir():
-        raise UserError(f'-o {target} is a folder: name a file')
-    if os.path.lexists(target) and not args.overwrite:
-        raise UserError(f'{target} exists: use --overwrite to replace it')
+    require_free('-o', target, args.overwrite)
     net = load_network(find_weights(args.weights or SHIPPED))
     require_writable(target.parent)
     print('\n'.join(export_network(net, target, size)))

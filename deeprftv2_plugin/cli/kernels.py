@@ -7,6 +7,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deeprftv2_plugin.cli.arguments import add_weights
 from deeprftv2_plugin.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,11 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument('images', metavar='IMAGE', nargs='+', help='image; the figure shows the first one')
     parser.add_argument('-o', '--output', required=True, metavar='OUT', help='figure: .png, .webp, .pdf or .svg')
-    parser.add_argument(
-        '--weights',
-        metavar='FILE|NAME',
-        help='checkpoint (.pth, .safetensors), or OWNER/NAME on the Hugging Face Hub; default: those of the package',
-    )
+    add_weights(parser)
     parser.add_argument(
         '--kernel', metavar='FILE', help='true kernel, or a file or folder with one for each image (.npy, .mat, ...)'
     )
@@ -65,6 +62,7 @@ def run(args: argparse.Namespace) -> None:
     from deeprftv2_plugin.checkpoints.sources import SHIPPED
     from deeprftv2_plugin.inference.kernel_figure import FORMATS, describe, draw_kernels, figure_class
     from deeprftv2_plugin.inference.kernels import analyze
+    from deeprftv2_plugin.inference.outputs import require_free
     from deeprftv2_plugin.inference.restorer import load
 
     suffix = Path(args.output).suffix.lower()
@@ -72,8 +70,9 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f'-o {args.output}: expected a name that ends in {", ".join(FORMATS)}')
     if args.npz and Path(args.npz).suffix != '.npz':
         raise UserError(f'--npz {args.npz}: expected a name that ends in .npz')
-    for path in filter(None, (args.output, args.npz)):
-        _require_free(Path(path), args.overwrite)
+    for option, path in (('-o', args.output), ('--npz', args.npz)):
+        if path:
+            require_free(option, Path(path), args.overwrite)
     figure_class()  # before the computation, which can take minutes
     truths = _read_truths(args.kernel, args.variable, len(args.images))
     restorer = load(args.weights or SHIPPED, device=args.device)
@@ -155,19 +154,10 @@ def _npz(estimators: Sequence[Estimator], names: Sequence[str]) -> bytes:
     return content.getvalue()
 
 
-def _require_free(path: Path, overwrite: bool) -> None:
-    if path.is_dir():
-        raise UserError(f'{path} is a folder, expected the name of a file')
-    if path.exists() and not overwrite:
-        raise UserError(f'{path} exists: choose another name, or add --overwrite')
-
-
 def _write(path: str, content: bytes) -> None:
-    from deeprftv2_plugin.utils.atomic_io import advice, write_whole
+    from deeprftv2_plugin.utils.atomic_io import write_whole, writing
 
-    try:
+    with writing(path):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, content)
-    except OSError as error:
-        raise UserError(f'cannot write {path}: {error.strerror or error}. {advice(error)}') from error
     print(f'wrote {path}')

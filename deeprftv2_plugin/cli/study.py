@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deeprftv2_plugin.cli.arguments import add_weights
 from deeprftv2_plugin.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,11 +29,7 @@ estimator (basicsr compare --train options/study_estimator.yml)."""
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument('-o', '--output', required=True, metavar='FOLDER', help='folder for the results')
-    parser.add_argument(
-        '--weights',
-        metavar='FILE|NAME',
-        help='checkpoint (.pth, .safetensors), or OWNER/NAME on the Hugging Face Hub; default: those of the package',
-    )
+    add_weights(parser)
     parser.add_argument(
         '--images', nargs='+', metavar='PATH', help='sharp photographs; default: two that come with scikit-image'
     )
@@ -129,12 +126,10 @@ def _write(folder: Path, files: Mapping[str, bytes]) -> None:
     Raises:
         UserError: A file cannot be written.
     """
-    from deeprftv2_plugin.utils.atomic_io import advice, write_whole
+    from deeprftv2_plugin.utils.atomic_io import write_whole, writing
 
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
             write_whole(folder / name, content)
             print(f'wrote {folder / name}')
-    except OSError as error:
-        raise UserError(f'cannot write {folder}: {error.strerror or error}. {advice(error)}') from error

@@ -7,8 +7,7 @@ from typing import Any
 
 from deeprftv2_plugin.comparison.table import Column, Row, cells, value_of
 from deeprftv2_plugin.evaluation.page import Cell, PageImage, Table, files_of, saved_image, write_page
-from deeprftv2_plugin.utils.atomic_io import advice
-from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.atomic_io import writing
 
 
 def write_pages(
@@ -39,12 +38,10 @@ def write_pages(
         ],
     )
     paths = []
-    try:
+    with writing(folder):
         for each in sets:
             paths.append(folder / ('compare.html' if len(sets) == 1 else f'compare_{each}.html'))
             write_page(paths[-1], f'Comparison on {each}', table, images_of(folder, rows, each), better, notes)
-    except OSError as error:
-        raise UserError(f'{folder}: a page cannot be written: {error.strerror or error}. {advice(error)}') from error
     return paths
 
 

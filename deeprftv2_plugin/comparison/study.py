@@ -17,7 +17,7 @@ from deeprftv2_plugin.comparison.scoring import score
 from deeprftv2_plugin.comparison.training import Run, summarize
 from deeprftv2_plugin.data.datasets.augmentation import crop_size
 from deeprftv2_plugin.data.preparation import prepare_photographs
-from deeprftv2_plugin.utils.atomic_io import advice, write_whole
+from deeprftv2_plugin.utils.atomic_io import write_whole, writing
 from deeprftv2_plugin.utils.errors import UserError
 
 KEYS = ('candidates', 'seeds', 'budget', 'photographs', 'reference')
@@ -118,11 +118,9 @@ def iterations_of(study: Study, folder: Path, device: str) -> dict[str, int]:
             raise UserError(f'candidates.{candidate.name}: {found["error"]}')
         iterations[candidate.name] = max(1, int(60 * study.budget['minutes'] / found['training_seconds']))
     content = {'minutes': study.budget['minutes'], 'iterations': iterations}
-    try:
+    with writing(file):
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(file, f'{json.dumps(content)}\n'.encode())
-    except OSError as error:
-        raise UserError(f'{file} cannot be written: {error.strerror or error}. {advice(error)}') from error
     return iterations
 
 

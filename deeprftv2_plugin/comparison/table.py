@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from deeprftv2_plugin.evaluation.metrics_log import finite
-from deeprftv2_plugin.utils.atomic_io import advice, write_whole
-from deeprftv2_plugin.utils.errors import UserError, printable
+from deeprftv2_plugin.utils.atomic_io import write_whole, writing
+from deeprftv2_plugin.utils.errors import printable
 
 Row = Mapping[str, Any]
 """The figures of a network by the keys of `COLUMNS` and `STUDY`, its scores under `metrics` and `spread`, its `name`,
@@ -135,9 +135,7 @@ def write_tables(folder: Path, rows: Sequence[Row], columns: Sequence[Column], a
     """
     content = json.dumps(finite({**about, 'networks': [dict(row) for row in rows]}), indent=1, default=str)
     texts = {'csv': csv_text(rows, columns), 'md': markdown(rows, columns), 'json': f'{content}\n'}
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for suffix, text in texts.items():
             write_whole(folder / f'compare.{suffix}', text.encode(errors='backslashreplace'))
-    except OSError as error:
-        raise UserError(f'{folder} cannot be written: {error.strerror or error}. {advice(error)}') from error

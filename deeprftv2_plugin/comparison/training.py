@@ -12,7 +12,7 @@ from deeprftv2_plugin import config
 from deeprftv2_plugin.basicsr_bridge import pipelines
 from deeprftv2_plugin.comparison.processes import in_new_process
 from deeprftv2_plugin.evaluation.metrics_log import MetricsLog, finite
-from deeprftv2_plugin.utils.atomic_io import advice, write_whole
+from deeprftv2_plugin.utils.atomic_io import write_whole, writing
 from deeprftv2_plugin.utils.errors import Interrupted, UserError
 from deeprftv2_plugin.utils.names import is_path_component
 
@@ -132,7 +132,7 @@ def _trained(folder: Path, run: Run) -> Run:
         Interrupted: A signal ended the training.
     """
     name, (options, result) = run['options']['name'], _files(folder, run)
-    try:
+    with writing(folder):
         for each in ('options', 'output', 'runs'):
             (folder / each).mkdir(parents=True, exist_ok=True)
         write_whole(options, _text(run))
@@ -145,8 +145,6 @@ def _trained(folder: Path, run: Run) -> Run:
             found |= _result(folder / 'experiments' / name, run['options']['train']['total_iter'])
         if 'error' not in found:
             write_whole(result, f'{json.dumps(finite(found))}\n'.encode())
-    except OSError as error:
-        raise UserError(f'{folder} cannot be written: {error.strerror or error}. {advice(error)}') from error
     return run | found
 
 

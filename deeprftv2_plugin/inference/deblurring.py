@@ -17,7 +17,7 @@ from deeprftv2_plugin.inference.photographs.photograph import Photograph
 from deeprftv2_plugin.inference.photographs.reading import read
 from deeprftv2_plugin.inference.photographs.writing import check_target, encode
 from deeprftv2_plugin.inference.restorer import Restorer
-from deeprftv2_plugin.utils.atomic_io import advice, write_whole
+from deeprftv2_plugin.utils.atomic_io import write_whole, writing
 from deeprftv2_plugin.utils.errors import UserError, printable
 
 
@@ -100,10 +100,8 @@ def deblur(restorer: Restorer, before: Photograph, target: Path, compare: bool =
     format = check_target(before, target)
     after = restorer.photograph(before)
     data = encode(side_by_side(before, after) if compare else after, format)
-    try:
+    with writing(target):
         write_whole(target, data)
-    except OSError as error:
-        raise UserError(f'cannot write {target}: {error.strerror}. {advice(error)}') from error
     return after
 
 

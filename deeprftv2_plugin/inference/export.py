@@ -18,7 +18,7 @@ from torch.fx import GraphModule
 from deeprftv2_plugin.archs import DeepRFTv2
 from deeprftv2_plugin.inference.restoration import restore
 from deeprftv2_plugin.ops.export_forms import Exportable
-from deeprftv2_plugin.utils.atomic_io import advice, write_whole
+from deeprftv2_plugin.utils.atomic_io import write_whole, writing
 from deeprftv2_plugin.utils.errors import UserError, first_line
 
 SUFFIXES = ('.onnx', '.pt2')
@@ -81,10 +81,8 @@ def export_network(net: DeepRFTv2, path: str | Path, size: Sequence[int] | None 
         except Exception as error:  # of the exporters, which have no common class
             raise UserError(f'{failed} ({first_line(error)})') from error
         checked = check_file(net, data, path, size)
-    try:
+    with writing(path):
         write_whole(path, data)
-    except OSError as error:
-        raise UserError(f'cannot write {path}: {error.strerror}. {advice(error)}') from error
     described = describe(net, path.suffix, size)
     return [
         f'{path}: {len(data) / 1e6:.1f} MB, {checked}',

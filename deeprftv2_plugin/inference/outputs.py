@@ -10,7 +10,7 @@ from typing import NamedTuple
 from deeprftv2_plugin.data.storage.listing import list_images
 from deeprftv2_plugin.inference.photographs.reading import suffixes
 from deeprftv2_plugin.inference.photographs.writing import format_of
-from deeprftv2_plugin.utils.atomic_io import advice
+from deeprftv2_plugin.utils.atomic_io import writing
 from deeprftv2_plugin.utils.errors import UserError
 
 
@@ -127,15 +127,25 @@ def written_name(name: Path) -> Path:
     return name if format_of(name) else name.with_name(f'{name.name}.png')
 
 
+def require_free(option: str, path: Path, overwrite: bool) -> None:
+    """Check that the file of an option can be written without replacing another one, unless that is allowed.
+
+    Raises:
+        UserError: There is a folder, or a file that must not be replaced.
+    """
+    if path.is_dir():
+        raise UserError(f'{option} {path} is a folder: name a file')
+    if os.path.lexists(path) and not overwrite:
+        raise UserError(f'{path} exists: use --overwrite to replace it')
+
+
 def require_writable(folder: Path) -> None:
     """Create a folder and check that files can be written there.
 
     Raises:
         UserError: They cannot.
     """
-    try:
+    with writing(f'to the folder {folder}'):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-    except OSError as error:
-        raise UserError(f'cannot write to the folder {folder}: {error.strerror}. {advice(error)}') from error

@@ -3,7 +3,10 @@
 import contextlib
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
+
+from deeprftv2_plugin.utils.errors import UserError
 
 PARTIAL = '.{}.partial'
 """Name of the temporary file of a file."""
@@ -67,6 +70,19 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+@contextlib.contextmanager
+def writing(what: str | Path) -> Iterator[None]:
+    """Within the block, raise errors of writing as a UserError: what cannot be written, why, and what to do.
+
+    Raises:
+        UserError: Something cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f'cannot write {what}: {error.strerror or error}. {advice(error)}') from error
 
 
 def is_full(error: OSError) -> bool:
