@@ -9,8 +9,8 @@ from deeprftv2_plugin.utils.errors import UserError
 
 HELP = 'export a network to ONNX or torch.export'
 EXAMPLES = """examples:
-  basicsr export -o model.onnx --size 720x1280
-  basicsr export -o model.pt2 --size 720x1280
+  basicsr export -o model.onnx --size 256x256
+  basicsr export -o model.pt2 --size 256x256
   basicsr export --weights experiments/train_gopro/models/net_g_latest.pth -o gopro.onnx
 
 Networks with windows, such as the one of the package, need --size; others take any size by default. The file runs
