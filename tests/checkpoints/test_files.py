@@ -123,6 +123,13 @@ def test_digest_covers_names_and_metadata(tmp_path):
             read_options(path)
 
 
+@pytest.mark.parametrize('name', ['net.pth', 'net.safetensors'])
+def test_missing_folders_are_created(tmp_path, name):
+    path = tmp_path / 'new/folder' / name
+    write_checkpoint({'params': {'a': torch.ones(2)}}, path)
+    assert same(read_weights(path), {'a': torch.ones(2)})
+
+
 def test_tied_weights_are_written(tmp_path):
     shared = torch.rand(4, 4)
     weights = {'a': shared, 'b': shared, 'c': shared.t(), 'd': shared[1:3], 'e': torch.empty(0), 'f': torch.empty(0)}
