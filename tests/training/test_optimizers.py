@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from deeprftv2_plugin.training.optimizers import build_optimizer, optimizers_for, step_if_finite
+from deeprftv2_plugin.training.optimizers import build_optimizer, evaluation_weights, optimizers_for, step_if_finite
 from deeprftv2_plugin.utils.errors import UserError
 
 
@@ -60,3 +60,32 @@ def test_skipped_steps_leave_no_trace(settings):
         results.append(weight.detach())
     assert not torch.equal(results[0], torch.ones(5))
     assert torch.equal(*results)
+
+
+class TwoModes(torch.optim.SGD):
+    """An optimizer whose weights for evaluation are a third of those for training, up to rounding errors."""
+
+    def eval(self):
+        self._multiply(1 / 3)
+
+    def train(self):
+        self._multiply(3)
+
+    @torch.no_grad()
+    def _multiply(self, factor):
+        for group in self.param_groups:
+            for weight in group['params']:
+                weight.mul_(factor)
+
+
+def test_weights_for_training_are_the_same_after_an_evaluation():
+    before = torch.rand(1000, generator=torch.Generator().manual_seed(0))
+    weight, other = nn.Parameter(before.clone()), nn.Parameter(before.clone())
+    with evaluation_weights([TwoModes([weight]), torch.optim.SGD([other])]):
+        torch.testing.assert_close(weight.detach(), before / 3)
+        assert torch.equal(other, before)
+    assert torch.equal(weight, before)
+    with pytest.raises(ZeroDivisionError), evaluation_weights([TwoModes([weight])]):
+        raise ZeroDivisionError
+    assert torch.equal(weight, before)
+    assert not torch.equal(before * (1 / 3) * 3, before)
