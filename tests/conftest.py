@@ -40,6 +40,18 @@ def log(caplog, monkeypatch):
     return caplog
 
 
+@pytest.fixture(scope='session')
+def weights(tmp_path_factory):
+    """Return the path of the weights of a small network. The file must not be changed."""
+    from deeprftv2_plugin.archs import DeepRFTv2
+    from deeprftv2_plugin.checkpoints import write_checkpoint
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp('weights') / 'net.pth'
+    write_checkpoint({'params': DeepRFTv2('T', width=8, kernel_width=4).state_dict()}, path)
+    return str(path)
+
+
 @pytest.fixture
 def make_pipe():
     """Return a function that creates a named pipe. It is kept open, so that opening it elsewhere does not wait."""

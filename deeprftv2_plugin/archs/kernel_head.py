@@ -1,6 +1,6 @@
 """A Fourier Kernel Estimator behind any other network."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,18 +22,17 @@ class KernelHead(nn.Module):
 
     Args:
         backbone: A network that maps images (N, C, H, W) to images of the same size, as a module, or as an option dict
-            (`type` and the arguments). Of several outputs, the last one at full scale is used.
-        estimator: 'Fourier', or another module of equal cost, see `AblatedDeepRFTv2`.
+            (`type` and the arguments) that `build` accepts. Of several outputs, the last one at full scale is used.
+        estimator: 'Fourier', or a control of equal cost, see `AblatedDeepRFTv2`.
         image_channels: Channels C of the images.
         channels: Channels of the feature.
         kernel_width: Channels of the kernel column; `channels` by default.
         kernel_depths: Scan blocks in each of the four levels of the kernel column.
         kernel_window: Height and width of the kernels; larger maps are split. None for no limit.
         kernel_overlap: Pixels by which these windows overlap in evaluation.
-        build: Builds a module from an option dict.
 
     Raises:
-        TypeError: The backbone is an option dict, and `build` is missing.
+        TypeError: The backbone is an option dict, which only the class in BasicSR's registry takes.
         UserError: The estimator is unknown.
 
     Example:
@@ -56,14 +55,9 @@ class KernelHead(nn.Module):
         kernel_depths: Sequence[int] = (1, 1, 1, 1),
         kernel_window: int | Sequence[int] | None = None,
         kernel_overlap: int | Sequence[int] = 0,
-        build: Callable[[Mapping[str, Any]], nn.Module] | None = None,
     ):
         super().__init__()
-        if isinstance(backbone, Mapping):
-            if build is None:
-                raise TypeError(f'KernelHead: {dict(backbone)} is an option dict; give a module or `build`.')
-            backbone = build(backbone)
-        self.backbone = backbone
+        self.backbone = self.build(backbone) if isinstance(backbone, Mapping) else backbone
         self.to_feature = nn.Conv2d(2 * image_channels, channels, 3, padding=1)
         self.estimator = build_estimator(
             estimator,
@@ -77,7 +71,12 @@ class KernelHead(nn.Module):
         )
         nn.init.zeros_(self.estimator.to_image.weight)
         nn.init.zeros_(self.estimator.to_image.bias)
-        self.size_multiple = getattr(backbone, 'size_multiple', 1)
+        self.size_multiple = getattr(self.backbone, 'size_multiple', 1)
+
+    @staticmethod
+    def build(options: Mapping[str, Any]) -> nn.Module:
+        """Return the backbone that an option dict describes. For subclasses that know networks by name."""
+        raise TypeError(f'KernelHead: {dict(options)} is an option dict, expected a module')
 
     def forward(self, x: Tensor) -> Tensor:
         """Restore images (N, C, H, W) in [0, 1].

@@ -7,39 +7,24 @@ _NAF_ENCODER = (('NAF', 1), ('NAF', 4), ('NAF', 8))
 _TINY_ENCODER = (('NAF', 1), ('NAFScan', 1), ('NAFScan', 1))
 _TINY_NAF_ENCODER = (('NAF', 1), ('NAF', 1), ('NAF', 1))
 
-VARIANTS: dict[str, dict[str, Any]] = {
-    'B': {
-        'width': 48,
-        'kernel_width': 48,
-        'full_encoder': _SCAN_ENCODER,
-        'full_decoder': _SCAN_ENCODER[::-1],
-        'half_encoder': _NAF_ENCODER,
-        'half_decoder': _NAF_ENCODER[::-1],
-    },
-    'S': {
-        'width': 48,
-        'kernel_width': 48,
-        'full_encoder': _NAF_ENCODER,
-        'full_decoder': _NAF_ENCODER[::-1],
-        'half_encoder': _NAF_ENCODER,
-        'half_decoder': _NAF_ENCODER[::-1],
-    },
-    'T': {
-        'width': 16,
-        'kernel_width': 8,
-        'full_encoder': _TINY_ENCODER,
-        'full_decoder': _TINY_ENCODER[::-1],
-        'half_encoder': _TINY_NAF_ENCODER,
-        'half_decoder': _TINY_NAF_ENCODER[::-1],
-    },
-    'E': {
-        'width': 16,
-        'kernel_width': 8,
-        'full_encoder': _TINY_ENCODER,
-        'full_decoder': _TINY_ENCODER[::-1],
-        'half_encoder': _NAF_ENCODER,
-        'half_decoder': _NAF_ENCODER[::-1],
-    },
+
+def _sizes(width: int, kernel_width: int, full: tuple, half: tuple) -> dict[str, Any]:
+    """Return the arguments of a network whose decoders mirror its encoders at full and at half scale."""
+    return {
+        'width': width,
+        'kernel_width': kernel_width,
+        'full_encoder': full,
+        'full_decoder': full[::-1],
+        'half_encoder': half,
+        'half_decoder': half[::-1],
+    }
+
+
+VARIANTS = {
+    'B': _sizes(48, 48, _SCAN_ENCODER, _NAF_ENCODER),
+    'S': _sizes(48, 48, _NAF_ENCODER, _NAF_ENCODER),
+    'T': _sizes(16, 8, _TINY_ENCODER, _TINY_NAF_ENCODER),
+    'E': _sizes(16, 8, _TINY_ENCODER, _NAF_ENCODER),
 }
 """'B' (30.1 M parameters) is the authors' network for GoPro. 'S' (21.2 M) has the size of their network for defocus,
 which also averages over windows: to build it, set the block names to LocalNAF and set local_pool_crop. 'T' (0.7 M) is

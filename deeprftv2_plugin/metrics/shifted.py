@@ -16,6 +16,7 @@ References:
 """
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import cv2
@@ -32,17 +33,41 @@ STEPS = 4
 """Shifts per pixel."""
 
 
-@metric
-def shifted_psnr(
-    img: np.ndarray,
-    img2: np.ndarray,
-    blurry: np.ndarray | None = None,
-    kernel: np.ndarray | None = None,
-    of: str = 'result',
-    border: int = BORDER,
-    reach: int = REACH,
-    test_y_channel: bool = False,
-) -> float:
+class Shifted(NamedTuple):
+    """A result at the best shift."""
+
+    result: np.ndarray
+    """Array (h, w) or (h, w, 3) of float64, the moved result inside the border."""
+    reference: np.ndarray
+    """The ground truth inside the border."""
+    error: float
+    """Sum of the squared differences."""
+    shift: tuple[float, float]
+    """Rows and columns: `result[p]` is the original at p + shift."""
+
+
+def _after_best_shift(score: Callable[[Shifted], float]) -> Callable[..., float]:
+    """Decorate a score of the result at its best shift, in [0, 1], so that it becomes a metric of images."""
+
+    def compute(
+        img: np.ndarray,
+        img2: np.ndarray,
+        blurry: np.ndarray | None = None,
+        kernel: np.ndarray | None = None,
+        of: str = 'result',
+        border: int = BORDER,
+        reach: int = REACH,
+        test_y_channel: bool = False,
+    ) -> float:
+        return score(best_shift(*_inputs(img, img2, blurry, kernel, of, test_y_channel), border, reach))
+
+    functools.update_wrapper(compute, score, assigned=('__module__', '__name__', '__qualname__', '__doc__'))
+    del compute.__wrapped__  # type: ignore[attr-defined]  # whose arguments are others
+    return metric(compute)
+
+
+@_after_best_shift
+def shifted_psnr(shifted: Shifted) -> float:
     """Return the PSNR in dB after the best shift by quarter pixels, within a border.
 
     Args:
@@ -63,22 +88,11 @@ def shifted_psnr(
         UserError: The images differ in size or type or are too small, an argument is invalid, or the true kernel is
             needed but not known.
     """
-    images = _inputs(img, img2, blurry, kernel, of, test_y_channel)
-    shifted = best_shift(images.result, images.reference, border, reach)
-    return to_decibel(shifted.error / shifted.result.size, images.peak)
+    return to_decibel(shifted.error / shifted.result.size, 1)
 
 
-@metric
-def shifted_ssim(
-    img: np.ndarray,
-    img2: np.ndarray,
-    blurry: np.ndarray | None = None,
-    kernel: np.ndarray | None = None,
-    of: str = 'result',
-    border: int = BORDER,
-    reach: int = REACH,
-    test_y_channel: bool = False,
-) -> float:
+@_after_best_shift
+def shifted_ssim(shifted: Shifted) -> float:
     """Return the SSIM with a window of 11x11 pixels after the best shift by quarter pixels, within a border.
 
     Args:
@@ -90,11 +104,9 @@ def shifted_ssim(
     Raises:
         UserError: As in `shifted_psnr`.
     """
-    images = _inputs(img, img2, blurry, kernel, of, test_y_channel)
-    shifted = best_shift(images.result, images.reference, border, reach)
     check_window_fits(shifted.result)
     result, reference = (image.astype(np.float32) for image in shifted[:2])
-    return mean_ssim(MetricInputs(result, reference, images.peak))
+    return mean_ssim(MetricInputs(result, reference, 1))
 
 
 @metric
@@ -124,23 +136,10 @@ def error_ratio(
     Raises:
         UserError: As in `shifted_psnr`.
     """
-    images = _inputs(img, img2, blurry, kernel, of, False)
-    reference = _inputs(img, img2, blurry, kernel, 'sparse', False)
-    errors = (best_shift(each.result, each.reference, border, reach).error for each in (images, reference))
-    return next(errors) / next(errors)
-
-
-class Shifted(NamedTuple):
-    """A result at the best shift."""
-
-    result: np.ndarray
-    """Array (h, w) or (h, w, 3) of float64, the moved result inside the border."""
-    reference: np.ndarray
-    """The ground truth inside the border."""
-    error: float
-    """Sum of the squared differences."""
-    shift: tuple[float, float]
-    """Rows and columns: `result[p]` is the original at p + shift."""
+    error, least = (
+        best_shift(*_inputs(img, img2, blurry, kernel, each, False), border, reach).error for each in (of, 'sparse')
+    )
+    return error / least
 
 
 def best_shift(result: np.ndarray, reference: np.ndarray, border: int = BORDER, reach: int = REACH) -> Shifted:
@@ -251,7 +250,7 @@ def _inputs(
     kernel: np.ndarray | None,
     of: str,
     luma: bool,
-) -> MetricInputs:
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the image that is scored and the ground truth as float64 in [0, 1]."""
     if of not in ('result', 'blurry', 'wiener', 'sparse'):
         raise UserError(f'of is {of!r} in a metric, expected result, blurry, wiener or sparse')
@@ -272,7 +271,7 @@ def _inputs(
                 'set with kernels, such as those of Levin and Lai'
             )
         result = _deconvolve(of, result.tobytes(), result.shape, kernel.tobytes(), kernel.shape, kernel.dtype)
-    return MetricInputs(result, reference, 1.0)
+    return result, reference
 
 
 @functools.lru_cache(maxsize=2)

@@ -5,6 +5,7 @@ its inputs for the backward pass, and recomputes the rest. Otherwise, a branch i
 """
 
 import math
+from collections.abc import Callable
 
 from torch import Tensor
 
@@ -155,52 +156,43 @@ def _backward_flops(flops):
     return lambda dy, *inputs: 3 * flops(*inputs)
 
 
-_gated_feed_forward_backward = operator(
-    'gated_feed_forward_backward(Tensor dy, Tensor x, Tensor norm_weight, Tensor norm_bias, Tensor expand_weight,'
-    ' Tensor expand_bias, Tensor project_weight, Tensor project_bias, float eps)'
-    ' -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)',
-    fake=_fake_gradients,
-    flops=_backward_flops(_feed_forward_flops),
+def _branch(name: str, parameters: str, fake: Callable, flops: Callable[..., int], reference: Callable) -> Callable:
+    """Register a branch of the map x, and its backward pass, which returns the gradients of x and all parameters."""
+    tensors = [f'Tensor {each}' for each in ('x', *parameters.split())]
+    arguments, results = ', '.join([*tensors, 'float eps']), ', '.join(['Tensor'] * len(tensors))
+    backward = operator(
+        f'{name}_backward(Tensor dy, {arguments}) -> ({results})', fake=_fake_gradients, flops=_backward_flops(flops)
+    )
+    return operator(
+        f'{name}({arguments}) -> Tensor',
+        fake=fake,
+        save=_save,
+        backward=lambda ctx, dy: (*backward(dy, *ctx.saved_tensors, ctx.eps), None),
+        flops=flops,
+        reference=reference,
+    )
+
+
+_gated_feed_forward = _branch(
+    'gated_feed_forward',
+    'norm_weight norm_bias expand_weight expand_bias project_weight project_bias',
+    lambda x, *_: empty_map(x),
+    _feed_forward_flops,
+    _composed_gated_feed_forward,
 )
-_gated_feed_forward = operator(
-    'gated_feed_forward(Tensor x, Tensor norm_weight, Tensor norm_bias, Tensor expand_weight, Tensor expand_bias,'
-    ' Tensor project_weight, Tensor project_bias, float eps) -> Tensor',
-    fake=lambda x, *_: empty_map(x),
-    save=_save,
-    backward=lambda ctx, dy: (*_gated_feed_forward_backward(dy, *ctx.saved_tensors, ctx.eps), None),
-    flops=_feed_forward_flops,
-    reference=_composed_gated_feed_forward,
+_gated_convolution = _branch(
+    'gated_convolution',
+    'norm_weight norm_bias expand_weight expand_bias weight bias',
+    lambda x, norm_weight, norm_bias, expand_weight, *_: empty_map(x, len(expand_weight) // 2),
+    _convolution_flops,
+    _composed_gated_convolution,
 )
-_gated_convolution_backward = operator(
-    'gated_convolution_backward(Tensor dy, Tensor x, Tensor norm_weight, Tensor norm_bias, Tensor expand_weight,'
-    ' Tensor expand_bias, Tensor weight, Tensor bias, float eps)'
-    ' -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)',
-    fake=_fake_gradients,
-    flops=_backward_flops(_convolution_flops),
-)
-_gated_convolution = operator(
-    'gated_convolution(Tensor x, Tensor norm_weight, Tensor norm_bias, Tensor expand_weight, Tensor expand_bias,'
-    ' Tensor weight, Tensor bias, float eps) -> Tensor',
-    fake=lambda x, norm_weight, norm_bias, expand_weight, *_: empty_map(x, len(expand_weight) // 2),
-    save=_save,
-    backward=lambda ctx, dy: (*_gated_convolution_backward(dy, *ctx.saved_tensors, ctx.eps), None),
-    flops=_convolution_flops,
-    reference=_composed_gated_convolution,
-)
-_gelu_convolution_backward = operator(
-    'gelu_convolution_backward(Tensor dy, Tensor x, Tensor norm_weight, Tensor norm_bias, Tensor expand_weight,'
-    ' Tensor weight, Tensor bias, float eps) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)',
-    fake=_fake_gradients,
-    flops=_backward_flops(_convolution_flops),
-)
-_gelu_convolution = operator(
-    'gelu_convolution(Tensor x, Tensor norm_weight, Tensor norm_bias, Tensor expand_weight, Tensor weight,'
-    ' Tensor bias, float eps) -> Tensor',
-    fake=lambda x, norm_weight, norm_bias, expand_weight, *_: empty_map(x, len(expand_weight)),
-    save=_save,
-    backward=lambda ctx, dy: (*_gelu_convolution_backward(dy, *ctx.saved_tensors, ctx.eps), None),
-    flops=_convolution_flops,
-    reference=_composed_gelu_convolution,
+_gelu_convolution = _branch(
+    'gelu_convolution',
+    'norm_weight norm_bias expand_weight weight bias',
+    lambda x, norm_weight, norm_bias, expand_weight, *_: empty_map(x, len(expand_weight)),
+    _convolution_flops,
+    _composed_gelu_convolution,
 )
 
 

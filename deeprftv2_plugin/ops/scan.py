@@ -64,14 +64,13 @@ def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D:
             f'A must be (channels, states) = {(u.shape[2], B.shape[2])}, D and delta_bias (channels,), found '
             f'{tuple(A.shape)}, {tuple(D.shape)} and {tuple(delta_bias.shape)}'
         )
-    A, D, delta_bias = map(at_least_float32, (A, D, delta_bias))
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in (u, delta, A, B, C, D, delta_bias))
     return _selective_scan(u, delta, A, B, C, D, delta_bias, keep)[0]
 
 
 def _reference(u, delta, A, B, C, D, delta_bias, keep):
     """Compute the scan without a loop over positions and without in-place operations, for exported programs."""
-    u, delta, B, C = map(at_least_float32, (u, delta, B, C))
+    u, delta, A, B, C, D, delta_bias = map(at_least_float32, (u, delta, A, B, C, D, delta_bias))
     step = F.softplus(delta + delta_bias)[..., None]
     states = _scan_chunks(torch.exp(step * A), step * B[:, :, None] * u[..., None])
     y = (states * C[:, :, None]).sum(-1) + D * u

@@ -46,7 +46,7 @@ def even_tile(length: int, tile: int, overlap: int, multiple: int = 1) -> int:
     if pieces == 1:
         return tile
     shortest = math.ceil((length - overlap) / pieces) + overlap
-    return min(tile, math.ceil(shortest / multiple) * multiple)
+    return math.ceil(shortest / multiple) * multiple
 
 
 def tile_weights(length: int, tile: int, overlap: int) -> Tensor:

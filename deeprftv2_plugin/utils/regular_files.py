@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -46,6 +47,25 @@ def open_regular(path: str | Path, limit: int) -> BinaryIO:
         file.close()
         raise
     return file
+
+
+@contextlib.contextmanager
+def reading(path: str | Path, limit: int, kind: str) -> Iterator[BinaryIO]:
+    """Within the block, a file is open for reading as with `open_regular`.
+
+    Args:
+        path: Path of the file.
+        limit: Largest accepted size in bytes.
+        kind: Kind of the file in the error message.
+
+    Raises:
+        UserError: As `open_regular`, or the file cannot be opened or read.
+    """
+    try:
+        with open_regular(path, limit) as file:
+            yield file
+    except OSError as error:
+        raise UserError(f'cannot read {kind} {path}: {error.strerror}') from error
 
 
 def open_to_append(path: str | Path) -> BinaryIO:

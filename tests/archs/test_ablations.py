@@ -54,6 +54,13 @@ def test_parameters_are_equal(settings):
             assert abs(parameters_of(a) / parameters_of(b) - 1) < 0.06
 
 
+@pytest.mark.parametrize('channels', [8, 16, 48])
+def test_large_kernels_are_as_large_as_two_thirds_of_the_parameters_allow(channels):
+    for parameters in range(40 * channels, 4000 * channels, 333 * channels):
+        side = LargeKernelControl.build_filter(channels, parameters)[0].kernel_size[0]
+        assert side % 2 and channels * side**2 <= 2 / 3 * parameters < channels * (side + 2) ** 2
+
+
 @pytest.mark.parametrize('name', ['Convolution', 'LargeKernel', 'FourierOfImage'])
 def test_multiply_adds_are_equal_to_10_percent(name):
     """Without the Fourier transforms of the estimator."""

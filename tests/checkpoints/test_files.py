@@ -111,16 +111,28 @@ def test_every_byte_of_a_tensor_is_checked(tmp_path):
             read_weights(path)
 
 
-def test_digest_covers_names_and_metadata(tmp_path):
+def test_digest_covers_names_shapes_and_metadata(tmp_path):
     path = tmp_path / 'net.safetensors'
-    write_checkpoint({'params_ema': {'weight': torch.ones(40)}}, path, {'options': '{"size": 1}'})
+    write_checkpoint({'params_ema': {'weight': torch.ones(4, 10)}}, path, {'options': '{"size": 1}'})
     data = path.read_bytes()
     assert list(read_sets(path)) == ['params_ema'] and read_options(path) == {'size': 1}
-    for old, new in ((b'weight', b'veight'), (b'size', b'sise'), (b'params_ema', b'params_emb'), (b'[40]', b'[10]')):
+    for old, new in (
+        (b'weight', b'veight'),
+        (b'size', b'sise'),
+        (b'params_ema', b'params_emb'),
+        (b'[4,10]', b'[10,4]'),
+    ):
         assert old in data
         path.write_bytes(data.replace(old, new))
-        with pytest.raises(UserError, match='damaged'):
+        with pytest.raises(UserError, match='damaged: the digest'):
             read_options(path)
+
+
+@pytest.mark.parametrize('name', ['net.pth', 'net.safetensors'])
+def test_missing_folders_are_created(tmp_path, name):
+    path = tmp_path / 'new/folder' / name
+    write_checkpoint({'params': {'a': torch.ones(2)}}, path)
+    assert same(read_weights(path), {'a': torch.ones(2)})
 
 
 def test_tied_weights_are_written(tmp_path):

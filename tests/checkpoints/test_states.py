@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -94,6 +95,35 @@ def test_prune_removes_nothing_without_a_list(folders):
     assert (sorted(folders[0].iterdir()), sorted(folders[1].iterdir())) == before
 
 
+@pytest.mark.parametrize('done', range(6))
+def test_interrupted_prune_leaves_no_state_without_weights(folders, monkeypatch, done):
+    """Two states and the four files of their weights are removed, one after the other."""
+    unlink, removed = Path.unlink, []
+
+    def interrupted(path, **settings):
+        if len(removed) == done:
+            raise KeyboardInterrupt
+        removed.append(path)
+        unlink(path, **settings)
+
+    monkeypatch.setattr(Path, 'unlink', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prune(folders[0].parent, *folders, keep=1)
+    for state in folders[0].iterdir():
+        assert (folders[1] / f'net_g_{state.stem}.pth').exists()
+
+
+def test_a_list_that_does_not_reach_the_disk_is_an_error(tmp_path, monkeypatch):
+    """Otherwise files could remain that no list contains after a loss of power."""
+
+    def fail(descriptor):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(os, 'fsync', fail)
+    with pytest.raises(OSError, match='No space left on device'):
+        record_written(tmp_path, ['1.state'])
+
+
 @pytest.mark.posix
 @pytest.mark.parametrize('kind', ['link', 'dangling', 'pipe'])
 def test_the_list_is_only_written_to_a_regular_file(tmp_path, plant, kind):
@@ -128,6 +158,7 @@ def test_complete_states_are_read(tmp_path):
         ('stream', {**STREAM, 'samples': -4}), ('best_metric_results', []), ('best_metric_results', {'val': 3}),
         ('best_metric_results', {'val': {'psnr': {'val': 'x', 'iter': 1}}}), ('unseen_losses', ['x']),
         ('unseen_losses', 3), ('environment', 5), ('types', {'optimizers': 'SGD'}),
+        ('types', {'optimizers': ['SGD']}),
         ('optimizers', [{**OPTIMIZER, 'state': {0: {'exp_avg': torch.tensor([1, torch.nan])}}}]),
         ('optimizers', [{**OPTIMIZER, 'state': {0: {'exp_avg': torch.ones(2, device='meta')}}}]),
     ],

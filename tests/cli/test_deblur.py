@@ -18,14 +18,6 @@ from deeprftv2_plugin.inference.outputs import Job
 from deeprftv2_plugin.inference.restorer import Restorer
 
 
-@pytest.fixture(scope='module')
-def weights(tmp_path_factory):
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp('weights') / 'net.pth'
-    write_checkpoint({'params': DeepRFTv2('T', width=8, kernel_width=4).state_dict()}, path)
-    return str(path)
-
-
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -20,21 +20,12 @@ from PIL import Image
 
 from deeprftv2_plugin import cli
 from deeprftv2_plugin.archs import DeepRFTv2
-from deeprftv2_plugin.checkpoints import write_checkpoint
 from deeprftv2_plugin.inference import load, restore, web
 from deeprftv2_plugin.utils.errors import UserError
 
 LIMIT = 1
 """Largest file for the page, in MB."""
 HOSTILE = "<img src=x onerror='document.title=1'>.png"
-
-
-@pytest.fixture(scope='module')
-def weights(tmp_path_factory):
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp('weights') / 'net.pth'
-    write_checkpoint({'params': DeepRFTv2('T', width=8, kernel_width=4).state_dict()}, path)
-    return str(path)
 
 
 @pytest.fixture(scope='module')

@@ -80,6 +80,13 @@ def test_wrong_names_and_missing_windows(name, message):
         Blocks(name, 1, 4)
 
 
+def test_initial_steps_are_between_a_thousandth_and_a_tenth():
+    torch.manual_seed(0)
+    steps = nn.functional.softplus(SelectiveScanMixer(256).step_bias)
+    assert 0.00099 < steps.min() < 0.0012 and 0.08 < steps.max() < 0.101
+    assert (steps < 0.01).float().mean() == pytest.approx(0.5, abs=0.1)  # uniform on a logarithmic scale
+
+
 def test_scan_runs_in_float32_under_autocast():
     mixer = randomised(SelectiveScanMixer(4))
     x = torch.rand(1, 4, 8, 8)

@@ -101,6 +101,16 @@ def test_gradcheck(levels, previous, coupled, sided):
     torch.autograd.gradcheck(run, leaves)
 
 
+def test_no_factor_is_closer_to_zero_than_a_thousandth():
+    net = Column([nn.Identity(), nn.Identity()], [3, 3], [True, True]).double()
+    x, olds, _ = inputs(2, [True, True], False)
+    with torch.no_grad():
+        net.alphas['0'].copy_(torch.tensor([0.0, 1e-4, -1e-9])[:, None, None])
+        first, second = net(x, olds)
+    torch.testing.assert_close(first - x, torch.tensor([1e-3, 1e-3, -1e-3])[:, None, None] * olds[0])
+    torch.testing.assert_close(second - first, 0.5 * olds[1])
+
+
 def test_loss_of_the_first_state_only():
     """The later levels get no gradient."""
     previous = [True] * 4

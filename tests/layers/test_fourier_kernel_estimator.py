@@ -62,11 +62,18 @@ def test_windows_do_not_mix_the_images_of_a_batch(training, overlap):
 
 
 @pytest.mark.parametrize(
-    ('training', 'overlap', 'count'), [(True, (4, 4), 3 * 3), (False, (4, 4), 4 * 4), (False, (0, 0), 3 * 3)]
+    ('size', 'training', 'overlap', 'count'),
+    [
+        ((20, 20), True, (4, 4), 3 * 3),
+        ((20, 20), False, (4, 4), 4 * 4),
+        ((20, 20), False, (0, 0), 3 * 3),
+        ((8, 20), True, (4, 4), 3),
+        ((20, 4), False, (4, 4), 4),
+    ],
 )
-def test_windows_only_overlap_in_evaluation(training, overlap, count):
+def test_windows_only_overlap_in_evaluation(size, training, overlap, count):
     net = FourierKernelEstimator(6, window=(8, 8), overlap=overlap).train(training)
-    feature, _ = feature_and_image((20, 20), batch=1)
+    feature, _ = feature_and_image(size, batch=1)
     with torch.no_grad():
         assert {len(state) for state in net(feature).states} == {count}
 
@@ -111,3 +118,13 @@ def test_the_spectrum_is_float32_under_autocast(dtype, reversible):
         assert torch.equal(ours, reference)
     assert seen[1].dtype == torch.float32 and torch.equal(*seen)
     assert estimate.feature.dtype == dtype and estimate.image.isfinite().all()
+
+
+def test_a_feature_of_half_precision_is_filtered_in_float32():
+    """Such a feature is the result of another layer under autocast."""
+    x, image = feature_and_image()
+    net = FourierKernelEstimator(6)
+    with torch.autocast('cpu', torch.bfloat16):
+        found, expected = net(x.bfloat16(), image), net(x.bfloat16().float(), image)
+    assert all(map(torch.equal, found.states, expected.states))
+    torch.testing.assert_close(found.feature, expected.feature)

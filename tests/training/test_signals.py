@@ -43,6 +43,28 @@ def test_closing_the_terminal_is_ignored_under_nohup(default_handlers):
     assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 
 
+def test_other_signals_are_recorded_even_if_they_were_ignored(default_handlers):
+    """Some launchers ignore SIGUSR1 and pass that on to the processes that they start."""
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    with signals.watched():
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert signals.requested() == signal.SIGUSR1
+
+
+@pytest.mark.parametrize('by_torchrun', [False, True])
+def test_only_the_end_of_torchrun_is_a_request(default_handlers, monkeypatch, capfd, by_torchrun):
+    """This process is not its own parent, as if its parent had ended."""
+    monkeypatch.delenv('TORCHELASTIC_RUN_ID', raising=False)
+    if by_torchrun:
+        monkeypatch.setenv('TORCHELASTIC_RUN_ID', '1')
+    with signals.watched():
+        with signals.launcher_watched(os.getppid()):
+            assert signals.requested() is None
+        with signals.launcher_watched(os.getpid()):
+            assert signals.requested() == (signal.SIGTERM if by_torchrun else None)
+    assert ('torchrun, which started this process, has ended' in capfd.readouterr().err) == by_torchrun
+
+
 def test_fault_is_a_request_that_ends_with_an_error(default_handlers):
     with signals.watched():
         signals.request(UserError('no memory'))

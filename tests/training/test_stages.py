@@ -22,6 +22,8 @@ def test_stages_are_consecutive_and_inherit_defaults():
 def test_stages_after_total_iter_are_omitted():
     stages = [{'iterations': 30, 'batch_size_per_gpu': 2}, {'batch_size_per_gpu': 1}]
     assert stages_of(options(stages, total=20)) == [TrainingStage(1, 20, None, 2)]
+    assert stages_of(options(stages, total=30)) == [TrainingStage(1, 30, None, 2)]
+    assert stages_of(options(stages, total=31)) == [TrainingStage(1, 30, None, 2), TrainingStage(31, 31, None, 1)]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from deeprftv2_plugin.data.storage.images import StoredImage
 from deeprftv2_plugin.data.storage.listing import is_image
 from deeprftv2_plugin.data.storage.mat_files import MAX_BYTES, read_mat
 from deeprftv2_plugin.utils.errors import UserError
-from deeprftv2_plugin.utils.regular_files import open_regular
+from deeprftv2_plugin.utils.regular_files import reading
 
 ARRAYS = ('.mat', '.npy', '.npz')
 
@@ -99,11 +99,7 @@ def _read(file: Path, variable: str | None) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _read_numpy(file: Path, variable: str | None) -> list[tuple[str, np.ndarray]]:
-    try:
-        stream = open_regular(file, MAX_BYTES)
-    except OSError as error:
-        raise UserError(f'cannot read the kernels {file}: {error.strerror}') from error
-    with stream:
+    with reading(file, MAX_BYTES, 'the kernels') as stream:
         try:
             content = np.load(stream, allow_pickle=False)
             if isinstance(content, np.ndarray):

@@ -88,7 +88,18 @@ class Motion:
         return _uniform(rasterize(arc(length, math.radians(bend), direction), self.side))
 
 
-class Defocus:
+class _OneParameter:
+    """Kernels with one random parameter, uniform across the image."""
+
+    def __init__(self, kernel: Callable[[float], np.ndarray], name: str, values: Any, least: float):
+        self.kernel, self.values = kernel, number_range(name, values, least=least)
+        self.side = kernel(self.values[1]).shape[0]
+
+    def __call__(self, rng: np.random.Generator) -> Blur:
+        return _uniform(self.kernel(rng.uniform(*self.values)))
+
+
+class Defocus(_OneParameter):
     """Discs, the blur of a lens with a round aperture, uniform across the image.
 
     Args:
@@ -96,14 +107,10 @@ class Defocus:
     """
 
     def __init__(self, radius: Sequence[float] = (1, 5)):
-        self.radius = number_range('radius', radius, least=0.5)
-        self.side = disc(self.radius[1]).shape[0]
-
-    def __call__(self, rng: np.random.Generator) -> Blur:
-        return _uniform(disc(rng.uniform(*self.radius)))
+        super().__init__(disc, 'radius', radius, 0.5)
 
 
-class Gaussian:
+class Gaussian(_OneParameter):
     """Isotropic Gaussians, uniform across the image.
 
     Args:
@@ -111,11 +118,7 @@ class Gaussian:
     """
 
     def __init__(self, sigma: Sequence[float] = (0.5, 3)):
-        self.sigma = number_range('sigma', sigma, least=0.1)
-        self.side = gaussian(self.sigma[1]).shape[0]
-
-    def __call__(self, rng: np.random.Generator) -> Blur:
-        return _uniform(gaussian(rng.uniform(*self.sigma)))
+        super().__init__(gaussian, 'sigma', sigma, 0.1)
 
 
 class KernelFiles:

@@ -15,7 +15,7 @@ from deeprftv2_plugin.data.storage.lmdb_reader import read_value
 from deeprftv2_plugin.data.storage.mat_files import read_mat
 from deeprftv2_plugin.utils.atomic_io import write_whole
 from deeprftv2_plugin.utils.errors import UserError
-from deeprftv2_plugin.utils.regular_files import open_regular
+from deeprftv2_plugin.utils.regular_files import reading
 
 MAX_BYTES = 2**30
 """Maximum size of an encoded image."""
@@ -57,11 +57,8 @@ class StoredImage(NamedTuple):
             return read_value(self.database, self.path)
         if self.variable:
             return encode_png(_as_16_bit(read_mat(self.path, self.variable), str(self)))
-        try:
-            with open_regular(self.path, MAX_BYTES) as file:
-                return file.read()
-        except OSError as error:
-            raise UserError(f'cannot read the image {self}: {error.strerror}') from error
+        with reading(self.path, MAX_BYTES, 'the image') as file:
+            return file.read()
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from deeprftv2_plugin.utils.errors import UserError
-from deeprftv2_plugin.utils.regular_files import open_regular
+from deeprftv2_plugin.utils.regular_files import reading
 
 MAX_BYTES = 2**30
 """Maximum size of a file, in bytes."""
@@ -25,11 +25,7 @@ def read_mat(path: str | Path, variable: str | None = None) -> np.ndarray:
         from scipy.io import loadmat
     except ImportError as error:
         raise UserError(f'reading {path} needs SciPy, which is not installed: pip install scipy') from error
-    try:
-        stream = open_regular(path, MAX_BYTES)
-    except OSError as error:
-        raise UserError(f'cannot read the MATLAB file {path}: {error.strerror}') from error
-    with stream:
+    with reading(path, MAX_BYTES, 'the MATLAB file') as stream:
         try:
             content = loadmat(stream)
         except NotImplementedError as error:

@@ -4,7 +4,7 @@ import codecs
 import os
 
 from deeprftv2_plugin.utils.errors import UserError
-from deeprftv2_plugin.utils.regular_files import open_regular
+from deeprftv2_plugin.utils.regular_files import reading
 
 MAX_BYTES = 2**28
 """Maximum size of a list."""
@@ -21,11 +21,8 @@ def read_lines(path: str | os.PathLike, kind: str) -> list[str]:
         UserError: The file cannot be read, has another encoding, is binary, or has only blank lines.
     """
     path = os.fspath(path)
-    try:
-        with open_regular(path, MAX_BYTES) as file:
-            data = file.read()
-    except OSError as error:
-        raise UserError(f'cannot read {kind} {path}: {error.strerror}') from error
+    with reading(path, MAX_BYTES, kind) as file:
+        data = file.read()
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise UserError(f'{kind} {path} is encoded in UTF-16, expected UTF-8: save it as UTF-8')
     try:

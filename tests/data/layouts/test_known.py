@@ -26,68 +26,39 @@ def summary(root, split):
     return [(pair.name, *(str(Path(image.path).relative_to(root)) for image in (pair.lq, pair.gt))) for pair in pairs]
 
 
+# fmt: off
 EXPECTED = [
-    (
-        ('GOPRO_Large', '.', 'GoPro', 'train', 4),
-        ('GOPR0374_11_00_000047', 'train/GOPR0374_11_00/blur/000047.png', 'train/GOPR0374_11_00/sharp/000047.png'),
-    ),
-    (
-        ('GOPRO_Large', '.', 'GoPro', 'test', 2),
-        ('GOPR0384_11_00_000048', 'test/GOPR0384_11_00/blur/000048.png', 'test/GOPR0384_11_00/sharp/000048.png'),
-    ),
-    (
-        ('HIDE_dataset', '.', 'HIDE', 'train', 2),
-        ('100fromGOPR1033-MP4', 'train/100fromGOPR1033.MP4.png', 'GT/100fromGOPR1033.MP4.png'),
-    ),
-    (
-        ('HIDE_dataset', '.', 'HIDE', 'test', 2),
-        ('test-long-shot_98fromGOPR0950', 'test/test-long-shot/98fromGOPR0950.png', 'GT/98fromGOPR0950.png'),
-    ),
-    (
-        ('REDS', '.', 'REDS', 'train', 4),
-        ('001_00000008', 'train/train_blur/001/00000008.png', 'train/train_sharp/001/00000008.png'),
-    ),
-    (
-        ('REDS', '.', 'REDS', 'train_jpeg', 4),
-        ('001_00000008', 'train/train_blur_jpeg/001/00000008.jpg', 'train/train_sharp/001/00000008.png'),
-    ),
-    (
-        ('REDS', '.', 'REDS', 'val_300', 2),
-        ('001_00000009', 'val/val_blur/001/00000009.png', 'val/val_sharp/001/00000009.png'),
-    ),
-    (
-        ('REDS', '.', 'REDS', 'val_300_jpeg', 2),
-        ('000_00000009', 'val/val_blur_jpeg/000/00000009.jpg', 'val/val_sharp/000/00000009.png'),
-    ),
-    (
-        ('dd_dp_dataset_canon', '.', 'DPDD', 'val', 2),
-        ('1P0A0939', 'val_c/source/1P0A0939.png', 'val_c/target/1P0A0938.png'),
-    ),
-    (
-        ('RealBlur', REALBLUR_J, 'RealBlur-J', 'train', 2),
-        ('RealBlur-J_scene001_1', 'scene001/blur/blur_1.png', 'scene001/gt/gt_1.png'),
-    ),
-    (
-        ('RealBlur', REALBLUR_R, 'RealBlur-R', 'test', 2),
-        ('RealBlur-R_scene050_2', 'scene050/blur/blur_2.png', 'scene050/gt/gt_2.png'),
-    ),
-    (
-        ('Koehler', '.', 'Koehler', 'all', 2),
-        ('Blurry2_12', 'Blurry2_12.png', 'Image2/Kernel12/GroundTruth2_12_2.png'),
-    ),
-    (
-        ('Lai', '.', 'Lai', 'uniform', 4),
-        (
-            'text_01_kernel_02',
-            'synthetic_dataset/uniform/text_01_kernel_02.png',
-            'synthetic_dataset/ground_truth/text_01.png',
-        ),
-    ),
-    (
-        ('Lai', 'synthetic_dataset', 'Lai', 'nonuniform', 2),
-        ('natural_01_gyro_02', 'nonuniform/natural_01_gyro_02.png', 'ground_truth/natural_01.png'),
-    ),
+    (('GOPRO_Large', '.', 'GoPro', 'train', 4),
+     ('GOPR0374_11_00_000047', 'train/GOPR0374_11_00/blur/000047.png', 'train/GOPR0374_11_00/sharp/000047.png')),
+    (('GOPRO_Large', '.', 'GoPro', 'test', 2),
+     ('GOPR0384_11_00_000048', 'test/GOPR0384_11_00/blur/000048.png', 'test/GOPR0384_11_00/sharp/000048.png')),
+    (('HIDE_dataset', '.', 'HIDE', 'train', 2),
+     ('100fromGOPR1033-MP4', 'train/100fromGOPR1033.MP4.png', 'GT/100fromGOPR1033.MP4.png')),
+    (('HIDE_dataset', '.', 'HIDE', 'test', 2),
+     ('test-long-shot_98fromGOPR0950', 'test/test-long-shot/98fromGOPR0950.png', 'GT/98fromGOPR0950.png')),
+    (('REDS', '.', 'REDS', 'train', 4),
+     ('001_00000008', 'train/train_blur/001/00000008.png', 'train/train_sharp/001/00000008.png')),
+    (('REDS', '.', 'REDS', 'train_jpeg', 4),
+     ('001_00000008', 'train/train_blur_jpeg/001/00000008.jpg', 'train/train_sharp/001/00000008.png')),
+    (('REDS', '.', 'REDS', 'val_300', 2),
+     ('001_00000009', 'val/val_blur/001/00000009.png', 'val/val_sharp/001/00000009.png')),
+    (('REDS', '.', 'REDS', 'val_300_jpeg', 2),
+     ('000_00000009', 'val/val_blur_jpeg/000/00000009.jpg', 'val/val_sharp/000/00000009.png')),
+    (('dd_dp_dataset_canon', '.', 'DPDD', 'val', 2),
+     ('1P0A0939', 'val_c/source/1P0A0939.png', 'val_c/target/1P0A0938.png')),
+    (('RealBlur', REALBLUR_J, 'RealBlur-J', 'train', 2),
+     ('RealBlur-J_scene001_1', 'scene001/blur/blur_1.png', 'scene001/gt/gt_1.png')),
+    (('RealBlur', REALBLUR_R, 'RealBlur-R', 'test', 2),
+     ('RealBlur-R_scene050_2', 'scene050/blur/blur_2.png', 'scene050/gt/gt_2.png')),
+    (('Koehler', '.', 'Koehler', 'all', 2),
+     ('Blurry2_12', 'Blurry2_12.png', 'Image2/Kernel12/GroundTruth2_12_2.png')),
+    (('Lai', '.', 'Lai', 'uniform', 4),
+     ('text_01_kernel_02', 'synthetic_dataset/uniform/text_01_kernel_02.png',
+      'synthetic_dataset/ground_truth/text_01.png')),
+    (('Lai', 'synthetic_dataset', 'Lai', 'nonuniform', 2),
+     ('natural_01_gyro_02', 'nonuniform/natural_01_gyro_02.png', 'ground_truth/natural_01.png')),
 ]
+# fmt: on
 
 
 @pytest.mark.parametrize(('given', 'expected'), EXPECTED, ids=lambda value: '-'.join(map(str, value[:1] + value[2:4])))

@@ -168,20 +168,9 @@ def _convolved_halves(x, weight, bias, image, row, column, c, channels, height, 
 
 @triton.jit(do_not_specialize=['height', 'width', 'rows', 'columns'])
 def _forward(
-    x,
-    weight,
-    bias,
-    y,
-    channels,
-    height,
-    width,
-    rows,
-    columns,
-    GATE: tl.constexpr,
-    BLOCK_H: tl.constexpr,
-    BLOCK_W: tl.constexpr,
-    BLOCK_C: tl.constexpr,
-):
+    x, weight, bias, y, channels, height, width, rows, columns, GATE: tl.constexpr, BLOCK_H: tl.constexpr,
+    BLOCK_W: tl.constexpr, BLOCK_C: tl.constexpr
+):  # fmt: skip
     image, patch, patch_column, c = _place(rows, columns, BLOCK_C)
     row, column = _pixels(patch, patch_column, BLOCK_H, BLOCK_W)
     if GATE:
@@ -194,21 +183,9 @@ def _forward(
 
 @triton.jit(do_not_specialize=['height', 'width', 'rows', 'columns'])
 def _by_convolution(
-    x,
-    weight,
-    bias,
-    dy,
-    dz,
-    channels,
-    height,
-    width,
-    rows,
-    columns,
-    GATE: tl.constexpr,
-    BLOCK_H: tl.constexpr,
-    BLOCK_W: tl.constexpr,
-    BLOCK_C: tl.constexpr,
-):
+    x, weight, bias, dy, dz, channels, height, width, rows, columns, GATE: tl.constexpr, BLOCK_H: tl.constexpr,
+    BLOCK_W: tl.constexpr, BLOCK_C: tl.constexpr
+):  # fmt: skip
     """Write the gradient with respect to the result of the convolution."""
     image, patch, patch_column, c = _place(rows, columns, BLOCK_C)
     row, column = _pixels(patch, patch_column, BLOCK_H, BLOCK_W)
@@ -225,22 +202,9 @@ def _by_convolution(
 
 @triton.jit(do_not_specialize=['patches', 'height', 'width', 'rows', 'columns'])
 def _by_input(
-    dz,
-    x,
-    weight,
-    dx,
-    partial,
-    patches,
-    channels,
-    height,
-    width,
-    rows,
-    columns,
-    PATCHES: tl.constexpr,
-    BLOCK_H: tl.constexpr,
-    BLOCK_W: tl.constexpr,
-    BLOCK_C: tl.constexpr,
-):
+    dz, x, weight, dx, partial, patches, channels, height, width, rows, columns, PATCHES: tl.constexpr,
+    BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr, BLOCK_C: tl.constexpr
+):  # fmt: skip
     """Write the gradient with respect to x, and the program's partial sums of those of the weights and the bias.
 
     The weight at the top left connects a pixel of x with the result below and to the right of it, and so on.

@@ -132,23 +132,9 @@ def _forward(
 
 @triton.jit(do_not_specialize=['pixels', 'tiles', 'programs'])
 def _backward(
-    x,
-    gate,
-    dy,
-    dx,
-    dgate,
-    weight,
-    bias,
-    partial,
-    eps,
-    pixels,
-    channels,
-    tiles,
-    programs,
-    GATED: tl.constexpr,
-    BLOCK_P: tl.constexpr,
-    BLOCK_C: tl.constexpr,
-):
+    x, gate, dy, dx, dgate, weight, bias, partial, eps, pixels, channels, tiles, programs, GATED: tl.constexpr,
+    BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr
+):  # fmt: skip
     c = tl.arange(0, BLOCK_C)
     gain = tl.load(weight + c, mask=c < channels, other=0.0).to(tl.float32)[None, :]
     shift = tl.load(bias + c, mask=c < channels, other=0.0).to(tl.float32)[None, :]

@@ -12,6 +12,7 @@ from deeprftv2_plugin.ops.backends.triton_kernels.scan_forward import (
     advance,
     begin,
     load_states,
+    moved,
     retreat,
     step_size,
     store_states,
@@ -54,48 +55,21 @@ def _derive(before, after, adjoint, step, x, g, b, c, rate):
 
 @triton.jit(do_not_specialize=['batches', 'length', 'segments', 'size'])
 def gradients(
-    u,
-    delta,
-    B,
-    C,
-    dy,
-    A,
-    D,
-    delta_bias,
-    entries,
-    wanted,
-    du,
-    ddelta,
-    dB,
-    dC,
-    dA,
-    dD,
-    dbias,
-    batches,
-    length,
-    channels: tl.constexpr,
-    segments,
-    size,
-    N: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-    CHUNK: tl.constexpr,
-):
+    u, delta, B, C, dy, A, D, delta_bias, entries, wanted, du, ddelta, dB, dC, dA, dD, dbias, batches, length,
+    channels: tl.constexpr, segments, size, N: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
+    CHUNK: tl.constexpr
+):  # fmt: skip
     """Write all gradients: dB and dC summed over the program's channels, dA, dD and dbias over its segment.
 
     `wanted` is the gradient with respect to the state after every segment that comes from the segments after it.
     """
     batch, segment, n, d, rate, shift = begin(A, delta_bias, segments, channels, N, BLOCK_N, BLOCK_D)
     direct = tl.load(D + d, mask=d < channels, other=0.0)
-    u += batch * length * channels
-    delta += batch * length * channels
+    u, delta = moved(u, delta, batch * length * channels)
+    du, ddelta = moved(du, ddelta, batch * length * channels)
     dy += batch * length * channels
-    du += batch * length * channels
-    ddelta += batch * length * channels
-    B += batch * length * N
-    C += batch * length * N
-    dB += (tl.program_id(1) * batches + batch) * length * N
-    dC += (tl.program_id(1) * batches + batch) * length * N
+    B, C = moved(B, C, batch * length * N)
+    dB, dC = moved(dB, dC, (tl.program_id(1) * batches + batch) * length * N)
     chunks = (length + CHUNK - 1) // CHUNK
     index = batch * segments + segment
     adjoint = load_states(wanted, index, n, d, channels, N)

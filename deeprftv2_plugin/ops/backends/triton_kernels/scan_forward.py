@@ -29,6 +29,12 @@ def begin(A, delta_bias, segments, channels, N: tl.constexpr, BLOCK_N: tl.conste
 
 
 @triton.jit
+def moved(first, second, by):
+    """Return two pointers, such as those of the inputs of a sequence, moved by a number of elements."""
+    return first + by, second + by
+
+
+@triton.jit
 def store_states(x, value, index, n, d, channels, N: tl.constexpr):
     inside = (n < N)[:, None] & (d < channels)[None, :]
     tl.store(x + (index * N + n[:, None]) * channels + d[None, :], value, mask=inside)
@@ -104,30 +110,16 @@ def retreat(adjoint, step, g, c, rate):
 
 @triton.jit(do_not_specialize=['length', 'segments', 'size'])
 def segment_ends(
-    x,
-    delta,
-    weights,
-    A,
-    delta_bias,
-    ends,
-    sums,
-    length,
-    channels: tl.constexpr,
-    segments,
-    size,
-    N: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-    REVERSE: tl.constexpr,
-):
+    x, delta, weights, A, delta_bias, ends, sums, length, channels: tl.constexpr, segments, size, N: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, REVERSE: tl.constexpr
+):  # fmt: skip
     """Write the state at the end of every segment as if it started from zero, and the sum of its steps.
 
     In reverse, x is dy, the weights are C, and the result is the gradient with respect to the state before the segment,
     as if the sequence ended with it.
     """
     batch, segment, n, d, rate, shift = begin(A, delta_bias, segments, channels, N, BLOCK_N, BLOCK_D)
-    x += batch * length * channels
-    delta += batch * length * channels
+    x, delta = moved(x, delta, batch * length * channels)
     weights += batch * length * N
     state = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
     total = tl.zeros((BLOCK_D,), tl.float32)
@@ -162,17 +154,9 @@ def _combine(decay1, state1, decay2, state2):
 
 @triton.jit(do_not_specialize=['segments'])
 def carry(
-    ends,
-    sums,
-    A,
-    starts,
-    channels: tl.constexpr,
-    segments,
-    N: tl.constexpr,
-    BLOCK_S: tl.constexpr,
-    BLOCK: tl.constexpr,
-    REVERSE: tl.constexpr,
-):
+    ends, sums, A, starts, channels: tl.constexpr, segments, N: tl.constexpr, BLOCK_S: tl.constexpr,
+    BLOCK: tl.constexpr, REVERSE: tl.constexpr
+):  # fmt: skip
     """Run the recurrence over the segments: write the initial state of each, given the results of `segment_ends`.
 
     A segment scales the state before it by exp(A * sum of its steps).
@@ -203,34 +187,15 @@ def carry(
 
 @triton.jit(do_not_specialize=['length', 'segments', 'size'])
 def outputs(
-    u,
-    delta,
-    B,
-    C,
-    A,
-    D,
-    delta_bias,
-    starts,
-    y,
-    entries,
-    length,
-    channels: tl.constexpr,
-    segments,
-    size,
-    N: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-    CHUNK: tl.constexpr,
-    KEEP: tl.constexpr,
-):
+    u, delta, B, C, A, D, delta_bias, starts, y, entries, length, channels: tl.constexpr, segments, size,
+    N: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, CHUNK: tl.constexpr, KEEP: tl.constexpr
+):  # fmt: skip
     """Write y and, with KEEP, the state before every chunk."""
     batch, segment, n, d, rate, shift = begin(A, delta_bias, segments, channels, N, BLOCK_N, BLOCK_D)
     direct = tl.load(D + d, mask=d < channels, other=0.0)
-    u += batch * length * channels
-    delta += batch * length * channels
+    u, delta = moved(u, delta, batch * length * channels)
     y += batch * length * channels
-    B += batch * length * N
-    C += batch * length * N
+    B, C = moved(B, C, batch * length * N)
     chunks = (length + CHUNK - 1) // CHUNK
     state = load_states(starts, batch * segments + segment, n, d, channels, N)
     t = segment * size
