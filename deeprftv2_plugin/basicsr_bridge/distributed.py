@@ -119,6 +119,11 @@ def from_first_process(value: Any, opt: dict) -> Any:
     return box[0]
 
 
+def is_lost_connection(error: BaseException) -> bool:
+    """Return whether an error means that another process has ended, or cannot be reached."""
+    return isinstance(error, distributed.DistError) or (isinstance(error, RuntimeError) and 'gloo/' in str(error))
+
+
 def _store_of_attempt() -> dict[str, Any]:
     """Return arguments for a store without entries of earlier attempts, after a restart by torchrun.
 
