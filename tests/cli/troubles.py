@@ -17,7 +17,7 @@ class TroubledDataset(PairedDeblurDataset):
     Options:
         poisoned: Indices of samples with a NaN.
         deadly: Number of the sample at which the process of rank 1 kills itself, unless torchrun has restarted it.
-        misshapen: Number of the sample that has one channel only, which the network does not take.
+        misshapen: Number of the sample whose blurry image is narrower than the sharp one, which no loss takes.
         unreadable: Number of the sample that cannot be read.
         troubled_rank: Rank of the process with such samples.
         blocking: Number of the sample that creates the file `blocked` and then waits for a minute.
@@ -43,7 +43,7 @@ class TroubledDataset(PairedDeblurDataset):
             raise OSError('it is on fire')
         sample = super().__getitem__(index)
         if self.made == self.misshapen and self.troubled:
-            sample['lq'] = sample['lq'][:1]
+            sample['lq'] = sample['lq'][..., 1:]
         if index in self.poisoned:
             sample['lq'][0, 0, 0] = float('nan')
         return sample
