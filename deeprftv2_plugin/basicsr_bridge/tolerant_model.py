@@ -1,6 +1,5 @@
 """A mixin for models that continues the training after faults, or ends it with a clear message."""
 
-import platform
 import re
 import traceback
 from contextlib import ExitStack
@@ -11,11 +10,11 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from deeprftv2_plugin.basicsr_bridge.distributed import is_lost_connection
+from deeprftv2_plugin.basicsr_bridge.distributed import is_lost_connection, this_process
 from deeprftv2_plugin.inference.memory import is_out_of_memory, reason_of
 from deeprftv2_plugin.inference.restoration import keep_modes
 from deeprftv2_plugin.training.rollback import Rollback
-from deeprftv2_plugin.utils.errors import Interrupted, UserError, describe_error, first_line
+from deeprftv2_plugin.utils.errors import Interrupted, UserError, describe_error
 
 MAX_FAILED_IN_A_ROW = 3
 """Number of consecutive validations of a data set that may fail before the training stops."""
@@ -139,18 +138,13 @@ def report_as_process(error: Exception, opt: dict[str, Any]) -> None:
     """Raise or log an error of one of several processes with its rank and host. Does nothing in a single process.
 
     Raises:
-        UserError: The error is one, or it means that another process has failed.
+        UserError: The error is one.
     """
-    if not opt['dist']:
+    if not opt['dist'] or is_lost_connection(error):
         return
-    process = f'process {opt["rank"]} on {platform.node()}'
     if isinstance(error, UserError):
-        raise UserError(f'{process}: {error}') from error
-    if is_lost_connection(error):
-        raise UserError(
-            f'{process}: another process has ended, and its messages have the reason ({first_line(error)})'
-        ) from error
-    get_root_logger().error(f'{process} failed: {describe_error(error)}')
+        raise UserError(f'{this_process()}: {error}') from error
+    get_root_logger().error(f'{this_process()} failed: {describe_error(error)}')
 
 
 def explain_step_error(error: Exception, net: nn.Module | None) -> str | None:

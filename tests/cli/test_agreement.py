@@ -145,6 +145,18 @@ def test_error_of_another_process_saves_the_state(folder, model, fault, reason):
     assert f'process 1 on {host}' in outputs[1] and reason in outputs[1], outputs[1]
 
 
+@pytest.mark.parametrize(('number', 'started'), [(1, False), (2, True)])
+def test_killed_process_of_a_test_is_an_error_of_the_others(folder, number, started):
+    """It is killed in the checks, which read one image, or later."""
+    opt = toy_options(test_options())
+    opt['custom_imports'].append('tests.cli.troubles')
+    opt['datasets']['test'].update(type='TroubledDataset', deadly=number)
+    statuses, outputs = run_two(folder, 'test', opt, lambda other: None)
+    assert statuses == [1, -9], outputs
+    assert f'error: process 0 on {platform.node()}: another process has ended' in outputs[0], outputs[0]
+    assert ('Testing more-noise' in outputs[0]) == started and 'Traceback' not in outputs[0], outputs[0]
+
+
 def test_training_that_diverges_ends_in_all_processes(folder):
     opt = toy_options(options())
     opt['train'].update(total_iter=12, optim_g={'type': 'LBFGS', 'lr': 1000, 'max_iter': 50})
