@@ -8,6 +8,7 @@ import torch
 from basicsr.models.sr_model import SRModel
 
 from deeprftv2_plugin.basicsr_bridge.run_options import complete
+from deeprftv2_plugin.basicsr_bridge.sample_stream import make_plan, position
 from deeprftv2_plugin.basicsr_bridge.training_run import TrainingRun
 from deeprftv2_plugin.training import signals
 from deeprftv2_plugin.utils.errors import Interrupted, UserError
@@ -23,7 +24,7 @@ def opt(tmp_path):
 def run(opt):
     run = TrainingRun()
     with run.in_basicsr():
-        run.plan = run.make_plan(opt, length=4)
+        run.plan = make_plan(opt, length=4)
         yield run
 
 
@@ -40,7 +41,7 @@ def test_states_store_the_position_in_the_data(opt, run):
         os.makedirs(opt['path'][key])
     assert model.save(0, 2)
     state = torch.load(os.path.join(opt['path']['training_states'], '2.state'), weights_only=True)
-    assert state['stream'] == run.stream_at(2)
+    assert state['stream'] == position(run.plan, 2)
 
 
 class Signaling(torch.utils.data.Dataset):
