@@ -144,7 +144,8 @@ def lost_connections_explained() -> Iterator[None]:
 
 def is_lost_connection(error: BaseException) -> bool:
     """Return whether an error means that another process has ended, or cannot be reached."""
-    return isinstance(error, distributed.DistError) or (isinstance(error, RuntimeError) and 'gloo/' in str(error))
+    errors = getattr(distributed, 'DistError', ())  # absent from builds of PyTorch without torch.distributed
+    return isinstance(error, errors) or (isinstance(error, RuntimeError) and 'gloo/' in str(error))
 
 
 def _store_of_attempt() -> dict[str, Any]:
