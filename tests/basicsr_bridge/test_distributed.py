@@ -130,8 +130,8 @@ def test_a_single_process_has_the_values_of_the_first():
 
 def test_lost_connections_are_explained(environment):
     environment.setenv('RANK', '3')
-    with pytest.raises(UserError, match='process 3 on .*: another process has ended, .* reason .connection reset'):
-        with distributed.lost_connections_explained():
-            raise torch.distributed.DistNetworkError('connection reset')
+    expected = 'process 3 on .*: another process has ended, .* reason .connection reset'
+    with pytest.raises(UserError, match=expected), distributed.lost_connections_explained():
+        raise torch.distributed.DistNetworkError('connection reset')
     with pytest.raises(RuntimeError, match='shapes differ'), distributed.lost_connections_explained():
         raise RuntimeError('shapes differ')
