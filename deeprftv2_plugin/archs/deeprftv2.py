@@ -12,7 +12,8 @@ from deeprftv2_plugin.archs.variants import VARIANTS
 from deeprftv2_plugin.ops.fourier import as_complex
 from deeprftv2_plugin.ops.otf import psf_from_otf
 from deeprftv2_plugin.ops.pyramid import half_scale
-from deeprftv2_plugin.ops.tiles import TileGrid, pair
+from deeprftv2_plugin.ops.tiles import pair
+from deeprftv2_plugin.ops.windows import window_of
 from deeprftv2_plugin.utils.errors import UserError
 
 Levels = Sequence[tuple[str, int]]
@@ -68,11 +69,13 @@ class DeepRFTv2(nn.Module):
         half_decoder: Like `full_decoder`, at half scale.
         kernel_depths: Scan blocks in each of the four levels of a kernel column.
         kernel_norm: Whether to normalize the output of a kernel column before the projection to transfer functions.
-        kernel_window: Height and width of the kernels at full scale. Larger maps are split. None for no limit.
-        kernel_overlap: Pixels by which these windows overlap in evaluation, one number or (height, width).
+        kernel_window: Height and width of the kernels at full scale, at least 16. Larger maps are split. None for no
+            limit.
+        kernel_overlap: Pixels by which these windows overlap in evaluation, one number or (height, width), at most half
+            of kernel_window.
         local_pool_crop: Height and width of the training crops, for blocks named 'Local...', which average over 1.5
             times that size.
-        scan_window: Height and width of the windows of blocks named '...Window'.
+        scan_window: Height and width of the windows of blocks named '...Window', at least 16.
         reversible: Recompute the activations of columns in the backward pass instead of storing them: a bool, or any
             of the keys 'encoders', 'decoders' and 'kernels' with a bool or a bool for each stage (True by default).
             This does not change the results.
@@ -147,8 +150,6 @@ class DeepRFTv2(nn.Module):
             )
         if len(kernel_depths) != 4:
             raise UserError(f'kernel_depths is {list(kernel_depths)}, expected four numbers, one for each level')
-        if kernel_window is not None:
-            TileGrid(pair(kernel_window, 'kernel_window'), kernel_window, kernel_overlap)  # reports what does not match
         given = {
             'width': width,
             'kernel_width': kernel_width,
@@ -160,17 +161,17 @@ class DeepRFTv2(nn.Module):
         chosen = VARIANTS[variant] | {name: value for name, value in given.items() if value is not None}
         levels = {name: _levels_by_stage(name, chosen[name], stages) for name in given if name.endswith('coder')}
         recomputed = _reversible_by_stage(reversible, stages)
-        common = {
+        common: dict[str, Any] = {
             'in_channels': in_channels,
             'out_channels': out_channels,
             'width': pair(chosen['width'], 'width'),
             'kernel_width': pair(chosen['kernel_width'], 'kernel_width'),
             'kernel_depths': kernel_depths,
             'kernel_norm': kernel_norm,
-            'kernel_window': _optional_pair('kernel_window', kernel_window),
+            'kernel_window': window_of('kernel_window', kernel_window, kernel_overlap),
             'kernel_overlap': pair(kernel_overlap, 'kernel_overlap'),
-            'local_pool_crop': _optional_pair('local_pool_crop', local_pool_crop),
-            'scan_window': _optional_pair('scan_window', scan_window),
+            'local_pool_crop': None if local_pool_crop is None else pair(local_pool_crop, 'local_pool_crop'),
+            'scan_window': window_of('scan_window', scan_window),
         }
         self.stages = nn.ModuleList(
             self.stage_type(
@@ -256,10 +257,6 @@ def _kernels(estimator, estimate, size):
     if estimator.window is not None:
         size = tuple(map(min, size, estimator.window))
     return KernelEstimate(otf, psf_from_otf(otf, size))
-
-
-def _optional_pair(name, value):
-    return None if value is None else pair(value, name)
 
 
 def _levels_by_stage(name, value, stages):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from deeprftv2_plugin.layers.control_estimators import build_estimator
 from deeprftv2_plugin.ops.tiles import pair
+from deeprftv2_plugin.ops.windows import window_of
 from deeprftv2_plugin.utils.errors import UserError
 
 
@@ -28,8 +29,8 @@ class KernelHead(nn.Module):
         channels: Channels of the feature.
         kernel_width: Channels of the kernel column; `channels` by default.
         kernel_depths: Scan blocks in each of the four levels of the kernel column.
-        kernel_window: Height and width of the kernels; larger maps are split. None for no limit.
-        kernel_overlap: Pixels by which these windows overlap in evaluation.
+        kernel_window: Height and width of the kernels, at least 16; larger maps are split. None for no limit.
+        kernel_overlap: Pixels by which these windows overlap in evaluation, at most half of kernel_window.
 
     Raises:
         TypeError: The backbone is an option dict, which only the class in BasicSR's registry takes.
@@ -65,7 +66,7 @@ class KernelHead(nn.Module):
             kernel_width,
             image_channels,
             kernel_depths,
-            window=None if kernel_window is None else pair(kernel_window, 'kernel_window'),
+            window=window_of('kernel_window', kernel_window, kernel_overlap),
             overlap=pair(kernel_overlap, 'kernel_overlap'),
             reversible=False,
         )

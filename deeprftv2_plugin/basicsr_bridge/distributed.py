@@ -7,6 +7,7 @@ numbers of GPUs, and always requests NCCL, which needs a GPU.
 import contextlib
 import datetime
 import os
+import platform
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 from torch import distributed
 
-from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.errors import UserError, first_line
 
 TIMEOUT = datetime.timedelta(hours=1)
 """Timeout for communication. It is long because the processes may validate images of very different sizes."""
@@ -117,6 +118,34 @@ def from_first_process(value: Any, opt: dict) -> Any:
     if opt['dist']:
         distributed.broadcast_object_list(box)
     return box[0]
+
+
+def this_process() -> str:
+    """Return the rank and the host of this process, for messages."""
+    return f'process {os.environ.get("RANK", "0")} on {platform.node()}'
+
+
+@contextlib.contextmanager
+def lost_connections_explained() -> Iterator[None]:
+    """Within the block, explain errors of communication.
+
+    Raises:
+        UserError: Another process has ended, or cannot be reached.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_lost_connection(error):
+            raise
+        raise UserError(
+            f'{this_process()}: another process has ended, and its messages have the reason ({first_line(error)})'
+        ) from error
+
+
+def is_lost_connection(error: BaseException) -> bool:
+    """Return whether an error means that another process has ended, or cannot be reached."""
+    errors = getattr(distributed, 'DistError', ())  # absent from builds of PyTorch without torch.distributed
+    return isinstance(error, errors) or (isinstance(error, RuntimeError) and 'gloo/' in str(error))
 
 
 def _store_of_attempt() -> dict[str, Any]:

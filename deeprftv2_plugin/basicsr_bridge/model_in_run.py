@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from basicsr.utils import MessageLogger
 from torch import distributed
+from torch.utils.data import DataLoader
 
 from deeprftv2_plugin.basicsr_bridge.sample_stream import position
 from deeprftv2_plugin.basicsr_bridge.tolerant_model import TolerantModel
@@ -27,6 +28,8 @@ class ModelInRun(TolerantModel):
     current_plan: Callable[[], Plan]
     recorded_options: dict
     device: torch.device
+    _validated: int | None = None
+    """The iteration that is being validated."""
 
     @property
     def plan(self) -> Plan:
@@ -46,7 +49,26 @@ class ModelInRun(TolerantModel):
         """
         if not isinstance(self, DeepRFTv2Model) and current_iter > 1 and self.asked_to_leave():
             leave(self, self.plan.epoch_of(current_iter - 1), current_iter - 1)
-        super().update_learning_rate(current_iter, warmup_iter=warmup_iter)  # type: ignore[misc]  # defined by the model
+        super().update_learning_rate(current_iter, warmup_iter)
+
+    def validation(self, dataloader: DataLoader, current_iter: int, tb_logger: Any, save_img: bool = False) -> None:
+        """Validate. Models of BasicSR, too, save and stop between two images if this process was asked to.
+
+        Raises:
+            Interrupted: A signal asked to stop; the state is saved.
+            UserError: The state could not be saved, or the validation of the data set has failed too many times.
+        """
+        self._validated = current_iter
+        try:
+            super().validation(dataloader, current_iter, tb_logger, save_img)
+        finally:
+            self._validated = None
+
+    def feed_data(self, data: dict[str, Any]) -> None:
+        """Copy a batch or, in a validation, an image to the device."""
+        if self._validated is not None and self.opt['rank'] == 0 and signals.requested() is not None:
+            leave(self, self.plan.epoch_of(self._validated), self._validated)
+        super().feed_data(data)  # type: ignore[misc]  # defined by the model
 
     def asked_to_leave(self) -> bool:
         """Return whether any process was asked to stop. Waits for the GPU, as these models do in every step."""

@@ -59,7 +59,11 @@ def run(args: argparse.Namespace, is_train: bool, root: str | None = None) -> No
     Raises:
         UserError: The options are wrong, or the run fails in a way that the user can fix.
     """
-    from deeprftv2_plugin.basicsr_bridge.distributed import end_processes, errors_reported_once
+    from deeprftv2_plugin.basicsr_bridge.distributed import (
+        end_processes,
+        errors_reported_once,
+        lost_connections_explained,
+    )
 
     if args.local_rank is not None:  # python -m torch.distributed.launch passes it, torchrun sets it
         os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
@@ -74,7 +78,8 @@ def run(args: argparse.Namespace, is_train: bool, root: str | None = None) -> No
 
     notes = restarts() if is_train else []
     resumes = is_train and (args.auto_resume or bool(notes))
-    with handed_over(opt, args.opt, config.launcher(args.launcher), resumes, args.debug):
+    handed = handed_over(opt, args.opt, config.launcher(args.launcher), resumes, args.debug)
+    with lost_connections_explained(), handed:
         if is_train:
             with TrainingRun(opt.get('manual_seed') is not None, notes, args.opt).in_basicsr():
                 train_pipeline(root or os.getcwd())

@@ -1,15 +1,19 @@
 """A mixin for models that continues the training after faults, or ends it with a clear message."""
 
 import re
+import traceback
 from contextlib import ExitStack
 from typing import Any
 
 from basicsr.utils import get_root_logger
 from torch import nn
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from deeprftv2_plugin.basicsr_bridge.distributed import is_lost_connection, this_process
 from deeprftv2_plugin.inference.memory import is_out_of_memory, reason_of
 from deeprftv2_plugin.inference.restoration import keep_modes
+from deeprftv2_plugin.training.rollback import Rollback
 from deeprftv2_plugin.utils.errors import Interrupted, UserError, describe_error
 
 MAX_FAILED_IN_A_ROW = 3
@@ -20,18 +24,30 @@ class TolerantModel:
     """Mixin for models that continues after a failed validation, and explains errors of a training step.
 
     Attributes:
-        done: The last completed iteration; None within a step and before the first one.
+        done: The last completed iteration, to which the weights belong; None while they change, and before the first.
         failed_validations: Number of failures in a row, the iteration and the last error, by the name of the data set.
     """
 
     opt: dict[str, Any]
     plan: Any
     save: Any
+    optimizers: list[Optimizer]
     done: int | None = None
+    _before: Rollback | None = None
 
     def __init__(self, opt: dict):
         self.failed_validations: dict[str, tuple[int, int, str]] = {}
         super().__init__(opt)  # type: ignore[call-arg]  # defined by the model
+        for optimizer in self.optimizers:
+            optimizer.register_step_pre_hook(self._begin_change)
+
+    def _begin_change(self, *step: object) -> None:
+        self.done = None
+
+    def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
+        """Set the learning rate of an iteration."""
+        self._before = Rollback(self)
+        super().update_learning_rate(current_iter, warmup_iter=warmup_iter)  # type: ignore[misc]
 
     def optimize_parameters(self, current_iter: int) -> None:
         """Take one training step.
@@ -39,15 +55,30 @@ class TolerantModel:
         Raises:
             UserError: There is not enough memory, or parameters are not used.
         """
-        self.done = None
         try:
             super().optimize_parameters(current_iter)  # type: ignore[misc]
         except Exception as error:
             text = explain_step_error(error, getattr(self, 'net_g', None))
             if text is None:
                 raise
+            traceback.clear_frames(error.__traceback__)  # whose tensors may fill the memory
             raise UserError(f'iteration {current_iter}: {text}') from error
-        self.done = current_iter
+        self.done, self._before = current_iter, None
+
+    def save_last(self) -> bool:
+        """After an error, undo what the current iteration has changed, and save the state of the last completed one.
+
+        Returns:
+            Whether it is saved. It is not if the optimizers have begun to change the weights.
+
+        Raises:
+            UserError: The weights are not finite.
+        """
+        if self.done is None:
+            return False
+        if self._before is not None:
+            self._before.undo()
+        return self.save(self.plan.epoch_of(self.done), self.done)
 
     def validation(self, dataloader: DataLoader, current_iter: int, tb_logger: Any, save_img: bool = False) -> None:
         """Validate. If that fails, log the error, save the state and continue, up to `MAX_FAILED_IN_A_ROW` times.
@@ -72,6 +103,8 @@ class TolerantModel:
         except Interrupted:
             raise
         except Exception as error:
+            if is_lost_connection(error):
+                raise
             self.failed_validations[name] = count + 1, current_iter, describe_error(error)
             text = (
                 f'The validation of {name} at iteration {current_iter} failed ({count + 1} in a row, at most '
@@ -99,6 +132,19 @@ class TolerantModel:
             text = f'{"; ".join(failures)}. {saved}'
             get_root_logger().error(text)
             raise UserError(f'{text}. Fix the cause, then validate again with --auto_resume')
+
+
+def report_as_process(error: Exception, opt: dict[str, Any]) -> None:
+    """Raise or log an error of one of several processes with its rank and host. Does nothing in a single process.
+
+    Raises:
+        UserError: The error is one.
+    """
+    if not opt['dist'] or is_lost_connection(error):
+        return
+    if isinstance(error, UserError):
+        raise UserError(f'{this_process()}: {error}') from error
+    get_root_logger().error(f'{this_process()} failed: {describe_error(error)}')
 
 
 def explain_step_error(error: Exception, net: nn.Module | None) -> str | None:

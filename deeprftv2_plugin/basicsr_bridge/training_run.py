@@ -30,6 +30,7 @@ from deeprftv2_plugin.basicsr_bridge.loggers import Board
 from deeprftv2_plugin.basicsr_bridge.model_in_run import ModelInRun, RunLogger
 from deeprftv2_plugin.basicsr_bridge.replacement import replace
 from deeprftv2_plugin.basicsr_bridge.start import HeldBackLog, checked_model
+from deeprftv2_plugin.basicsr_bridge.tolerant_model import report_as_process
 from deeprftv2_plugin.checkpoints.states import newest_whole, read_state, resumed_networks, resumed_weights
 from deeprftv2_plugin.data.datasets import SizedDataset
 from deeprftv2_plugin.data.loading.loader import TrainLoader, first_batch
@@ -39,7 +40,8 @@ from deeprftv2_plugin.training import run_folder, signals
 from deeprftv2_plugin.training.branches import set_aside
 from deeprftv2_plugin.training.stages import accumulation_of, gpus_of, stages_of
 from deeprftv2_plugin.utils.atomic_io import advice
-from deeprftv2_plugin.utils.errors import Interrupted, UserError
+from deeprftv2_plugin.utils.errors import Interrupted, UserError, describe_error
+from deeprftv2_plugin.utils.locks import UNLOCKED
 
 
 class TrainingRun:
@@ -93,24 +95,29 @@ class TrainingRun:
                 yield
             except Interrupted:
                 raise
-            except Exception:
-                self.save_between_steps()
+            except Exception as error:
+                if hasattr(self, 'model'):
+                    self.save_after_error()
+                    report_as_process(error, self.model.opt)
                 raise
             if hasattr(self, 'model'):
                 self.model.require_last_validations()
 
-    def save_between_steps(self) -> None:
-        """Save the state after an error, unless it occurred within a step or the weights are not finite."""
-        done = self.model.done if hasattr(self, 'model') else None
-        if done is None:
+    def save_after_error(self) -> None:
+        """Save the state of the last completed iteration, unless the weights are changing or are not finite.
+
+        The first process writes it. If the error occurred in another one, the first process gets here when it notices
+        that their connection is lost.
+        """
+        if self.model.opt['rank'] != 0:
             return
         try:
-            saved = self.model.save(self.plan.epoch_of(done), done)
-        except UserError as fault:
-            get_root_logger().error(str(fault))
+            saved = self.model.save_last()
+        except Exception as fault:  # such as a lack of memory, which must not hide the first error
+            get_root_logger().error(f'The state could not be saved: {describe_error(fault)}')
         else:
             if saved:
-                text = f'The state of iteration {done} is saved. Rerun with --auto_resume to resume.'
+                text = f'The state of iteration {self.model.done} is saved. Rerun with --auto_resume to resume.'
                 get_root_logger().warning(text)
 
     def start(self, opt: dict) -> dict | None:
@@ -192,6 +199,8 @@ class TrainingRun:
         lock = in_first_process(lambda: run_folder.take(opt['path']['experiments_root'], within, resume), opt)
         if lock is not None:
             self._stack.callback(lock.release)
+            if not lock.is_effective:
+                self.notes.append(UNLOCKED.format(opt['path']['experiments_root']) + '.')
 
     def create_loaders(self, opt: dict, logger: logging.Logger) -> tuple:
         """Return the loader of the plan, the plan as its sampler, the validation loaders, epochs and iterations."""

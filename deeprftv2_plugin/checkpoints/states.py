@@ -1,6 +1,5 @@
 """Training states: safe reading, atomic writing, finding the newest one, and removing old ones."""
 
-import os
 import re
 import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from deeprftv2_plugin.checkpoints.containers import load, require_values, tensors_of
 from deeprftv2_plugin.checkpoints.files import read_sets, serialized
-from deeprftv2_plugin.utils.atomic_io import write_whole
+from deeprftv2_plugin.utils.atomic_io import sync, write_whole
 from deeprftv2_plugin.utils.errors import UserError
 from deeprftv2_plugin.utils.regular_files import open_regular, open_to_append
 
@@ -213,8 +212,7 @@ def record_written(experiment: str | Path, paths: Iterable[str | Path]) -> None:
     """
     with open_to_append(Path(experiment, WRITTEN)) as file:
         file.writelines(f'{Path(path).name}\n'.encode() for path in paths)
-        file.flush()
-        os.fsync(file.fileno())
+        sync(file)
 
 
 def prune(experiment: str | Path, states: str | Path, models: str | Path, keep: int) -> None:

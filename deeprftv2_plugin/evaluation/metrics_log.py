@@ -2,13 +2,12 @@
 
 import json
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from basicsr.utils import get_root_logger
 
-from deeprftv2_plugin.utils.atomic_io import write_whole
+from deeprftv2_plugin.utils.atomic_io import sync, write_whole
 from deeprftv2_plugin.utils.regular_files import open_to_append
 
 NAME = 'metrics.jsonl'
@@ -34,8 +33,7 @@ class MetricsLog:
             with open_to_append(self.path) as file:
                 file.write(f'{line}\n'.encode())
                 if 'dataset' in values:
-                    file.flush()
-                    os.fsync(file.fileno())
+                    sync(file)
         except (OSError, TypeError, ValueError) as error:
             reason = getattr(error, 'strerror', None) or error
             get_root_logger().warning(f'{self.path}: iteration {iteration} could not be logged: {reason}')

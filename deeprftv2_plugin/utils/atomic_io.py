@@ -5,11 +5,14 @@ import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from deeprftv2_plugin.utils.errors import UserError
 
 PARTIAL = '.{}.partial'
 """Name of the temporary file of a file."""
+_UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+"""Errors of `os.fsync` on file systems that have no such function."""
 
 
 def write_whole(path: str | Path, data: bytes | memoryview) -> None:
@@ -31,8 +34,7 @@ def write_whole(path: str | Path, data: bytes | memoryview) -> None:
     try:
         with file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            sync(file)
             if not _is_at(partial, created):
                 raise OSError(errno.EBUSY, 'another process is writing the same file', str(path))
         os.replace(partial, path)
@@ -60,6 +62,20 @@ def _is_at(path: Path, status: os.stat_result) -> bool:
         return os.path.samestat(os.lstat(path), status)
     except FileNotFoundError:
         return False
+
+
+def sync(file: BinaryIO) -> None:
+    """Flush a file and fsync it, where the file system supports that.
+
+    Raises:
+        OSError: The file cannot be written, e.g. because the disk is full.
+    """
+    file.flush()
+    try:
+        os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
 
 
 def sync_folder(folder: Path) -> None:

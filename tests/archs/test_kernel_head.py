@@ -91,5 +91,7 @@ def test_what_does_not_fit_is_refused():
         KernelHead({'type': 'EDSR'})
     with pytest.raises(UserError, match=r'returns images of shape \(2, 3, 48, 40\)'):
         KernelHead(nn.Upsample(scale_factor=2))(X)
+    with pytest.raises(UserError, match=r'kernel_window is \[8, 8\], expected at least 16'):
+        KernelHead(backbone(), kernel_window=8)
     with pytest.raises(UserError, match='unknown estimator'):
         KernelHead(backbone(), 'Wavelet')

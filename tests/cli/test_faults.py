@@ -148,6 +148,22 @@ def test_error_between_steps_saves_the_state(folder, monkeypatch, capsys, model)
     assert '1.png' in capsys.readouterr().err.rpartition('error: ')[2]
 
 
+def test_error_in_a_step_saves_the_state_before_it(folder, undisturbed):
+    """The resumed training equals an undisturbed one."""
+    opt = training_options()
+    opt['datasets']['train']['misshapen'] = 8
+    opt['logger']['save_checkpoint_freq'] = 100
+    file = write(folder, opt)
+    status, text = train(folder, file)
+    assert status == 1 and 'Traceback' in text, text
+    (state,) = (folder / STATES).iterdir()
+    assert f'The state of iteration {state.stem} is saved' in text and int(state.stem) > 2, text
+    status, text = train(folder, file, 'datasets:train:misshapen=~')
+    assert status == 0 and f'Resumed after iteration {state.stem} ' in text, text
+    torch.testing.assert_close(weights(folder), undisturbed, rtol=0, atol=0)
+    assert journal(folder) == list(range(1, ITERATIONS + 1))
+
+
 def test_training_continues_without_tensorboard_on_a_full_disk(folder):
     """Only TensorBoard writes more than the limit."""
     opt = training_options({'type': 'OneScale'})

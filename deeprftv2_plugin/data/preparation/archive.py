@@ -18,6 +18,7 @@ from deeprftv2_plugin.data.preparation.workers import Workers
 from deeprftv2_plugin.data.storage.lmdb_writer import check_key
 from deeprftv2_plugin.utils.atomic_io import sync_folder
 from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.locks import UNLOCKED
 
 JOURNAL = '.partial/journal'
 """Path of the journal in the destination. Unfinished splits are stored next to it."""
@@ -81,6 +82,8 @@ def prepare_archive(
     outputs = {split: [dest / f'{split}_{side}{store.suffix}' for side in SIDES] for split in pairs}
     written = [path for paths in outputs.values() for path in paths]
     journal = _open_journal(dest, settings, written)
+    if not journal.is_locked:
+        say(UNLOCKED.format(dest))
     try:
         with Workers() as workers:
             for split, paths in outputs.items():
