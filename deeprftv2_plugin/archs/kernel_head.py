@@ -1,4 +1,4 @@
-"""A Fourier Kernel Estimator behind any other network."""
+"""A Fourier Kernel Estimator on top of any network."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,20 +12,20 @@ from deeprftv2_plugin.utils.errors import UserError
 
 
 class KernelHead(nn.Module):
-    """A restoration network with a Fourier Kernel Estimator behind it.
+    """A restoration network followed by a Fourier Kernel Estimator.
 
-    With the backbone's image x and the blurry image y,
+    With the backbone's output x and the blurry image y,
 
         d = conv3x3([x, y]),        output = conv3x3(estimator(d)) + x.
 
-    The last convolution starts at zero: before training, the output is that of the backbone.
+    The last convolution is initialized to zero, so the output is that of the backbone before training.
 
     Args:
-        backbone: A network that maps images (N, C, H, W) to images of the same size, as a module, or as an option dict
-            (`type` and the arguments). Of several outputs, the last one at full scale is used.
-        estimator: 'Fourier', or a control of equal cost, see `AblatedDeepRFTv2`.
+        backbone: A network that maps images (N, C, H, W) to images of the same size: a module, or an option dict
+            (`type` and the arguments). If it has several outputs, the last one at full scale is used.
+        estimator: 'Fourier', or a control with as many parameters, see `AblatedDeepRFTv2`.
         image_channels: Channels C of the images.
-        channels: Channels of the feature.
+        channels: Channels of the feature d.
         kernel_width: Channels of the kernel column; `channels` by default.
         kernel_depths: Scan blocks in each of the four levels of the kernel column.
         kernel_window: Height and width of the kernels; larger maps are split. None for no limit.
@@ -61,7 +61,7 @@ class KernelHead(nn.Module):
         super().__init__()
         if isinstance(backbone, Mapping):
             if build is None:
-                raise TypeError(f'KernelHead: {dict(backbone)} is an option dict; give a module or `build`.')
+                raise TypeError(f'KernelHead: {dict(backbone)} is an option dict; pass a module or `build`.')
             backbone = build(backbone)
         self.backbone = backbone
         self.to_feature = nn.Conv2d(2 * image_channels, channels, 3, padding=1)
@@ -86,7 +86,7 @@ class KernelHead(nn.Module):
             UserError: The backbone changes the size of the images.
         """
         restored = self.backbone(x)
-        restored = getattr(restored, 'full', restored)  # of DeepRFTv2 in training
+        restored = getattr(restored, 'full', restored)  # DeepRFTv2 returns `Outputs` in training mode
         if not isinstance(restored, Tensor):
             restored = restored[-1]
         if restored.shape != x.shape:

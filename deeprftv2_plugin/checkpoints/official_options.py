@@ -71,7 +71,7 @@ _UNUSED = (
 
 
 class _Reader:
-    """Options that record which keys have been read."""
+    """Read options, recording which keys have been read."""
 
     def __init__(self, options: Mapping[str, Any]):
         self.options = dict(options)

@@ -1,4 +1,4 @@
-"""Options of the data sets and models of BasicSR 1.4.2, by class."""
+"""Options of the datasets and models of BasicSR 1.4.2, by class."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -72,7 +72,7 @@ DATASETS: dict[str, Table] = {
     'VideoRecurrentTestDataset': _VIDEO_TEST | _PADDING,
 }
 
-# As `schema.MODELS`.
+# in the format of `schema.MODELS`
 MODELS: dict[str, dict[str, Table]] = {
     'SRGANModel': {
         'root': _DISCRIMINATOR,

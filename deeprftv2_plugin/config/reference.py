@@ -40,7 +40,7 @@ def _sections() -> Iterator[str]:
     yield _section('`datasets.train`, `datasets.val`, ...', schema.LOADER)
     yield _section('`datasets.train` only', schema.LOADER_TRAIN)
     for name, options in schema.DATASETS.items():
-        yield _section(f'Data set `{name}`', options)
+        yield _section(f'Dataset `{name}`', options)
     yield _section('A part of `MixedDataset`, besides the options of its class', schema.PART)
     yield _section('`path`, for each network such as `network_g`', {**schema.PATH, **_path_of_g()})
     models = schema.MODELS
@@ -56,7 +56,7 @@ def _sections() -> Iterator[str]:
     yield FACTORY
     yield from _classes()
     yield '## Classes of BasicSR\n'
-    yield _by_class('Data set', basicsr_schema.DATASETS)
+    yield _by_class('Dataset', basicsr_schema.DATASETS)
     for part, title in (('root', 'Top level'), ('train', '`train`'), ('val', '`val`')):
         yield _by_class(title, {name: parts[part] for name, parts in basicsr_schema.MODELS.items() if part in parts})
 
@@ -69,7 +69,7 @@ def _path_of_g() -> dict[str, Option]:
 
 
 def _classes() -> Iterator[str]:
-    """Yield tables of the arguments of this package's classes other than models and data sets."""
+    """Yield tables of the arguments of this package's classes other than models and datasets."""
     kinds = {
         'Network': (DeepRFTv2, AblatedDeepRFTv2, KernelHead, FourierKernelEstimator),
         'Loss': [getattr(losses, name) for name in losses.__all__],

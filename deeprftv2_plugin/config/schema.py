@@ -1,6 +1,6 @@
-"""The options that this package reads, and those that BasicSR's pipelines and all its models share.
+"""The options of this package's classes, and those shared by BasicSR's pipelines and all of its models.
 
-`basicsr_schema` has those of BasicSR's other classes. The options of networks, losses, metrics, optimizers and
+`basicsr_schema` has the options of BasicSR's other classes. The options of networks, losses, metrics, optimizers and
 schedules are their keyword arguments, see `signatures`.
 """
 
@@ -23,7 +23,7 @@ from deeprftv2_plugin.config.kinds import (
 
 Table = dict[str, Option]
 Interval = Annotated[float, Range(1), Whole()]
-"""Iterations; BasicSR's own option files write them as 5e3."""
+"""Iterations, which BasicSR's own option files write as 5e3."""
 
 ROOT: Table = {
     'name': Option(Name, 'Name of the run; its files go to experiments/NAME or results/NAME.'),
@@ -37,7 +37,7 @@ ROOT: Table = {
     'custom_imports': Option(
         str | list[str] | Settings, 'Modules to import first, which register classes of your own.', None
     ),
-    'datasets': Option(Settings, 'Data sets: train, val, val_2, ... for training; test, test_2, ... for a test.'),
+    'datasets': Option(Settings, 'Datasets: train, val, val_2, ... for training; test, test_2, ... for a test.'),
     'path': Option(Settings, 'Checkpoints.', None),
     'train': Option(Settings, 'Losses, optimizer and schedule of a training.', None),
     'val': Option(Settings, 'Validation and metrics.', None),
@@ -108,20 +108,20 @@ VAL: Table = {
 }
 
 METRIC_INPUTS = ('img', 'img2', 'blurry', 'kernel', 'trajectory')
-"""Arguments of metrics that are not options: the images, and what is known of them."""
+"""Arguments of metrics that are not options: the images and what is known about them."""
 BETTER = Option(Literal['higher', 'lower'], 'Which values of the metric are better.', 'higher')
 
-# The options of every phase in `datasets`, besides those of the data set's class.
+# options of every phase in `datasets`, in addition to those of the dataset class
 LOADER: Table = {
-    'name': Option(Name, 'Name of the data set in logs and results.'),
-    'type': Option(str, 'A registered data set.'),
+    'name': Option(Name, 'Name of the dataset in logs and results.'),
+    'type': Option(str, 'A registered dataset.'),
     'phase': Option(str, 'Set by BasicSR.', None),
     'num_worker_per_gpu': Option(
         Annotated[int, Range(0, 256)], 'Worker processes for each GPU. Required for training.', None
     ),
     'batch_size_per_gpu': Option(Count, 'Batch size of one GPU, unless every stage has its own.', None),
     'dataset_enlarge_ratio': Option(
-        Annotated[int, Range(1, 100_000)], 'Number of times that an epoch repeats the data set.', 1
+        Annotated[int, Range(1, 100_000)], 'Number of times that an epoch repeats the dataset.', 1
     ),
     'prefetch_mode': Option(Literal['cpu', 'cuda'], 'How batches are prefetched.', None),
     'num_prefetch_queue': Option(Count, 'Batches in the queue of prefetch_mode cpu.', 1),
@@ -130,7 +130,7 @@ LOADER: Table = {
     'use_shuffle': Option(bool, 'No effect; option files of older versions of BasicSR contain it.', None),
 }
 
-# Further options of the phase train.
+# additional options of the phase train
 LOADER_TRAIN: Table = {
     'gt_size': Option(Crop, 'Crop in pixels, one number or [height, width].', None),
     'max_damaged': Option(
@@ -140,7 +140,7 @@ LOADER_TRAIN: Table = {
 
 PART: Table = {
     'name': Option(str, 'Name of the part.', None),
-    'type': Option(str, 'A registered data set.'),
+    'type': Option(str, 'A registered dataset.'),
     'weight': Option(Positive, 'Its share of the samples, relative to the other parts.', 1),
 }
 
@@ -153,8 +153,8 @@ _CROPS: Table = {
 
 DATASETS: dict[str, Table] = {
     'PairedDeblurDataset': {
-        'dataroot': Option(str, 'Folder of a known data set, such as GoPro, as unpacked.', None),
-        'split': Option(str, 'Split of the known data set, such as train; that of the phase if absent.', None),
+        'dataroot': Option(str, 'Folder of a known dataset, such as GoPro, as unpacked.', None),
+        'split': Option(str, 'Split of the known dataset, such as train; that of the phase if absent.', None),
         'dataroot_lq': Option(str, 'Blurry images: folder, pattern with *, or LMDB.', None),
         'dataroot_gt': Option(str, 'Sharp images; may be absent for a test.', None),
         'meta_info_file': Option(str, 'List of the pairs.', None),
@@ -187,7 +187,7 @@ DATASETS: dict[str, Table] = {
         **_CROPS,
     },
     'MixedDataset': {
-        'parts': Option(list[Settings], 'Data sets, each with type, its options and weight.'),
+        'parts': Option(list[Settings], 'Datasets, each with type, its options and weight.'),
         'gt_size': LOADER_TRAIN['gt_size'],
     },
 }
@@ -242,10 +242,10 @@ LARGEST_RATE = 1000
 """Maximum learning rate."""
 _Rate = Annotated[float, Range(0, LARGEST_RATE)]
 _Rates = _Rate | list[_Rate]
-_Epsilon = Annotated[float, Range(1e-30, 1)]  # below, it can be zero in float32
+_Epsilon = Annotated[float, Range(1e-30, 1)]  # smaller numbers can be zero in float32
 _Weight = Annotated[float, Range(0, 1e6)]
 
-# Arguments that accept less than their annotations say, by the role of the class. They apply to the classes of PyTorch,
+# Arguments with narrower types than their annotations, by the role of the class. They apply to the classes of PyTorch,
 # BasicSR and this package.
 BOUNDS: dict[str, dict[str, Any]] = {
     'optimizer': {
@@ -335,4 +335,4 @@ BOUNDS: dict[str, dict[str, Any]] = {
 }
 
 LARGEST_ARGUMENT = 10_000
-"""Maximum of numbers in the arguments of a network, such as a number of channels, blocks or pixels."""
+"""Largest number in the arguments of a network, such as a number of channels, blocks or pixels."""

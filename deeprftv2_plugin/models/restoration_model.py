@@ -1,4 +1,4 @@
-"""Model class that restores images and computes metrics; the base class of `DeepRFTv2Model`."""
+"""The base class of `DeepRFTv2Model`, which restores images and computes metrics."""
 
 from typing import Any, cast
 
@@ -103,7 +103,7 @@ class RestorationModel(SRModel):
     def restore(self, net: nn.Module, x: Tensor) -> Tensor:
         """Restore images (N, C, H, W) with the padding, tiles, overlap and ensemble of the options.
 
-        ``self.smaller_tile`` is set to the tile if it has to be smaller than that of the options for lack of memory.
+        ``self.smaller_tile`` is set to the tile size if it is smaller than that of the options, for lack of memory.
         """
         val_opt = self.opt.get('val') or {}
         height, width = x.shape[-2:]
@@ -114,7 +114,7 @@ class RestorationModel(SRModel):
         return output[..., :height, :width]
 
     def tiles(self) -> dict[str, Any]:
-        """Return those of ``tile`` and ``overlap`` that the options set."""
+        """Return ``tile`` and ``overlap`` as far as the options set them."""
         val_opt = self.opt.get('val') or {}
         return {key: val_opt[key] for key in ('tile', 'overlap') if val_opt.get(key) is not None}
 
@@ -134,7 +134,7 @@ class RestorationModel(SRModel):
 
         Raises:
             UserError: An image cannot be read, restored or scored, or the disk is full in a test. The message names the
-                image. In a test of several datasets, images after which it continued are named after the last dataset.
+                image. If a test of several datasets continued after errors, they are raised after the last dataset.
         """
         name = cast(Any, dataloader.dataset).opt['name']
         if self.is_train and self.validated.get(name) == current_iter:

@@ -1,4 +1,4 @@
-"""Check that schedule, intervals, stages and batches fit the number of iterations and of GPUs."""
+"""Check that schedules, intervals, stages and batches match the number of iterations and of GPUs."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -19,7 +19,7 @@ LENGTHS = {
     'OneCycleLR': ('total_steps', 'the rate stays constant'),
     'PolynomialLR': ('total_iters', 'the rate is zero'),
 }
-"""Schedules with a length: the argument that contains it, and what happens afterwards."""
+"""Schedules of finite length: the argument with the length, and what happens afterwards."""
 
 
 def check_schedule(opt: Mapping[str, Any]) -> Iterator[Finding]:

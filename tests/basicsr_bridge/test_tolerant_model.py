@@ -24,7 +24,7 @@ def model(tmp_path):
 
 
 class Unreadable(torch.utils.data.Dataset):
-    """A data set whose images cannot be read."""
+    """A dataset whose images cannot be read."""
 
     opt = {'name': 'unreadable'}
 

@@ -330,7 +330,7 @@ def test_resuming_a_finished_run_trains_nothing(folder, capsys):
     assert cli.main(['train', '-opt', file]) == 0
     before = weights(folder)
     assert cli.main(['train', '-opt', file, '--auto_resume']) == 0
-    assert 'All 12 iterations are done: nothing is left to train' in said(folder)
+    assert 'All 12 iterations are complete' in said(folder)
     torch.testing.assert_close(weights(folder), before, rtol=0, atol=0)
     assert cli.main(['train', '-opt', file, '--auto_resume', '--force_yml', 'train:total_iter=9']) == 1
     assert 'is at iteration 12, but train.total_iter is 9' in capsys.readouterr().err

@@ -70,8 +70,8 @@ def test_list_prints_all_layouts(capsys):
 @pytest.mark.parametrize(
     ('argv', 'message'),
     [
-        ([], 'give a dataset and a folder to write to'),
-        (['SOURCE'], 'give a dataset and a folder to write to'),
+        ([], 'name a dataset and a folder to write to'),
+        (['SOURCE'], 'name a dataset and a folder to write to'),
         (['SOURCE', 'new', '--step', '8'], '--step 8 needs --crop'),
         (['SOURCE', 'new', '--crop', '0'], '--crop 0 --step 0: expected positive numbers of pixels'),
         (['SOURCE', 'new', '--split', 'val'], "has no split 'val'. It has train, test"),

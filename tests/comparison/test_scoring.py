@@ -28,7 +28,7 @@ def test_an_option_file_decides_about_images_tiles_and_metrics():
     assert options_of('mine.yml', ['psnr', 'ssim'], 'cuda')['val']['metrics'].keys() == {'psnr', 'ssim'}
 
 
-def test_a_folder_is_a_data_set_or_prepared():
+def test_a_folder_is_a_dataset_or_prepared():
     (data,) = options_of('data/GoPro', None, 'cpu')['datasets'].values()
     assert data == {'name': 'GoPro', 'type': 'PairedDeblurDataset', 'dataroot': 'data/GoPro'}
     for name in ('test_blur.lmdb', 'test_sharp.lmdb'):

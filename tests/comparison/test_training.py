@@ -66,7 +66,7 @@ def test_finished_runs_are_not_repeated(recipe, monkeypatch):
     monkeypatch.setattr(training, 'in_new_process', lambda *args, **kwargs: again.append(args[1]) or {'error': 'no'})
     assert list(train_all(NETWORKS, recipe, [7], 'study', dict.fromkeys(NETWORKS, 3)))[0] == runs[0]
     assert again == ['study/options/wrong_seed7.yml']
-    with pytest.raises(UserError, match='small_seed7.yml is of an earlier run with other options'):
+    with pytest.raises(UserError, match='small_seed7.yml is from an earlier run with other options'):
         list(train_all(NETWORKS, recipe, [7], 'study', dict.fromkeys(NETWORKS, 5)))
 
 

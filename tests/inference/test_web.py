@@ -44,7 +44,7 @@ def restorers(weights):
     return {'first': load(weights, device='cpu'), 'other': web.Restorer(other, 'cpu')}
 
 
-def picture(path, size=(40, 56), seed=0, **settings):
+def write_image(path, size=(40, 56), seed=0, **settings):
     array = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
     Image.fromarray(array).save(path, **settings)
     return array
@@ -67,7 +67,7 @@ def bomb():
 
 def hostile_files(folder):
     """Files that cannot be deblurred, with words of the reason."""
-    picture(folder / 'whole.png')
+    write_image(folder / 'whole.png')
     files = {
         'text.png': (b'not an image', 'text.png is not an image in a format that Pillow reads'),
         'bomb.png': (bomb(), 'the image bomb.png is too large (10,000,000,000 pixels'),
@@ -82,7 +82,7 @@ def hostile_files(folder):
 
 @pytest.mark.parametrize('name', ['deep.png', 'alpha.png', 'photo.jpg', 'palette.gif'])
 def test_the_result_is_the_file_that_the_command_writes(restorers, weights, tmp_path, name):
-    array = picture(tmp_path / 'a.png')
+    array = write_image(tmp_path / 'a.png')
     if name == 'deep.png':
         import cv2
 
@@ -108,10 +108,10 @@ def test_the_result_is_the_file_that_the_command_writes(restorers, weights, tmp_
 
 def test_a_restoration_can_be_given_up(restorers, tmp_path):
     def give_up(part):
-        raise UserError('the page has ended')
+        raise UserError('the server is shutting down')
 
-    picture(tmp_path / 'a.png')
-    with pytest.raises(UserError, match='^the page has ended$'):
+    write_image(tmp_path / 'a.png')
+    with pytest.raises(UserError, match='^the server is shutting down$'):
         web.deblur_upload(restorers['first'], tmp_path / 'a.png', tmp_path, give_up)
 
 
@@ -129,7 +129,7 @@ def test_addresses_that_cannot_be_used_are_errors(capsys, monkeypatch, weights):
     with socket.create_server(('127.0.0.1', 0)) as other:
         port = str(other.getsockname()[1])
         assert cli.main(['demo', '--weights', weights, '--device', 'cpu', '--port', port]) == 1
-    assert f'cannot listen at 127.0.0.1, port {port} (' in capsys.readouterr().err
+    assert f'cannot listen on 127.0.0.1, port {port} (' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def post(url, content_type, body):
 def test_files_are_deleted_after_a_while(restorers, tmp_path, monkeypatch):
     pytest.importorskip('gradio')
     monkeypatch.setattr(web, 'KEPT', 3)
-    array = picture(tmp_path / 'photo.png')
+    array = write_image(tmp_path / 'photo.png')
     part = b'--x\r\nContent-Disposition: form-data; name="files"; filename="photo.png"\r\n\r\n%b\r\n--x--\r\n'
     data = part % (tmp_path / 'photo.png').read_bytes()
     answers, deadline = '', time.monotonic() + 120
@@ -280,7 +280,7 @@ def download(page, name):
 
 
 def test_a_photograph_is_restored_in_the_browser(page, restorers, tmp_path):
-    array = picture(tmp_path / 'photo.png')
+    array = write_image(tmp_path / 'photo.png')
     upload(page, tmp_path / 'photo.png')
     page.get_by_text('56 × 40 pixels').wait_for()
     np.testing.assert_array_equal(download(page, 'photo.png'), expected(restorers['first'], array))
@@ -289,7 +289,7 @@ def test_a_photograph_is_restored_in_the_browser(page, restorers, tmp_path):
 
 
 def test_weights_and_tiles_can_be_chosen(page, restorers, tmp_path):
-    array = picture(tmp_path / 'wide.png', (24, 400))
+    array = write_image(tmp_path / 'wide.png', (24, 400))
     choose(page, 'Weights', 'other')
     choose(page, 'Tiles', '256')
     upload(page, tmp_path / 'wide.png')

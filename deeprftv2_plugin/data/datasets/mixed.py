@@ -67,7 +67,7 @@ class MixedDataset(Dataset):
         weight = settings.get('weight', 1)
         if type(weight) not in (int, float) or not 0 < weight < math.inf:
             raise UserError(f'{self.label}: parts.{number}.weight is {weight!r}, expected a number greater than 0')
-        return Fraction(str(weight))  # exactly 0.1, not the nearest float
+        return Fraction(str(weight))  # the decimal number of the option, not the nearest float
 
     def _build(self, number: int, settings: Mapping[str, Any], common: Mapping[str, Any]) -> SizedDataset:
         from basicsr.data import build_dataset
@@ -126,5 +126,5 @@ def shares(lengths: list[int], weights: list[Fraction]) -> list[int]:
 
 
 def _expand_user(root: Any) -> Any:
-    """Expand ~ to the home folder, which BasicSR does only for datasets at the top level."""
+    """Expand ~ to the home folder. BasicSR does this only for datasets at the top level."""
     return os.path.expanduser(root) if isinstance(root, str) else root
