@@ -157,7 +157,11 @@ def _decoder(channels, blocks, windows, has_previous, reversible):
 
 
 class _LevelWindows:
-    """The windows of local means and scans at one level of one scale, derived from those at full scale."""
+    """The windows of local means and scans at one level of one scale, derived from those at full scale.
+
+    Raises:
+        UserError: A window of a local mean would be smaller than a pixel.
+    """
 
     def __init__(self, local_pool_crop, scan_window, scale, level):
         def at_level(size):

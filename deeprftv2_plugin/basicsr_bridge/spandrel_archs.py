@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from deeprftv2_plugin.utils.errors import UserError
 
 SUFFIX = '_spandrel'
-"""Suffix of the registered names, as in NAFNet_spandrel. BasicSR appends a suffix to its own classes likewise."""
+"""Suffix of the registered names, as in NAFNet_spandrel. BasicSR appends a similar suffix to its own classes."""
 REGISTRIES = {'spandrel': 'MAIN_REGISTRY', 'spandrel_extra_arches': 'EXTRA_REGISTRY'}
 """Name of the registry of each package."""
 INSTALL = "pip install 'deeprftv2-plugin[compare]'"

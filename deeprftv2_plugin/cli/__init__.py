@@ -87,7 +87,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description='BasicSR with the DeepRFTv2 plugin: train and test image deblurring networks with option files.',
         epilog='example:\n  basicsr train -opt options/train_gopro.yml\n\n'
-        'See basicsr COMMAND --help for a command. The program is also available as deeprftv2 and, for torchrun,\n'
+        'Run basicsr COMMAND --help for details. The program is also available as deeprftv2 and, for torchrun,\n'
         'as python -m deeprftv2_plugin.',
     )
     parser.add_argument('--version', action=Version, help='print versions and the device')
@@ -97,7 +97,7 @@ def make_parser() -> argparse.ArgumentParser:
         subparser = commands.add_parser(
             command.__name__.rpartition('.')[2],
             help=command.HELP,
-            description=command.HELP.capitalize() + '.',
+            description=f'{command.HELP[0].upper()}{command.HELP[1:]}.',
             epilog=command.EXAMPLES,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )

@@ -21,7 +21,7 @@ EXAMPLES = """examples:
 
 NETWORK is
   - the name of a registered network of BasicSR, this package, a plugin or spandrel, alone or as
-    NAME:KEY=VALUE,KEY=VALUE with values in YAML; other arguments are the published ones for restoration,
+    NAME:KEY=VALUE,KEY=VALUE with values in YAML; the defaults are the published arguments for restoration,
   - a variant of DeepRFTv2, such as T or DeepRFTv2:T,
   - an option file with network_g and, for its weights, path.pretrain_network_g,
   - a checkpoint (.pth, .safetensors) of DeepRFTv2 or of a network that spandrel recognizes, or
@@ -38,16 +38,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('networks', metavar='NETWORK', nargs='*', help='see below')
     parser.add_argument('-o', '--output', metavar='FOLDER', help='write the table (CSV, Markdown, JSON) and plots')
     parser.add_argument(
-        '--size', type=int, default=128, metavar='N', help='height and width in pixels (default: %(default)s)'
+        '--size', type=int, default=128, metavar='N', help='height and width of the image (default: %(default)s)'
     )
     parser.add_argument('--device', choices=('cpu', 'cuda'), help='default: cuda if there is a GPU, otherwise cpu')
     parser.add_argument(
         '--data',
         metavar='FILE|FOLDER',
-        help='score on the test images of an option file or of a folder',
+        help='score the networks on the test images of an option file, or on a dataset folder',
     )
     parser.add_argument(
-        '--metrics', nargs='+', metavar='NAME', help='registered metrics (default: those of the file, or psnr and ssim)'
+        '--metrics', nargs='+', metavar='NAME', help='metrics for --data (default: those of FILE, or psnr and ssim)'
     )
     parser.add_argument(
         '--html', action='store_true', help='write a page with all images for a browser to FOLDER/compare.html'
@@ -124,7 +124,11 @@ Results = tuple[list[dict[str, Any]], dict[str, Any] | None]
 
 
 def measure(args: argparse.Namespace, setting: 'Setting', folder: 'Path') -> Results:
-    """Measure the networks of the command line, and score them with `--data`."""
+    """Measure the networks of the command line, and score them with `--data`.
+
+    Raises:
+        UserError: An argument is not valid, or no network has weights to be scored.
+    """
     import functools
 
     from deeprftv2_plugin.comparison.candidates import candidates_of

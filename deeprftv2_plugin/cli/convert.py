@@ -14,6 +14,7 @@ tile settings are converted."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
     parser.add_argument('source', metavar='IN', help='input checkpoint (.pth, .safetensors) or option file (.yml)')
     parser.add_argument('destination', metavar='OUT', help='output file of the same kind')
     parser.add_argument(
@@ -25,6 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    """Convert a file and print a summary.
+
+    Raises:
+        UserError: The source cannot be read or converted, or the destination exists.
+    """
     from deeprftv2_plugin import checkpoints
 
     print(checkpoints.convert_file(args.source, args.destination, args.param_key))

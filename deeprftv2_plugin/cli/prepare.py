@@ -20,7 +20,7 @@ EXAMPLES = """examples:
   basicsr prepare skimage datasets/quickstart
 
 SOURCE is the folder of an unpacked archive, or its parent. --list shows the known layouts. Every split is written to
-DEST/SPLIT_blur.lmdb and DEST/SPLIT_sharp.lmdb. Images that are not cropped are copied as files, byte for byte.
+DEST/SPLIT_blur.lmdb and DEST/SPLIT_sharp.lmdb. Images that are not cropped are stored byte for byte.
 PairedDeblurDataset and BasicSR's PairedImageDataset (which reduces 16 bits to 8) can read the databases.
 
 To resume an interrupted run, rerun the command. Unfinished work is in DEST/.partial. Remove that folder to start over

@@ -37,7 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--kernels', nargs='+', default=[], metavar='FILE', help='additional blur kernels (.npy, .mat, .png, ...)'
     )
     parser.add_argument('--variable', metavar='NAME', help='variable of .mat and .npz files with kernels')
-    parser.add_argument('--seeds', nargs='+', type=int, default=[1, 2, 3], metavar='N', help='default: 1 2 3')
+    parser.add_argument(
+        '--seeds', nargs='+', type=int, default=[1, 2, 3], metavar='N', help='seeds of the repetitions (default: 1 2 3)'
+    )
     parser.add_argument(
         '--size', type=int, default=128, metavar='N', help='height and width of the images (default: %(default)s)'
     )

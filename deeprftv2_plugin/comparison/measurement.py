@@ -46,7 +46,7 @@ def time_of(run: Callable[[], object], seconds: float) -> dict:
 
 
 class PeakMemory:
-    """Measure the peak memory from now on: that of the process, or on CUDA that of PyTorch's allocations.
+    """Measure the peak memory since the creation of the object: of the process, or on CUDA of PyTorch's allocations.
 
     Args:
         device: 'cpu' or 'cuda'.
@@ -85,7 +85,14 @@ def _resident(name):
 
 
 def training_step(network: nn.Module, blurry: Tensor, bf16: bool = False, fused: bool = True) -> Callable[[], None]:
-    """Return a function that runs one training step: forward pass, L1 loss of all outputs, backward pass, AdamW."""
+    """Return a function that runs one training step: forward pass, L1 loss of all outputs, backward pass, AdamW.
+
+    Args:
+        network: The network. It is set to training mode.
+        blurry: Images (N, C, H, W) on the device of the network.
+        bf16: Whether to run the network under bfloat16 autocast.
+        fused: Whether to use the fused implementation of AdamW.
+    """
     network.train()
     optimizer = torch.optim.AdamW(network.parameters(), fused=fused)
     sharp = functools.cache(lambda shape: torch.rand(shape, device=blurry.device))

@@ -27,6 +27,7 @@ class Option:
 
     @property
     def required(self) -> bool:
+        """Whether the option has no default."""
         return self.default is REQUIRED
 
     def accepts(self, value: object) -> bool:

@@ -12,8 +12,8 @@ from deeprftv2_plugin.layers import FourierKernelEstimator
 HEAD = """# Options
 
 An option file is YAML. `_base_` names one or several files to inherit from, relative to the file itself; a section with
-`_delete_: true` drops what it inherits. On the command line `--force_yml section:key=value` overrides an option.
-`basicsr check -opt FILE` checks keys, values, data, checkpoints, memory and disk.
+`_delete_: true` discards inherited keys. On the command line, `--force_yml section:key=value` overrides an option.
+`basicsr check -opt FILE` checks keys, values, data, checkpoints, memory and disk space.
 
 `~` means no value. Classes of other packages, imported by `custom_imports` or installed as plugins, may read
 other keys, which cause a warning.
@@ -41,7 +41,7 @@ def _sections() -> Iterator[str]:
     yield _section('`datasets.train` only', schema.LOADER_TRAIN)
     for name, options in schema.DATASETS.items():
         yield _section(f'Dataset `{name}`', options)
-    yield _section('A part of `MixedDataset`, besides the options of its class', schema.PART)
+    yield _section('A part of `MixedDataset`, in addition to the options of its class', schema.PART)
     yield _section('`path`, for each network such as `network_g`', {**schema.PATH, **_path_of_g()})
     models = schema.MODELS
     yield _section('`train`', {**schema.TRAIN, **models['BaseModel']['train'], **models['SRModel']['train']})

@@ -35,7 +35,7 @@ ROOT: Table = {
     ),
     'find_unused_parameters': Option(bool, 'Passed to DistributedDataParallel.', False),
     'custom_imports': Option(
-        str | list[str] | Settings, 'Modules to import first, which register classes of your own.', None
+        str | list[str] | Settings, 'Modules to import first, which register your own classes.', None
     ),
     'datasets': Option(Settings, 'Datasets: train, val, val_2, ... for training; test, test_2, ... for a test.'),
     'path': Option(Settings, 'Checkpoints.', None),
@@ -54,15 +54,15 @@ DIST_PARAMS: Table = {
 
 PATH: Table = {
     'resume_state': Option(str, 'Training state to resume from.', None),
-    'ignore_resume_networks': Option(list[str], 'Networks that do not get the weights of the resumed state.', None),
+    'ignore_resume_networks': Option(list[str], 'Networks that do not load the weights of the resumed state.', None),
 }
 
 PATH_OF_NETWORK: Table = {
     'pretrain_network_{}': Option(str, 'Initial weights of network_{}.', None),
-    'strict_load_{}': Option(bool, 'Whether the names and shapes of all its weights must match.', True),
+    'strict_load_{}': Option(bool, 'Whether the names and shapes of all weights must match.', True),
     'param_key_{}': Option(
         str,
-        'Set of weights in the file: params, or their average params_ema; the average if absent and in the file.',
+        'Set of weights in the file: params, or their average params_ema. If absent, the average if the file has one.',
         None,
     ),
 }
@@ -92,7 +92,7 @@ TRAIN: Table = {
     ),
     'accumulation': Option(Count, 'Batches per optimizer step; derived from recipe_gpus if absent.', None),
     'recipe_gpus': Option(
-        Count, 'Number of GPUs that the batch size is meant for; on fewer, a step takes more batches.', None
+        Count, 'Number of GPUs for which the batch size is meant; with fewer, a step accumulates more batches.', None
     ),
 }
 
@@ -134,14 +134,14 @@ LOADER: Table = {
 LOADER_TRAIN: Table = {
     'gt_size': Option(Crop, 'Crop in pixels, one number or [height, width].', None),
     'max_damaged': Option(
-        Natural, 'Number of unreadable images that are skipped; more end the run. 0 if absent.', None
+        Natural, 'Number of unreadable images that may be skipped; more stop the run. 0 if absent.', None
     ),
 }
 
 PART: Table = {
     'name': Option(str, 'Name of the part.', None),
     'type': Option(str, 'A registered dataset.'),
-    'weight': Option(Positive, 'Its share of the samples, relative to the other parts.', 1),
+    'weight': Option(Positive, 'Share of the samples, relative to the other parts.', 1),
 }
 
 Roots = str | list[str]
@@ -169,7 +169,7 @@ DATASETS: dict[str, Table] = {
         ),
         'saturation': Option(
             tuple[Annotated[float, Range(1)], Annotated[float, Range(1)]],
-            'Minimum and maximum intensity before blurring of pixels that are white in the image.',
+            'Minimum and maximum intensity of white pixels before blurring.',
             [1, 1],
         ),
         'shot_noise': Option(

@@ -22,10 +22,12 @@ class Arguments(NamedTuple):
 
     @property
     def known(self) -> set[str]:
+        """The names of all arguments."""
         return set(self.options)
 
     @property
     def required(self) -> set[str]:
+        """The names of the arguments without a default."""
         return {name for name, option in self.options.items() if option.required}
 
 

@@ -88,7 +88,11 @@ def has_ground_truth(dataset: Any) -> bool:
 
 @contextmanager
 def fails_together(processes: int) -> Iterator[None]:
-    """Raise an error of one process in all processes at the end of the block, so that none waits forever."""
+    """Raise an error of one process in all processes at the end of the block, so that none waits forever.
+
+    Raises:
+        UserError: Another process raised an error. The process with the error raises that error.
+    """
     fault = None
     try:
         yield
@@ -194,7 +198,14 @@ def image_name(dataset: Any, path: str) -> str:
 
 
 def result_path(opt: Mapping[str, Any], dataset_name: str, name: str, current_iter: int | str) -> str:
-    """Return the path of a restored image: as in BasicSR, in a subfolder per dataset and sequence."""
+    """Return the path of a restored image: as in BasicSR, in a subfolder per dataset and sequence.
+
+    Args:
+        opt: BasicSR's options.
+        dataset_name: Name of the dataset.
+        name: Name of the image, from `image_name`.
+        current_iter: The iteration of a training; ignored in a test.
+    """
     folder, base = os.path.split(name)
     parent = os.path.join(opt['path']['visualization'], dataset_name, folder)
     if opt['is_train']:

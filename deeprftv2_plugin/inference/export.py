@@ -191,6 +191,12 @@ def _clean(module: GraphModule) -> None:
 def check_file(net: DeepRFTv2, data: bytes, path: Path, size: Sequence[int] | None = None) -> str:
     """Compare an exported network with the network, at two sizes or with two images of the fixed size.
 
+    Args:
+        net: The network, on the CPU and in evaluation mode.
+        data: Content of the exported file.
+        path: Path of the exported file, whose suffix determines the format.
+        size: Height and width of the images; None for any size.
+
     Returns:
         A sentence with the largest difference.
 

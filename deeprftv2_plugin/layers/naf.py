@@ -22,10 +22,12 @@ class _NormedExpansion(nn.Module):
 
     @property
     def norm(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the normalization."""
         return self.norm_weight, self.norm_bias
 
     @property
     def expand(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the expansion."""
         return self.expand_weight, self.expand_bias
 
 

@@ -74,7 +74,10 @@ class RestorationModel(SRModel):
         return self.opt['world_size'] if self.opt['dist'] else 1
 
     def load_network(self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = None) -> str:
-        """Load weights, see `basicsr_bridge.patches.load_network`. ``self.loaded`` names the weights of ``net_g``."""
+        """Load weights, see `basicsr_bridge.patches.load_network`.
+
+        ``self.loaded`` is set to the name of the set of weights of ``net_g``.
+        """
         found = super().load_network(net, load_path, strict, param_key)
         if net is self.net_g:
             self.loaded = found
@@ -164,7 +167,18 @@ class RestorationModel(SRModel):
     def score_share(
         self, dataloader: DataLoader, current_iter: int | str, tb_logger: Any, save_img: bool, report: Report | None
     ) -> dict[int, ImageScore]:
-        """Restore and score the images of this process; return the scores by index in the dataset."""
+        """Restore and score the images of this process.
+
+        Args:
+            dataloader: Loader of the whole dataset.
+            current_iter: As in `validation`.
+            tb_logger: As in `validation`.
+            save_img: As in `validation`.
+            report: Records the images of a test; None in training.
+
+        Returns:
+            The scores by index in the dataset.
+        """
         dataset: Any = dataloader.dataset
         val_opt, rank = self.opt.get('val') or {}, self.opt['rank']
         share = len(range(rank, len(dataset), self.processes))

@@ -15,7 +15,11 @@ from deeprftv2_plugin.utils.errors import UserError
 
 
 def pair(value: int | Sequence[int], name: str) -> tuple[int, int]:
-    """Return `(height, width)` for a nonnegative integer or a pair of them."""
+    """Return `(height, width)` for a nonnegative integer or a pair of them.
+
+    Raises:
+        UserError: The value is neither. The message contains `name`.
+    """
     values = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(values) != 2 or any(isinstance(v, bool) or not isinstance(v, int) or v < 0 for v in values):
         raise UserError(f'{name} is {value!r}, expected pixels as a nonnegative integer or [height, width]')

@@ -230,7 +230,8 @@ def train_pass(
         A text with the shape and the losses, or the reason why the pass is skipped.
 
     Raises:
-        Exception: The network or a loss fails.
+        NetworkFails: The network fails.
+        UserError: A loss fails or is not finite.
     """
     stage = stages_of(opt)[0]
     if stage.gt_size is None:
@@ -316,7 +317,9 @@ def validation_pass(opt: Mapping[str, Any], model: SRModel, dataset: SizedDatase
         A text with the size and the metrics, or the reason why the pass is skipped.
 
     Raises:
-        Exception: The dataset, the network or a metric fails.
+        NetworkFails: The network fails.
+        UserError: A metric fails or is NaN.
+        Exception: The dataset fails.
     """
     if not len(dataset):
         return 'skipped, since it is empty'

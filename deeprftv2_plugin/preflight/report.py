@@ -114,7 +114,7 @@ def needs(opt: Mapping[str, Any], networks: Mapping[str, nn.Module], built: Base
         optimizers = model.optimizer_bytes(built.optimizers)
     except UserError as fault:
         yield 'model', error(str(fault))
-    except Exception as fault:  # some need a GPU, or gradients of a special kind
+    except Exception as fault:  # some optimizers require a GPU, or gradients of a special kind
         found = error if opt['num_gpu'] == 0 else warning
         yield 'model', found(f'a step of the optimizer fails: {describe_error(fault)}')
     yield from about('schedule', model.check_rates(opt, built))

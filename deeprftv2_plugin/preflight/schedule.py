@@ -65,7 +65,15 @@ def check_rates(opt: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def check_length(text: str, length: int, total: int, afterwards: str, fails: bool) -> Finding:
-    """Compare the length of a schedule with that of the training."""
+    """Compare the length of a schedule with that of the training.
+
+    Args:
+        text: Description of the schedule.
+        length: Length of the schedule in iterations.
+        total: Length of the training in iterations.
+        afterwards: What the schedule does after its end.
+        fails: Whether the model raises an error after its end.
+    """
     if length < total - 1 and fails:  # iteration n uses rate n - 1
         return error(f'{text}: the model raises an error after that')
     if length < total:

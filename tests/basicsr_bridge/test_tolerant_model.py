@@ -1,4 +1,4 @@
-"""Faults that do not end a training, or end it with a clear message."""
+"""Failures that do not stop a training, or stop it with a clear message."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""`basicsr export` on the command line: what is refused, before anything is exported."""
+"""`basicsr export` on the command line: arguments that are refused before an export."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """The arguments with which the exporter is called, which is not run."""
+    """Replace the exporter, and return the arguments of its calls."""
     found = []
     monkeypatch.setattr(export, 'export_network', lambda *args: found.append(args) or ['done'])
     return found

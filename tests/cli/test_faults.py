@@ -76,7 +76,7 @@ def wait_for(condition, process, output):
         time.sleep(0.02)
 
 
-def signalled(folder, number, workers=0):
+def signaled(folder, number, workers=0):
     """Send a signal to an endless training run and its workers. Return the exit status and the output."""
     process = start(folder, 'train', '-opt', 'small.yml', *ENDLESS, f'datasets:train:num_worker_per_gpu={workers}')
     output = folder / 'life.txt'
@@ -95,7 +95,7 @@ def journal(folder):
 @pytest.mark.parametrize('number', LEAVE_SIGNALS, ids=lambda number: number.name)
 def test_signal_saves_the_state_and_stops_training(folder, number):
     write(folder, training_options())
-    status, text = signalled(folder, number, workers=1)
+    status, text = signaled(folder, number, workers=1)
     assert status == (130 if number == signal.SIGINT else 75), text
     (state,) = (folder / STATES).iterdir()
     assert f'{number.name}: the state of iteration {state.stem} is saved' in text
@@ -110,7 +110,7 @@ def test_signal_saves_the_state_of_a_model_of_basicsr(folder):
     opt = {**training_options({'type': 'OneScale'}), 'model_type': 'SRModel'}
     opt['train']['scheduler'] = {'type': 'MultiStepLR', 'milestones': [2]}
     write(folder, opt)
-    status, text = signalled(folder, signal.SIGTERM)
+    status, text = signaled(folder, signal.SIGTERM)
     assert status == 75 and 'Traceback' not in text, text
     (state,) = (folder / STATES).iterdir()
     assert f'SIGTERM: the state of iteration {state.stem} is saved' in text

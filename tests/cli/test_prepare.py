@@ -55,7 +55,7 @@ def test_names_that_are_not_utf_8_are_printed(gopro, tmp_path, capsys):
     assert f'cannot decode the image {folder}/blur/caf\\udce9.png' in capsys.readouterr().err
 
 
-def test_warnings_about_data_are_for_users():
+def test_warnings_about_data_are_printed_without_the_line_of_code():
     text = cli.format_warning(DataWarning('a: skipped b'), DataWarning, 'file.py', 1)
     assert text == 'warning: a: skipped b\n'
     assert cli.format_warning(UserWarning('c'), UserWarning, 'file.py', 1).startswith('file.py:1: UserWarning: c')

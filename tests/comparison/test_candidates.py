@@ -1,4 +1,4 @@
-"""What names a network."""
+"""Networks that are named on the command line."""
 
 import pytest
 import torch
@@ -67,7 +67,7 @@ def test_option_files_and_checkpoints(tmp_path):
     assert candidate_of('deblur').weights.endswith('.safetensors')
 
 
-def test_modules_of_the_user(tmp_path, monkeypatch):
+def test_networks_of_imported_modules(tmp_path, monkeypatch):
     (tmp_path / 'archs_of_a_user.py').write_text(
         'from basicsr.utils.registry import ARCH_REGISTRY\nfrom torch import nn\n\n'
         '@ARCH_REGISTRY.register()\nclass NetOfAUser(nn.Conv2d):\n'
@@ -78,7 +78,7 @@ def test_modules_of_the_user(tmp_path, monkeypatch):
     assert found.imports == ('archs_of_a_user',) and found.build().kernel_size == (5, 5)
 
 
-def test_what_names_nothing(tmp_path):
+def test_unknown_and_ambiguous_names_are_errors(tmp_path):
     with pytest.raises(UserError, match="no network, option file or checkpoint 'SwinUR'. Did you mean SwinIR"):
         candidate_of('SwinUR')
     with pytest.raises(UserError, match='two networks are named DeepRFTv2-T'):

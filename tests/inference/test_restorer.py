@@ -1,4 +1,4 @@
-"""One object restores images of several kinds and returns the same kind."""
+"""A restorer accepts several kinds of images and returns the same kind."""
 
 import gc
 
@@ -207,7 +207,7 @@ def test_networks_with_unknown_arguments_are_not_saved(tmp_path):
         Restorer(network()).save_pretrained(tmp_path)
 
 
-def test_weights_of_the_package_are_the_default(tmp_path, monkeypatch, deblur):
+def test_shipped_weights_are_the_default(tmp_path, monkeypatch, deblur):
     monkeypatch.setattr(sources, '__file__', str(tmp_path / 'checkpoints/sources.py'))
     with pytest.raises(UserError, match='this installation has no weights; use the path of a checkpoint'):
         load()

@@ -1,4 +1,4 @@
-"""The page that deblurs photographs: what it does with files, and the page in a browser."""
+"""The page that deblurs photographs: its files, and its behavior in a browser."""
 
 import json
 import os
@@ -66,7 +66,7 @@ def bomb():
 
 
 def hostile_files(folder):
-    """Files that cannot be deblurred, with words of the reason."""
+    """Files that cannot be deblurred, with parts of the error messages."""
     write_image(folder / 'whole.png')
     files = {
         'text.png': (b'not an image', 'text.png is not an image in a format that Pillow reads'),
@@ -106,7 +106,7 @@ def test_the_result_is_the_file_that_the_command_writes(restorers, weights, tmp_
             assert image.format in ('JPEG', 'PNG') and image.size == (found.width, found.height)
 
 
-def test_a_restoration_can_be_given_up(restorers, tmp_path):
+def test_a_restoration_can_be_canceled(restorers, tmp_path):
     def give_up(part):
         raise UserError('the server is shutting down')
 
@@ -154,7 +154,7 @@ def test_a_missing_gradio_is_an_error(capsys, monkeypatch, weights):
 
 @contextmanager
 def served(restorers, folder):
-    """Serve the page by a thread of this process, which may only connect to itself, and yield the address."""
+    """Serve the page in a thread of this process, which may only connect to itself, and yield the URL."""
     import uvicorn
 
     connect = socket.socket.connect
@@ -214,7 +214,7 @@ def test_files_are_deleted_after_a_while(restorers, tmp_path, monkeypatch):
 
 @pytest.mark.posix
 @pytest.mark.parametrize('number', [signal.SIGTERM, getattr(signal, 'SIGHUP', None)])
-def test_nothing_is_kept_when_the_page_ends(restorers, tmp_path, monkeypatch, number):
+def test_all_files_are_deleted_at_the_end(restorers, tmp_path, monkeypatch, number):
     pytest.importorskip('gradio')
     monkeypatch.setenv('GRADIO_TEMP_DIR', '')
     monkeypatch.setenv('GRADIO_ANALYTICS_ENABLED', '')
@@ -240,7 +240,7 @@ def test_nothing_is_kept_when_the_page_ends(restorers, tmp_path, monkeypatch, nu
 
 @pytest.fixture(scope='module')
 def url(restorers, tmp_path_factory):
-    """The address of the page."""
+    """The URL of the page."""
     pytest.importorskip('gradio')
     with served(restorers, tmp_path_factory.mktemp('files')) as url:
         yield url
@@ -316,7 +316,7 @@ def test_files_that_are_too_large_are_refused(page, url):
     assert answer.status == 413
 
 
-def test_addresses_are_not_loaded(page, url):
+def test_urls_are_not_loaded(page, url):
     """The fixture checks that the server does not connect to other computers."""
     file = {'path': 'http://93.184.216.34/a.png', 'meta': {'_type': 'gradio.FileData'}}
     body = {'data': [file, 'first', 'automatic'], 'fn_index': 0, 'session_hash': 'x'}

@@ -58,7 +58,17 @@ def overexpose(linear: np.ndarray, gain: float) -> np.ndarray:
 
 
 def add_sensor_noise(linear: np.ndarray, shot: float, read: float, rng: np.random.Generator) -> np.ndarray:
-    """Add Gaussian noise of variance shot * intensity + read**2 to intensities in [0, 1]."""
+    """Add Gaussian noise of variance shot * intensity + read**2 to linear intensities.
+
+    Args:
+        linear: Array of linear intensities in [0, 1], of any shape.
+        shot: Variance of the photon noise at full intensity.
+        read: Standard deviation of the read noise.
+        rng: Random generator.
+
+    Returns:
+        Array of the same shape, not clipped to [0, 1].
+    """
     deviation = np.sqrt(shot * linear.clip(0) + read**2)
     return linear + deviation * rng.standard_normal(linear.shape, dtype=np.float32)
 

@@ -93,7 +93,11 @@ class MixedDataset(Dataset):
         return self.ends[-1]
 
     def locate(self, index: int) -> tuple[int, int]:
-        """Return the number of the part and the index in that part of a sample."""
+        """Return the number of the part and the index in that part of a sample.
+
+        Raises:
+            IndexError: The index is negative, or not less than the length.
+        """
         if not 0 <= index < len(self):
             raise IndexError(f'index {index} is out of range for {len(self)} samples')
         number = bisect_right(self.ends, index)

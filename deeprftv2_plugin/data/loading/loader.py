@@ -211,7 +211,13 @@ class TrainLoader:
 
 
 def first_batch(dataset: SizedDataset, plan: Plan, seed: int, max_damaged: int = 0) -> dict[str, Any] | None:
-    """Load the first batch that remains in a plan, in this process; return None if none remains.
+    """Load the first remaining batch of a plan in this process; return None if no batch remains.
+
+    Args:
+        dataset: A map-style dataset.
+        plan: Determines the samples and crops of the batch.
+        seed: Seed of the augmentation.
+        max_damaged: Number of different samples that may fail for one draw.
 
     Raises:
         UserError: More than `max_damaged` samples failed for one draw.

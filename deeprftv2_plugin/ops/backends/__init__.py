@@ -53,7 +53,11 @@ def _native():
 
 @cache
 def usable(forced: str | None = None) -> tuple[ModuleType, ...]:
-    """Return the backends that `choose` searches. Warn once if plain PyTorch is the only one."""
+    """Return the backends that `choose` searches. Warn once if plain PyTorch is the only one.
+
+    Raises:
+        UserError: The forced backend is unknown, or cannot be used on this machine.
+    """
     if not forced:
         found = tuple(backend for backend in map(load, NAMES) if backend.why_not() is None)
         if len(found) == 1:

@@ -1,4 +1,4 @@
-"""Photographs in files: pixels and metadata are kept in every format and depth."""
+"""Photographs in files keep their pixels and metadata in every format and bit depth."""
 
 import io
 import os
