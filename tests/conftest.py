@@ -31,6 +31,16 @@ def pytest_collection_modifyitems(config, items):
 
 
 @pytest.fixture
+def log(caplog, monkeypatch):
+    """Capture BasicSR's log."""
+    from basicsr.utils import get_root_logger
+
+    monkeypatch.setattr(get_root_logger(), 'propagate', True)
+    caplog.set_level('INFO', 'basicsr')
+    return caplog
+
+
+@pytest.fixture
 def make_pipe():
     """Return a function that creates a named pipe. It is kept open, so that opening it elsewhere does not wait."""
     opened = []

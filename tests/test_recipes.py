@@ -13,7 +13,7 @@ import yaml
 from deeprftv2_plugin import cli, config
 from deeprftv2_plugin.archs import DeepRFTv2
 from deeprftv2_plugin.checkpoints import to_official_state_dict
-from tests.checkpoints.test_files import Harmful
+from tests.checkpoints.samples import Harmful
 from tests.data.archives import unpack
 
 OPTIONS = Path(__file__).parents[1] / 'options'

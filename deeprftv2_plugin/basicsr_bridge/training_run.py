@@ -14,12 +14,12 @@ from basicsr import train
 from basicsr.data import build_dataloader, build_dataset
 from basicsr.data.prefetch_dataloader import PrefetchDataLoader
 from basicsr.models.sr_model import SRModel
-from basicsr.utils import MessageLogger, get_root_logger
+from basicsr.utils import get_root_logger
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import distributed
 from torch.utils.data import DataLoader
 
-from deeprftv2_plugin.basicsr_bridge import patches
+from deeprftv2_plugin.basicsr_bridge import patches, sample_stream
 from deeprftv2_plugin.basicsr_bridge.distributed import (
     any_process,
     errors_reported_once,
@@ -27,18 +27,16 @@ from deeprftv2_plugin.basicsr_bridge.distributed import (
     in_first_process,
 )
 from deeprftv2_plugin.basicsr_bridge.loggers import Board
+from deeprftv2_plugin.basicsr_bridge.model_in_run import ModelInRun, RunLogger
 from deeprftv2_plugin.basicsr_bridge.replacement import replace
 from deeprftv2_plugin.basicsr_bridge.start import HeldBackLog, checked_model
-from deeprftv2_plugin.basicsr_bridge.tolerant_model import TolerantModel
 from deeprftv2_plugin.checkpoints.states import newest_whole, read_state, resumed_networks, resumed_weights
 from deeprftv2_plugin.data.datasets import SizedDataset
 from deeprftv2_plugin.data.loading.loader import TrainLoader, first_batch
-from deeprftv2_plugin.data.loading.plan import Plan, Step
+from deeprftv2_plugin.data.loading.plan import Plan
 from deeprftv2_plugin.evaluation.metrics_log import MetricsLog
-from deeprftv2_plugin.models.deeprftv2_model import DeepRFTv2Model
 from deeprftv2_plugin.training import run_folder, signals
 from deeprftv2_plugin.training.branches import set_aside
-from deeprftv2_plugin.training.saving import leave, save_or_log
 from deeprftv2_plugin.training.stages import accumulation_of, gpus_of, stages_of
 from deeprftv2_plugin.utils.atomic_io import advice
 from deeprftv2_plugin.utils.errors import Interrupted, UserError
@@ -174,9 +172,9 @@ class TrainingRun:
         Raises:
             UserError: Too many of its samples are damaged.
         """
-        plan = self.make_plan(opt, len(dataset))
+        plan = sample_stream.make_plan(opt, len(dataset))
         if self.state:
-            self.move_plan(plan)
+            sample_stream.resume(plan, self.state)
         first_batch(dataset, plan, opt['manual_seed'], opt['datasets']['train'].get('max_damaged') or 0)
 
     def make_folders(self, opt: dict) -> None:
@@ -201,7 +199,7 @@ class TrainingRun:
             logger.warning(note)
         settings = opt['datasets']['train']
         dataset, total = build_dataset(settings), int(opt['train']['total_iter'])
-        self.plan = plan = self.make_plan(opt, len(dataset))
+        self.plan = plan = sample_stream.make_plan(opt, len(dataset))
         gpus = gpus_of(opt)
         logger.info(
             f'Training: {len(dataset)} samples, {total} iterations; {accumulation_of(opt, gpus)} batches per step on '
@@ -215,7 +213,7 @@ class TrainingRun:
             logger.info(text)
         del stages[1]
         if self.state:
-            self.resume_plan(opt, logger)
+            self.resume_plan(logger)
         if settings.get('pin_memory') is None:  # set in the options, where BasicSR reads it for prefetch_mode: cuda
             settings['pin_memory'] = opt['num_gpu'] != 0 and torch.cuda.is_available()
         workers = settings.get('num_worker_per_gpu', 0) * gpus // plan.processes
@@ -237,30 +235,12 @@ class TrainingRun:
                 logger.info(f'Validation: {len(val_set)} samples in {val_settings["name"]}.')
         return loader, plan, self.val_loaders, plan.epoch_of(total), total
 
-    def make_plan(self, opt: dict, length: int) -> Plan:
-        """Return the plan that assigns the samples of a dataset of this length to iterations."""
-        gpus, stages = gpus_of(opt), stages_of(opt)
-        step = gpus * accumulation_of(opt, gpus)
-        return Plan(
-            length,
-            [Step(stage.first, stage.batch * step, stage.gt_size) for stage in stages],
-            int(opt['train']['total_iter']),
-            opt['world_size'] if opt['dist'] else 1,
-            opt['rank'],
-            opt['manual_seed'],
-            opt['datasets']['train'].get('dataset_enlarge_ratio', 1),
-        )
-
-    def resume_plan(self, opt: dict, logger: logging.Logger) -> None:
+    def resume_plan(self, logger: logging.Logger) -> None:
         """Continue the plan after the iteration of the state, and log differences from the earlier run."""
-        done, stream = self.state['iter'], self.state.get('stream')
-        self.move_plan(self.plan)
-        if stream is None:
-            logger.warning('The state does not store which samples were used: unchanged settings are assumed.')
-        else:
-            for key, value in self.conditions(done).items():
-                if stream[key] != value:
-                    logger.warning(f'Resumed with another {key}: {value}, it was {stream[key]}.')
+        done = self.state['iter']
+        sample_stream.resume(self.plan, self.state)
+        for text in sample_stream.differences(self.plan, self.state):
+            logger.warning(text)
         self.state['epoch'] = self.plan.epoch_of(done + 1)
         logger.info(f'Resumed after iteration {done} with sample {self.plan.samples_done} of the stream.')
         if done == self.plan.total:
@@ -269,29 +249,10 @@ class TrainingRun:
                 'train.total_iter to continue training.'
             )
 
-    def move_plan(self, plan: Plan) -> None:
-        """Advance a plan to the iteration of the state."""
-        done, stream = self.state['iter'], self.state.get('stream')
-        plan.resume_after(done, plan.samples_until(done) if stream is None else stream['samples'])
-
-    def conditions(self, iteration: int) -> dict:
-        """Return the settings on which the order of the samples after an iteration depends."""
-        following = self.plan.step_of(min(iteration + 1, self.plan.total))
-        return {
-            'seed': self.plan.seed,
-            'number of processes': self.plan.processes,
-            'effective batch': following.batch,
-            'number of samples in the data set': self.plan.length,
-        }
-
-    def stream_at(self, iteration: int) -> dict:
-        """Return the position in the sample stream after an iteration, for the state."""
-        return {'samples': self.plan.samples_until(iteration), **self.conditions(iteration)}
-
     def build_model(self, opt: dict) -> Any:
         """Return an instance of the model's class, extended by `ModelInRun`."""
         model_class = MODEL_REGISTRY.get(opt['model_type'])
-        extension = {'training_run': self, 'recorded_options': copy.deepcopy(opt)}
+        extension = {'current_plan': staticmethod(lambda: self.plan), 'recorded_options': copy.deepcopy(opt)}
         in_run = type(model_class.__name__, (ModelInRun, model_class), extension)
         model = in_run(copy.deepcopy(opt))  # BasicSR's models remove entries from the options
         get_root_logger().info(f'Model [{model_class.__name__}] is created.')
@@ -329,7 +290,7 @@ class TrainingRun:
             text = f'{error.filename or opt["path"]["log"]} cannot be written: {error.strerror}'
             raise UserError(f'{text}. {advice(error)}') from error
 
-    def create_logger(self, opt: dict, start_iter: int, tb_logger: Any) -> 'RunLogger':
+    def create_logger(self, opt: dict, start_iter: int, tb_logger: Any) -> RunLogger:
         """Return the logger, after a validation that an earlier run did not finish."""
         if self.state:
             in_first_process(lambda: self.rewind(opt), opt)
@@ -362,64 +323,3 @@ class TrainingRun:
 def _is_relevant(record: logging.LogRecord) -> bool:
     """Filter BasicSR's warning that only SRModel supports several validation datasets. Models here do, too."""
     return not record.getMessage().startswith('Multiple validation datasets')
-
-
-class ModelInRun(TolerantModel):
-    """Mixin for the model of a run: states contain the position in the data, and saving errors are logged.
-
-    Attributes:
-        training_run: The run.
-        recorded_options: The options to store with the weights.
-    """
-
-    training_run: TrainingRun
-    recorded_options: dict
-    device: torch.device
-
-    @property
-    def plan(self) -> Plan:
-        """The plan of the run."""
-        return self.training_run.plan
-
-    def stream_at(self, iteration: int) -> dict:
-        """Return the position in the sample stream after an iteration."""
-        return self.training_run.stream_at(iteration)
-
-    def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
-        """Set the learning rate of an iteration. BasicSR's models save and stop here after a request to stop.
-
-        Raises:
-            Interrupted: A signal or a fault requested a stop. The state of the previous iteration is saved.
-            UserError: The state could not be saved.
-        """
-        if not isinstance(self, DeepRFTv2Model) and current_iter > 1 and self.asked_to_leave():
-            leave(self, self.plan.epoch_of(current_iter - 1), current_iter - 1)
-        super().update_learning_rate(current_iter, warmup_iter=warmup_iter)  # type: ignore[misc]  # defined by the model
-
-    def asked_to_leave(self) -> bool:
-        """Return whether any process was requested to stop. Waits for the GPU, as these models do in every step."""
-        asked = signals.requested() is not None
-        if not self.opt['dist']:
-            return asked
-        shared = torch.full((), float(asked), device=self.device)
-        distributed.all_reduce(shared)
-        return bool(shared)
-
-    def save(self, epoch: int, current_iter: int) -> bool:
-        """Save weights and state. Return whether all files were written."""
-        return save_or_log(self, super().save, epoch, current_iter)  # type: ignore[misc]  # defined by the model
-
-
-class RunLogger(MessageLogger):
-    """BasicSR's logger, which also writes metrics.jsonl."""
-
-    def __init__(self, opt: dict, start_iter: int, tb_logger: Any):
-        super().__init__(opt, start_iter, tb_logger)
-        self._journal = MetricsLog(opt['path']['log']) if opt['rank'] == 0 else None
-
-    def __call__(self, log_vars: dict) -> None:
-        if self._journal is not None:
-            iteration, (rate, *_) = log_vars['iter'], log_vars['lrs']
-            values = {key: value for key, value in log_vars.items() if key not in ('iter', 'lrs')}
-            self._journal.append(iteration, lr=rate, **values)
-        super().__call__(log_vars)

@@ -17,6 +17,8 @@ from deeprftv2_plugin.utils.regular_files import open_regular, open_to_append
 
 WRITTEN = 'checkpoints.txt'
 """Name of the list of weights and states that a training has written, in the folder of the experiment."""
+STATES, WEIGHTS = r'(\d+)\.state', r'net_\w+?_(\d+)\.(?:pth|safetensors)'
+"""Names of files that contain an iteration, for `numbered`."""
 MAX_LIST = 10**8
 """Maximum size of the list in bytes."""
 
@@ -156,7 +158,7 @@ def newest_whole(states: str | Path, models: str | Path, labels: Sequence[str]) 
         UserError: All states are damaged.
     """
     faults: list[str] = []
-    for iteration, (path, *_) in numbered(states, r'(\d+)\.state').items():
+    for iteration, (path, *_) in numbered(states, STATES).items():
         try:
             if read_state(path)['iter'] != iteration:
                 raise UserError(f'{path}: not a complete training state: its iteration does not match its name')
@@ -228,10 +230,10 @@ def prune(experiment: str | Path, states: str | Path, models: str | Path, keep: 
         keep: Number of states.
     """
     written = _written(experiment)
-    all_states = numbered(states, r'(\d+)\.state')
+    all_states = numbered(states, STATES)
     kept = list(all_states)[:keep]
     removed = set()
-    for files in (all_states, numbered(models, r'net_\w+?_(\d+)\.(?:pth|safetensors)')):
+    for files in (all_states, numbered(models, WEIGHTS)):
         for iteration, paths in files.items():
             for path in paths:
                 if kept and iteration < min(kept) and path.name in written:

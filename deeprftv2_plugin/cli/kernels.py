@@ -90,9 +90,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _read_images(paths: Sequence[str], net: DeepRFTv2, crop: int | None) -> list[Tensor]:
     """Return the central parts of images as tensors (3, H, W) of one size that the network accepts."""
-    import numpy as np
-    import torch
-
+    from deeprftv2_plugin.data.storage.images import to_tensor
     from deeprftv2_plugin.inference.photographs.reading import read
 
     multiple = net.size_multiple
@@ -113,10 +111,7 @@ def _read_images(paths: Sequence[str], net: DeepRFTv2, crop: int | None) -> list
     images = []
     for array in arrays:
         top, left = ((length - side) // 2 for length, side in zip(array.shape, size, strict=False))
-        part = array[top : top + size[0], left : left + size[1]]
-        scale = 1 if part.dtype.kind == 'f' else np.iinfo(part.dtype).max
-        image = torch.from_numpy(part.astype(np.float32) / scale)
-        images.append(image.expand(3, -1, -1) if image.ndim == 2 else image.permute(2, 0, 1))
+        images.append(to_tensor(array[top : top + size[0], left : left + size[1]]).expand(3, -1, -1))
     return images
 
 

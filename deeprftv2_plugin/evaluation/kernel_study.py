@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from deeprftv2_plugin.data.blur.camera import blur_window
 from deeprftv2_plugin.data.blur.kernels import center_pad_or_crop, disc, gaussian
 from deeprftv2_plugin.data.blur.trajectory import random_kernel
+from deeprftv2_plugin.data.storage.images import to_tensor
 from deeprftv2_plugin.layers.fourier_kernel_estimator import FourierKernelEstimator
 from deeprftv2_plugin.metrics.pixelwise import to_decibel
 
@@ -87,14 +88,10 @@ def make_grid(photographs: Mapping[str, np.ndarray], kernels: Mapping[str, np.nd
             window = slice(top, top + size), slice(left, left + size)
             grid.images.append(f'{name} {number}')
             grid.photographs.append(name)
-            grid.sharp.append(_to_tensor(photograph[window]))
+            grid.sharp.append(to_tensor(photograph[window]))
             blurry = [blur_window(photograph, window, kernel, rng)[0] for kernel in grid.kernels]
-            grid.blurry.append([_to_tensor(each) for each in blurry])
+            grid.blurry.append([to_tensor(each) for each in blurry])
     return grid
-
-
-def _to_tensor(image):
-    return torch.from_numpy(image.astype(np.float32) / np.iinfo(image.dtype).max).permute(2, 0, 1)
 
 
 def estimators_of(net: nn.Module) -> dict[str, FourierKernelEstimator]:

@@ -16,6 +16,7 @@ from deeprftv2_plugin.archs import DeepRFTv2
 from deeprftv2_plugin.checkpoints.files import OPTIONS, write_checkpoint
 from deeprftv2_plugin.checkpoints.networks import load_network, network_settings
 from deeprftv2_plugin.checkpoints.sources import HUB_FILE, SHIPPED, find_weights
+from deeprftv2_plugin.data.storage.images import to_tensor
 from deeprftv2_plugin.inference.memory import restore_in_memory
 from deeprftv2_plugin.inference.photographs.photograph import Metadata, Photograph
 from deeprftv2_plugin.inference.photographs.reading import from_array, from_pillow
@@ -147,9 +148,7 @@ class Restorer:
 
     def pixels(self, image: np.ndarray) -> np.ndarray:
         """Deblur gray values (H, W) or RGB (H, W, 3): uint8, uint16, or floating-point numbers in [0, 1]."""
-        scale = 1 if image.dtype.kind == 'f' else np.iinfo(image.dtype).max
-        x = torch.from_numpy(np.atleast_3d(image).astype(np.float32)).permute(2, 0, 1)[None] / scale
-        restored = self._restore(x).clamp_(0, 1)[0].permute(1, 2, 0).numpy().reshape(image.shape)
+        restored = self._restore(to_tensor(image)[None]).clamp_(0, 1)[0].permute(1, 2, 0).numpy().reshape(image.shape)
         return restored.astype(image.dtype) if image.dtype.kind == 'f' else convert(restored, image.dtype)
 
     def photograph(self, photo: Photograph) -> Photograph:

@@ -3,11 +3,8 @@
 import os
 from pathlib import Path
 
-from deeprftv2_plugin.checkpoints.states import numbered
+from deeprftv2_plugin.checkpoints.states import STATES, WEIGHTS, numbered
 from deeprftv2_plugin.training.run_folder import unused
-
-STATES, WEIGHTS = r'(\d+)\.state', r'net_\w+?_(\d+)\.(?:pth|safetensors)'
-"""File names that contain an iteration."""
 
 
 def set_aside(experiment: str | Path, iteration: int) -> Path | None:

@@ -297,10 +297,6 @@ def _state_after_steps(optimizer: Optimizer) -> list[Mapping[str, Any]]:
     return [twin.state.get(weight, {}) for weight in weights]
 
 
-def _zeros(weight: Tensor) -> nn.Parameter:
-    return nn.Parameter(torch.zeros_like(weight))
-
-
 def _change(name: str, now: Any, before: Any) -> str:
     return f'{name} is {now}, it was {before} in the resumed state. The new value applies.'
 

@@ -131,16 +131,13 @@ def test_a_prefetcher_is_replaced_only_if_it_loses_errors():
 
 
 @pytest.mark.parametrize(('name', 'lines'), [('small', 1), ('debug_small', 4)])
-def test_network_is_logged_in_one_line_except_with_debug(monkeypatch, caplog, name, lines):
+def test_network_is_logged_in_one_line_except_with_debug(log, name, lines):
     from basicsr.models.base_model import BaseModel
-    from basicsr.utils import get_root_logger
     from torch import nn
 
-    monkeypatch.setattr(get_root_logger(), 'propagate', True)
-    caplog.set_level('INFO', 'basicsr')
     model = BaseModel({'name': name, 'num_gpu': 0, 'is_train': False})
     model.print_network(nn.Sequential(nn.Linear(2, 3)))
-    shown = '\n'.join(dict.fromkeys(record.message for record in caplog.records))
+    shown = '\n'.join(dict.fromkeys(record.message for record in log.records))
     assert len(shown.splitlines()) == lines
     assert 'Sequential' in shown and '9 parameters' in shown.replace('with parameters: 9', '9 parameters')
 

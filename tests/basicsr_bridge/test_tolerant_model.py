@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from deeprftv2_plugin.basicsr_bridge.run_options import complete
+from deeprftv2_plugin.basicsr_bridge.sample_stream import make_plan
 from deeprftv2_plugin.basicsr_bridge.tolerant_model import explain_step_error
 from deeprftv2_plugin.basicsr_bridge.training_run import TrainingRun
 from deeprftv2_plugin.utils.errors import UserError
@@ -17,7 +18,7 @@ def model(tmp_path):
     opt = complete(options(), str(tmp_path), is_train=True)
     run = TrainingRun()
     with run.in_basicsr():
-        run.plan = run.make_plan(opt, length=4)
+        run.plan = make_plan(opt, length=4)
         model = run.build_model(opt)
         model.feed_data({'lq': torch.rand(1, 3, 16, 16), 'gt': torch.rand(1, 3, 16, 16)})
         yield model

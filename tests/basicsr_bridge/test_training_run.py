@@ -7,6 +7,7 @@ import torch
 from basicsr.models.sr_model import SRModel
 
 from deeprftv2_plugin.basicsr_bridge.run_options import complete
+from deeprftv2_plugin.basicsr_bridge.sample_stream import make_plan, position
 from deeprftv2_plugin.basicsr_bridge.training_run import TrainingRun
 from deeprftv2_plugin.utils.errors import UserError
 from tests.cli.runs import options
@@ -21,7 +22,7 @@ def opt(tmp_path):
 def run(opt):
     run = TrainingRun()
     with run.in_basicsr():
-        run.plan = run.make_plan(opt, length=4)
+        run.plan = make_plan(opt, length=4)
         yield run
 
 
@@ -38,7 +39,7 @@ def test_states_store_the_position_in_the_data(opt, run):
         os.makedirs(opt['path'][key])
     assert model.save(0, 2)
     state = torch.load(os.path.join(opt['path']['training_states'], '2.state'), weights_only=True)
-    assert state['stream'] == run.stream_at(2)
+    assert state['stream'] == position(run.plan, 2)
 
 
 def test_training_continues_after_a_failed_save_except_for_the_last(opt, run):

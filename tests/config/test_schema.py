@@ -13,11 +13,6 @@ from deeprftv2_plugin.config.validation import DATASETS, MODELS
 PAGE = Path(deeprftv2_plugin.__file__).parents[1] / 'docs/options.md'
 
 
-@pytest.fixture(autouse=True, scope='module')
-def registered():
-    deeprftv2_plugin.register()
-
-
 def plain(name):
     return name.removesuffix('_basicsr')
 

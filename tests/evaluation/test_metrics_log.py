@@ -2,16 +2,8 @@ import json
 
 import pytest
 import torch
-from basicsr.utils import get_root_logger
 
 from deeprftv2_plugin.evaluation.metrics_log import MetricsLog
-
-
-@pytest.fixture
-def log(caplog, monkeypatch):
-    """Capture BasicSR's log."""
-    monkeypatch.setattr(get_root_logger(), 'propagate', True)
-    return caplog
 
 
 def test_round_trip_stores_non_finite_numbers_as_null(tmp_path):

@@ -1,10 +1,5 @@
-"""Test reports: tables, the worst images, the protocol."""
+"""Test reports: tables, pages, and the same reports from several processes."""
 
-import csv
-import errno
-import json
-import logging
-import math
 import os
 import shutil
 import subprocess
@@ -16,9 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from basicsr.utils import get_root_logger
-from basicsr.utils.registry import METRIC_REGISTRY
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 import deeprftv2_plugin
 from deeprftv2_plugin import cli
@@ -26,59 +19,12 @@ from deeprftv2_plugin.data import PairedDeblurDataset
 from deeprftv2_plugin.evaluation import protocol
 from deeprftv2_plugin.evaluation.report import LOGGED_SEQUENCES, csv_text, sequences_of, table
 from deeprftv2_plugin.evaluation.validation import ImageScore
-from deeprftv2_plugin.evaluation.worst_images import COUNT, WorstImages
+from deeprftv2_plugin.evaluation.worst_images import COUNT
 from deeprftv2_plugin.utils.errors import UserError
 from tests.data.archives import unpack
 from tests.evaluation.test_page import content as page_content
-from tests.models.toys import make_model, options
-
-METRICS = {'psnr': {'type': 'psnr', 'better': 'higher'}, 'mae': {'type': 'mae', 'better': 'lower'}}
-
-
-class Frames(Dataset):
-    """Frames whose noise increases with the index."""
-
-    def __init__(self, names, with_gt=True, size=16):
-        self.opt, self.names, self.with_gt, self.size = {'name': 'frames'}, names, with_gt, size
-
-    def __len__(self):
-        return len(self.names)
-
-    def __getitem__(self, index):
-        generator = torch.Generator().manual_seed(index)
-        gt = torch.rand(3, self.size, self.size, generator=generator)
-        lq = gt + 0.01 * (1 + index) * torch.randn(gt.shape, generator=generator)
-        return {'lq': lq, 'lq_path': self.names[index], **({'gt': gt} if self.with_gt else {})}
-
-
-@pytest.fixture
-def log(caplog, monkeypatch):
-    """Capture BasicSR's log."""
-    monkeypatch.setattr(get_root_logger(), 'propagate', True)
-    caplog.set_level(logging.INFO, 'basicsr')
-    return caplog
-
-
-def make_test_model(folder, metrics=METRICS, **val):
-    opt = options('TwoScales')
-    opt['path'].update(results_root=str(folder / 'results'), visualization=str(folder / 'results/visualization'))
-    del opt['train']
-    opt.update(is_train=False, val={'metrics': metrics, 'pbar': False, **val})
-    return make_model(opt=opt)
-
-
-def run(folder, dataset, metrics=METRICS, **val):
-    """Test on a dataset and return the folder of the reports."""
-    make_test_model(folder, metrics, **val).validation(DataLoader(dataset), 'test', None, val.get('save_img', False))
-    return folder / 'results'
-
-
-def read(results, name='frames'):
-    with open(results / f'{name}.csv', newline='') as file:
-        return list(csv.DictReader(file)), json.loads((results / f'{name}.json').read_text())
-
-
-NAMES = ['A_0001', 'A_0002', 'B_0001', 'B_0002', 'B_0003']
+from tests.evaluation.toys import METRICS, NAMES, Frames, make_test_model, read, run
+from tests.models.toys import options
 
 
 def test_csv_json_and_log_agree(tmp_path, log):
@@ -108,47 +54,6 @@ def test_many_sequences_are_not_logged(tmp_path, log):
     assert (
         '\n000 ' not in text and '\noverall ' in text and f'{LOGGED_SEQUENCES + 1} sequences, see frames.json' in text
     )
-
-
-@pytest.mark.parametrize('first', METRICS)
-def test_the_worst_images_are_saved(tmp_path, first):
-    names = [f'{number:02d}' for number in range(12)]
-    results = run(tmp_path, Frames(names), {name: METRICS[name] for name in sorted(METRICS, key=lambda n: n != first)})
-    rows, summary = read(results)
-    expected = sorted(rows, key=lambda row: float(row[first]) * (1 if first == 'psnr' else -1))[:COUNT]
-    assert [each['name'] for each in summary['worst']] == [row['name'] for row in expected]
-    assert sorted(path.name for path in (results / 'worst/frames').iterdir()) == [
-        f'{rank:02d}_{float(row[first]):.4f}_{row["name"]}.png' for rank, row in enumerate(expected, 1)
-    ]
-    image = cv2.imread(str(next((results / 'worst/frames').glob('01_*'))), cv2.IMREAD_UNCHANGED)
-    assert image.shape == (16, 3 * 16, 3)
-    sharp = Frames(names)[int(expected[0]['name'])]['gt']
-    np.testing.assert_array_equal(image[:, 32:, ::-1], np.rint(sharp.permute(1, 2, 0).numpy() * 255))
-
-
-@pytest.mark.parametrize('processes', [1, 2, 5])
-@pytest.mark.parametrize('better', ['higher', 'lower'])
-def test_worst_images_do_not_depend_on_the_number_of_processes(tmp_path, processes, better):
-    """The scores include NaN, which is the worst, and equal values, of which the first counts as worse."""
-    values = [*np.random.default_rng(0).integers(0, 20, 50).astype(float), math.nan, math.inf]
-    found = [ImageScore(f'a/{index}', 8, {'psnr': value}) for index, value in enumerate(values)]
-    for rank in range(processes):
-        share = WorstImages('psnr', better, count=4)
-        for index in range(rank, len(found), processes):
-            share.consider(index, found[index], [np.full((2, 2, 3), index, np.uint8)])
-        share.write(tmp_path / 'worst', found)
-    goodness = np.array(values) * (1 if better == 'higher' else -1)
-    order = np.argsort(np.nan_to_num(goodness, nan=-np.inf, posinf=np.inf, neginf=-np.inf), kind='stable')
-    expected = {f'{rank:02d}_{values[index]:.4f}_a_{index}.png': index for rank, index in enumerate(order[:4], 1)}
-    saved = {path.name: cv2.imread(str(path))[0, 0, 0] for path in (tmp_path / 'worst').iterdir()}
-    assert saved == expected
-
-
-def test_number_of_held_images_is_bounded():
-    kept = WorstImages('psnr', count=3)
-    for index in range(20):
-        kept.consider(index, ImageScore(str(index), 8, {'psnr': -index}), [np.zeros((2, 2, 3), np.uint8)])
-        assert len(kept._held) == min(index + 1, 3)
 
 
 def test_images_without_ground_truth_are_restored_and_listed(tmp_path, log):
@@ -207,11 +112,6 @@ def test_16_bit_images_are_scored_and_saved_in_16_bit(tmp_path):
     assert summary['protocol']['rounding'] == 'clamped to [0, 1] and rounded to 16 bit (8 bit for old)'
 
 
-def test_errors_of_metrics_name_the_image(tmp_path):
-    with pytest.raises(UserError, match='A_0001 of frames: SSIM needs at least'):
-        run(tmp_path, Frames(NAMES, size=8), {'ssim': {'type': 'ssim'}})
-
-
 def test_non_finite_numbers_are_null(tmp_path):
     class Perfect(Frames):
         def __getitem__(self, index):
@@ -240,31 +140,6 @@ def test_names_do_not_have_to_be_utf_8(tmp_path, log, with_gt):
     else:
         saved = (results / 'visualization/frames').rglob('*.png')
         assert sorted(path.name[:4] for path in saved) == [*[os.fsdecode(b's\xe9q_')] * 2, 'xxxx']
-
-
-def test_restored_image_that_cannot_be_saved_does_not_end_a_test(tmp_path, log):
-    """The name of a restored image is longer than that of its source, and too long here for the second one."""
-    names = ['A_0001', 252 * 'x', 'A_0003']
-    model = make_test_model(tmp_path, save_img=True)
-    with pytest.raises(
-        UserError, match='^1 images were not restored or saved:\n.*xxx.*File name too long. The name is'
-    ):
-        model.validation(DataLoader(Frames(names)), 'test', None, save_img=True)
-    assert 'The test continues with the other images' in log.text
-    rows, summary = read(tmp_path / 'results')
-    assert [row['name'] for row in rows] == names and summary['images'] == 3
-    saved = (tmp_path / 'results/visualization').rglob('*.png')
-    assert sorted(path.name for path in saved) == ['A_0001_test.png', 'A_0003_test.png']
-
-
-@pytest.mark.parametrize('code', [errno.ENOSPC, errno.EFBIG])
-def test_full_disk_ends_a_test(tmp_path, monkeypatch, code):
-    def write(path, image):
-        raise OSError(code, os.strerror(code))
-
-    monkeypatch.setattr('deeprftv2_plugin.models.restoration_model.write_png', write)
-    with pytest.raises(UserError, match='the restored image .*A_0001_test.png could not be written.*Free disk space'):
-        run(tmp_path, Frames(NAMES), save_img=True)
 
 
 def test_report_that_cannot_be_written_is_an_error(tmp_path):
@@ -301,93 +176,6 @@ def test_csv_has_full_precision():
     text = csv_text([ImageScore('a, b', 8, {'psnr': third})], ['a'])
     assert text == f'name,sequence,psnr\n"a, b",a,{third!r}\n'
     assert csv_text([], []) == 'name,sequence\n'
-
-
-@pytest.mark.parametrize(
-    ('val', 'words'),
-    [
-        ({}, 'whole images, no tiles, no padding, no ensemble'),
-        ({'tile': 512, 'overlap': 128}, 'whole images in tiles of 512x512 with overlap 128, no padding, no ensemble'),
-        ({'tile': [256, 512]}, 'whole images in tiles of 256x512 with overlap 48, no padding, no ensemble'),
-        (
-            {'pad': [776, 680], 'ensemble': True},
-            'whole images, no tiles, zero-padded to at least 776x680 pixels (height x width), '
-            'mean over the eight flips and rotations',
-        ),
-    ],
-)
-def test_protocol_describes_the_restoration(val, words):
-    described = protocol.describe({'val': val}, [], {8})
-    assert described == {
-        'metrics': {},
-        'restoration': words,
-        'rounding': 'clamped to [0, 1] and rounded to 8 bit',
-    }
-
-
-def test_protocol_defines_each_metric():
-    metrics = {
-        'psnr': {'type': 'aligned_psnr', 'better': 'higher'},
-        'luma': {'type': 'psnr', 'better': 'higher', 'test_y_channel': True},
-    }
-    described = protocol.describe({'val': {'metrics': metrics}}, metrics, {8, 16})
-    assert described['metrics']['psnr'].startswith('PSNR in dB after alignment')
-    assert described['metrics']['luma'].endswith(', test_y_channel: True')
-    assert described['alignment'] == 'aligned first: psnr'
-    assert described['rounding'].endswith('8 and 16 bit')
-    words = protocol.to_text(described)
-    assert words.startswith('psnr: PSNR in dB after alignment') and words.endswith(
-        '; '.join(list(described.values())[1:])
-    )
-    plain = protocol.describe({'val': {'metrics': METRICS}}, METRICS, {8})
-    assert plain['alignment'] == 'results are not aligned'
-
-
-@METRIC_REGISTRY.register()
-def brightness(img, **options):
-    """Return the mean of an image."""
-    return img.mean()
-
-
-def test_image_that_cannot_be_read_or_restored_does_not_end_a_test(tmp_path, log):
-    """This only applies without ground truth, so that means always include all images."""
-
-    class Damaged(Frames):
-        def __getitem__(self, index):
-            if self.names[index] == 'A_0001':
-                raise UserError('the image A_0001 is damaged')
-            if self.names[index] == 'B_0001':
-                raise AttributeError('None has no shape')  # as datasets of BasicSR
-            return super().__getitem__(index)
-
-    def restore(net, x):
-        if torch.equal(x[0], Frames(NAMES)[4]['lq']):
-            raise UserError('it is too small')
-        return x
-
-    model = make_test_model(tmp_path, {'brightness': {'type': 'brightness', 'better': 'lower'}})
-    model.restore = restore
-    model.opt['datasets'] = {'test': {'name': 'frames'}, 'test_2': {'name': 'more'}}
-    model.validation(DataLoader(Damaged(NAMES, with_gt=False)), 'test', None)
-    assert 'the image A_0001 is damaged. The test continues' in log.text
-    rows, summary = read(tmp_path / 'results')
-    assert [row['name'] for row in rows] == ['A_0002', 'B_0002']
-    for path, worst in zip(sorted((tmp_path / 'results/worst/frames').iterdir()), summary['worst'], strict=True):
-        assert path.stem.endswith(worst['name'])
-        assert cv2.imread(str(path))[:, 16:].mean() == pytest.approx(worst['brightness'])
-    more = Frames(['C'], with_gt=False)
-    more.opt['name'] = 'more'
-    reasons = (
-        r'.*A_0001 is damaged\nimage 3 cannot be read: AttributeError: None has .*\nB_0003 of frames: it is too small'
-    )
-    with pytest.raises(UserError, match=f'3 images were not restored or saved:\n{reasons}$'):
-        model.validation(DataLoader(more), 'test', None)
-    assert len(list((tmp_path / 'results/visualization').rglob('*.png'))) == 3
-
-    damaged = Damaged(NAMES)
-    damaged.opt['dataroot_gt'] = 'sharp'
-    with pytest.raises(UserError, match=r'^the image A_0001 is damaged$'):
-        model.validation(DataLoader(damaged), 'test', None)
 
 
 def test_two_processes_write_the_same_reports_as_one(tmp_path, monkeypatch, capsys):
@@ -436,35 +224,3 @@ def test_two_processes_write_the_same_reports_as_one(tmp_path, monkeypatch, caps
         del one[page]
     in_pages = 4 * 2 + 13 * 3
     assert len(one) == 4 + COUNT + 4 + in_pages and one == two
-
-
-class Greedy(torch.nn.Module):
-    """A network that runs out of memory above a number of pixels."""
-
-    def __init__(self, pixels):
-        super().__init__()
-        self.pixels = pixels
-
-    def forward(self, x):
-        if x.shape[-2] * x.shape[-1] > self.pixels:
-            raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB.\nMore about it')
-        return x
-
-
-def test_images_restored_in_smaller_tiles_are_named_in_log_and_protocol(tmp_path, log):
-    model = make_test_model(tmp_path, overlap=16)
-    for pixels, size in ((100 * 100, 160), (10**9, 24)):
-        model.net_g = Greedy(pixels)
-        model.validation(DataLoader(Frames(NAMES[:2], size=size)), 'test', None)
-        restoration = read(tmp_path / 'results')[1]['protocol']['restoration']
-        assert ('but 2 images in smaller tiles down to 80x80 for lack of memory' in restoration) == (size == 160)
-    assert log.text.count('pixels (height x width) are restored in tiles of 80x80') == 2
-    assert 'A_0002 of frames: 160x160 pixels (height x width) are restored in tiles of 80x80' in log.text
-
-
-def test_image_that_does_not_fit_into_memory_is_named(tmp_path):
-    model = make_test_model(tmp_path, overlap=16)
-    model.net_g = Greedy(10)
-    words = r'A_0001 of frames: 160x160 pixels .* in tiles of 80x80: CUDA out of memory. Tried to allocate 2.00 GiB\. '
-    with pytest.raises(UserError, match=words):
-        model.validation(DataLoader(Frames(NAMES[:1], size=160)), 'test', None)

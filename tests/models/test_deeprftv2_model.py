@@ -1,8 +1,5 @@
-import logging
-
 import pytest
 import torch
-from basicsr.utils import get_root_logger
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
@@ -32,14 +29,6 @@ class Images(Dataset):
     def __getitem__(self, index):
         data = batch(1, 19 + index, seed=index)
         return {'lq_path': f'{index}.png', **{name: data[name][0] for name in self.names}}
-
-
-@pytest.fixture
-def log(caplog, monkeypatch):
-    """Capture BasicSR's log."""
-    monkeypatch.setattr(get_root_logger(), 'propagate', True)
-    caplog.set_level(logging.INFO, 'basicsr')
-    return caplog
 
 
 def test_losses_of_both_scales_are_in_the_log():

@@ -1,13 +1,11 @@
 """Resuming optimizers and schedules with the settings of the options, and only from a state that matches."""
 
 import copy
-import logging
 import math
 import re
 
 import pytest
 import torch
-from basicsr.utils import get_root_logger
 
 from deeprftv2_plugin.checkpoints.states import read_state
 from deeprftv2_plugin.training import environment
@@ -20,14 +18,6 @@ from .test_schedules import NEED_FUNCTIONS, SETTINGS
 ADAM = {'type': 'AdamW', 'lr': 0.01, 'betas': [0.9, 0.99], 'weight_decay': 0.1}
 COSINE = {'type': 'CosineAnnealingLR', 'T_max': 10}
 PLATEAU = {'type': 'ReduceLROnPlateau', 'patience': 0, 'factor': 0.5, 'threshold': 0.5}
-
-
-@pytest.fixture
-def log(caplog, monkeypatch):
-    """Capture BasicSR's log."""
-    monkeypatch.setattr(get_root_logger(), 'propagate', True)
-    caplog.set_level(logging.INFO, 'basicsr')
-    return caplog
 
 
 def saved(folder, iterations=3, network='TwoScales', **settings):

@@ -96,8 +96,15 @@ def _as_16_bit(values: np.ndarray, name: str) -> np.ndarray:
 
 
 def to_tensor(image: np.ndarray) -> torch.Tensor:
-    """Convert an array (H, W, C) of uint8 or uint16 to a tensor (C, H, W) of float32 in [0, 1]."""
-    scaled = image.astype(np.float32) / np.iinfo(image.dtype).max
+    """Convert an array to a tensor of float32 in [0, 1].
+
+    Args:
+        image: Array (H, W, C), or (H, W) for one channel, of uint8, uint16, or floating-point numbers in [0, 1].
+
+    Returns:
+        Tensor (C, H, W).
+    """
+    scaled = np.atleast_3d(image).astype(np.float32) / (1 if image.dtype.kind == 'f' else np.iinfo(image.dtype).max)
     return torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1)))
 
 
