@@ -27,7 +27,7 @@ class AblatedDeepRFTv2(DeepRFTv2):
     between the networks.
 
     Args:
-        full_estimator: Replacement of the estimators at full scale, a name in `layers.control_estimators.ESTIMATORS`:
+        full_estimator: Replacement of the estimators at full scale, a name in `layers.ESTIMATORS`:
             'Fourier' (the estimator itself), 'FourierFromIdentity' (transfer functions of 1 before training),
             'FourierOfImage' (convolves the image instead of the feature), 'Convolution' (two 3x3 convolutions) or
             'LargeKernel' (a large depthwise convolution).

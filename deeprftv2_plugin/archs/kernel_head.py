@@ -14,7 +14,7 @@ from deeprftv2_plugin.utils.errors import UserError
 class KernelHead(nn.Module):
     """A restoration network followed by a Fourier Kernel Estimator.
 
-    With the backbone's output x and the blurry image y,
+    With the backbone's image x and the blurry image y,
 
         d = conv3x3([x, y]),        output = conv3x3(estimator(d)) + x.
 
@@ -23,9 +23,9 @@ class KernelHead(nn.Module):
     Args:
         backbone: A network that maps images (N, C, H, W) to images of the same size: a module, or an option dict
             (`type` and the arguments). If it has several outputs, the last one at full scale is used.
-        estimator: 'Fourier', or a control with as many parameters, see `AblatedDeepRFTv2`.
+        estimator: 'Fourier', or a replacement with about as many parameters, see `AblatedDeepRFTv2`.
         image_channels: Channels C of the images.
-        channels: Channels of the feature d.
+        channels: Channels of the feature.
         kernel_width: Channels of the kernel column; `channels` by default.
         kernel_depths: Scan blocks in each of the four levels of the kernel column.
         kernel_window: Height and width of the kernels; larger maps are split. None for no limit.

@@ -61,17 +61,17 @@ STUDY = (
     Column('iterations', 'iterations', str),
     Column('seconds', 'trained for', _seconds),
 )
-"""Additional columns for trained networks, before those of the metrics."""
+"""Additional columns for trained networks."""
 
 
 def columns_of(rows: Sequence[Row]) -> tuple[Column, ...]:
-    """Return `COLUMNS`, the columns of `STUDY` for which a row has a figure, and those of the metrics."""
-    found = [*COLUMNS, *(column for column in STUDY if any(column.key in row for row in rows))]
+    """Return the columns of the metrics, `COLUMNS`, and the columns of `STUDY` for which a row has a figure."""
+    found = []
     for metric in metrics_of(rows):
         found.append(Column(f'{SCORES}{metric}', metric, '{:.4f}'.format))
         if any(metric in row.get('spread', ()) for row in rows):
             found.append(Column(f'{SPREAD}{metric}', f'± {metric}', '{:.4f}'.format))
-    return tuple(found)
+    return *found, *COLUMNS, *(column for column in STUDY if any(column.key in row for row in rows))
 
 
 def metrics_of(rows: Sequence[Row]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Deblur NumPy arrays, PIL images, tensors and photographs with one object."""
+"""Deblur NumPy arrays, Pillow images, tensors and photographs with one object."""
 
 import json
 import os
@@ -123,12 +123,12 @@ class Restorer:
         """Deblur an image.
 
         Args:
-            image: An array (H, W) or (H, W, 3), a PIL image, or a tensor (C, H, W) or (N, C, H, W) with one or three
+            image: An array (H, W) or (H, W, 3), a Pillow image, or a tensor (C, H, W) or (N, C, H, W) with one or three
                 channels. RGB or grayscale; uint8, uint16, or floating-point numbers in [0, 1].
 
         Returns:
             An image of the same kind, size and type, clamped to the range of the type; a tensor is on the same device.
-            Transparency is kept. PIL images of other modes, such as P and CMYK, are returned as L, RGB, LA or RGBA.
+            Transparency is kept. Pillow images of other modes, such as P and CMYK, are returned as L, RGB, LA or RGBA.
             They are not rotated according to their EXIF data.
 
         Raises:
@@ -144,7 +144,9 @@ class Restorer:
         if isinstance(image, Image.Image):
             _check_size(image.size)
             return self._pillow(image)
-        raise UserError(f'the image is of type {type(image).__name__}, expected a NumPy array, a PIL image or a tensor')
+        raise UserError(
+            f'the image is of type {type(image).__name__}, expected a NumPy array, a Pillow image or a tensor'
+        )
 
     def pixels(self, image: np.ndarray) -> np.ndarray:
         """Deblur gray values (H, W) or RGB (H, W, 3): uint8, uint16, or floating-point numbers in [0, 1]."""

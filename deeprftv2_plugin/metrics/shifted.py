@@ -112,8 +112,8 @@ def error_ratio(
     .. math:: \frac{\min_s \sum (z_s - x)^2}{\min_s \sum (d_s - x)^2}
 
     where d is the deconvolution of the blurry image with the true kernel by `deconvolve_sparse`. A ratio of 1 means
-    that the result is as good as d. Differences are usually visible for ratios above 2 or 3. A mean over images is
-    dominated by a few large values; papers report the share of images below a ratio.
+    that the result is as good as the deconvolution. Differences are usually visible for ratios above 2 or 3. A mean
+    over images is dominated by a few large values; papers report the share of images below a ratio.
 
     Args:
         img, img2, blurry, kernel, of, border, reach: As in `shifted_psnr`.

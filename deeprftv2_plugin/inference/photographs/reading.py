@@ -90,7 +90,7 @@ def read(path: str | Path) -> Photograph:
 
 
 def from_pillow(image: Image.Image, name: str, metadata: Metadata) -> Photograph:
-    """Convert a PIL image without rotating it.
+    """Convert a Pillow image without rotating it.
 
     Args:
         image: The image.

@@ -84,7 +84,7 @@ def encode(photo: Photograph, format: str) -> bytes:
 
 
 def to_pillow(photo: Photograph) -> Image.Image:
-    """Convert a photograph to a PIL image. It must be uint8, or grayscale without transparency."""
+    """Convert a photograph to a Pillow image. It must be uint8, or grayscale without transparency."""
     image = Image.fromarray(photo.pixels)
     if photo.alpha is not None:
         image.putalpha(Image.fromarray(photo.alpha))
