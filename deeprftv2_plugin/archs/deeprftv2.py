@@ -32,7 +32,7 @@ class KernelEstimate(NamedTuple):
     """The kernels that one estimator applies to its feature channels."""
 
     otf: Tensor
-    """Complex transfer functions (N, channels, h, w // 2 + 1); with kernel windows, N counts windows."""
+    """Complex transfer functions (N, channels, h, w // 2 + 1). With kernel windows, N counts the windows."""
     psf: Tensor
     """Point spread functions (N, channels, h, w), with their origin at pixel (h // 2, w // 2)."""
 
@@ -140,7 +140,7 @@ class DeepRFTv2(nn.Module):
             )
             local_pool_crop = train_size
         if variant not in VARIANTS:
-            raise UserError(f'unknown variant {variant!r}: choose one of {", ".join(VARIANTS)}')
+            raise UserError(f'unknown variant {variant!r}, expected one of {", ".join(VARIANTS)}')
         if stages < 1:
             raise UserError(f'stages is {stages}, expected at least 1')
         if in_channels not in (out_channels, 1):
@@ -192,7 +192,8 @@ class DeepRFTv2(nn.Module):
                 image, pass the tile of the half-scale image, which is not affected by the border of the tile.
 
         Returns:
-            The images of all stages at both scales in training. The last one at full scale, not clamped, in evaluation.
+            In training mode, the images of all stages at both scales. In evaluation mode, the last image at full scale,
+            a tensor (N, out_channels, H, W), not clamped.
 
         Raises:
             UserError: The sizes do not match.
@@ -200,7 +201,7 @@ class DeepRFTv2(nn.Module):
         x, half = self._check(x, half)
         outputs = Outputs([], [])
         state = None
-        stage: Any  # for the type checker: nn.ModuleList does not know the class of its modules
+        stage: Any  # nn.ModuleList has no type parameter
         for stage in self.stages:
             state = stage(x, half, state)
             if self.training:
@@ -235,7 +236,7 @@ class DeepRFTv2(nn.Module):
         return found
 
     def _check(self, x, half):
-        """Return the images at both scales in channels_last."""
+        """Check the sizes, and return the images at both scales in channels_last."""
         height, width = x.shape[-2:]
         if x.ndim != 4 or height % self.size_multiple or width % self.size_multiple or not height or not width:
             raise UserError(
@@ -252,7 +253,7 @@ class DeepRFTv2(nn.Module):
 
 
 def _kernels(estimator, estimate, size):
-    """Return the kernels of a map of `size`. With windows, each kernel covers one of them."""
+    """Return the kernels of a map of `size`. With windows, each kernel has the size of a window."""
     otf = as_complex(estimator.transfer(estimate.states[-1]))
     if estimator.window is not None:
         size = tuple(map(min, size, estimator.window))

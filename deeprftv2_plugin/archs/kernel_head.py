@@ -1,4 +1,4 @@
-"""A Fourier Kernel Estimator behind any other network."""
+"""A Fourier Kernel Estimator on top of any network."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,12 +19,12 @@ class KernelHead(nn.Module):
 
         d = conv3x3([x, y]),        output = conv3x3(estimator(d)) + x.
 
-    The last convolution starts at zero: before training, the output is that of the backbone.
+    The last convolution is initialized to zero, so the output is that of the backbone before training.
 
     Args:
-        backbone: A network that maps images (N, C, H, W) to images of the same size, as a module, or as an option dict
-            (`type` and the arguments) that `build` accepts. Of several outputs, the last one at full scale is used.
-        estimator: 'Fourier', or a control of equal cost, see `AblatedDeepRFTv2`.
+        backbone: A network that maps images (N, C, H, W) to images of the same size: a module, or an option dict
+            (`type` and the arguments). If it has several outputs, the last one at full scale is used.
+        estimator: 'Fourier', or a replacement with about as many parameters, see `AblatedDeepRFTv2`.
         image_channels: Channels C of the images.
         channels: Channels of the feature.
         kernel_width: Channels of the kernel column; `channels` by default.
@@ -86,7 +86,7 @@ class KernelHead(nn.Module):
             UserError: The backbone changes the size of the images.
         """
         restored = self.backbone(x)
-        restored = getattr(restored, 'full', restored)  # of DeepRFTv2 in training
+        restored = getattr(restored, 'full', restored)  # DeepRFTv2 returns `Outputs` in training mode
         if not isinstance(restored, Tensor):
             restored = restored[-1]
         if restored.shape != x.shape:

@@ -1,4 +1,4 @@
-"""What a training adds to the model and the logger of BasicSR."""
+"""Extensions of BasicSR's model and logger for a training run."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +18,7 @@ from deeprftv2_plugin.training.saving import leave, save_or_log
 
 
 class ModelInRun(TolerantModel):
-    """Mixin for the model of a run: states contain the position in the data, and errors of saving are logged.
+    """Mixin for the model of a run: states contain the position in the data, and saving errors are logged.
 
     Attributes:
         current_plan: Returns the plan of the run, which is made after the model.
@@ -37,14 +37,14 @@ class ModelInRun(TolerantModel):
         return self.current_plan()
 
     def stream_at(self, iteration: int) -> dict:
-        """Return the position in the stream of samples after an iteration, for the state."""
+        """Return the position in the sample stream after an iteration, for the state."""
         return position(self.plan, iteration)
 
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
-        """Set the learning rate of an iteration. Models of BasicSR save and stop here if a process was asked to.
+        """Set the learning rate of an iteration. BasicSR's models save and stop here after a request to stop.
 
         Raises:
-            Interrupted: A signal or a fault asked to stop; the state of the iteration before is saved.
+            Interrupted: A signal or a fault requested a stop. The state of the previous iteration is saved.
             UserError: The state could not be saved.
         """
         if not isinstance(self, DeepRFTv2Model) and current_iter > 1 and self.asked_to_leave():
@@ -71,7 +71,7 @@ class ModelInRun(TolerantModel):
         super().feed_data(data)  # type: ignore[misc]  # defined by the model
 
     def asked_to_leave(self) -> bool:
-        """Return whether any process was asked to stop. Waits for the GPU, as these models do in every step."""
+        """Return whether any process was requested to stop. Waits for the GPU, as these models do in every step."""
         asked = signals.requested() is not None
         if not self.opt['dist']:
             return asked

@@ -1,4 +1,4 @@
-"""A mixin for models that continues the training after faults, or ends it with a clear message."""
+"""A mixin for models that continues training after failures, or stops it with a clear message."""
 
 import re
 import traceback
@@ -17,15 +17,15 @@ from deeprftv2_plugin.training.rollback import Rollback
 from deeprftv2_plugin.utils.errors import Interrupted, UserError, describe_error
 
 MAX_FAILED_IN_A_ROW = 3
-"""Number of consecutive validations of a data set that may fail before the training stops."""
+"""Number of consecutive validations of a dataset that may fail before the training stops."""
 
 
 class TolerantModel:
     """Mixin for models that continues after a failed validation, and explains errors of a training step.
 
     Attributes:
-        done: The last completed iteration, to which the weights belong; None while they change, and before the first.
-        failed_validations: Number of failures in a row, the iteration and the last error, by the name of the data set.
+        done: The last completed iteration, that of the weights; None while they change and before the first one.
+        failed_validations: Number of consecutive failures, iteration and last error, by the name of the dataset.
     """
 
     opt: dict[str, Any]
@@ -53,7 +53,7 @@ class TolerantModel:
         """Take one training step.
 
         Raises:
-            UserError: There is not enough memory, or parameters are not used.
+            UserError: There is not enough memory, or some parameters are not used.
         """
         try:
             super().optimize_parameters(current_iter)  # type: ignore[misc]
@@ -83,11 +83,11 @@ class TolerantModel:
     def validation(self, dataloader: DataLoader, current_iter: int, tb_logger: Any, save_img: bool = False) -> None:
         """Validate. If that fails, log the error, save the state and continue, up to `MAX_FAILED_IN_A_ROW` times.
 
-        After the last iteration there is always something to continue with: the final weights are saved, and
+        After the last iteration, a failure never stops the training: the final weights are saved, and
         `require_last_validations` reports the error at the end.
 
         Raises:
-            UserError: The validation of the data set has failed too many times in a row.
+            UserError: The validation of the dataset has failed too many times in a row.
         """
         dataset: Any = dataloader.dataset
         name = dataset.opt['name']
@@ -113,15 +113,15 @@ class TolerantModel:
             self.save(self.plan.epoch_of(current_iter), current_iter)
             continues = current_iter < self.plan.total
             if continues and count + 1 >= MAX_FAILED_IN_A_ROW:
-                raise UserError(f'{text}. Fix the cause, or remove the data set or the metric, then resume') from error
+                raise UserError(f'{text}. Fix the cause, or remove the dataset or the metric, then resume') from error
             text += '. Training continues.' if continues else '.'
             get_root_logger().error(text, exc_info=not isinstance(error, UserError))
 
     def require_last_validations(self) -> None:
-        """Check that no data set has failed in its last validation.
+        """Check that the last validation of every dataset succeeded.
 
         Raises:
-            UserError: One has. The training itself is complete, and its weights are saved.
+            UserError: A validation failed. The training itself is complete, and its weights are saved.
         """
         failures = [
             f'the last validation of {name}, at iteration {iteration}, failed: {reason}'

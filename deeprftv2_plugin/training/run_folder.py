@@ -1,4 +1,4 @@
-"""The folder of a run: checking whether a run can use it, archiving, and locking."""
+"""Check, archive and lock the folder of a run."""
 
 import glob
 import os
@@ -148,7 +148,7 @@ def archive(folder: str | Path) -> None:
 
 
 def unused(path: str | Path) -> Path:
-    """Return a path, with a number appended if it exists."""
+    """Return a path that does not exist, by appending a number if necessary."""
     number, found = 1, Path(path)
     while os.path.lexists(found):
         number += 1

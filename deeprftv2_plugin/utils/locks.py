@@ -1,4 +1,4 @@
-"""Locks on files, which are released when the process ends for any reason."""
+"""File locks that are released when the process ends for any reason."""
 
 from typing import BinaryIO
 

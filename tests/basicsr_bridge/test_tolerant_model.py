@@ -1,4 +1,4 @@
-"""Faults that do not end a training, or end it with a clear message."""
+"""Failures that do not stop a training, or stop it with a clear message."""
 
 import copy
 
@@ -27,7 +27,7 @@ def model(tmp_path):
 
 
 class Unreadable(torch.utils.data.Dataset):
-    """A data set whose images cannot be read."""
+    """A dataset whose images cannot be read."""
 
     opt = {'name': 'unreadable'}
 

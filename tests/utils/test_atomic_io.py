@@ -161,7 +161,7 @@ def test_the_temporary_file_of_a_running_writer_is_not_removed(path, before_sync
 
 @pytest.mark.parametrize(
     ('name', 'words'),
-    [('x' * 300, 'too long: choose shorter names'), ('missing/file', 'Check the path'), ('/dev/full', 'disk space')],
+    [('x' * 300, 'too long: use shorter names'), ('missing/file', 'Check the path'), ('/dev/full', 'disk space')],
 )
 def test_the_advice_depends_on_the_error(tmp_path, name, words):
     with pytest.raises(OSError) as caught, open(tmp_path / name, 'w') as file:

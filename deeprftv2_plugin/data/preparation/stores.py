@@ -24,7 +24,7 @@ class PairStore(Protocol):
     def __init__(self, folders: list[Path]): ...
 
     def put(self, pairs: list[EncodedPair]) -> None:
-        """Store pairs and sync them to disk. Earlier pairs with the same keys are replaced."""
+        """Store pairs and flush them to disk. Earlier pairs with the same keys are replaced."""
 
     def finish(self, entries: list[Entry]) -> None:
         """Remove everything except these entries, and write the list of entries in this order, if there is one."""
