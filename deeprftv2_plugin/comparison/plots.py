@@ -34,7 +34,7 @@ def write_plots(folder: Path, rows: Sequence[Row], metric: str) -> list[Path]:
         metric: Name of a metric. Its values under `spread`, if any, are shown as error bars.
 
     Returns:
-        The paths of the files, METRIC_time.png and METRIC_multiply_adds.png; empty if no row has all figures.
+        The paths of the files, METRIC_time.png and METRIC_multiply_adds.png with underscores for spaces; empty if no row has all figures.
     """
     from matplotlib.figure import Figure
 
@@ -57,6 +57,6 @@ def write_plots(folder: Path, rows: Sequence[Row], metric: str) -> list[Path]:
         axis.margins(0.2)
         axis.grid(alpha=0.3)
         axis.set_title('area: number of parameters', fontsize=8)
-        paths.append(folder / f'{metric}_{end}.png')
+        paths.append(folder / f'{metric}_{end}.png'.replace(' ', '_'))
         figure.savefig(paths[-1], dpi=110)
     return paths
