@@ -34,7 +34,8 @@ def write_plots(folder: Path, rows: Sequence[Row], metric: str) -> list[Path]:
         metric: Name of a metric. Its values under `spread`, if any, are shown as error bars.
 
     Returns:
-        The paths of the files, METRIC_time.png and METRIC_multiply_adds.png with underscores for spaces; empty if no row has all figures.
+        The paths of the files, METRIC_time.png and METRIC_multiply_adds.png, with underscores for spaces; empty if no
+        row has all figures.
     """
     from matplotlib.figure import Figure
 
