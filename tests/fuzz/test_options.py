@@ -364,6 +364,7 @@ def takes_long(opt: dict) -> bool:
         or batch > 64
         or max(data.get('num_worker_per_gpu') or 0, images / 100) > 4
         or train.get('compile') is True
+        or opt['network_g'].get('stages', 1) > 10
         or (opt.get('val') or {}).get('tile') in (1, [1, 1])
     )
 
