@@ -21,7 +21,7 @@ def load(
     ensemble: bool = False,
     bf16: bool = False,
 ) -> 'Restorer':
-    """Load a network and return a function that deblurs NumPy arrays, images of Pillow and tensors.
+    """Load a network and return a function that deblurs NumPy arrays, Pillow images and tensors.
 
     See :func:`deeprftv2_plugin.inference.load` for the arguments.
     """

@@ -1,10 +1,13 @@
-"""Configuration of Sphinx. To build the site: python -m sphinx -W docs docs/_build/html."""
+"""Configuration of Sphinx. To build the site: python -m sphinx -W docs docs/_build."""
 
 import importlib
 import pkgutil
 import re
 from collections.abc import Mapping
 from pathlib import Path
+
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
 
 import deeprftv2_plugin
 
@@ -18,12 +21,12 @@ version = release = deeprftv2_plugin.__version__
 extensions = [
     'myst_parser',
     'sphinx.ext.autodoc',
-    'sphinx.ext.mathjax',
     'sphinx.ext.napoleon',
     'sphinx.ext.viewcode',
 ]
 exclude_patterns = ['_build']
 html_theme = 'furo'
+html_math_renderer = 'mathml'  # needs no script, unlike MathJax
 html_title = project
 html_static_path = []
 
@@ -97,7 +100,20 @@ def format_docstring(app, what, name, obj, options, lines):
     lines[:] = found
 
 
+def render_math(translator, node):
+    """Write a formula as MathML."""
+    # docutils would write a subscript of an accented letter below the letter
+    tex = re.sub(r'(\\(?:hat|bar) ?\w)(?=_)', r'{\1{}}', node.astext())
+    is_block = isinstance(node, nodes.math_block)
+    name = 'div' if is_block else 'span'
+    style = {'style': 'margin: 1em 0; overflow-x: auto'} if is_block else {}
+    start = translator.starttag(node, name, suffix='', CLASS='math notranslate nohighlight', **style)
+    translator.body += [start, tex2mathml(tex, as_block=is_block), f'</{name}>']
+    raise nodes.SkipNode
+
+
 def setup(app):
     deeprftv2_plugin.register()  # patches BasicSR, which some modules import
+    app.add_html_math_renderer('mathml', (render_math, None), (render_math, None))
     app.connect('builder-inited', write_api_pages)
     app.connect('autodoc-process-docstring', format_docstring, priority=400)  # napoleon has priority 500

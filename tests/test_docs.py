@@ -126,6 +126,13 @@ def test_every_page_is_in_the_navigation_and_every_image_exists(site):
             assert (DOCS / image).is_file()
 
 
+def test_pages_load_nothing_from_other_sites(site):
+    loading = re.compile(r'<(?!a\b)[^>]*\b(?:src|href)="(?:\w+:)?//[^>]*>|@import|url\(["\']?https?:')
+    for page in [*site.rglob('*.html'), *site.rglob('*.css')]:
+        assert not (found := loading.search(page.read_text('utf-8'))), f'{page}: {found[0]}'
+    assert '<math xmlns' in (site / 'model.html').read_text('utf-8')
+
+
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)
 def test_commands_name_files_subcommands_and_options_that_exist(page, checkout):
     from deeprftv2_plugin.config import validation

@@ -21,16 +21,17 @@ class _AblatedStage(Stage):
 
 
 class AblatedDeepRFTv2(DeepRFTv2):
-    """DeepRFTv2 with the estimators replaced, for studies of what they contribute.
+    """DeepRFTv2 with other modules instead of the estimators, for ablation studies.
 
-    The network has the number of parameters of DeepRFTv2 to 0.5 %, and a replacement that of the estimator to 6 %.
+    The network has the same number of parameters as DeepRFTv2 to within 0.5 %, and a replacement has the same number
+    of parameters as the estimator to within 6 %.
 
     Args:
-        full_estimator: What replaces the estimators at full scale, a name in `layers.control_estimators.ESTIMATORS`:
+        full_estimator: The module instead of the estimators at full scale, a name in `layers.ESTIMATORS`:
             'Fourier' (the estimator itself), 'FourierFromIdentity' (transfer functions of 1 before training),
             'FourierOfImage' (convolves the image instead of the feature), 'Convolution' (two 3x3 convolutions) or
             'LargeKernel' (a large depthwise convolution).
-        half_estimator: What replaces those at half scale.
+        half_estimator: The module instead of the estimators at half scale.
         settings: Arguments of `DeepRFTv2`.
 
     Raises:

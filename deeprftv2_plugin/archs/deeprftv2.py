@@ -40,7 +40,9 @@ class StageKernels(NamedTuple):
     """The kernels of one stage at both scales."""
 
     full: KernelEstimate
+    """The kernels of the estimator at full scale."""
     half: KernelEstimate
+    """The kernels of the estimator at half scale."""
 
 
 class DeepRFTv2(nn.Module):

@@ -12,7 +12,7 @@ from deeprftv2_plugin.utils.errors import UserError
 
 
 class KernelHead(nn.Module):
-    """A restoration network with a Fourier Kernel Estimator behind it.
+    """A restoration network followed by a Fourier Kernel Estimator.
 
     With the backbone's image x and the blurry image y,
 
@@ -22,8 +22,8 @@ class KernelHead(nn.Module):
 
     Args:
         backbone: A network that maps images (N, C, H, W) to images of the same size, as a module, or as an option dict
-            that `build` accepts. Of several outputs, the last one at full scale is used.
-        estimator: 'Fourier', or a control of equal cost, see `AblatedDeepRFTv2`.
+            (`type` and the arguments). Of several outputs, the last one at full scale is used.
+        estimator: 'Fourier', or another module of equal cost, see `AblatedDeepRFTv2`.
         image_channels: Channels C of the images.
         channels: Channels of the feature.
         kernel_width: Channels of the kernel column; `channels` by default.

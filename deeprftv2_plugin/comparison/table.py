@@ -61,17 +61,17 @@ STUDY = (
     Column('iterations', 'iterations', str),
     Column('seconds', 'trained for', _seconds),
 )
-"""Further columns where networks were trained, before those of the metrics."""
+"""Further columns where networks were trained."""
 
 
 def columns_of(rows: Sequence[Row]) -> tuple[Column, ...]:
-    """Return the columns of a table: those of all tables, and those of trainings and metrics that rows have."""
-    found = [*COLUMNS, *(column for column in STUDY if any(column.key in row for row in rows))]
+    """Return the columns of the metrics that a row has, `COLUMNS`, and the columns of `STUDY` that a row has."""
+    found = []
     for metric in metrics_of(rows):
         found.append(Column(f'{SCORES}{metric}', metric, '{:.4f}'.format))
         if any(metric in row.get('spread', ()) for row in rows):
             found.append(Column(f'{SPREAD}{metric}', f'± {metric}', '{:.4f}'.format))
-    return tuple(found)
+    return *found, *COLUMNS, *(column for column in STUDY if any(column.key in row for row in rows))
 
 
 def metrics_of(rows: Sequence[Row]) -> list[str]:

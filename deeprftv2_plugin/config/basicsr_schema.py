@@ -1,4 +1,4 @@
-"""Options of the data sets and models of BasicSR 1.4.2, by class."""
+"""Options of the datasets and models of BasicSR 1.4.2, by class."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -14,17 +14,17 @@ def _options(names: str, kind: Any, help: str = '') -> Table:
 
 Numbers = Sequence[float]
 _IO = {'io_backend': Option(Settings, 'How files are read: type disk, lmdb or memcached, and its arguments.')}
-_NORM = _options('mean std', Numbers, 'Normalization of the channels.')
-_TURNS = _options('use_hflip use_rot', bool, 'Random flips and rotations.')
-_ROOTS = _options('dataroot_gt dataroot_lq', Roots, 'Sharp (high-resolution) and degraded images.')
+_NORM = _options('mean std', Numbers, 'Mean or standard deviation per channel, for normalization.')
+_TURNS = _options('use_hflip use_rot', bool, 'Whether to apply random flips or rotations.')
+_ROOTS = _options('dataroot_gt dataroot_lq', Roots, 'Sharp or high-resolution images (gt) or degraded images (lq).')
 _META = _options('meta_info_file', str, 'List of the files.')
-_CROP = _options('gt_size', Count, 'Side of the crop.') | _options('scale', Count, 'Set by BasicSR.')
-_FRAMES = _options('num_frame', int, 'Number of frames; -1 for all.')
-_VIDEO = _IO | _ROOTS | _META | _CROP | _FRAMES | _options('use_hflip use_rot', bool, 'Random flips and rotations.')
-_VIDEO |= _options('random_reverse', bool, 'Random reversal of time.')
+_CROP = _options('gt_size', Count, 'Size of crops in pixels.') | _options('scale', Count, 'Set by BasicSR.')
+_FRAMES = _options('num_frame', int, 'Number of frames per sample; -1 for all.')
+_VIDEO = _IO | _ROOTS | _META | _CROP | _FRAMES | _TURNS
+_VIDEO |= _options('random_reverse', bool, 'Whether to reverse clips at random.')
 _REDS = _VIDEO | _options('interval_list', list[Count], 'Intervals between frames.')
-_REDS |= _options('val_partition', Literal['REDS4', 'official'], 'Which clips are left out for validation.')
-_VIDEO_TEST = _IO | _ROOTS | _META | _FRAMES | _options('cache_data', bool, 'Whether frames are kept in memory.')
+_REDS |= _options('val_partition', Literal['REDS4', 'official'], 'Clips that are reserved for validation.')
+_VIDEO_TEST = _IO | _ROOTS | _META | _FRAMES | _options('cache_data', bool, 'Whether to keep frames in memory.')
 _PADDING = _options('padding', str, 'Padding at the ends of a clip.')
 _PAIRED = _IO | _NORM | _TURNS | _ROOTS | _CROP | _options('filename_tmpl', str, 'Template of the degraded file names.')
 _DEGRADATION = (
@@ -48,24 +48,24 @@ _DISCRIMINATOR = {'network_d': Option(Settings, 'The discriminator: type and its
 _ADVERSARIAL = {
     'optim_d': Option(Settings, 'Optimizer of the discriminator.'),
     **_options('gan_opt', Settings, 'A loss: type and its arguments.'),
-    **_options('net_d_iters', Count, 'Iterations of the discriminator per iteration of the generator.'),
+    **_options('net_d_iters', Count, 'Discriminator iterations per generator iteration.'),
     **_options('net_d_init_iters', Natural, 'Iterations before the generator is trained.'),
 }
 _FLOW = {
     **_options('fix_flow', Natural, 'Iterations during which the flow network is fixed.'),
-    **_options('flow_lr_mul', NotNegative, 'Factor of the learning rate of the flow network.'),
+    **_options('flow_lr_mul', NotNegative, 'Factor for the learning rate of the flow network.'),
 }
 
 DATASETS: dict[str, Table] = {
     'FFHQDataset': _IO | _NORM | _options('dataroot_gt', Roots) | _options('use_hflip', bool),
-    'PairedImageDataset': _PAIRED | _META | _options('color', Literal['y'], 'Whether only the Y channel is used.'),
+    'PairedImageDataset': _PAIRED | _META | _options('color', Literal['y'], 'Whether to use only the Y channel.'),
     'RealESRGANPairedDataset': _PAIRED | _options('meta_info', str, 'List of the files.'),
     'RealESRGANDataset': _IO | _TURNS | _DEGRADATION | _options('dataroot_gt', Roots) | _options('meta_info', str),
     'SingleImageDataset': _IO | _NORM | _META | _options('dataroot_lq', Roots) | _options('color', Literal['y']),
     'REDSDataset': _REDS | _options('dataroot_flow', str, 'Optical flow.'),
     'REDSRecurrentDataset': _REDS | _options('test_mode', bool),
     'Vimeo90KDataset': _VIDEO,
-    'Vimeo90KRecurrentDataset': _VIDEO | _options('flip_sequence', bool, 'Whether the reversed clip is appended.'),
+    'Vimeo90KRecurrentDataset': _VIDEO | _options('flip_sequence', bool, 'Whether to append the reversed clip.'),
     'VideoTestDataset': _VIDEO_TEST | _PADDING,
     'VideoTestVimeo90KDataset': _VIDEO_TEST,
     'VideoTestDUFDataset': _VIDEO_TEST | _PADDING | _options('use_duf_downsampling', bool) | _options('scale', Count),
@@ -78,21 +78,27 @@ MODELS: dict[str, dict[str, Table]] = {
         'root': _DISCRIMINATOR,
         'train': _ADVERSARIAL | _options('ldl_opt', Settings, 'A loss: type and its arguments.'),
     },
-    'RealESRGANModel': {'root': _FEEDING | _options('l1_gt_usm percep_gt_usm gan_gt_usm', bool, 'Sharpened targets.')},
-    'RealESRNetModel': {'root': _FEEDING | _options('gt_usm', bool, 'Sharpened targets.')},
+    'RealESRGANModel': {
+        'root': _FEEDING
+        | _options('l1_gt_usm percep_gt_usm gan_gt_usm', bool, 'Whether to sharpen the targets of this loss.')
+    },
+    'RealESRNetModel': {'root': _FEEDING | _options('gt_usm', bool, 'Whether to sharpen the targets.')},
     'HiFaceGANModel': {
         'root': _DISCRIMINATOR,
         'train': _ADVERSARIAL | _options('feature_matching_opt', Settings, 'A loss: type and its arguments.'),
     },
     'EDVRModel': {
         'train': {
-            **_options('dcn_lr_mul', NotNegative, 'Factor of the learning rate of deformable convolutions.'),
+            **_options('dcn_lr_mul', NotNegative, 'Factor for the learning rate of deformable convolutions.'),
             **_options('tsa_iter', Natural, 'Iterations during which only the TSA module is trained.'),
         }
     },
     'VideoRecurrentModel': {
         'train': _FLOW,
-        'val': _options('flip_seq center_frame_only', bool, 'How a clip is restored and scored.'),
+        'val': {
+            **_options('flip_seq', bool, 'Whether to average over the clip and its reversal.'),
+            **_options('center_frame_only', bool, 'Whether to restore only the center frame of a clip.'),
+        },
     },
     'VideoRecurrentGANModel': {
         'root': _DISCRIMINATOR,

@@ -26,19 +26,17 @@ Interval = Annotated[float, Range(1), Whole()]
 """Iterations; BasicSR's own option files write them as 5e3."""
 
 ROOT: Table = {
-    'name': Option(Name, 'Name of the run; its files go to experiments/NAME or results/NAME.'),
+    'name': Option(Name, 'Name of the run. Its files are written to experiments/NAME or results/NAME.'),
     'model_type': Option(str, 'A registered model, such as DeepRFTv2Model or SRModel.'),
-    'num_gpu': Option(Literal['auto'] | Natural, 'Number of GPUs; 0 for the CPU, auto for all that are visible.'),
+    'num_gpu': Option(Literal['auto'] | Natural, 'Number of GPUs; 0 for the CPU, auto for all visible GPUs.'),
     'scale': Option(Count, 'Factor by which the network enlarges an image.', 1),
-    'manual_seed': Option(
-        Annotated[int, Range(0, 2**31 - 1)], 'Seed of all random numbers; drawn at random if absent.', None
-    ),
+    'manual_seed': Option(Annotated[int, Range(0, 2**31 - 1)], 'Seed of all random numbers; random if absent.', None),
     'find_unused_parameters': Option(bool, 'Passed to DistributedDataParallel.', False),
     'custom_imports': Option(
-        str | list[str] | Settings, 'Modules to import first, which register classes of your own.', None
+        str | list[str] | Settings, 'Modules to import first, which register your own classes.', None
     ),
-    'datasets': Option(Settings, 'Data sets: train, val, val_2, ... for training; test, test_2, ... for a test.'),
-    'path': Option(Settings, 'Checkpoints.', None),
+    'datasets': Option(Settings, 'Datasets: train, val, val_2, ... for training; test, test_2, ... for a test.'),
+    'path': Option(Settings, 'Checkpoints to load.', None),
     'train': Option(Settings, 'Losses, optimizer and schedule of a training.', None),
     'val': Option(Settings, 'Validation and metrics.', None),
     'logger': Option(Settings, 'Logs and checkpoints of a training.', None),
@@ -54,23 +52,23 @@ DIST_PARAMS: Table = {
 
 PATH: Table = {
     'resume_state': Option(str, 'Training state to resume from.', None),
-    'ignore_resume_networks': Option(list[str], 'Networks that do not get the weights of the resumed state.', None),
+    'ignore_resume_networks': Option(list[str], 'Networks whose weights are not loaded when resuming.', None),
 }
 
 PATH_OF_NETWORK: Table = {
     'pretrain_network_{}': Option(str, 'Initial weights of network_{}.', None),
-    'strict_load_{}': Option(bool, 'Whether the names and shapes of all its weights must match.', True),
+    'strict_load_{}': Option(bool, 'Whether the names and shapes of all weights must match.', True),
     'param_key_{}': Option(
         str,
-        'Set of weights in the file: params, or their average params_ema; the average if absent and in the file.',
+        'Set of weights to load: params, or their moving average params_ema. By default, the average if there is one.',
         None,
     ),
 }
 
 LOGGER: Table = {
-    'print_freq': Option(Interval, 'Iterations between two lines of the log.'),
+    'print_freq': Option(Interval, 'Iterations between two log lines.'),
     'save_checkpoint_freq': Option(Interval, 'Iterations between two checkpoints.'),
-    'keep_checkpoints': Option(Natural, 'How many numbered checkpoints to keep; all if absent or 0.', None),
+    'keep_checkpoints': Option(Natural, 'Number of numbered checkpoints to keep; all if absent or 0.', None),
     'use_tb_logger': Option(bool, 'Whether to log to TensorBoard.'),
     'wandb': Option(Settings, 'Weights & Biases.', None),
 }
@@ -83,23 +81,27 @@ WANDB: Table = {
 TRAIN: Table = {
     'total_iter': Option(Count, 'Number of iterations.'),
     'warmup_iter': Option(
-        Annotated[int, Range(-1)], 'Iterations over which the learning rate rises to the scheduled one.', -1
+        Annotated[int, Range(-1)],
+        'Number of warm-up iterations, in which the learning rate rises linearly; -1 for none.',
+        -1,
     ),
     'stages': Option(
         list[Settings],
-        'Sections with iterations, gt_size and batch_size_per_gpu; the last extends to total_iter.',
+        'Sections with iterations, gt_size and batch_size_per_gpu. The last one ends at total_iter.',
         None,
     ),
-    'accumulation': Option(Count, 'Batches per optimizer step; derived from recipe_gpus if absent.', None),
+    'accumulation': Option(Count, 'Number of batches per optimizer step; computed from recipe_gpus if absent.', None),
     'recipe_gpus': Option(
-        Count, 'Number of GPUs that the batch size is meant for; on fewer, a step takes more batches.', None
+        Count, 'Number of GPUs that the batch size assumes. With fewer, gradients are accumulated.', None
     ),
 }
 
 STAGE: Table = {
     'iterations': Option(Count, 'Number of iterations; absent in the last stage.', None),
-    'gt_size': Option(Crop, 'Crop in pixels, one number or [height, width]; that of datasets.train if absent.', None),
-    'batch_size_per_gpu': Option(Count, 'Batch size of one GPU; that of datasets.train if absent.', None),
+    'gt_size': Option(
+        Crop, 'Size of crops in pixels, one number or [height, width]; that of datasets.train if absent.', None
+    ),
+    'batch_size_per_gpu': Option(Count, 'Batch size per GPU; that of datasets.train if absent.', None),
 }
 
 VAL: Table = {
@@ -111,65 +113,73 @@ METRIC_INPUTS = ('img', 'img2', 'blurry', 'kernel', 'trajectory')
 """Arguments of metrics that are not options: the images, and what is known of them."""
 BETTER = Option(Literal['higher', 'lower'], 'Which values of the metric are better.', 'higher')
 
-# The options of every phase in `datasets`, besides those of the data set's class.
+# The options of every phase in `datasets`, besides those of the dataset's class.
 LOADER: Table = {
-    'name': Option(Name, 'Name of the data set in logs and results.'),
-    'type': Option(str, 'A registered data set.'),
+    'name': Option(Name, 'Name of the dataset in logs and results.'),
+    'type': Option(str, 'A registered dataset class.'),
     'phase': Option(str, 'Set by BasicSR.', None),
     'num_worker_per_gpu': Option(
-        Annotated[int, Range(0, 256)], 'Worker processes for each GPU. Required for training.', None
+        Annotated[int, Range(0, 256)], 'Number of data loading processes per GPU. Required for training.', None
     ),
-    'batch_size_per_gpu': Option(Count, 'Batch size of one GPU, unless every stage has its own.', None),
+    'batch_size_per_gpu': Option(Count, 'Batch size per GPU. Required for training unless all stages set it.', None),
     'dataset_enlarge_ratio': Option(
-        Annotated[int, Range(1, 100_000)], 'Number of times that an epoch repeats the data set.', 1
+        Annotated[int, Range(1, 100_000)], 'Number of times that an epoch repeats the dataset.', 1
     ),
     'prefetch_mode': Option(Literal['cpu', 'cuda'], 'How batches are prefetched.', None),
-    'num_prefetch_queue': Option(Count, 'Batches in the queue of prefetch_mode cpu.', 1),
-    'pin_memory': Option(bool, 'Whether batches are in pinned memory; if absent, only with a GPU.', None),
-    'persistent_workers': Option(bool, 'Whether workers are kept between epochs; if absent, only in training.', None),
-    'use_shuffle': Option(bool, 'No effect; option files of older versions of BasicSR contain it.', None),
+    'num_prefetch_queue': Option(Count, 'Length of the queue of prefetch_mode cpu, in batches.', 1),
+    'pin_memory': Option(bool, 'Whether to use pinned memory; only with a GPU if absent.', None),
+    'persistent_workers': Option(
+        bool, 'Whether to keep data loading processes between epochs; only in training if absent.', None
+    ),
+    'use_shuffle': Option(bool, 'No effect. Option files of older versions of BasicSR contain it.', None),
 }
 
 # Further options of the phase train.
 LOADER_TRAIN: Table = {
-    'gt_size': Option(Crop, 'Crop in pixels, one number or [height, width].', None),
+    'gt_size': Option(Crop, 'Size of crops in pixels, one number or [height, width].', None),
     'max_damaged': Option(
-        Natural, 'Number of unreadable images that are skipped; more end the run. 0 if absent.', None
+        Natural, 'Maximum number of unreadable images to skip; 0 if absent. If there are more, the run ends.', None
     ),
 }
 
 PART: Table = {
     'name': Option(str, 'Name of the part.', None),
-    'type': Option(str, 'A registered data set.'),
-    'weight': Option(Positive, 'Its share of the samples, relative to the other parts.', 1),
+    'type': Option(str, 'A registered dataset class.'),
+    'weight': Option(Positive, 'Share of the samples, relative to the other parts.', 1),
 }
 
 Roots = str | list[str]
 _CROPS: Table = {
     'gt_size': LOADER_TRAIN['gt_size'],
-    'use_flip': Option(bool, 'Whether crops are flipped at random.', True),
-    'use_rot': Option(bool, 'Whether crops are rotated by multiples of 90 degrees at random.', True),
+    'use_flip': Option(bool, 'Whether to flip crops at random.', True),
+    'use_rot': Option(bool, 'Whether to rotate crops by random multiples of 90 degrees.', True),
 }
 
 DATASETS: dict[str, Table] = {
     'PairedDeblurDataset': {
-        'dataroot': Option(str, 'Folder of a known data set, such as GoPro, as unpacked.', None),
-        'split': Option(str, 'Split of the known data set, such as train; that of the phase if absent.', None),
+        'dataroot': Option(
+            str, 'Folder of a dataset with a known layout, such as GoPro, as downloaded and unpacked.', None
+        ),
+        'split': Option(str, 'Split of dataroot, such as train; that of the phase if absent.', None),
         'dataroot_lq': Option(str, 'Blurry images: folder, pattern with *, or LMDB.', None),
-        'dataroot_gt': Option(str, 'Sharp images; may be absent for a test.', None),
+        'dataroot_gt': Option(str, 'Sharp images: folder, pattern with *, or LMDB. May be absent for a test.', None),
         'meta_info_file': Option(str, 'List of the pairs.', None),
         **_CROPS,
     },
     'SyntheticBlurDataset': {
-        'dataroot_gt': Option(str, 'Sharp images; the photographs of scikit-image if absent.', None),
-        'samples_per_image': Option(Count, 'Samples per image; if absent, 100 for training and 1 otherwise.', None),
+        'dataroot_gt': Option(
+            str, 'Folder, pattern or LMDB with sharp images; the photographs of scikit-image if absent.', None
+        ),
+        'samples_per_image': Option(
+            Count, 'Number of samples per image; 100 for training and 1 otherwise if absent.', None
+        ),
         'seed': Option(Natural, 'Seed of all random choices.', 0),
         'blurs': Option(
-            list[Settings], 'Kinds of blur, each with type, arguments and weight.', [{'type': 'CameraShake'}]
+            list[Settings], 'Types of blur, each with type, arguments and weight.', [{'type': 'CameraShake'}]
         ),
         'saturation': Option(
             tuple[Annotated[float, Range(1)], Annotated[float, Range(1)]],
-            'Minimum and maximum intensity before blurring of pixels that are white in the image.',
+            'Minimum and maximum intensity before blurring of pixels that are white in the sharp image.',
             [1, 1],
         ),
         'shot_noise': Option(
@@ -180,14 +190,14 @@ DATASETS: dict[str, Table] = {
         ),
         'jpeg_quality': Option(
             tuple[Annotated[float, Range(1, 100)], Annotated[float, Range(1, 100)]],
-            'Minimum and maximum JPEG quality of blurry images; not compressed if absent.',
+            'Minimum and maximum JPEG quality of blurry images; no compression if absent.',
             None,
         ),
-        'jpeg_share': Option(Fraction, 'Fraction of the samples that are compressed.', 1),
+        'jpeg_share': Option(Fraction, 'Fraction of the samples to compress.', 1),
         **_CROPS,
     },
     'MixedDataset': {
-        'parts': Option(list[Settings], 'Data sets, each with type, its options and weight.'),
+        'parts': Option(list[Settings], 'Datasets, each with type, options and weight.'),
         'gt_size': LOADER_TRAIN['gt_size'],
     },
 }
@@ -196,10 +206,10 @@ DATASETS: dict[str, Table] = {
 MODELS: dict[str, dict[str, Table]] = {
     'DeepRFTv2Model': {
         'train': {
-            'frequency_opt': Option(Settings, 'A second loss, applied to all outputs at both scales.', None),
+            'frequency_opt': Option(Settings, 'A second loss. Both are applied to all outputs at both scales.', None),
             'clip_grad_norm': Option(NotNegative, 'Maximum norm of the gradients; not clipped if absent or 0.', None),
-            'bf16': Option(bool, 'Whether the network computes in bfloat16 where autocast allows it.', None),
-            'channels_last': Option(bool, 'Whether weights and inputs use the channels_last memory format.', None),
+            'bf16': Option(bool, 'Whether to run the network in bfloat16 where autocast allows it.', None),
+            'channels_last': Option(bool, 'Whether to use the channels_last memory format.', None),
             'compile': Option(bool, 'Whether to compile the network with torch.compile.', None),
         },
     },
@@ -207,14 +217,16 @@ MODELS: dict[str, dict[str, Table]] = {
         'val': {
             'tile': Option(
                 Count | tuple[Count, Count],
-                'Tile in pixels, one number or [height, width]; whole images if absent.',
+                'Size of tiles in pixels, one number or [height, width]; whole images if absent.',
                 None,
             ),
-            'overlap': Option(Natural | tuple[Natural, Natural], 'Pixels by which tiles overlap.', None),
+            'overlap': Option(
+                Natural | tuple[Natural, Natural], 'Overlap of tiles in pixels, one number or [height, width].', None
+            ),
             'pad': Option(
                 tuple[Natural, Natural], 'Minimum [height, width]; smaller images are padded with zeros.', None
             ),
-            'ensemble': Option(bool, 'Whether to average over the eight flips and rotations.', None),
+            'ensemble': Option(bool, 'Whether to average the results over the eight flips and rotations.', None),
         },
     },
     'SRModel': {
@@ -223,7 +235,7 @@ MODELS: dict[str, dict[str, Table]] = {
             'optim_g': Option(Settings, 'The optimizer: type and its arguments.'),
             'pixel_opt': Option(Settings, 'A loss: type and its arguments.', None),
             'perceptual_opt': Option(Settings, 'A perceptual loss: type and its arguments.', None),
-            'ema_decay': Option(Fraction, 'Decay of the average of the weights; 0 for none.', 0),
+            'ema_decay': Option(Fraction, 'Decay of the moving average of the weights; 0 for no average.', 0),
         },
         'val': {
             'metrics': Option(
@@ -234,7 +246,7 @@ MODELS: dict[str, dict[str, Table]] = {
         },
     },
     'BaseModel': {
-        'train': {'scheduler': Option(Settings, 'The schedule of the learning rate; constant if absent.', None)},
+        'train': {'scheduler': Option(Settings, 'The learning rate schedule; a constant rate if absent.', None)},
     },
 }
 

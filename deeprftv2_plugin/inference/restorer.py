@@ -1,4 +1,4 @@
-"""Deblur NumPy arrays, images of Pillow, tensors and photographs with one object."""
+"""Deblur NumPy arrays, Pillow images, tensors and photographs with one object."""
 
 import json
 import os

@@ -83,7 +83,7 @@ class Column(nn.Module):
         for i, (level, old, side) in enumerate(zip(self.levels, previous, sides or [()] * count, strict=True)):
             x = at_least_float32(call(level, x, *side, recompute=self.reversible))
             if old is not None:
-                x = keep_from_zero(self.alphas[str(i)]) * old + x
+                x = torch.addcmul(x, keep_from_zero(self.alphas[str(i)]), old)
             states.append(x)
         return states
 

@@ -16,6 +16,9 @@ from deeprftv2_plugin.ops.precision import at_least_float32
 from deeprftv2_plugin.ops.tiles import TileGrid, merge_tiles, split_tiles
 from deeprftv2_plugin.ops.windows import merge_windows, split_windows
 
+WINDOWS_AT_ONCE = 2
+"""Windows processed at the same time on a CPU in evaluation. Their maps fit into the cache, those of all do not."""
+
 
 class Estimate(NamedTuple):
     """The results of a Fourier Kernel Estimator."""
@@ -106,10 +109,25 @@ class FourierKernelEstimator(nn.Module):
             states: The states of the previous stage's estimator, if any.
         """
         previous = [None] * len(self.column.levels) if states is None else states
-        with torch.autocast(x.device.type, enabled=False):
-            found = self.column(at_least_float32(self._cut(x)[0]), previous)
-        feature = call(self._convolve, found[-1], x, recompute=self.column.reversible)
-        return Estimate(feature, None if image is None else self.restore(feature, image), found)
+        pieces, join = self._cut(x)
+        at_once = len(pieces)
+        if (
+            at_once > len(x)
+            and x.device.type == 'cpu'
+            and not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+        ):
+            at_once = WINDOWS_AT_ONCE
+        parts = [
+            self._estimate(pieces[i : i + at_once], [old if old is None else old[i : i + at_once] for old in previous])
+            for i in range(0, len(pieces), at_once)
+        ]
+        features, found = zip(*parts, strict=True)
+        feature = join(_whole(features))
+        return Estimate(
+            feature,
+            None if image is None else self.restore(feature, image),
+            [_whole(level) for level in zip(*found, strict=True)],
+        )
 
     def restore(self, feature: Tensor, image: Tensor) -> Tensor:
         """Return the restored image (N, image_channels, h, w) from a feature of this estimator and the blurry image."""
@@ -126,11 +144,15 @@ class FourierKernelEstimator(nn.Module):
         """
         return self.to_otf(self.norm(kernel_state))
 
-    def _convolve(self, kernel_state, x):
-        pieces, join = self._cut(x)
+    def _estimate(self, x, previous):
+        """Return the feature (N, channels, h, w) of maps that are not larger than the window, and the states."""
         with torch.autocast(x.device.type, enabled=False):
-            feature = self.feature_proj(at_least_float32(pieces))
-            filtered = join(spectral_filter(feature, self.transfer(kernel_state)))
+            states = self.column(at_least_float32(x), previous)
+        return call(self._convolve, states[-1], x, recompute=self.column.reversible), states
+
+    def _convolve(self, kernel_state, x):
+        with torch.autocast(x.device.type, enabled=False):
+            filtered = spectral_filter(self.feature_proj(at_least_float32(x)), self.transfer(kernel_state))
         return self.fuse(torch.cat([filtered, x], 1))
 
     def _cut(self, x):
@@ -142,6 +164,11 @@ class FourierKernelEstimator(nn.Module):
             return split_windows(x, self.window), lambda pieces: merge_windows(pieces, self.window, size)
         grid = TileGrid(size, self.window, self.overlap)
         return split_tiles(x, grid), lambda pieces: merge_tiles(pieces, grid)
+
+
+def _whole(parts):
+    """Concatenate batches, without a copy if there is only one."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 class Spectrum(nn.Module):

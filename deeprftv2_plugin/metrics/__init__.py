@@ -1,3 +1,5 @@
+"""Metrics of images as arrays of uint8 or uint16, as stored in files. They do not import BasicSR."""
+
 from deeprftv2_plugin.metrics.aligned import aligned_psnr, aligned_ssim
 from deeprftv2_plugin.metrics.perceptual import pyiqa_full_reference, pyiqa_no_reference
 from deeprftv2_plugin.metrics.pixelwise import mae, psnr, psnr_gain

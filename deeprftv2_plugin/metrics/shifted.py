@@ -124,8 +124,8 @@ def error_ratio(
     .. math:: \frac{\min_s \sum (z_s - x)^2}{\min_s \sum (d_s - x)^2}
 
     where d is the deconvolution of the blurry image with the true kernel by `deconvolve_sparse`. A ratio of 1 means
-    that the result is as good. Ratios above 2 or 3 are usually visible. Means over a set depend on a few large values;
-    papers report the share of images below a ratio.
+    that the result is as good as the deconvolution. Ratios above 2 or 3 are usually visible. Means over a dataset
+    depend on a few large values; papers report the share of images below a ratio.
 
     Args:
         img, img2, blurry, kernel, of, border, reach: As in `shifted_psnr`.

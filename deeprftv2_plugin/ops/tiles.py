@@ -122,8 +122,9 @@ class TileGrid:
 
 
 def split_tiles(x: Tensor, grid: TileGrid) -> Tensor:
-    """Split (N, C, H, W) into (N * tiles, C, h, w)."""
-    return torch.stack([x[box] for box in grid.boxes], 1).flatten(0, 1)
+    """Split (N, C, H, W) into (N * tiles, C, h, w) in channels_last."""
+    rows = x.permute(0, 2, 3, 1)
+    return torch.stack([rows[:, top, left] for _, top, left in grid.boxes], 1).flatten(0, 1).permute(0, 3, 1, 2)
 
 
 def merge_tiles(tiles: Tensor, grid: TileGrid) -> Tensor:

@@ -78,6 +78,22 @@ def test_windows_only_overlap_in_evaluation(size, training, overlap, count):
         assert {len(state) for state in net(feature).states} == {count}
 
 
+@pytest.mark.parametrize('overlap', [(0, 0), (4, 4)])
+def test_windows_one_after_another_are_equal_to_all_at_once(overlap):
+    """Without gradients, an estimator on a CPU processes few windows at a time."""
+    x, image = feature_and_image((20, 36), batch=1)
+    first = FourierKernelEstimator(6, window=(8, 8), overlap=overlap).eval()
+    second = FourierKernelEstimator(6, has_previous=True, window=(8, 8), overlap=overlap).eval()
+
+    def chain():
+        estimate = first(x, image)
+        return estimate, second(estimate.feature, image, estimate.states)
+
+    expected = chain()
+    with torch.no_grad():
+        torch.testing.assert_close(chain(), expected)
+
+
 def test_a_window_as_large_as_the_map_has_no_effect():
     x, image = feature_and_image()
     net = FourierKernelEstimator(6, window=(16, 24), overlap=(4, 4)).eval()

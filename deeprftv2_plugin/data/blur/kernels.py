@@ -9,7 +9,7 @@ shifts the image.
 import functools
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -50,7 +50,12 @@ class CameraShake:
             moves the corner of a 256x256 crop by 3 pixels and that of a 1280x720 frame by 13.
     """
 
-    def __init__(self, length: Any = (4, 10), anxiety: Any = (0, 0.003), roll: Any = (0, 0)):
+    def __init__(
+        self,
+        length: Sequence[float] = (4, 10),
+        anxiety: Sequence[float] = (0, 0.003),
+        roll: Sequence[float] = (0, 0),
+    ):
         self.length = number_range('length', length, least=1)
         self.anxiety = number_range('anxiety', anxiety, least=0)
         self.roll = number_range('roll', roll, least=0)
@@ -73,7 +78,7 @@ class Motion:
         bend: Range of the angle in degrees through which the direction of the motion turns: 0 is a straight line.
     """
 
-    def __init__(self, length: Any = (0, 20), bend: Any = (0, 45)):
+    def __init__(self, length: Sequence[float] = (0, 20), bend: Sequence[float] = (0, 45)):
         self.length = number_range('length', length, least=0)
         self.bend = number_range('bend', bend, least=0)
         self.side = kernel_size(self.length[1])
@@ -86,7 +91,7 @@ class Motion:
 class _OneParameter:
     """Kernels with one random parameter, uniform across the image."""
 
-    def __init__(self, kernel: Callable[[float], np.ndarray], name: str, values: Any, least: float):
+    def __init__(self, kernel: Callable[[float], np.ndarray], name: str, values: Sequence[float], least: float):
         self.kernel, self.values = kernel, number_range(name, values, least=least)
         self.side = kernel(self.values[1]).shape[0]
 
@@ -101,7 +106,7 @@ class Defocus(_OneParameter):
         radius: Range [minimum, maximum] of the radius in pixels. A radius of 0.5 leaves the image sharp.
     """
 
-    def __init__(self, radius: Any = (1, 5)):
+    def __init__(self, radius: Sequence[float] = (1, 5)):
         super().__init__(disc, 'radius', radius, 0.5)
 
 
@@ -112,7 +117,7 @@ class Gaussian(_OneParameter):
         sigma: Range [minimum, maximum] of the standard deviation in pixels.
     """
 
-    def __init__(self, sigma: Any = (0.5, 3)):
+    def __init__(self, sigma: Sequence[float] = (0.5, 3)):
         super().__init__(gaussian, 'sigma', sigma, 0.1)
 
 
@@ -120,7 +125,9 @@ class KernelFiles:
     """Kernels from files, drawn with equal probability.
 
     Args:
-        path, variable: See `read_kernels`.
+        path: File or folder with kernels: arrays in .npy, .npz and .mat files, or images, see `read_kernels`.
+        variable: Name of the variable in .mat and .npz files. By default, all arrays of an .npz file and the only
+            variable of a .mat file are read.
     """
 
     def __init__(self, path: str, variable: str | None = None):
