@@ -4,7 +4,7 @@ import os
 
 from deeprftv2_plugin.version import __version__
 
-TYPE_CHECKING = False  # `python -m` imports this first, when a typing.py in the working directory would be found
+TYPE_CHECKING = False  # not imported, since `python -m` would find a typing.py in the working directory at this point
 if TYPE_CHECKING:
     import torch
 
@@ -31,9 +31,9 @@ def load(
 
 
 def register() -> None:
-    """Add this package's classes to BasicSR's registries, so that option files can name them.
+    """Add this package's classes to BasicSR's registries, so that option files can use them.
 
-    Can be called repeatedly.
+    Repeated calls have no effect.
     """
     from deeprftv2_plugin.basicsr_bridge import registration
 

@@ -5,15 +5,15 @@ import sys
 
 
 def _leave_out_working_directory() -> None:
-    """Undo that `python -m` searches the working directory first.
+    """Remove the working directory from the search path, where `python -m` puts it first.
 
-    Runs are started in folders with data, where any `scipy.py` would be imported instead of SciPy.
+    Runs are started in folders with data, where a file `scipy.py` would be imported instead of SciPy.
     """
     if getattr(sys.flags, 'safe_path', False) or sys.path[0] not in ('', os.getcwd()):
         return
     folder = sys.path.pop(0)
     package_folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    if package_folder == os.getcwd():  # the package is not installed: new processes have to find it
+    if package_folder == os.getcwd():  # the package is not installed, and new processes must find it
         sys.path.append(folder)
 
 

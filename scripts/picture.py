@@ -1,4 +1,4 @@
-"""Draw docs/deblurred.webp: crops of held-out photographs, blurry, restored with the weights of the package, and sharp."""
+"""Draw docs/deblurred.webp: crops of held-out photographs, blurry, restored with the shipped weights, and sharp."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""DeepRFTv2 with other modules in the place of its Fourier Kernel Estimators."""
+"""DeepRFTv2 with its Fourier Kernel Estimators replaced by other modules."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from deeprftv2_plugin.layers.fourier_kernel_estimator import Estimate, FourierKe
 
 
 class _AblatedStage(Stage):
-    """A stage that gives the image to estimators that convolve it."""
+    """A stage whose estimators can convolve the image."""
 
     def estimate(self, estimator: nn.Module, feature: Tensor, image: Tensor, states: list[Tensor] | None) -> Estimate:
         """Apply an estimator or a control."""
@@ -21,21 +21,21 @@ class _AblatedStage(Stage):
 
 
 class AblatedDeepRFTv2(DeepRFTv2):
-    """DeepRFTv2 with other modules instead of the estimators, for ablation studies.
+    """DeepRFTv2 with replaced estimators, for ablation studies.
 
-    The network has the same number of parameters as DeepRFTv2 to within 0.5 %, and a replacement has the same number
-    of parameters as the estimator to within 6 %.
+    The number of parameters differs by at most 6 % between an estimator and its replacement, and by at most 0.5 %
+    between the networks.
 
     Args:
-        full_estimator: The module instead of the estimators at full scale, a name in `layers.ESTIMATORS`:
+        full_estimator: Replacement of the estimators at full scale, a name in `layers.ESTIMATORS`:
             'Fourier' (the estimator itself), 'FourierFromIdentity' (transfer functions of 1 before training),
             'FourierOfImage' (convolves the image instead of the feature), 'Convolution' (two 3x3 convolutions) or
             'LargeKernel' (a large depthwise convolution).
-        half_estimator: The module instead of the estimators at half scale.
-        settings: Arguments of `DeepRFTv2`.
+        half_estimator: Replacement of the estimators at half scale.
+        settings: Keyword arguments of `DeepRFTv2`.
 
     Raises:
-        UserError: A name is unknown, or `DeepRFTv2` does not take the settings.
+        UserError: A name is unknown, or `DeepRFTv2` does not accept the settings.
 
     Example:
         >>> import torch
@@ -50,7 +50,7 @@ class AblatedDeepRFTv2(DeepRFTv2):
 
     def __init__(self, full_estimator: str = 'Fourier', half_estimator: str = 'Fourier', **settings: Any):
         super().__init__(**settings)
-        stage: Any  # nn.ModuleList does not know the class of its modules
+        stage: Any  # nn.ModuleList has no type parameter
         for stage in self.stages:
             stage.full_estimator = build_estimator(full_estimator, **settings_of(stage.full_estimator))
             stage.half_estimator = build_estimator(half_estimator, **settings_of(stage.half_estimator))
@@ -59,9 +59,9 @@ class AblatedDeepRFTv2(DeepRFTv2):
         """Return the kernels, see `DeepRFTv2.kernels`.
 
         Raises:
-            TypeError: An estimator is replaced by a module that has no kernels.
+            TypeError: An estimator is replaced by a module without transfer functions.
         """
         estimators = [each for stage in self.stages for each in (stage.full_estimator, stage.half_estimator)]
         if not all(isinstance(each, FourierKernelEstimator) for each in estimators):
-            raise TypeError('this network has no Fourier Kernel Estimators at some scale, so that it has no kernels')
+            raise TypeError('this network has no kernels: the Fourier Kernel Estimators of a scale are replaced')
         return super().kernels(x, half)

@@ -12,7 +12,8 @@ from deeprftv2_plugin.archs.variants import VARIANTS
 from deeprftv2_plugin.ops.fourier import as_complex
 from deeprftv2_plugin.ops.otf import psf_from_otf
 from deeprftv2_plugin.ops.pyramid import half_scale
-from deeprftv2_plugin.ops.tiles import TileGrid, pair
+from deeprftv2_plugin.ops.tiles import pair
+from deeprftv2_plugin.ops.windows import window_of
 from deeprftv2_plugin.utils.errors import UserError
 
 Levels = Sequence[tuple[str, int]]
@@ -31,7 +32,7 @@ class KernelEstimate(NamedTuple):
     """The kernels that one estimator applies to its feature channels."""
 
     otf: Tensor
-    """Complex transfer functions (N, channels, h, w // 2 + 1); with kernel windows, N counts windows."""
+    """Complex transfer functions (N, channels, h, w // 2 + 1). With kernel windows, N counts the windows."""
     psf: Tensor
     """Point spread functions (N, channels, h, w), with their origin at pixel (h // 2, w // 2)."""
 
@@ -68,11 +69,13 @@ class DeepRFTv2(nn.Module):
         half_decoder: Like `full_decoder`, at half scale.
         kernel_depths: Scan blocks in each of the four levels of a kernel column.
         kernel_norm: Whether to normalize the output of a kernel column before the projection to transfer functions.
-        kernel_window: Height and width of the kernels at full scale. Larger maps are split. None for no limit.
-        kernel_overlap: Pixels by which these windows overlap in evaluation, one number or (height, width).
+        kernel_window: Height and width of the kernels at full scale, at least 16. Larger maps are split. None for no
+            limit.
+        kernel_overlap: Pixels by which these windows overlap in evaluation, one number or (height, width), at most half
+            of kernel_window.
         local_pool_crop: Height and width of the training crops, for blocks named 'Local...', which average over 1.5
             times that size.
-        scan_window: Height and width of the windows of blocks named '...Window'.
+        scan_window: Height and width of the windows of blocks named '...Window', at least 16.
         reversible: Recompute the activations of columns in the backward pass instead of storing them: a bool, or any
             of the keys 'encoders', 'decoders' and 'kernels' with a bool or a bool for each stage (True by default).
             This does not change the results.
@@ -137,7 +140,7 @@ class DeepRFTv2(nn.Module):
             )
             local_pool_crop = train_size
         if variant not in VARIANTS:
-            raise UserError(f'unknown variant {variant!r}: choose one of {", ".join(VARIANTS)}')
+            raise UserError(f'unknown variant {variant!r}, expected one of {", ".join(VARIANTS)}')
         if stages < 1:
             raise UserError(f'stages is {stages}, expected at least 1')
         if in_channels not in (out_channels, 1):
@@ -147,8 +150,6 @@ class DeepRFTv2(nn.Module):
             )
         if len(kernel_depths) != 4:
             raise UserError(f'kernel_depths is {list(kernel_depths)}, expected four numbers, one for each level')
-        if kernel_window is not None:
-            TileGrid(pair(kernel_window, 'kernel_window'), kernel_window, kernel_overlap)  # reports what does not match
         given = {
             'width': width,
             'kernel_width': kernel_width,
@@ -160,17 +161,17 @@ class DeepRFTv2(nn.Module):
         chosen = VARIANTS[variant] | {name: value for name, value in given.items() if value is not None}
         levels = {name: _levels_by_stage(name, chosen[name], stages) for name in given if name.endswith('coder')}
         recomputed = _reversible_by_stage(reversible, stages)
-        common = {
+        common: dict[str, Any] = {
             'in_channels': in_channels,
             'out_channels': out_channels,
             'width': pair(chosen['width'], 'width'),
             'kernel_width': pair(chosen['kernel_width'], 'kernel_width'),
             'kernel_depths': kernel_depths,
             'kernel_norm': kernel_norm,
-            'kernel_window': _optional_pair('kernel_window', kernel_window),
+            'kernel_window': window_of('kernel_window', kernel_window, kernel_overlap),
             'kernel_overlap': pair(kernel_overlap, 'kernel_overlap'),
-            'local_pool_crop': _optional_pair('local_pool_crop', local_pool_crop),
-            'scan_window': _optional_pair('scan_window', scan_window),
+            'local_pool_crop': None if local_pool_crop is None else pair(local_pool_crop, 'local_pool_crop'),
+            'scan_window': window_of('scan_window', scan_window),
         }
         self.stages = nn.ModuleList(
             self.stage_type(
@@ -191,7 +192,8 @@ class DeepRFTv2(nn.Module):
                 image, pass the tile of the half-scale image, which is not affected by the border of the tile.
 
         Returns:
-            The images of all stages at both scales in training. The last one at full scale, not clamped, in evaluation.
+            In training mode, the images of all stages at both scales. In evaluation mode, the last image at full scale,
+            a tensor (N, out_channels, H, W), not clamped.
 
         Raises:
             UserError: The sizes do not match.
@@ -199,7 +201,7 @@ class DeepRFTv2(nn.Module):
         x, half = self._check(x, half)
         outputs = Outputs([], [])
         state = None
-        stage: Any  # for the type checker: nn.ModuleList does not know the class of its modules
+        stage: Any  # nn.ModuleList has no type parameter
         for stage in self.stages:
             state = stage(x, half, state)
             if self.training:
@@ -234,7 +236,7 @@ class DeepRFTv2(nn.Module):
         return found
 
     def _check(self, x, half):
-        """Return the images at both scales in channels_last."""
+        """Check the sizes, and return the images at both scales in channels_last."""
         height, width = x.shape[-2:]
         if x.ndim != 4 or height % self.size_multiple or width % self.size_multiple or not height or not width:
             raise UserError(
@@ -251,15 +253,11 @@ class DeepRFTv2(nn.Module):
 
 
 def _kernels(estimator, estimate, size):
-    """Return the kernels of a map of `size`. With windows, each kernel covers one of them."""
+    """Return the kernels of a map of `size`. With windows, each kernel has the size of a window."""
     otf = as_complex(estimator.transfer(estimate.states[-1]))
     if estimator.window is not None:
         size = tuple(map(min, size, estimator.window))
     return KernelEstimate(otf, psf_from_otf(otf, size))
-
-
-def _optional_pair(name, value):
-    return None if value is None else pair(value, name)
 
 
 def _levels_by_stage(name, value, stages):

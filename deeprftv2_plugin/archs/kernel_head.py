@@ -1,4 +1,4 @@
-"""A Fourier Kernel Estimator behind any other network."""
+"""A Fourier Kernel Estimator on top of any network."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from deeprftv2_plugin.layers.control_estimators import build_estimator
 from deeprftv2_plugin.ops.tiles import pair
+from deeprftv2_plugin.ops.windows import window_of
 from deeprftv2_plugin.utils.errors import UserError
 
 
@@ -18,18 +19,18 @@ class KernelHead(nn.Module):
 
         d = conv3x3([x, y]),        output = conv3x3(estimator(d)) + x.
 
-    The last convolution starts at zero: before training, the output is that of the backbone.
+    The last convolution is initialized to zero, so the output is that of the backbone before training.
 
     Args:
-        backbone: A network that maps images (N, C, H, W) to images of the same size, as a module, or as an option dict
-            (`type` and the arguments). Of several outputs, the last one at full scale is used.
-        estimator: 'Fourier', or another module of equal cost, see `AblatedDeepRFTv2`.
+        backbone: A network that maps images (N, C, H, W) to images of the same size: a module, or an option dict
+            (`type` and the arguments). If it has several outputs, the last one at full scale is used.
+        estimator: 'Fourier', or a replacement with about as many parameters, see `AblatedDeepRFTv2`.
         image_channels: Channels C of the images.
         channels: Channels of the feature.
         kernel_width: Channels of the kernel column; `channels` by default.
         kernel_depths: Scan blocks in each of the four levels of the kernel column.
-        kernel_window: Height and width of the kernels; larger maps are split. None for no limit.
-        kernel_overlap: Pixels by which these windows overlap in evaluation.
+        kernel_window: Height and width of the kernels, at least 16; larger maps are split. None for no limit.
+        kernel_overlap: Pixels by which these windows overlap in evaluation, at most half of kernel_window.
 
     Raises:
         TypeError: The backbone is an option dict, which only the class in BasicSR's registry takes.
@@ -65,7 +66,7 @@ class KernelHead(nn.Module):
             kernel_width,
             image_channels,
             kernel_depths,
-            window=None if kernel_window is None else pair(kernel_window, 'kernel_window'),
+            window=window_of('kernel_window', kernel_window, kernel_overlap),
             overlap=pair(kernel_overlap, 'kernel_overlap'),
             reversible=False,
         )
@@ -85,7 +86,7 @@ class KernelHead(nn.Module):
             UserError: The backbone changes the size of the images.
         """
         restored = self.backbone(x)
-        restored = getattr(restored, 'full', restored)  # of DeepRFTv2 in training
+        restored = getattr(restored, 'full', restored)  # DeepRFTv2 returns `Outputs` in training mode
         if not isinstance(restored, Tensor):
             restored = restored[-1]
         if restored.shape != x.shape:

@@ -31,7 +31,7 @@ class Stage(nn.Module):
 
     The half-scale encoder takes the full-scale states. The full-scale decoder starts from the coarsest full-scale state
     merged with the feature of the half-scale estimator. See `DeepRFTv2` for the arguments: `levels` and `reversible`
-    contain the values of this stage, pairs are (full scale, half scale), and `has_previous` tells whether there is a
+    contain the values of this stage, pairs are (full scale, half scale), and `has_previous` is whether there is a
     previous stage.
     """
 
@@ -53,8 +53,8 @@ class Stage(nn.Module):
     ):
         super().__init__()
         full, half = width
-        # The full-scale encoder starts from the image and the previous stage's feature. The half-scale encoder takes
-        # full-scale states as well.
+        # The inputs of the full-scale encoder are the image and the previous stage's feature. The half-scale encoder
+        # also takes full-scale states.
         full_inputs = [
             _entry(in_channels, full, has_previous),
             *(Merge(downsample(k * full, 2 * k * full)) for k in (1, 2)),
@@ -112,7 +112,7 @@ class Stage(nn.Module):
         return StageState([e1, e2, e3, d1], [m1, m2, m3, n1], full_estimate, half_estimate)
 
     def estimate(self, estimator: nn.Module, feature: Tensor, image: Tensor, states: list[Tensor] | None) -> Estimate:
-        """Apply an estimator to a feature. The image is restored later and only where it is an output."""
+        """Apply an estimator to a feature. The image is restored later, and only if it is an output."""
         return estimator(feature, states=states)
 
     def images(self, state: StageState, image: Tensor, half_image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
@@ -147,7 +147,7 @@ def _encoder(channels, blocks, windows, inputs, has_previous, reversible):
 
 
 def _decoder(channels, blocks, windows, has_previous, reversible):
-    """Return a column from the coarsest level to the finest. It has shortcuts from the encoder in every stage."""
+    """Return a column from the coarsest level to the finest, with shortcuts from the encoder in every stage."""
     widths = [k * channels for k in reversed(SCALES)]
     levels = [
         Level(Merge(), Blocks(name, depth, c, window.pool, window.scan), upsample(c, c // 2) if c > channels else None)
@@ -157,7 +157,11 @@ def _decoder(channels, blocks, windows, has_previous, reversible):
 
 
 class _LevelWindows:
-    """The windows of local means and scans at one level of one scale, derived from those at full scale."""
+    """The windows of local means and scans at one level of one scale, derived from those at full scale.
+
+    Raises:
+        UserError: A window of a local mean would be smaller than a pixel.
+    """
 
     def __init__(self, local_pool_crop, scan_window, scale, level):
         def at_level(size):

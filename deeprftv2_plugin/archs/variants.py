@@ -29,6 +29,6 @@ VARIANTS = {
 """'B' (30.1 M parameters) is the authors' network for GoPro. 'S' (21.2 M) has the size of their network for defocus,
 which also averages over windows: to build it, set the block names to LocalNAF and set local_pool_crop. 'T' (0.7 M) is
 small enough for a CPU. 'E' (1.7 M) fits the budget of the challenges on efficient deblurring, 5 M parameters and 200 G
-multiply-adds at 1920x1200 (AIM 2025, arXiv 2510.12788). The number of operations limits it: 'T' takes 158 G, including
-Fourier transforms and scans. A block at half scale costs a quarter of one at full scale, so 'E' is 'T' with the depths
-of 'S' at half scale, 196 G. One more block at full scale would exceed the budget."""
+multiply-adds at 1920x1200 (AIM 2025, arXiv 2510.12788). The operations are the limiting factor: 'T' takes 158 G,
+including Fourier transforms and scans. A block at half scale costs a quarter of one at full scale, so 'E' is 'T' with
+the depths of 'S' at half scale, 196 G. One more block at full scale would exceed the budget."""

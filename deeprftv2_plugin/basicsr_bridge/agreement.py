@@ -34,10 +34,10 @@ def require_same_options(options: Mapping[str, Any], **flags: object) -> None:
 
 
 def require_same_data(datasets: Mapping[str, SizedDataset]) -> None:
-    """Compare the lengths of data sets and the names of their samples.
+    """Compare the lengths of datasets and the names of their samples.
 
     Args:
-        datasets: The data sets by phase.
+        datasets: The datasets by phase.
 
     Raises:
         UserError: A process differs from the first one.
@@ -94,9 +94,9 @@ def _flat(options: Mapping[str, Any], place: str = '') -> Iterator[tuple[str, An
 
 
 def _sample_names(dataset: Any) -> list[str]:
-    """Return the sample names of this package's data sets, and nothing for others, whose paths depend on the node."""
+    """Return the sample names of this package's datasets. Other datasets have paths, which depend on the node."""
     names = []
-    for part in getattr(dataset, 'parts', [dataset]):  # of a MixedDataset
+    for part in getattr(dataset, 'parts', [dataset]):  # MixedDataset has parts
         names += [pair.name for pair in getattr(part, 'pairs', [])]
-        names += [name for name, _ in getattr(part, 'images', [])]  # of a SyntheticBlurDataset
+        names += [name for name, _ in getattr(part, 'images', [])]  # SyntheticBlurDataset has images
     return names

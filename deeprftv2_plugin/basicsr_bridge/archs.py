@@ -1,4 +1,4 @@
-"""The networks that need BasicSR's registry."""
+"""Networks that use BasicSR's registry."""
 
 from basicsr.archs import build_network
 
@@ -8,7 +8,7 @@ from deeprftv2_plugin import archs
 class KernelHead(archs.KernelHead):
     """:class:`deeprftv2_plugin.archs.KernelHead` for option files: its backbone is a registered network.
 
-    For example, NAFNet with an estimator behind it::
+    For example, RIDNet followed by an estimator::
 
         network_g:
           type: KernelHead

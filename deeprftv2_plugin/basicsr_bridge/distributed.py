@@ -1,4 +1,4 @@
-"""Start and end torch.distributed.
+"""Initialize and destroy torch.distributed.
 
 BasicSR's ``init_dist`` selects the GPU by ``rank % number of GPUs``, which is wrong on several nodes with different
 numbers of GPUs, and always requests NCCL, which needs a GPU.
@@ -7,6 +7,7 @@ numbers of GPUs, and always requests NCCL, which needs a GPU.
 import contextlib
 import datetime
 import os
+import platform
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 from torch import distributed
 
-from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.errors import UserError, first_line
 
 TIMEOUT = datetime.timedelta(hours=1)
 """Timeout for communication. It is long because the processes may validate images of very different sizes."""
@@ -26,8 +27,8 @@ def init_dist(launcher: str, backend: str = 'nccl', port: int | None = None, use
 
     Args:
         launcher: 'pytorch' (torchrun sets the environment) or 'slurm' (srun, as in BasicSR).
-        backend: Backend on GPUs. Without a GPU it is gloo.
-        port: Port of the first node if the launcher sets none. BasicSR's default is 29500.
+        backend: Backend on GPUs. Without a GPU, gloo is used.
+        port: Port of the first node if the launcher does not set one. BasicSR's default is 29500.
         use_gpu: Whether to use the GPUs of the machine.
 
     Raises:
@@ -48,7 +49,7 @@ def init_dist(launcher: str, backend: str = 'nccl', port: int | None = None, use
     local_rank = int(os.environ.get('LOCAL_RANK', 0))
     count = torch.cuda.device_count() if use_gpu else 0
     if launcher == 'slurm' and count:
-        local_rank %= count  # srun may show each of its processes a single GPU
+        local_rank %= count  # with srun, each process may see a single GPU
     if count == 0:
         distributed.init_process_group('gloo', timeout=TIMEOUT, **_store_of_attempt())
         return
@@ -69,18 +70,18 @@ def end_processes() -> None:
 
 
 def is_first_of_node() -> bool:
-    """Return whether this is the first process of its node, also before torch.distributed is initialized."""
+    """Return whether this is the first process of its node. Works before torch.distributed is initialized."""
     return os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID', '0')) == '0'
 
 
 @contextlib.contextmanager
 def errors_reported_once() -> Iterator[None]:
-    """Within the block, let the first process of a node report an error that all processes of the node find."""
+    """Let only the first process of a node report an error that all of its processes raise in the block."""
     try:
         yield
     except Exception:
         if not is_first_of_node():
-            time.sleep(60)  # the first process exits with the message, and the launcher ends this one
+            time.sleep(60)  # the first process exits with the message, and the launcher stops this one
         raise
 
 
@@ -88,7 +89,7 @@ def in_first_process(action: Callable[[], Any], opt: dict) -> Any:
     """Call a function in the first process only, and return its value there.
 
     Raises:
-        UserError: The function raises one in the first process. Raised in all processes.
+        UserError: The function raises a UserError in the first process. Raised in all processes.
     """
     value, problem = None, None
     if opt['rank'] == 0:
@@ -119,8 +120,36 @@ def from_first_process(value: Any, opt: dict) -> Any:
     return box[0]
 
 
+def this_process() -> str:
+    """Return the rank and the host of this process, for messages."""
+    return f'process {os.environ.get("RANK", "0")} on {platform.node()}'
+
+
+@contextlib.contextmanager
+def lost_connections_explained() -> Iterator[None]:
+    """Within the block, explain errors of communication.
+
+    Raises:
+        UserError: Another process has ended, or cannot be reached.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_lost_connection(error):
+            raise
+        raise UserError(
+            f'{this_process()}: another process has ended, and its messages have the reason ({first_line(error)})'
+        ) from error
+
+
+def is_lost_connection(error: BaseException) -> bool:
+    """Return whether an error means that another process has ended, or cannot be reached."""
+    errors = getattr(distributed, 'DistError', ())  # absent from builds of PyTorch without torch.distributed
+    return isinstance(error, errors) or (isinstance(error, RuntimeError) and 'gloo/' in str(error))
+
+
 def _store_of_attempt() -> dict[str, Any]:
-    """Return arguments for a store without entries of earlier attempts, after a restart by torchrun.
+    """Return arguments for a store without the entries of earlier attempts after a restart by torchrun.
 
     torchrun keeps one store for all attempts, in which a process may find the address of a dead process. Each node
     counts its own attempts, so this works for one node only. On several nodes, set

@@ -1,4 +1,4 @@
-"""A run of BasicSR's test: the functions that build the model and create the folder."""
+"""A run of BasicSR's test pipeline: the functions that build the model and create the folder."""
 
 import os
 from collections.abc import Iterator
@@ -16,11 +16,11 @@ from deeprftv2_plugin.training import run_folder
 
 
 class EvaluationRun:
-    """A test. The results of an earlier test are renamed only after all checks have passed.
+    """A test run. The results of an earlier test are renamed only after all checks have passed.
 
     Args:
         path: The option file, for error messages.
-        page: Folder for a page with all images; '' for that of the results; None for no page.
+        page: Folder for a page with all images; '' for the folder of the results; None for no page.
 
     Attributes:
         model: BasicSR's model.
@@ -33,7 +33,7 @@ class EvaluationRun:
 
     @contextmanager
     def in_basicsr(self) -> Iterator[None]:
-        """Within the block, `basicsr.test.test_pipeline` runs this test."""
+        """Let `basicsr.test.test_pipeline` run this test within the block."""
         reason = 'the model is built and checked once, before the results of an earlier test are renamed'
         with ExitStack() as self._stack:
             for name, new in (('make_exp_dirs', self.make_folders), ('build_model', self.hand_over_model)):
@@ -56,6 +56,6 @@ class EvaluationRun:
             self._stack.callback(lock.release)
 
     def hand_over_model(self, opt: dict[str, Any]) -> BaseModel:
-        """Return the model."""
+        """Return the model that was built before the folders."""
         self._log.release()
         return self.model

@@ -18,7 +18,7 @@ from deeprftv2_plugin.utils.regular_files import open_to_append
 
 @contextlib.contextmanager
 def tolerated_failures(pipeline: ModuleType) -> Iterator[None]:
-    """Within the block, loggers that fail do not end a pipeline of BasicSR.
+    """Prevent failing loggers from stopping a pipeline of BasicSR within the block.
 
     Args:
         pipeline: ``basicsr.train`` or ``basicsr.test``.
@@ -53,12 +53,12 @@ def open_log(
 
 
 class LogFile(logging.FileHandler):
-    """A log file. Lines that cannot be written yet, for example because the disk is full, are written later."""
+    """A log file. Lines that cannot be written, for example because the disk is full, are written later."""
 
     failed = False
 
     def _open(self) -> io.TextIOWrapper:
-        """Open the file unless it is a link, which could lead to any file of the user."""
+        """Open the file unless it is a link, which could point to any file of the user."""
         return io.TextIOWrapper(open_to_append(self.baseFilename), self.encoding, self.errors)
 
     def handleError(self, record: logging.LogRecord) -> None:
@@ -79,7 +79,7 @@ class LogFile(logging.FileHandler):
 
 
 def start_wandb(opt: dict) -> None:
-    """Start wandb, which copies what TensorBoard gets."""
+    """Start wandb, which records what is logged to TensorBoard."""
     try:
         init_wandb_logger(opt)
     except Exception as error:
@@ -87,7 +87,7 @@ def start_wandb(opt: dict) -> None:
 
 
 class Board:
-    """TensorBoard's writer, which is switched off after an error.
+    """TensorBoard's writer, which is disabled after an error.
 
     It has the methods of ``torch.utils.tensorboard.SummaryWriter``.
 

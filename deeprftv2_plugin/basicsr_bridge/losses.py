@@ -1,4 +1,4 @@
-"""The losses that need BasicSR's registry."""
+"""Losses that use BasicSR's registry."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,9 +10,9 @@ from deeprftv2_plugin import losses
 
 
 class MultiScaleLoss(losses.MultiScaleLoss):
-    """:class:`deeprftv2_plugin.losses.MultiScaleLoss` for option files: its losses are registered ones.
+    """:class:`deeprftv2_plugin.losses.MultiScaleLoss` for option files: its losses are registered losses.
 
-    It lets BasicSR's plain ``SRModel``, which has one pixel loss, train a network with two scales::
+    With it, BasicSR's ``SRModel``, which has one pixel loss, can train a network with two scales::
 
         pixel_opt:
           type: MultiScaleLoss

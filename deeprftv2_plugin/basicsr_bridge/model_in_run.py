@@ -1,4 +1,4 @@
-"""What a training adds to the model and the logger of BasicSR."""
+"""Extensions of BasicSR's model and logger for a training run."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from basicsr.utils import MessageLogger
 from torch import distributed
+from torch.utils.data import DataLoader
 
 from deeprftv2_plugin.basicsr_bridge.sample_stream import position
 from deeprftv2_plugin.basicsr_bridge.tolerant_model import TolerantModel
@@ -17,7 +18,7 @@ from deeprftv2_plugin.training.saving import leave, save_or_log
 
 
 class ModelInRun(TolerantModel):
-    """Mixin for the model of a run: states contain the position in the data, and errors of saving are logged.
+    """Mixin for the model of a run: states contain the position in the data, and saving errors are logged.
 
     Attributes:
         current_plan: Returns the plan of the run, which is made after the model.
@@ -27,6 +28,8 @@ class ModelInRun(TolerantModel):
     current_plan: Callable[[], Plan]
     recorded_options: dict
     device: torch.device
+    _validated: int | None = None
+    """The iteration that is being validated."""
 
     @property
     def plan(self) -> Plan:
@@ -34,22 +37,41 @@ class ModelInRun(TolerantModel):
         return self.current_plan()
 
     def stream_at(self, iteration: int) -> dict:
-        """Return the position in the stream of samples after an iteration, for the state."""
+        """Return the position in the sample stream after an iteration, for the state."""
         return position(self.plan, iteration)
 
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
-        """Set the learning rate of an iteration. Models of BasicSR save and stop here if a process was asked to.
+        """Set the learning rate of an iteration. BasicSR's models save and stop here after a request to stop.
 
         Raises:
-            Interrupted: A signal or a fault asked to stop; the state of the iteration before is saved.
+            Interrupted: A signal or a fault requested a stop. The state of the previous iteration is saved.
             UserError: The state could not be saved.
         """
         if not isinstance(self, DeepRFTv2Model) and current_iter > 1 and self.asked_to_leave():
             leave(self, self.plan.epoch_of(current_iter - 1), current_iter - 1)
-        super().update_learning_rate(current_iter, warmup_iter=warmup_iter)  # type: ignore[misc]  # defined by the model
+        super().update_learning_rate(current_iter, warmup_iter)
+
+    def validation(self, dataloader: DataLoader, current_iter: int, tb_logger: Any, save_img: bool = False) -> None:
+        """Validate. Models of BasicSR, too, save and stop between two images if this process was asked to.
+
+        Raises:
+            Interrupted: A signal asked to stop; the state is saved.
+            UserError: The state could not be saved, or the validation of the data set has failed too many times.
+        """
+        self._validated = current_iter
+        try:
+            super().validation(dataloader, current_iter, tb_logger, save_img)
+        finally:
+            self._validated = None
+
+    def feed_data(self, data: dict[str, Any]) -> None:
+        """Copy a batch or, in a validation, an image to the device."""
+        if self._validated is not None and self.opt['rank'] == 0 and signals.requested() is not None:
+            leave(self, self.plan.epoch_of(self._validated), self._validated)
+        super().feed_data(data)  # type: ignore[misc]  # defined by the model
 
     def asked_to_leave(self) -> bool:
-        """Return whether any process was asked to stop. Waits for the GPU, as these models do in every step."""
+        """Return whether any process was requested to stop. Waits for the GPU, as these models do in every step."""
         asked = signals.requested() is not None
         if not self.opt['dist']:
             return asked

@@ -1,7 +1,7 @@
 """Patches for BasicSR 1.4.2, its last release, on current versions of Python, PyTorch and torchvision.
 
 A patch for a defect is applied only if a trial shows that the defect is present. The methods that are replaced to add a
-capability (`model_to_device`, `load_network` and those that save) rely on this version.
+feature (`model_to_device`, `load_network` and the saving methods) rely on this version.
 """
 
 import contextlib
@@ -23,15 +23,15 @@ INSTALL = f'pip install --no-build-isolation basicsr=={VERSION}'
 if sys.version_info >= (3, 13):  # see that folder for the reason
     INSTALL = f'PYTHONPATH="$PWD/scripts/basicsr_build" {INSTALL}, in a checkout of this plugin'
 LISTED = 20
-"""Maximum number of names of weights in a warning."""
+"""Maximum number of parameter names in a warning."""
 _applied = False
 
 
 def apply() -> None:
-    """Import BasicSR and patch it. Further calls do nothing.
+    """Import BasicSR and patch it. Further calls have no effect.
 
     Raises:
-        UserError: BasicSR is not installed or has another version, or another package of that name hides it.
+        UserError: BasicSR is not installed or has another version, or is hidden by another package of the same name.
     """
     global _applied
     if _applied:
@@ -59,7 +59,7 @@ def require_basicsr() -> None:
     working directory hides the installed package.
 
     Raises:
-        UserError: It is not.
+        UserError: BasicSR is missing or has another version, or the package is another one.
     """
     spec = importlib.util.find_spec('basicsr')
     if spec is None:
@@ -102,7 +102,7 @@ def define_torchvision_operators() -> None:
 
 
 def alias_functional_tensor() -> None:
-    """Provide the module from which BasicSR imports `rgb_to_grayscale`. torchvision 0.17 removed it."""
+    """Provide the module from which BasicSR imports `rgb_to_grayscale`, which torchvision 0.17 removed."""
     name = 'torchvision.transforms.functional_tensor'
     if not _importable(name):
         from torchvision.transforms import functional
@@ -116,7 +116,7 @@ def alias_functional_tensor() -> None:
 def distutils_for_import() -> Iterator[None]:
     """Provide `distutils.version.LooseVersion` for the import of `basicsr.archs.arch_util`.
 
-    Python 3.12 removed distutils. The substitute is removed after the import, so that no other package uses it.
+    Python 3.12 removed distutils. The substitute is removed after the import, so that other packages do not use it.
     """
     if _importable('distutils.version'):
         yield
@@ -200,7 +200,7 @@ def load_network(self: Any, net: Any, load_path: str, strict: bool = True, param
 
 
 def patch_resume_training() -> None:
-    """Check the shapes of a training state. Fused optimizers crash on those of another network."""
+    """Check the shapes of a training state. Fused optimizers crash if they do not match."""
     from basicsr.models.base_model import BaseModel
 
     from deeprftv2_plugin.training.resuming import prepare
@@ -215,9 +215,9 @@ def patch_resume_training() -> None:
 
 
 def patch_saving() -> None:
-    """Let models save atomically and report errors.
+    """Let models save atomically and raise errors.
 
-    BasicSR writes into the final file, so that a killed run leaves a part of it, and ignores errors after three tries.
+    BasicSR writes to the final file, which is incomplete if the run is killed, and ignores errors after three tries.
     """
     from basicsr.models.base_model import BaseModel
 
@@ -247,7 +247,7 @@ def patch_print_network() -> None:
 
 
 def patch_file_reading() -> None:
-    """Let BasicSR's data sets open only regular files of limited size. Reading a pipe or a device can wait forever."""
+    """Let BasicSR's datasets open only regular files of limited size. Reading a pipe or a device can wait forever."""
     from basicsr.data import data_util, video_test_dataset
     from basicsr.utils.file_client import HardDiskBackend
 
@@ -288,9 +288,9 @@ def patch_image_writing() -> None:
 
 
 def patch_prefetcher() -> None:
-    """Pass errors of the data set on to the training.
+    """Pass errors of the dataset on to the training.
 
-    With ``prefetch_mode: cpu`` an error ends BasicSR's thread silently, and the training waits for it forever.
+    With ``prefetch_mode: cpu``, an error silently stops BasicSR's thread, and the training waits for it forever.
     """
     from basicsr.data import prefetch_dataloader
 
@@ -314,7 +314,7 @@ def patch_prefetcher() -> None:
             except StopIteration:
                 raise self.error or StopIteration from None
 
-    replace(prefetch_dataloader, 'PrefetchGenerator', PrefetchGenerator, 'errors of the data set with prefetch_mode')
+    replace(prefetch_dataloader, 'PrefetchGenerator', PrefetchGenerator, 'errors of the dataset with prefetch_mode')
 
 
 def _loses_errors(generator_class: Any) -> bool:

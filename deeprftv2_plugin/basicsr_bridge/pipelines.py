@@ -1,4 +1,4 @@
-"""Shared by `train` and `test`: BasicSR's flags, and the calls of BasicSR's pipelines."""
+"""The common part of `train` and `test`: BasicSR's flags, and the calls of its pipelines."""
 
 import argparse
 import contextlib
@@ -11,7 +11,7 @@ from deeprftv2_plugin import config
 
 
 def add_arguments(parser: argparse.ArgumentParser, is_train: bool) -> None:
-    """Add BasicSR's own flags, those of a training or of a test."""
+    """Add BasicSR's flags for a training or a test."""
     add_options(parser)
     parser.add_argument(
         '--launcher',
@@ -49,17 +49,21 @@ def add_local_rank(parser: argparse.ArgumentParser, default: str | None = None) 
 
 
 def run(args: argparse.Namespace, is_train: bool, root: str | None = None) -> None:
-    """Check the options, then run BasicSR's pipeline.
+    """Validate the options, then run BasicSR's pipeline.
 
     Args:
         args: The flags of `add_arguments`.
         is_train: Whether to train or to test.
-        root: Folder of ``experiments`` and ``results``; by default the working directory.
+        root: Folder of ``experiments`` and ``results``. Default: the working directory.
 
     Raises:
-        UserError: The options are wrong, or the run fails in a way that the user can fix.
+        UserError: The options are not valid, or the run fails in a way that the user can fix.
     """
-    from deeprftv2_plugin.basicsr_bridge.distributed import end_processes, errors_reported_once
+    from deeprftv2_plugin.basicsr_bridge.distributed import (
+        end_processes,
+        errors_reported_once,
+        lost_connections_explained,
+    )
 
     if args.local_rank is not None:  # python -m torch.distributed.launch passes it, torchrun sets it
         os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
@@ -74,7 +78,8 @@ def run(args: argparse.Namespace, is_train: bool, root: str | None = None) -> No
 
     notes = restarts() if is_train else []
     resumes = is_train and (args.auto_resume or bool(notes))
-    with handed_over(opt, args.opt, config.launcher(args.launcher), resumes, args.debug):
+    handed = handed_over(opt, args.opt, config.launcher(args.launcher), resumes, args.debug)
+    with lost_connections_explained(), handed:
         if is_train:
             with TrainingRun(opt.get('manual_seed') is not None, notes, args.opt).in_basicsr():
                 train_pipeline(root or os.getcwd())
@@ -91,7 +96,7 @@ def run_file(path: str, is_train: bool, root: str, html: str | None = None) -> N
         path: The file.
         is_train: As in `run`.
         root: As in `run`.
-        html: Folder for the page of a test; '' for that of the results; None for no page.
+        html: Folder for the page of a test; '' for the folder of the results; None for no page.
 
     Raises:
         UserError: As in `run`.
@@ -102,11 +107,11 @@ def run_file(path: str, is_train: bool, root: str, html: str | None = None) -> N
 
 @contextlib.contextmanager
 def handed_over(opt: dict, path: str, launcher: str, auto_resume: bool, debug: bool) -> Iterator[None]:
-    """Within the block, BasicSR's pipelines use these options instead of parsing a command line.
+    """Let BasicSR's pipelines use these options instead of parsing a command line, within the block.
 
     Args:
         opt: Resolved options.
-        path: The user's option file. The resolved options are saved in the experiment under its name.
+        path: The option file. The resolved options are saved in the experiment under its name.
         launcher: 'none', 'pytorch' or 'slurm'.
         auto_resume: BasicSR's flag ``--auto_resume``.
         debug: BasicSR's flag ``--debug``.
@@ -149,16 +154,16 @@ def restarts() -> list[str]:
 
 
 def load(args: argparse.Namespace, is_train: bool | None = None) -> dict:
-    """Read and validate the options, and register what they need.
+    """Read and validate the options, and register the classes that they use.
 
     Args:
         args: Contains `opt`, the option file, and `force_yml`, the overrides.
-        is_train: Whether they are for training; if None, whether they have a section `train`.
+        is_train: Whether the options are for training; None to decide by whether they have a section `train`.
 
     Raises:
-        UserError: The options are wrong.
+        UserError: The options are not valid.
     """
-    # imported here since they import torch, which --help does not need
+    # imported here since they import torch, which is not needed for --help
     from deeprftv2_plugin.basicsr_bridge import registration, spandrel_archs
     from deeprftv2_plugin.config import validation
     from deeprftv2_plugin.ops import backends
@@ -168,5 +173,5 @@ def load(args: argparse.Namespace, is_train: bool | None = None) -> dict:
     spandrel_archs.register_for(opt)
     registration.import_modules(opt.get('custom_imports') or [])
     validation.validate(opt, args.opt, 'train' in opt if is_train is None else is_train, args.force_yml)
-    backends.describe()  # raises if a backend is forced that cannot be used
+    backends.describe()  # raises if a forced backend cannot be used
     return opt

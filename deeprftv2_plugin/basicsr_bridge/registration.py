@@ -62,7 +62,7 @@ def parts() -> tuple[tuple[Any, tuple[Callable, ...]], ...]:
 
 
 def register() -> None:
-    """Patch BasicSR, add this package's classes to its registries, and load plugins. Further calls do nothing.
+    """Patch BasicSR, add this package's classes to its registries, and load plugins. Further calls have no effect.
 
     Raises:
         UserError: BasicSR is missing or hidden, a name is already in use, or a plugin fails.
@@ -82,7 +82,7 @@ def add(registry: Any, cls: Callable) -> None:
     """Add a class or function to a registry under its name.
 
     Raises:
-        UserError: Another class or function has the name.
+        UserError: Another class or function is registered under the name.
     """
     present = dict(iter(registry)).get(cls.__name__)
     if present is None:
@@ -98,7 +98,7 @@ def load_plugins() -> None:
     """Load the entry points of the group `basicsr.plugins`: modules that register on import, or functions to call.
 
     Raises:
-        UserError: One fails.
+        UserError: A plugin fails.
     """
     for entry in entry_points(group=GROUP):
         try:
@@ -113,10 +113,10 @@ def load_plugins() -> None:
 
 
 def import_modules(names: Any) -> None:
-    """Import the modules of an option file's `custom_imports`, also from the working directory.
+    """Import the modules in an option file's `custom_imports`, also from the working directory.
 
-    If there are any, the working directory is searched from now on, after all other folders: a file in it never
-    replaces an installed module.
+    If there are any, the working directory is appended to the search path. A file in it never replaces an installed
+    module.
 
     Args:
         names: List of dotted module names, one name, or mmengine's form `{imports: [...]}`.
@@ -135,10 +135,10 @@ def import_modules(names: Any) -> None:
 
 
 def module_names(value: Any) -> list[str]:
-    """Return the names in a value of `custom_imports`; none if it is None.
+    """Return the module names in a value of `custom_imports`; none if it is None.
 
     Raises:
-        UserError: It has none of the forms that `import_modules` describes.
+        UserError: The value has none of the forms described in `import_modules`.
     """
     names = value.get('imports', []) if isinstance(value, dict) else value
     names = [names] if isinstance(names, str) else [] if names is None else names

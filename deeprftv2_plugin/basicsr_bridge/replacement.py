@@ -14,8 +14,8 @@ class Replacement:
     Attributes:
         owner: Module, class, or mapping such as ``sys.modules``.
         name: Attribute or key.
-        original: The object that the name was bound to before.
-        reason: The defect or the capability that the replacement is for.
+        original: The object to which the name was bound before.
+        reason: The defect that the replacement fixes, or the feature that it adds.
     """
 
     def __init__(self, owner: ModuleType | type | MutableMapping[str, Any], name: str, new: object, reason: str):
@@ -47,10 +47,10 @@ def replace(owner: ModuleType | type | MutableMapping[str, Any], name: str, new:
         owner: Module, class, or a mapping such as ``sys.modules``.
         name: Attribute or key. Only a key of a mapping may be new.
         new: The object to bind.
-        reason: The defect or the capability that the replacement is for.
+        reason: The defect that the replacement fixes, or the feature that it adds.
 
     Returns:
-        The replacement, which lasts until its `undo`, or until the end of a ``with`` block.
+        The replacement, which lasts until its `undo` or until the end of a ``with`` block.
 
     Raises:
         AttributeError: The module or class has no such attribute, for example in another version of BasicSR.

@@ -1,4 +1,4 @@
-"""Add to the options of a file what BasicSR's option parser adds.
+"""Complete the options of a file like BasicSR's option parser.
 
 ``basicsr.utils.options.parse_options`` accepts only a command line and a YAML file that it reads itself. `complete`
 takes options that have already been read. A test compares both.
@@ -26,7 +26,7 @@ def complete(
     auto_resume: bool = False,
     debug: bool = False,
 ) -> dict[str, Any]:
-    """Return the options that BasicSR's pipelines use, and seed the random number generators.
+    """Return the options for BasicSR's pipelines, and seed the random number generators.
 
     Args:
         options: Resolved options of a file. They are not changed.
@@ -63,7 +63,7 @@ def complete(
 
 
 def _complete_dataset(dataset: dict, phase: str, opt: dict) -> None:
-    dataset['phase'] = phase.split('_')[0]  # val_2 is a second data set for val
+    dataset['phase'] = phase.split('_')[0]  # val_2 is a second dataset for val
     if 'scale' in opt:
         dataset['scale'] = opt['scale']
     for key in ('dataroot_gt', 'dataroot_lq'):

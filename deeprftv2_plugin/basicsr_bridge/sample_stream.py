@@ -1,4 +1,4 @@
-"""The stream of samples of a run: its plan from the options, and its position in a training state."""
+"""The sample stream of a run: its plan from the options, and its position in a training state."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from deeprftv2_plugin.training.stages import accumulation_of, gpus_of, stages_of
 
 
 def make_plan(opt: Mapping[str, Any], length: int) -> Plan:
-    """Return the plan that assigns the samples of a data set of this length to iterations."""
+    """Return the plan that assigns the samples of a dataset of this length to iterations."""
     gpus, stages = gpus_of(opt), stages_of(opt)
     step = gpus * accumulation_of(opt, gpus)
     return Plan(
@@ -23,7 +23,7 @@ def make_plan(opt: Mapping[str, Any], length: int) -> Plan:
 
 
 def position(plan: Plan, iteration: int) -> dict[str, Any]:
-    """Return the position after an iteration and the settings that the order of the following samples depends on."""
+    """Return the position after an iteration, and the settings on which the order of the following samples depends."""
     following = plan.step_of(min(iteration + 1, plan.total))
     return {
         'samples': plan.samples_until(iteration),
@@ -35,13 +35,13 @@ def position(plan: Plan, iteration: int) -> dict[str, Any]:
 
 
 def resume(plan: Plan, state: Mapping[str, Any]) -> None:
-    """Let a plan continue after the iteration of a state."""
+    """Advance a plan to the iteration of a state."""
     done, stream = state['iter'], state.get('stream')
     plan.resume_after(done, plan.samples_until(done) if stream is None else stream['samples'])
 
 
 def differences(plan: Plan, state: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what differs between a resumed plan and the run that saved the state."""
+    """Yield a message for each difference between a resumed plan and the run that saved the state."""
     stream = state.get('stream')
     if stream is None:
         yield 'The state does not store which samples were used: unchanged settings are assumed.'

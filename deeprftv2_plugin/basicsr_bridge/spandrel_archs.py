@@ -1,4 +1,4 @@
-"""Networks of the packages spandrel and spandrel_extra_arches in BasicSR's registry."""
+"""Register the networks of the packages spandrel and spandrel_extra_arches with BasicSR."""
 
 import functools
 import importlib
@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from deeprftv2_plugin.utils.errors import UserError
 
 SUFFIX = '_spandrel'
-"""What follows the name of a class, such as in NAFNet_spandrel, as BasicSR's suffix follows the names of its own."""
+"""Suffix of the registered names, as in NAFNet_spandrel. BasicSR appends a similar suffix to its own classes."""
 REGISTRIES = {'spandrel': 'MAIN_REGISTRY', 'spandrel_extra_arches': 'EXTRA_REGISTRY'}
-"""The registry in each of the packages."""
+"""Name of the registry of each package."""
 INSTALL = "pip install 'deeprftv2-plugin[compare]'"
 
 
 def architectures() -> list[Any]:
-    """Return the architectures of the packages that are installed, each an object of spandrel's `Architecture`."""
+    """Return the architectures of the installed packages, instances of spandrel's `Architecture`."""
     found = []
     for package, registry in REGISTRIES.items():
         if importlib.util.find_spec(package) is not None:
@@ -29,7 +29,7 @@ def architectures() -> list[Any]:
 
 
 def register() -> None:
-    """Add all networks to BasicSR's registry, unless they are there. Without the packages there are none."""
+    """Add all networks to BasicSR's registry. Has no effect without the packages, or for registered networks."""
     from basicsr.utils.registry import ARCH_REGISTRY
 
     for architecture in architectures():
@@ -39,7 +39,7 @@ def register() -> None:
 
 
 def register_for(opt: Mapping[str, Any]) -> None:
-    """Add all networks to BasicSR's registry if one of the sections `network_...` of an option file names one.
+    """Add all networks to BasicSR's registry if a section `network_...` of an option file selects one.
 
     Raises:
         UserError: The packages are not installed.
@@ -55,14 +55,14 @@ def register_for(opt: Mapping[str, Any]) -> None:
 
 
 def networks_of(architecture: Any) -> dict[str, type[nn.Module]]:
-    """Return the networks of an architecture by the names under which spandrel exports them."""
+    """Return the networks of an architecture by their exported names in spandrel."""
     module = sys.modules[type(architecture).__module__]
     exported = {name: getattr(module, name) for name in module.__all__}
     return {name: cls for name, cls in exported.items() if isinstance(cls, type) and issubclass(cls, nn.Module)}
 
 
 def recognized(weights: Mapping[str, Tensor]) -> dict[str, Any] | None:
-    """Return type and arguments of the network that has these weights, or None if spandrel does not recognize it.
+    """Return the type and the arguments of the network with these weights; None if spandrel does not recognize it.
 
     Networks whose parameters have other names in spandrel, such as BasicSR's RRDBNet, are not recognized.
     """
@@ -76,37 +76,37 @@ def recognized(weights: Mapping[str, Tensor]) -> dict[str, Any] | None:
                 continue
             name = next(name for name, cls in networks_of(architecture).items() if type(net) is cls)
             settings = {key: value for key, value in net.hyperparameters.items() if plain(value)}
-            return {'type': f'{name}{SUFFIX}', **settings}  # the others, such as classes of layers, are defaults
+            return {'type': f'{name}{SUFFIX}', **settings}  # other arguments, such as layer classes, are defaults
     return None
 
 
 def plain(value: object) -> bool:
-    """Return whether an argument can be in an option file."""
+    """Return whether an argument can be written to an option file."""
     if isinstance(value, list | tuple):
         return all(map(plain, value))
     return value is None or isinstance(value, bool | int | float | str)
 
 
 def adapted(architecture: Any, cls: type[nn.Module], name: str) -> type[nn.Module]:
-    """Return a subclass of a network that knows its size multiple, and whose result in evaluation is one image.
+    """Return a subclass of a network with a size multiple and, in evaluation mode, a single image as its output.
 
     Args:
         architecture: The architecture in spandrel's registry.
         cls: One of its networks.
-        name: Of the subclass.
+        name: Name of the subclass.
     """
 
     class Network(cls):  # type: ignore[valid-type, misc]
         @functools.cached_property
         def size_multiple(self) -> int:
-            """The number of which height and width must be multiples, as spandrel finds it from the weights."""
+            """The number of which height and width must be multiples, which spandrel determines from the weights."""
             return architecture.load(self.state_dict()).size_requirements.multiple_of
 
         def forward(self, *args: Any, **kwargs: Any) -> Any:
             output = super().forward(*args, **kwargs)
             if self.training or isinstance(output, Tensor):
                 return output
-            return output[0]  # of networks with several stages, the result of the last
+            return output[0]  # networks with several stages return the result of the last stage first
 
     Network.__name__ = Network.__qualname__ = name
     Network.__module__, Network.__doc__ = cls.__module__, cls.__doc__

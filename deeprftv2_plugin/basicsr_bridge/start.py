@@ -40,14 +40,14 @@ def checked_model(
         opt: Options of the run.
         path: The option file, for error messages.
         make: Function that builds the model.
-        further: A check that gets the data set of the phase train.
+        further: An additional check, called with the training data.
 
     Raises:
         UserError: The run would fail.
     """
     parts = Parts()
     if is_first_of_node():
-        parts = require({**opt, 'dist': False, 'rank': 0, 'world_size': 1}, path)  # the checks run in this process only
+        parts = require({**opt, 'dist': False, 'rank': 0, 'world_size': 1}, path)  # only in this process
         if further is not None:
             further(parts.datasets['train'])
         datasets = parts.datasets
@@ -62,7 +62,7 @@ def checked_model(
 
 
 class HandedOver(ExitStack):
-    """Within the block, BasicSR copies existing networks instead of building the same networks again.
+    """Let BasicSR copy existing networks within the block instead of building them again.
 
     Args:
         opt: The options of the networks.
@@ -85,9 +85,9 @@ def _copy_or_build(net: nn.Module, settings: dict[str, Any], build: Callable, **
 
 
 class HeldBackLog:
-    """Hold back the lines of BasicSR's log until it has a file.
+    """Buffer the lines of BasicSR's log until it has a file.
 
-    BasicSR opens the file only if nothing has requested its logger before.
+    BasicSR opens the file only when its logger is requested for the first time.
     """
 
     def __init__(self) -> None:
@@ -107,14 +107,14 @@ class HeldBackLog:
         forget_logger()
 
     def release(self) -> None:
-        """Write the held back lines to the log."""
+        """Write the buffered lines to the log."""
         for record in self._lines.buffer:
             self._logger.handle(record)
         self._lines.close()
 
 
 def forget_logger() -> None:
-    """Make BasicSR's logger unknown to BasicSR, so that it opens a new log file."""
+    """Let BasicSR initialize its logger again, with a new log file."""
     basicsr_logger.initialized_logger.pop(NAME, None)
     handlers = logging.getLogger(NAME).handlers
     while handlers:

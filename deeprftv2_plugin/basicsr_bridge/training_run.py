@@ -30,6 +30,7 @@ from deeprftv2_plugin.basicsr_bridge.loggers import Board
 from deeprftv2_plugin.basicsr_bridge.model_in_run import ModelInRun, RunLogger
 from deeprftv2_plugin.basicsr_bridge.replacement import replace
 from deeprftv2_plugin.basicsr_bridge.start import HeldBackLog, checked_model
+from deeprftv2_plugin.basicsr_bridge.tolerant_model import report_as_process
 from deeprftv2_plugin.checkpoints.states import newest_whole, read_state, resumed_networks, resumed_weights
 from deeprftv2_plugin.data.datasets import SizedDataset
 from deeprftv2_plugin.data.loading.loader import TrainLoader, first_batch
@@ -39,7 +40,8 @@ from deeprftv2_plugin.training import run_folder, signals
 from deeprftv2_plugin.training.branches import set_aside
 from deeprftv2_plugin.training.stages import accumulation_of, gpus_of, stages_of
 from deeprftv2_plugin.utils.atomic_io import advice
-from deeprftv2_plugin.utils.errors import Interrupted, UserError
+from deeprftv2_plugin.utils.errors import Interrupted, UserError, describe_error
+from deeprftv2_plugin.utils.locks import UNLOCKED
 
 
 class TrainingRun:
@@ -51,8 +53,8 @@ class TrainingRun:
         path: The option file, for error messages.
 
     Attributes:
-        state: The state that the run resumes from; empty if it starts anew.
-        plan: Which samples are in which iteration.
+        state: The state from which the run resumes; empty for a new run.
+        plan: The assignment of samples to iterations.
         model: BasicSR's model.
     """
 
@@ -67,7 +69,7 @@ class TrainingRun:
 
     @contextmanager
     def in_basicsr(self) -> Iterator[None]:
-        """Within the block, `basicsr.train.train_pipeline` runs this training."""
+        """Let `basicsr.train.train_pipeline` run this training within the block."""
         replacements = (
             (
                 'load_resume_state',
@@ -93,31 +95,36 @@ class TrainingRun:
                 yield
             except Interrupted:
                 raise
-            except Exception:
-                self.save_between_steps()
+            except Exception as error:
+                if hasattr(self, 'model'):
+                    self.save_after_error()
+                    report_as_process(error, self.model.opt)
                 raise
             if hasattr(self, 'model'):
                 self.model.require_last_validations()
 
-    def save_between_steps(self) -> None:
-        """Save the state after an error, unless it occurred within a step or the weights are not finite."""
-        done = self.model.done if hasattr(self, 'model') else None
-        if done is None:
+    def save_after_error(self) -> None:
+        """Save the state of the last completed iteration, unless the weights are changing or are not finite.
+
+        The first process writes it. If the error occurred in another one, the first process gets here when it notices
+        that their connection is lost.
+        """
+        if self.model.opt['rank'] != 0:
             return
         try:
-            saved = self.model.save(self.plan.epoch_of(done), done)
-        except UserError as fault:
-            get_root_logger().error(str(fault))
+            saved = self.model.save_last()
+        except Exception as fault:  # such as a lack of memory, which must not hide the first error
+            get_root_logger().error(f'The state could not be saved: {describe_error(fault)}')
         else:
             if saved:
-                text = f'The state of iteration {done} is saved. Rerun with --auto_resume to resume.'
+                text = f'The state of iteration {self.model.done} is saved. Rerun with --auto_resume to resume.'
                 get_root_logger().warning(text)
 
     def start(self, opt: dict) -> dict | None:
         """Read the state, build the model and check everything before a folder is created or renamed.
 
         Returns:
-            The state from which the run resumes; None if it starts anew.
+            The state from which the run resumes; None for a new run.
 
         Raises:
             UserError: The run would fail, or its folder cannot be used. The folder is unchanged.
@@ -132,13 +139,13 @@ class TrainingRun:
         return self.state
 
     def find_state(self, opt: dict) -> None:
-        """Read the newest valid state with `--auto_resume`, otherwise that of `path.resume_state`, if any.
+        """Read the newest valid state with `--auto_resume`, otherwise the one in `path.resume_state`, if any.
 
         Raises:
             UserError: The state is missing or damaged, or has more iterations than `total_iter`.
         """
         path = opt['path'].get('resume_state')
-        # on several nodes, torchrun may report a restart to one of them only
+        # with several nodes, torchrun may report a restart to only one of them
         if any_process(opt['auto_resume'], opt):
             folders = opt['path']['training_states'], opt['path']['models']
             newest = in_first_process(lambda: newest_whole(*folders, resumed_networks(opt)), opt)
@@ -163,11 +170,11 @@ class TrainingRun:
             opt['manual_seed'] = stream['seed']
 
     def load_batch(self, opt: dict, dataset: SizedDataset) -> None:
-        """Load the first batch of this process as a worker does.
+        """Load the first batch of this process like a worker.
 
         Args:
             opt: The options.
-            dataset: A copy of the training data; workers would inherit open files from the data of the run itself.
+            dataset: A copy of the training data, since workers would inherit open files of the original.
 
         Raises:
             UserError: Too many of its samples are damaged.
@@ -178,7 +185,7 @@ class TrainingRun:
         first_batch(dataset, plan, opt['manual_seed'], opt['datasets']['train'].get('max_damaged') or 0)
 
     def make_folders(self, opt: dict) -> None:
-        """Create the folders of a run that starts anew. The folder of an earlier run is renamed.
+        """Create the folders of a new run. The folder of an earlier run is renamed.
 
         Raises:
             UserError: The folder cannot be used.
@@ -192,6 +199,8 @@ class TrainingRun:
         lock = in_first_process(lambda: run_folder.take(opt['path']['experiments_root'], within, resume), opt)
         if lock is not None:
             self._stack.callback(lock.release)
+            if not lock.is_effective:
+                self.notes.append(UNLOCKED.format(opt['path']['experiments_root']) + '.')
 
     def create_loaders(self, opt: dict, logger: logging.Logger) -> tuple:
         """Return the loader of the plan, the plan as its sampler, the validation loaders, epochs and iterations."""
@@ -214,7 +223,7 @@ class TrainingRun:
         del stages[1]
         if self.state:
             self.resume_plan(logger)
-        if settings.get('pin_memory') is None:  # in the options, because BasicSR requires it for prefetch_mode: cuda
+        if settings.get('pin_memory') is None:  # set in the options, where BasicSR reads it for prefetch_mode: cuda
             settings['pin_memory'] = opt['num_gpu'] != 0 and torch.cuda.is_available()
         workers = settings.get('num_worker_per_gpu', 0) * gpus // plan.processes
         loading = {
@@ -236,7 +245,7 @@ class TrainingRun:
         return loader, plan, self.val_loaders, plan.epoch_of(total), total
 
     def resume_plan(self, logger: logging.Logger) -> None:
-        """Continue the plan after the iteration of the state, and log what differs from the earlier run."""
+        """Continue the plan after the iteration of the state, and log differences from the earlier run."""
         done = self.state['iter']
         sample_stream.resume(self.plan, self.state)
         for text in sample_stream.differences(self.plan, self.state):
@@ -245,8 +254,8 @@ class TrainingRun:
         logger.info(f'Resumed after iteration {done} with sample {self.plan.samples_done} of the stream.')
         if done == self.plan.total:
             logger.warning(
-                f'All {done} iterations are done: nothing is left to train. The latest weights are saved and '
-                'validated. Raise train.total_iter to continue training.'
+                f'All {done} iterations are complete. The latest weights are saved and validated. Raise '
+                'train.total_iter to continue training.'
             )
 
     def build_model(self, opt: dict) -> Any:
@@ -259,7 +268,7 @@ class TrainingRun:
         return model
 
     def hand_over_model(self, opt: dict) -> Any:
-        """Return the model, and record signals from here on."""
+        """Return the model, and start to record signals."""
         self._log.release()
         if isinstance(self.model, SRModel):
             get_root_logger().addFilter(_is_relevant)
@@ -268,9 +277,9 @@ class TrainingRun:
         return self.model
 
     def rewind(self, opt: dict) -> None:
-        """Remove from the experiment what an earlier run saved after the iteration of the state.
+        """Remove what an earlier run saved after the iteration of the state.
 
-        The metrics log is cut after that iteration. States and weights are moved aside if there is a newer state.
+        The metrics log is truncated. States and weights are moved aside if there is a newer state.
 
         Raises:
             UserError: A file cannot be moved.
@@ -291,7 +300,7 @@ class TrainingRun:
             raise UserError(f'{text}. {advice(error)}') from error
 
     def create_logger(self, opt: dict, start_iter: int, tb_logger: Any) -> RunLogger:
-        """Return the logger, after completing the validation during which an earlier run was killed."""
+        """Return the logger, after a validation that an earlier run did not finish."""
         if self.state:
             in_first_process(lambda: self.rewind(opt), opt)
         val_opt = opt.get('val')
@@ -309,7 +318,7 @@ class TrainingRun:
         return RunLogger(opt, start_iter, tb_logger)
 
     def init_tb_logger(self, log_dir: str) -> Any:
-        """Return TensorBoard's writer. It drops what an earlier run logged after the iteration of the state."""
+        """Return TensorBoard's writer. It purges what an earlier run logged after the iteration of the state."""
         from torch.utils.tensorboard import SummaryWriter
 
         if distributed.is_initialized() and distributed.get_rank() != 0:
@@ -321,5 +330,5 @@ class TrainingRun:
 
 
 def _is_relevant(record: logging.LogRecord) -> bool:
-    """Filter BasicSR's warning that only SRModel supports several validation data sets: models here do too."""
+    """Filter BasicSR's warning that only SRModel supports several validation datasets. Models here do, too."""
     return not record.getMessage().startswith('Multiple validation datasets')

@@ -1,4 +1,4 @@
-"""Checkpoints: safe reading, atomic writing, rebuilding networks, and conversion from and to the authors' format."""
+"""Checkpoints: safe reading, atomic writing, rebuilding networks, and conversion to and from the authors' format."""
 
 from deeprftv2_plugin.checkpoints.conversion import convert_file
 from deeprftv2_plugin.checkpoints.files import read_weights, write_checkpoint

@@ -1,4 +1,4 @@
-"""Reading files of torch.save without running code, and only if their checksums are correct."""
+"""Read files of torch.save without executing code, and verify their checksums."""
 
 import pickle
 import re
@@ -23,7 +23,7 @@ _OTHER_CONTENT = (
 _PACKED = getattr(torch, 'float4_e2m1fn_x2', None)
 """A type with two numbers per element, which PyTorch cannot convert."""
 _FOLDER = 0x10
-"""Bit of the attributes in an archive."""
+"""Bit of the attributes of a folder in an archive."""
 _REFUSED = r'GLOBAL (\S+) (?:was|whose)|(?:Can only (?:create|build)|reduce for).* got (.*)|(Unsupported operand \d+)'
 
 
@@ -31,7 +31,7 @@ def open_checkpoint(path: str | Path) -> BinaryIO:
     """Open a file of weights or a training state.
 
     Raises:
-        UserError: It is missing, not a regular file, larger than `MAX_BYTES`, a web page or a Git LFS pointer.
+        UserError: The file is missing, not regular, larger than `MAX_BYTES`, a web page or a Git LFS pointer.
     """
     try:
         file = open_regular(path, MAX_BYTES)
@@ -53,8 +53,8 @@ def open_checkpoint(path: str | Path) -> BinaryIO:
 def load(path: str | Path) -> Any:
     """Read a file of torch.save to the CPU.
 
-    The checksums of a zip archive are verified; torch.load ignores them. Files of versions before 1.6 have none. NumPy
-    scalars become Python numbers.
+    The checksums of the zip archive, which torch.load ignores, are verified. Files of PyTorch before 1.6 have none.
+    NumPy scalars are converted to Python numbers.
 
     Raises:
         UserError: The file is missing or damaged, or it contains objects other than tensors and plain values.
@@ -124,7 +124,7 @@ def _reason(error: Exception) -> str:
 
 
 class _NumpyType:
-    """The type of a NumPy scalar in a file. It replaces `numpy.dtype`, so that no function of NumPy is called."""
+    """The type of a NumPy scalar in a file. It replaces `numpy.dtype`, so that no NumPy functions are called."""
 
     def __init__(self, code: str, *_: object):
         self.code, self.order = code, '|'

@@ -1,4 +1,4 @@
-"""Convert files between the authors' format and that of this package."""
+"""Convert files between the authors' format and the format of this package."""
 
 import os
 import warnings
@@ -20,7 +20,7 @@ _OPTION_SUFFIXES = ('.yml', '.yaml')
 
 
 def convert_file(source: str | Path, target: str | Path, param_key: str | None = None) -> str:
-    """Convert a checkpoint from or to the authors' parameter names, or convert an option file of the authors.
+    """Convert a checkpoint to or from the authors' parameter names, or convert an option file of the authors.
 
     Args:
         source: A checkpoint (.pth, .safetensors), whose parameter names determine the direction, or an option file of
@@ -37,7 +37,7 @@ def convert_file(source: str | Path, target: str | Path, param_key: str | None =
     """
     source, target = Path(source), Path(target)
     if os.path.lexists(target):
-        raise UserError(f'{target} already exists; choose another name or remove it')
+        raise UserError(f'{target} already exists; use another name or remove it')
     if source.suffix in _OPTION_SUFFIXES:
         return _convert_options(source, target)
     if target.suffix not in ('.pth', '.safetensors'):
@@ -76,7 +76,7 @@ def _write(target: Path, write: Callable[[], None]) -> None:
 
 
 def _read_options(source: Path) -> dict:
-    """Return the section network_g of an option file, or the whole file without one."""
+    """Return the section network_g of an option file, or the whole file if it has no such section."""
     try:
         with open_regular(source, LARGEST_FILE) as file:
             options = parse(file.read().decode(), str(source))

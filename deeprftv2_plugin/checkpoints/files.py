@@ -22,13 +22,13 @@ OPTIONS = 'options'
 
 
 AVERAGE = 'params_ema'
-"""Name of the set of weights that is the moving average of a training."""
+"""Name of the set of weights with the moving average."""
 _SET, _DIGEST = 'set', 'sha256'
 """Metadata keys of a .safetensors file: the name of its set, and the digest of names, values and other metadata."""
 
 
 class Weights(NamedTuple):
-    """A set of weights of a file."""
+    """A set of weights from a file."""
 
     name: str
     """Name of the set, such as 'params' or 'params_ema'."""
@@ -57,7 +57,7 @@ def read_weights(path: str | Path, param_key: str | None = None) -> dict[str, Te
 
 
 def read_set(path: str | Path, param_key: str | None = None) -> Weights:
-    """Read a set of weights of a file and its name.
+    """Read a set of weights and its name from a file.
 
     Args:
         path: A .pth file of BasicSR or of the authors, or a .safetensors file.
@@ -65,7 +65,7 @@ def read_set(path: str | Path, param_key: str | None = None) -> Weights:
             'params_ema' falls back to 'params' if the file has none. Ignored if the only set has another name.
 
     Raises:
-        UserError: As `read_weights`.
+        UserError: As in `read_weights`.
     """
     sets = read_sets(path)
     name, state = chosen(sets, param_key, path)
@@ -76,7 +76,7 @@ def read_set(path: str | Path, param_key: str | None = None) -> Weights:
 
 
 def chosen(sets: Mapping[str, dict[str, Tensor]], param_key: str | None, path: str | Path) -> Weights:
-    """Return the set of weights that `read_set` describes.
+    """Return the set of weights that `param_key` selects, see `read_set`.
 
     Raises:
         UserError: There is no such set.
@@ -153,7 +153,7 @@ def write_checkpoint(
 
 
 def serialized(content: object) -> memoryview:
-    """Serialize an object for torch.load in memory, so that only a single write can fail on a full disk."""
+    """Serialize an object for torch.load in memory, so that it can be written to a file at once."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
     return buffer.getbuffer()
@@ -179,7 +179,7 @@ def read_options(path: str | Path) -> dict | None:
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return tensors and metadata, after the digest has been verified if there is one."""
+    """Return tensors and metadata, after verifying the digest if there is one."""
     open_checkpoint(path).close()
     try:
         with safe_open(path, 'pt') as file:

@@ -30,7 +30,7 @@ def load_into(net: nn.Module, weights: Mapping[str, Tensor], path: str | Path, s
 
     Args:
         net: The network.
-        weights: Weights by parameter name, as `read_weights` returns them.
+        weights: Weights by parameter name, from `read_weights`.
         path: Source of the weights, for error messages.
         strict: Require all names and shapes to match. Otherwise parameters that do not match are left unchanged.
 
@@ -56,8 +56,8 @@ def load_into(net: nn.Module, weights: Mapping[str, Tensor], path: str | Path, s
     fitting = {k: v for k, v in weights.items() if k in own and k not in reshaped}
     if 2 * len(fitting) < len(own):
         raise UserError(
-            f'{path}: only {len(fitting)} of the {len(own)} weights of this {type(net).__name__} fit, and the others '
-            'would stay random. Use the weights of such a network'
+            f'{path}: only {len(fitting)} of the {len(own)} weights of this {type(net).__name__} match, and the others '
+            'would remain random. Use the weights of such a network'
         )
     for name, value in fitting.items():
         _require_kind(name, value, own[name], path)
@@ -124,13 +124,14 @@ def load_network(path: str | os.PathLike, param_key: str | None = None) -> DeepR
 
 @contextmanager
 def no_larger_than(weights: Mapping[str, Tensor]) -> Iterator[None]:
-    """Within the block, building a network with far more or larger parameters than these weights is an error.
+    """Prevent the block from building a network with far more or larger parameters than these weights.
 
-    The first parameter in excess raises it, before its values are set. Sizes in a file from others can therefore not
-    fill the memory, or keep this thread busy forever.
+    The first excess parameter raises an error before its values are set. Sizes in an untrusted file can therefore not
+    exhaust the memory or block this thread.
 
     Raises:
-        ValueError: The network has more than twice as many parameters or elements. Layers build some of them twice.
+        ValueError: The network has more than twice as many parameters or elements, since layers build some of them
+            twice.
     """
     thread, count, size = get_ident(), 2 * len(weights), 2 * sum(value.numel() for value in weights.values())
 
@@ -184,7 +185,7 @@ def network_options(weights: Mapping[str, Tensor]) -> dict:
     """
 
     def count(pattern: str) -> int:
-        """Return one more than the largest number that `pattern` captures in the names."""
+        """Return the largest number that `pattern` captures in the names, plus one."""
         found = {int(match[1]) for key in weights if (match := re.match(pattern, key))}
         if found and max(found) >= len(found):
             raise KeyError(f'{pattern} is not numbered from 0')

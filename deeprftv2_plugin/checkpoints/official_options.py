@@ -71,25 +71,28 @@ _UNUSED = (
 
 
 class _Reader:
-    """Options that record which keys have been read."""
+    """Read options, recording which keys have been read."""
 
     def __init__(self, options: Mapping[str, Any]):
         self.options = dict(options)
         self.unread = set(self.options)
 
     def get(self, key: str, *default: Any) -> Any:
+        """Return the value of a key, which is required without a default."""
         self.unread.discard(key)
         if key not in self.options and not default:
             raise UserError(f'{key} is missing from the network options')
         return self.options.get(key, *default)
 
     def numbers(self, key: str, count: int) -> list[int]:
+        """Return a list of `count` integers."""
         value = self.get(key)
         if not _is_list(value, count, int):
             raise UserError(f'{key} is {value!r}: expected {count} integers')
         return list(value)
 
     def by_stage(self, key: str, stages: int, *default: Any) -> list:
+        """Return a list with an entry for each stage."""
         value = self.get(key, *default)
         if not isinstance(value, (list, tuple)) or len(value) < stages:
             raise UserError(f'{key} is {value!r}: expected an entry for each of the {stages} stages')

@@ -9,7 +9,7 @@ from deeprftv2_plugin.utils.errors import UserError, first_line
 SHIPPED = 'deblur'
 """Name of the weights that come with the package."""
 HUB_FILE = 'model.safetensors'
-"""The file with the weights in a repository of the Hub, and in a folder that `save_pretrained` writes."""
+"""Name of the weight file in a repository on the Hub, and in a folder written by `save_pretrained`."""
 SUFFIXES = ('.safetensors', '.pth', '.pt')
 _REPOSITORY = re.compile(r'[\w][\w.-]*/[\w][\w.-]*')
 
@@ -22,7 +22,7 @@ def shipped_weights() -> Path:
     """
     path = Path(__file__).parents[1] / 'weights' / f'{SHIPPED}.safetensors'
     if not path.is_file():
-        raise UserError(f'{path}: this installation has no weights; give the path of your own')
+        raise UserError(f'{path}: this installation has no weights; use the path of a checkpoint')
     return path
 
 
@@ -30,12 +30,12 @@ def find_weights(source: str | os.PathLike = SHIPPED) -> Path:
     """Return the path of weights.
 
     Args:
-        source: A file; a folder written by `Restorer.save_pretrained`; 'deblur' for the weights of the package; or
-            'owner/name', a repository of the Hugging Face Hub, whose `model.safetensors` is downloaded to the cache of
-            `huggingface_hub`.
+        source: A file; a folder written by `Restorer.save_pretrained`; 'deblur' for the weights that come with the
+            package; or 'owner/name', a repository on the Hugging Face Hub, whose `model.safetensors` is downloaded to
+            the cache of `huggingface_hub`.
 
     Raises:
-        UserError: There are no such weights.
+        UserError: The weights do not exist or cannot be downloaded.
     """
     path = Path(source)
     if path.is_dir():
@@ -47,7 +47,7 @@ def find_weights(source: str | os.PathLike = SHIPPED) -> Path:
     if _REPOSITORY.fullmatch(str(source)):
         return _download(str(source))
     raise UserError(
-        f'{source}: no such weights; expected a .pth or .safetensors file, {SHIPPED} for those of the package, or '
+        f'{source}: no such weights; expected a .pth or .safetensors file, {SHIPPED} for the shipped weights, or '
         'owner/name on the Hugging Face Hub'
     )
 
@@ -62,7 +62,7 @@ def _download(repository: str) -> Path:
         ) from error
     try:
         return Path(huggingface_hub.hf_hub_download(repository, HUB_FILE))
-    except Exception as error:  # the Hub, HTTP and the file system have many kinds of errors
+    except Exception as error:  # the Hub, HTTP and the file system can raise many types of exceptions
         raise UserError(
             f'{repository}: neither a file nor a repository of the Hugging Face Hub from which {HUB_FILE} can be '
             f'downloaded ({type(error).__name__}: {first_line(error)})'

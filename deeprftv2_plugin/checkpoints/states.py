@@ -1,6 +1,5 @@
-"""Training states: safe reading, atomic writing, finding the newest one, and removing old ones."""
+"""Read training states safely, write them atomically, find the newest one, and remove old ones."""
 
-import os
 import re
 import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,12 +10,12 @@ from torch import Tensor
 
 from deeprftv2_plugin.checkpoints.containers import load, require_values, tensors_of
 from deeprftv2_plugin.checkpoints.files import read_sets, serialized
-from deeprftv2_plugin.utils.atomic_io import write_whole
+from deeprftv2_plugin.utils.atomic_io import sync, write_whole
 from deeprftv2_plugin.utils.errors import UserError
 from deeprftv2_plugin.utils.regular_files import open_regular, open_to_append
 
 WRITTEN = 'checkpoints.txt'
-"""List of the weights and states that a training has written, in the folder of the experiment."""
+"""Name of the list of weights and states that a training has written, in the folder of the experiment."""
 STATES, WEIGHTS = r'(\d+)\.state', r'net_\w+?_(\d+)\.(?:pth|safetensors)'
 """Names of files that contain an iteration, for `numbered`."""
 MAX_LIST = 10**8
@@ -117,7 +116,7 @@ _PARTS: dict[str, tuple[Callable[[Any], bool], str, bool]] = {
     'schedulers': (_is_dicts, 'a list of states of schedules', True),
     'types': (lambda value: _is_dict(value) and all(map(_is_texts, value.values())), 'names of classes', False),
     'stream': (_is_stream, 'the position in the samples', False),
-    'best_metric_results': (_is_best, 'metrics by data set', False),
+    'best_metric_results': (_is_best, 'metrics by dataset', False),
     'unseen_losses': (
         lambda value: isinstance(value, list) and all(isinstance(each, float) for each in value),
         'a list of numbers',
@@ -202,7 +201,7 @@ def resumed_networks(opt: Mapping[str, Any]) -> list[str]:
 
 
 def record_written(experiment: str | Path, paths: Iterable[str | Path]) -> None:
-    """Add files to the list of those that a training has written, which `prune` may remove. Call before writing them.
+    """Add files to the list of written files, which `prune` may remove. Call this before writing them.
 
     Args:
         experiment: Folder of the experiment, which contains the list.
@@ -213,8 +212,7 @@ def record_written(experiment: str | Path, paths: Iterable[str | Path]) -> None:
     """
     with open_to_append(Path(experiment, WRITTEN)) as file:
         file.writelines(f'{Path(path).name}\n'.encode() for path in paths)
-        file.flush()
-        os.fsync(file.fileno())
+        sync(file)
 
 
 def prune(experiment: str | Path, states: str | Path, models: str | Path, keep: int) -> None:

@@ -37,19 +37,19 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        argv: Command line without the program's name. Defaults to that of the process.
+        argv: Command line without the program's name. Default: that of the process.
 
     Returns:
         int: Exit status: 0 on success; 1 after an error in the input, whose message is printed to stderr; 75 if
-            SIGTERM, SIGHUP or SIGUSR1 ended a training, whose state is saved; 130 after Ctrl-C.
+            SIGTERM, SIGHUP or SIGUSR1 stopped a training after its state was saved; 130 after Ctrl-C.
 
     Raises:
-        SystemExit: The command line is wrong (status 2), or asks for help or versions.
+        SystemExit: The command line is not valid (status 2), or requests help or versions.
     """
-    # Threads that spin while they wait slow down other processes on the same cores.
+    # Waiting threads that spin slow down other processes on the same cores.
     os.environ.setdefault('OMP_WAIT_POLICY', 'passive')  # must be set before PyTorch is imported
-    if argv is None:  # this process runs the command only
-        # Otherwise, Python processes that it starts search the working directory first, which may contain data.
+    if argv is None:  # the process runs only this command
+        # Prevents child processes of Python from importing modules from the working directory, which may contain data.
         os.environ.setdefault('PYTHONSAFEPATH', '1')
     args = make_parser().parse_args(argv)
     warnings.formatwarning = format_warning
@@ -70,14 +70,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def say(text: str) -> None:
-    """Print to stderr. Errors are ignored, since the exit status must not depend on whether the terminal exists."""
+    """Print to stderr. Errors are ignored, since a closed terminal must not change the exit status."""
     with contextlib.suppress(OSError):
         print(text, file=sys.stderr)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # for what Python flushes at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # otherwise flushing at exit fails, too
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -85,9 +85,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog='basicsr',
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description='BasicSR with the plugin DeepRFTv2: train and test image deblurring networks with option files.',
+        description='BasicSR with the DeepRFTv2 plugin: train and test image deblurring networks with option files.',
         epilog='example:\n  basicsr train -opt options/train_gopro.yml\n\n'
-        'See basicsr COMMAND --help for a command. The program is also available as deeprftv2 and, for torchrun,\n'
+        'Run basicsr COMMAND --help for details. The program is also available as deeprftv2 and, for torchrun,\n'
         'as python -m deeprftv2_plugin.',
     )
     parser.add_argument('--version', action=Version, help='print versions and the device')
@@ -97,7 +97,7 @@ def make_parser() -> argparse.ArgumentParser:
         subparser = commands.add_parser(
             command.__name__.rpartition('.')[2],
             help=command.HELP,
-            description=command.HELP.capitalize() + '.',
+            description=f'{command.HELP[0].upper()}{command.HELP[1:]}.',
             epilog=command.EXAMPLES,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
@@ -107,7 +107,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 class Version(argparse.Action):
-    """Print the versions that a bug report needs."""
+    """Print the versions to include in a bug report."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None):
         super().__init__(option_strings, dest, nargs=0, help=help)
@@ -132,14 +132,14 @@ class Version(argparse.Action):
 def format_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
-    """Return the text of a warning, for a `DataWarning` without the line of code."""
+    """Format a warning. A `DataWarning` is shown without the line of code."""
     if issubclass(category, DataWarning):
         return f'warning: {message}\n'
     return _standard_format(message, category, filename, lineno, line)
 
 
 def message_of(error: UserError) -> str:
-    """Return the message of an error without the traceback that torch adds in a data loader's worker."""
+    """Return the message of an error without the traceback that PyTorch adds in a data loader worker."""
     text = str(error)
     if text.startswith('Caught UserError in '):
         text = text.rpartition(f'{UserError.__module__}.{UserError.__name__}: ')[2]

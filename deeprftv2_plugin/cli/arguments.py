@@ -1,12 +1,12 @@
-"""Arguments that several commands have."""
+"""Arguments shared by several commands."""
 
 import argparse
 
 
 def add_weights(parser: argparse.ArgumentParser) -> None:
-    """Add the flag for the network, which `checkpoints.sources.find_weights` or `inference.load` finds."""
+    """Add `--weights`, the argument of `checkpoints.sources.find_weights` and `inference.load`."""
     parser.add_argument(
         '--weights',
         metavar='FILE|NAME',
-        help='checkpoint (.pth, .safetensors), or OWNER/NAME on the Hugging Face Hub; default: those of the package',
+        help='checkpoint (.pth, .safetensors), or OWNER/NAME on the Hugging Face Hub; default: the shipped weights',
     )

@@ -12,19 +12,19 @@ from deeprftv2_plugin.utils.errors import SlowdownWarning, UserError
 if TYPE_CHECKING:
     from deeprftv2_plugin.preflight.findings import Finding
 
-HELP = 'validate an option file, its data and checkpoints before a run'
+HELP = 'validate an option file, its data and its checkpoints before a run'
 EXAMPLES = """examples:
   basicsr check -opt options/train_gopro.yml
   basicsr check -opt options/train_gopro.yml --force_yml train:stages=~ datasets:train:gt_size=256
   WORLD_SIZE=8 basicsr check -opt options/train_gopro.yml
 
-Checks options, data, checkpoints, schedule, effective batch, memory and disk of a training, or of a test if the file
-has no section train, and sends a little data through network, losses and metrics. Creates no folder. The exit status is
-1 if the run would fail. Set WORLD_SIZE to the number of GPUs if the training will run on another machine."""
+Checks the options, data, checkpoints, schedule, effective batch size, memory and disk space of a training, or of a test
+if the file has no section train, and runs network, losses and metrics on a small input. Creates no folder. The exit
+status is 1 if the run would fail. Set WORLD_SIZE to the number of GPUs if the training will run on another machine."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that are shared with `basicsr train`."""
+    """Add the flags shared with `basicsr train`."""
     pipelines.add_options(parser)
 
 
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
     """
     from deeprftv2_plugin.basicsr_bridge import registration
 
-    registration.register()  # the following imports need the patches of BasicSR
+    registration.register()  # patches BasicSR for the following imports
     from deeprftv2_plugin.preflight.findings import Mark
     from deeprftv2_plugin.preflight.report import quiet
 

@@ -20,17 +20,17 @@ EXAMPLES = """examples:
   basicsr compare --train options/compare_quickstart.yml -o results/compare_quickstart
 
 NETWORK is
-  - a registered network of BasicSR, of this package, of a plugin or of spandrel, by its name or as
-    NAME:KEY=VALUE,KEY=VALUE with values in YAML; arguments that are not given are the published ones for restoration,
+  - the name of a registered network of BasicSR, this package, a plugin or spandrel, alone or as
+    NAME:KEY=VALUE,KEY=VALUE with values in YAML; the defaults are the published arguments for restoration,
   - a variant of DeepRFTv2, such as T or DeepRFTv2:T,
-  - an option file, for its network_g and path.pretrain_network_g,
-  - a checkpoint (.pth, .safetensors) of DeepRFTv2 or of a network that spandrel recognizes, or deblur, for the weights
-    that come with the package.
+  - an option file with network_g and, for its weights, path.pretrain_network_g,
+  - a checkpoint (.pth, .safetensors) of DeepRFTv2 or of a network that spandrel recognizes, or
+  - deblur, the weights that come with the package.
 
-Each network runs in processes of its own, with random images and, where none are given, random weights. A network that
-fails is a row with the reason, and the exit status is 1. docs/compare.md describes the columns.
+Each network runs in new processes, on random images and with random weights unless it has weights. If a network fails,
+its row states the reason, and the exit status is 1. docs/compare.md describes the columns.
 
---train is resumed when the command is repeated with the same FOLDER. What has finished is not trained again."""
+To resume --train, rerun the command with the same FOLDER. Finished trainings are not repeated."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,19 +38,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('networks', metavar='NETWORK', nargs='*', help='see below')
     parser.add_argument('-o', '--output', metavar='FOLDER', help='write the table (CSV, Markdown, JSON) and plots')
     parser.add_argument(
-        '--size', type=int, default=128, metavar='N', help='height and width in pixels (default: %(default)s)'
+        '--size', type=int, default=128, metavar='N', help='height and width of the image (default: %(default)s)'
     )
     parser.add_argument('--device', choices=('cpu', 'cuda'), help='default: cuda if there is a GPU, otherwise cpu')
     parser.add_argument(
         '--data',
         metavar='FILE|FOLDER',
-        help='score on the test images of an option file or of a folder',
+        help='score the networks on the test images of an option file, or on a dataset folder',
     )
     parser.add_argument(
-        '--metrics', nargs='+', metavar='NAME', help='registered metrics (default: those of the file, or psnr and ssim)'
+        '--metrics', nargs='+', metavar='NAME', help='metrics for --data (default: those of FILE, or psnr and ssim)'
     )
     parser.add_argument(
-        '--html', action='store_true', help='write a page with all images for a browser, compare.html, to the folder'
+        '--html', action='store_true', help='write a page with all images for a browser to FOLDER/compare.html'
     )
     parser.add_argument(
         '--train', metavar='FILE', help='train the networks of an option file under one recipe, with several seeds'
@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure all networks, print a line for each as it is done, then the table, and write the files.
+    """Measure all networks, print a line for each, then the table, and write the files.
 
     Raises:
         UserError: The arguments are not valid, or a network failed.
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> None:
 
     from deeprftv2_plugin.basicsr_bridge import registration
 
-    registration.register()  # patches BasicSR, which the next imports need
+    registration.register()  # patches BasicSR for the following imports
     from deeprftv2_plugin.comparison.figures import Setting
     from deeprftv2_plugin.comparison.measurement import machine
     from deeprftv2_plugin.comparison.pages import write_pages
@@ -110,20 +110,25 @@ def check(args: argparse.Namespace) -> None:
         raise UserError('--html needs -o, the folder of the page, and images: --data or --train')
     if args.train and (args.networks or args.data or args.imports):
         raise UserError(
-            '--train takes networks, data and imports from its option file: give only -o, --size and --device'
+            '--train takes networks, data and imports from its option file: use it only with -o, --size, --device and '
+            '--html'
         )
     if args.train and not args.output:
         raise UserError('--train needs -o, the folder of the trainings')
     if not args.train and not args.networks:
-        raise UserError('name at least one network, or give --train')
+        raise UserError('name at least one network, or use --train')
 
 
 Results = tuple[list[dict[str, Any]], dict[str, Any] | None]
-"""The rows, and the options of the test of all networks if they are tested."""
+"""The rows, and the options with which the networks are tested, if they are."""
 
 
 def measure(args: argparse.Namespace, setting: 'Setting', folder: 'Path') -> Results:
-    """Measure the networks that the command line names, and score them."""
+    """Measure the networks of the command line, and score them with `--data`.
+
+    Raises:
+        UserError: An argument is not valid, or no network has weights to be scored.
+    """
     import functools
 
     from deeprftv2_plugin.comparison.candidates import candidates_of
@@ -131,7 +136,7 @@ def measure(args: argparse.Namespace, setting: 'Setting', folder: 'Path') -> Res
 
     candidates = candidates_of(args.networks, args.imports)
     if args.data and all(candidate.weights is None for candidate in candidates):
-        raise UserError('--data: all networks have random weights. Name checkpoints, or option files with weights')
+        raise UserError('--data: all networks have random weights. Use checkpoints, or option files with weights')
     options = test_options(args.data, args.metrics, setting.device) if args.data else None
     test = functools.partial(score, options=options, folder=folder, html=args.html) if options else None
     return printed(candidates, setting, test), options
@@ -171,7 +176,7 @@ def train(args: argparse.Namespace, setting: 'Setting', folder: 'Path') -> Resul
 def printed(
     candidates: Sequence['Candidate'], setting: 'Setting', test: Callable | None = None
 ) -> list[dict[str, Any]]:
-    """Return the rows of networks, after printing a line for each as it is done."""
+    """Return the rows of networks. A line is printed as soon as a network is finished."""
     from deeprftv2_plugin.comparison.figures import compare
 
     rows = []

@@ -1,30 +1,36 @@
-"""`basicsr convert`: convert checkpoints and option files from and to the authors' format."""
+"""`basicsr convert`: convert checkpoints and option files to and from the authors' format."""
 
 import argparse
 
-HELP = "convert checkpoints and option files from and to the authors' format"
+HELP = "convert checkpoints and option files to and from the authors' format"
 EXAMPLES = """examples:
   basicsr convert net_g_GoPro.pth weights/gopro.pth
   basicsr convert net_g_GoPro.pth weights/gopro.safetensors
   basicsr convert experiments/train_gopro/models/net_g_latest.pth for_their_code.pth
   basicsr convert their_options.yml network.yml
 
-The direction follows from the parameter names in the checkpoint. From an option file of the authors, network_g and the
+The direction is determined by the parameter names in the checkpoint. Of the authors' option files, network_g and the
 tile settings are converted."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
     parser.add_argument('source', metavar='IN', help='input checkpoint (.pth, .safetensors) or option file (.yml)')
     parser.add_argument('destination', metavar='OUT', help='output file of the same kind')
     parser.add_argument(
         '--param_key',
         metavar='SET',
-        help='convert only this set of weights, params or params_ema; without it, all of them, or for a .safetensors '
-        'file, which contains one set, the average if there is one',
+        help='set of weights to convert, params or params_ema; default: all sets, or for a .safetensors file, which '
+        'contains a single set, the average if there is one',
     )
 
 
 def run(args: argparse.Namespace) -> None:
+    """Convert a file and print a summary.
+
+    Raises:
+        UserError: The source cannot be read or converted, or the destination exists.
+    """
     from deeprftv2_plugin import checkpoints
 
     print(checkpoints.convert_file(args.source, args.destination, args.param_key))

@@ -11,9 +11,9 @@ EXAMPLES = """examples:
   basicsr deblur my_photos -o sharper --skip-existing
   basicsr deblur 'my_photos/*.jpg' scans/page.tif -o sharper --weights weights/gopro.pth
 
-Folders are searched recursively. The results have the paths of the images relative to the given folder, and their
-format, bit depth, transparency and metadata. OUT can be a file if there is one image, and its suffix determines the
-format. Formats that cannot be written, such as GIF, are written as PNG.
+Folders are searched recursively. A result has the path of the image relative to the given folder, and its format, bit
+depth, transparency and metadata. OUT can be a file if there is one image; its suffix then determines the format.
+Images in formats that cannot be written, such as GIF, are written as PNG.
 
 If an image cannot be restored, the error is reported, the others are restored, and the exit status is 1."""
 
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--tile', type=int, metavar='N', help='height and width of tiles in pixels; default: depends on the free memory'
     )
-    parser.add_argument('--ensemble', action='store_true', help='average over eight flips and rotations; 8x the time')
+    parser.add_argument('--ensemble', action='store_true', help='average over eight flips and rotations; 8x slower')
     parser.add_argument('--compare', action='store_true', help='write the blurry image and the result side by side')
     parser.add_argument('--bf16', action='store_true', help='compute in bfloat16 where possible')
     parser.add_argument(

@@ -8,8 +8,8 @@ EXAMPLES = """examples:
   basicsr demo --weights experiments/my_run/models/net_g_latest.pth deblur
   basicsr demo --host 0.0.0.0 --port 8000
 
-The page is for this computer only, unless --host names another address. It requests nothing from other computers, and
-deletes all files an hour after they were made and when the command ends. It requires gradio (extra: web)."""
+Only this computer can open the page, unless --host is another address. The page requests nothing from other computers.
+All files are deleted after an hour and when the command ends. Requires gradio: pip install 'deeprftv2-plugin[web]'."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,17 +18,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--weights',
         nargs='+',
         metavar='FILE|NAME',
-        help='checkpoints to choose from, as in basicsr deblur; default: the weights of the package, named deblur',
+        help='checkpoints to choose from, as in basicsr deblur; default: the shipped weights, named deblur',
     )
     parser.add_argument('--device', help='cpu, or cuda:N for a GPU; default: a GPU if there is one')
     parser.add_argument(
         '--host',
         default='127.0.0.1',
-        help='address to listen at; 0.0.0.0 lets other computers use the page, without a password; default: 127.0.0.1',
+        help='address to listen on; 0.0.0.0 lets other computers use the page, without a password; default: 127.0.0.1',
     )
-    parser.add_argument('--port', type=int, default=7860, help='port to listen at; 0: any that is free; default: 7860')
+    parser.add_argument('--port', type=int, default=7860, help='port to listen on; 0: any free port; default: 7860')
     parser.add_argument(
-        '--max-size', type=int, default=200, metavar='MB', help='limit for the file of a photograph; default: 200'
+        '--max-size', type=int, default=200, metavar='MB', help='maximum size of an uploaded file; default: 200'
     )
 
 
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
     from deeprftv2_plugin.inference.web import serve
 
     def started(url: str) -> None:
-        print(f'Open {url} in a browser. Ctrl-C ends the page.', flush=True)
+        print(f'Open {url} in a browser. Press Ctrl-C to stop.', flush=True)
 
     restorers = {name: load(name, device=args.device) for name in args.weights or [SHIPPED]}
     serve(restorers, args.host, args.port, args.max_size, started)

@@ -13,9 +13,9 @@ EXAMPLES = """examples:
   basicsr export -o model.pt2 --size 256x256
   basicsr export --weights experiments/train_gopro/models/net_g_latest.pth -o gopro.onnx
 
-Networks with windows, such as the one of the package, need --size; others take any size by default. The file runs
-without this package. It takes RGB images (1, 3, height, width) with values from 0 to 1. Before it is written, it is
-compared with the network. ONNX requires more packages: pip install 'deeprftv2-plugin[export]'."""
+Networks with windows, such as the shipped one, need --size; others accept any size by default. The file runs without
+this package. It takes RGB images (1, 3, height, width) with values from 0 to 1. Its results are compared with those of
+the network before it is written. ONNX requires more packages: pip install 'deeprftv2-plugin[export]'."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -26,10 +26,10 @@ EXAMPLES = """examples:
   basicsr kernels one.jpg two.jpg three.jpg -o kernels.png --npz kernels.npz --weights weights/gopro.pth
   basicsr kernels blurry.png -o kernels.png --kernel true_kernel.npy
 
-The figure shows the kernels of the Fourier Kernel Estimators of every stage and scale for the first image, as point
-spread functions and as moduli of the transfer functions. With several images, the share of the power that changes over
-them is printed. With --kernel, the kernels are correlated with the true one after the best shift and flip, next to the
-correlations of controls. The kernels are learned in feature space without labels and need not resemble a blur."""
+The figure shows the kernels of all Fourier Kernel Estimators for the first image, as point spread functions and as
+moduli of the transfer functions. With several images, the share of the power that changes between them is printed. With
+--kernel, the correlations with the true kernel after the best shift and flip are printed, next to those of controls.
+The kernels are learned in feature space without labels and need not resemble a blur."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,8 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--crop',
         type=int,
         metavar='N',
-        help='height and width of the central part that is used; default: what all images have, at most '
-        f'{LARGEST_CROP}',
+        help='height and width of the central part that is used; default: the part that all images have in common, '
+        f'at most {LARGEST_CROP}',
     )
     parser.add_argument('--npz', metavar='FILE', help='write the point spread functions and all numbers')
     parser.add_argument('--device', help='cpu or cuda:N; default: a GPU if there is one')
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Compute the kernels, print what is known about them, and write the figure.
+    """Compute the kernels, print their statistics, and write the figure.
 
     Raises:
         UserError: The arguments are not valid, or a file cannot be read or written.
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> None:
     for option, path in (('-o', args.output), ('--npz', args.npz)):
         if path:
             require_free(option, Path(path), args.overwrite)
-    figure_class()  # before the computation, which can take minutes
+    figure_class()  # fail before the computation, which can take minutes
     truths = _read_truths(args.kernel, args.variable, len(args.images))
     restorer = load(args.weights or SHIPPED, device=args.device)
     images = _read_images(args.images, restorer.net, args.crop)
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _read_images(paths: Sequence[str], net: DeepRFTv2, crop: int | None) -> list[Tensor]:
-    """Return the central parts of images, tensors (3, H, W) of equal size that the network accepts."""
+    """Return the central parts of images as tensors (3, H, W) of one size that the network accepts."""
     from deeprftv2_plugin.data.storage.images import to_tensor
     from deeprftv2_plugin.inference.photographs.reading import read
 
@@ -99,12 +99,12 @@ def _read_images(paths: Sequence[str], net: DeepRFTv2, crop: int | None) -> list
     arrays = [read(path).pixels for path in paths]
     sizes = [array.shape[:2] for array in arrays]
     most = crop or LARGEST_CROP
-    stage: Any = net.stages[0]  # nn.ModuleList does not know the class of its modules
+    stage: Any = net.stages[0]  # nn.ModuleList has no type parameter
     window = stage.full_estimator.window or (most, most)
     size = [min(most, side, *lengths) // multiple * multiple for side, *lengths in zip(window, *sizes, strict=True)]
     if crop is not None and size != [crop, crop]:
         raise UserError(
-            f'--crop is {crop}, but an image or a kernel window of the network has only {size[1]}x{size[0]}'
+            f'--crop is {crop}, but an image or the kernel window of the network has only {size[1]}x{size[0]} pixels'
         )
     if min(size) < 2 * multiple:
         raise UserError(f'the images have {size[1]}x{size[0]} pixels in common, expected at least {2 * multiple}')
@@ -122,7 +122,7 @@ def _read_truths(path: str | None, variable: str | None, images: int) -> list[Te
 
     if path is None:
         if variable is not None:
-            raise UserError('--variable names the variable of --kernel, which is missing')
+            raise UserError('--variable is the variable in the file of --kernel: also set --kernel')
         return []
     found = read_kernels(path, variable)
     if len(found) not in (1, images):
@@ -131,7 +131,7 @@ def _read_truths(path: str | None, variable: str | None, images: int) -> list[Te
 
 
 def _npz(estimators: Sequence[Estimator], names: Sequence[str]) -> bytes:
-    """Return the content of a file with all arrays; docs/kernels.md describes their names."""
+    """Return the content of an .npz file with all arrays. docs/kernels.md describes their names."""
     import numpy as np
 
     arrays: dict[str, Any] = {'images': np.array(names)}

@@ -19,14 +19,14 @@ EXAMPLES = """examples:
   basicsr prepare datasets/GoPro-crops --verify
   basicsr prepare skimage datasets/quickstart
 
-SOURCE is the unpacked folder of an archive, or its parent. --list shows the known layouts. For every split the command
-writes DEST/SPLIT_blur.lmdb and DEST/SPLIT_sharp.lmdb. Images that are not cropped keep the bytes of their files.
+SOURCE is the folder of an unpacked archive, or its parent. --list shows the known layouts. Every split is written to
+DEST/SPLIT_blur.lmdb and DEST/SPLIT_sharp.lmdb. Images that are not cropped are stored byte for byte.
 PairedDeblurDataset and BasicSR's PairedImageDataset (which reduces 16 bits to 8) can read the databases.
 
-To resume an interrupted run, rerun the command. Unfinished work is kept in DEST/.partial. Remove that folder to start
-over with other settings. Finished splits are never overwritten.
+To resume an interrupted run, rerun the command. Unfinished work is in DEST/.partial. Remove that folder to start over
+with other settings. Finished splits are never overwritten.
 
-Crops start at multiples of the step, and the last ones are aligned with the border. Smaller images stay whole. The
+Crops start at multiples of the step, and the last ones are aligned with the border. Smaller images are not cropped. The
 crops of a pair are named NAME_s001, NAME_s002, ... and stored as PNGs with the bit depth of the image.
 
 SOURCE skimage needs no download. It writes the photographs of the scikit-image wheel with random camera shake to
@@ -38,13 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('source', metavar='SOURCE', nargs='?', help='folder of a dataset, or skimage')
     parser.add_argument('destination', metavar='DEST', nargs='?', help='folder to write to')
     parser.add_argument('--split', nargs='+', action='extend', metavar='SPLIT', help='splits to prepare (default: all)')
-    parser.add_argument('--crop', type=int, metavar='N', help='crop training splits to windows of N x N pixels')
+    parser.add_argument('--crop', type=int, metavar='N', help='cut training splits into crops of N x N pixels')
     parser.add_argument(
-        '--step', type=int, metavar='N', help='distance between windows in pixels (default: size of --crop)'
+        '--step', type=int, metavar='N', help='distance between crops in pixels (default: size of --crop)'
     )
     parser.add_argument('--folders', action='store_true', help='write folders of files instead of LMDBs')
     parser.add_argument(
-        '--verify', action='store_true', help='decode every pair in SOURCE, prepared or downloaded, without DEST'
+        '--verify', action='store_true', help='decode every pair in SOURCE, prepared or downloaded; requires no DEST'
     )
     parser.add_argument('--list', action='store_true', help='list the known dataset layouts')
 
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> None:
             raise UserError(f'--verify accepts only a folder: basicsr prepare {args.source or "DEST"} --verify')
         verify(args.source, say=tqdm.write)
     elif not args.source or not args.destination:
-        raise UserError('give a dataset and a folder to write to: basicsr prepare SOURCE DEST')
+        raise UserError('name a dataset and a folder to write to: basicsr prepare SOURCE DEST')
     elif args.source == PHOTOGRAPHS:
         if given:
             raise UserError(
@@ -94,7 +94,7 @@ def _crop_grid(size: int | None, step: int | None) -> CropGrid | None:
 
     if size is None:
         if step is not None:
-            raise UserError(f'--step {step} needs --crop: give both or neither')
+            raise UserError(f'--step {step} needs --crop: use both or neither')
         return None
     step = size if step is None else step
     if size < 1 or step < 1:

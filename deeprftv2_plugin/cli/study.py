@@ -1,4 +1,4 @@
-"""`basicsr study`: find out whether the transfer functions of a network depend on the blur."""
+"""`basicsr study`: measure whether the transfer functions of a network depend on the blur."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-HELP = 'study whether the transfer functions of a network depend on the blur'
+HELP = 'measure whether the transfer functions of a network depend on the blur'
 EXAMPLES = """examples:
   basicsr study -o results/study_kernels
   basicsr study -o results/study_kernels --weights weights/gopro.pth --images photographs
 
-Photographs with known blur are restored with the transfer functions that the network estimates, and with those of other
-images and blurs in their place. Point spread functions are compared with the true kernels. The folder gets study.json
-and study.md. docs/evidence.md describes the protocol and has results, also of networks that were trained without the
-estimator (basicsr compare --train options/study_estimator.yml)."""
+Photographs with known blur are restored with the transfer functions that the network estimates for them, and with those
+estimated for other images and blurs. Point spread functions are compared with the true kernels. The results are written
+to study.json and study.md. docs/evidence.md describes the protocol and the results, also those of networks trained
+without the estimator (basicsr compare --train options/study_estimator.yml)."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,20 +34,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--images', nargs='+', metavar='PATH', help='sharp photographs; default: two that come with scikit-image'
     )
     parser.add_argument(
-        '--kernels', nargs='+', default=[], metavar='FILE', help='further blur kernels (.npy, .mat, .png, ...)'
+        '--kernels', nargs='+', default=[], metavar='FILE', help='additional blur kernels (.npy, .mat, .png, ...)'
     )
     parser.add_argument('--variable', metavar='NAME', help='variable of .mat and .npz files with kernels')
-    parser.add_argument('--seeds', nargs='+', type=int, default=[1, 2, 3], metavar='N', help='default: 1 2 3')
+    parser.add_argument(
+        '--seeds', nargs='+', type=int, default=[1, 2, 3], metavar='N', help='seeds of the repetitions (default: 1 2 3)'
+    )
     parser.add_argument(
         '--size', type=int, default=128, metavar='N', help='height and width of the images (default: %(default)s)'
     )
     parser.add_argument(
-        '--figure', action='store_true', help='draw kernels and images only, to study.webp, which needs matplotlib'
+        '--figure', action='store_true', help='only draw kernels and images to study.webp; requires matplotlib'
     )
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run the study, print its tables, and write them and all numbers.
+    """Run the study, print its tables, and write the results.
 
     Raises:
         UserError: The arguments are not valid, or a file cannot be read or written.
@@ -102,7 +104,11 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _photographs(paths: list[str] | None, size: int) -> Mapping[str, np.ndarray]:
-    """Return photographs by name, at least two that are twice as large as the images."""
+    """Return at least two photographs by name, (H, W, 3) with H and W at least twice the size.
+
+    Raises:
+        UserError: A photograph cannot be read or is too small, or there are fewer than two.
+    """
     from deeprftv2_plugin.data.layouts.pairs import find_images
     from deeprftv2_plugin.data.storage.images import StoredImage
     from deeprftv2_plugin.data.storage.photographs import HELD_OUT, photograph
@@ -114,7 +120,7 @@ def _photographs(paths: list[str] | None, size: int) -> Mapping[str, np.ndarray]
     found = {Path(name).stem: image.read() for name, image in stored.items()}
     small = [name for name, image in found.items() if min(image.shape[:2]) < 2 * size]
     if small:
-        raise UserError(f'{small[0]} has a side of less than {2 * size} pixels, twice --size: choose a smaller size')
+        raise UserError(f'{small[0]} has a side of less than {2 * size} pixels, twice --size: use a smaller size')
     if len(found) < 2:
         raise UserError('--images: found one photograph, expected at least two')
     return found

@@ -15,14 +15,14 @@ under the working directory. The restored images are also written with val:save_
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add BasicSR's flags, except the one that resumes a training, and the one for a page."""
+    """Add BasicSR's flags, without the one that resumes a training, and `--html`."""
     pipelines.add_arguments(parser, is_train=False)
     parser.add_argument(
         '--html',
         nargs='?',
         const='',
         metavar='FOLDER',
-        help='write a page with all images for a browser, SET.html, to a folder; default: that of the results',
+        help='write a page with all images for a browser, SET.html, to this folder; default: results/NAME',
     )
 
 

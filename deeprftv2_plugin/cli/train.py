@@ -12,7 +12,7 @@ EXAMPLES = """examples:
 
 Weights, logs and the resolved options are written to experiments/NAME under the working directory, TensorBoard files to
 tb_logger/NAME. An existing experiment of the same name is renamed to NAME_archived_TIME, unless it is resumed with
---auto_resume or path:resume_state. After a restart by torchrun or SLURM, it resumes without these.
+--auto_resume or path:resume_state. After a restart by torchrun or SLURM, training resumes without these options.
 
 SIGTERM, SIGHUP, SIGUSR1 and Ctrl-C save the state after the step. The exit status is then 75, or 130 after Ctrl-C."""
 

@@ -1,4 +1,4 @@
-"""The networks of a comparison, and what names them on the command line."""
+"""Networks to compare, and how the command line names them."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,7 @@ from deeprftv2_plugin.utils.errors import UserError, nearest
 
 OWN = 'DeepRFTv2'
 HIDDEN = ('_basicsr', spandrel_archs.SUFFIX)
-"""Suffixes of registered names that can be left out."""
+"""Suffixes of registered names that can be omitted."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Candidate:
     """A network to compare."""
 
     name: str
-    """In the table."""
+    """Name in the table."""
     network: dict[str, Any]
     """The section `network_g` of an option file: type and arguments."""
     weights: str | None = None
@@ -61,7 +61,11 @@ def build_network(network: Mapping[str, Any], imports: Sequence[str] = ()) -> nn
 
 
 def known_networks(imports: Sequence[str] = ()) -> dict[str, Callable[..., nn.Module]]:
-    """Return the registered networks by name; without the suffixes of BasicSR and spandrel too where that is free."""
+    """Return the registered networks by name.
+
+    A network whose name ends with a suffix of BasicSR or spandrel is also listed without it, unless another network has
+    the shorter name.
+    """
     registration.register()
     registration.import_modules(list(imports))
     spandrel_archs.register()
@@ -73,36 +77,36 @@ def known_networks(imports: Sequence[str] = ()) -> dict[str, Callable[..., nn.Mo
 
 
 def candidates_of(texts: Sequence[str], imports: Sequence[str] = ()) -> list[Candidate]:
-    """Return the networks that the arguments of the command line name.
+    """Return the networks named by command-line arguments.
 
     Raises:
-        UserError: One of them names nothing, or two name the same.
+        UserError: An argument names no network, or two networks have the same name.
     """
     found = [candidate_of(text, imports) for text in texts]
     names = [candidate.name for candidate in found]
     for name in names:
         if names.count(name) > 1:
-            raise UserError(f'{name} is named twice: remove one, or give option files different names')
+            raise UserError(f'two networks are named {name}: remove one, or give option files different names')
     return found
 
 
 def candidate_of(text: str, imports: Sequence[str] = ()) -> Candidate:
-    """Return the network that an argument names.
+    """Return the network named by a command-line argument.
 
     Args:
         text: An option file; a checkpoint, a folder with one, or the name of the weights that come with the package; or
-            a registered name, alone or followed by arguments: `NAFNet:width=64`. A variant of DeepRFTv2 is named
-            `DeepRFTv2:T` or `T`.
+            a registered name, alone or followed by arguments: `NAFNet:width=64`. `DeepRFTv2:T` or `T` names a variant
+            of DeepRFTv2.
         imports: Modules that register classes.
 
     Raises:
-        UserError: It names nothing.
+        UserError: It names no network.
     """
     if text.endswith(EXTENSIONS):
         options = config.load(text)
         path, more = options.get('path') or {}, registration.module_names(options.get('custom_imports'))
         if not isinstance(options.get('network_g'), dict):
-            raise UserError(f'{text}: has no network_g, expected an option file of a training or a test')
+            raise UserError(f'{text} has no network_g, expected the option file of a training or a test')
         name = str(options.get('name', text))
         return Candidate(name, options['network_g'], path.get('pretrain_network_g'), (*imports, *more))
     if text == SHIPPED or text.endswith(SUFFIXES):
@@ -129,7 +133,7 @@ def _registered(name: str) -> bool:
 
 
 def _from_checkpoint(text: str, imports: Sequence[str]) -> Candidate:
-    """Return the network of a file: that of its options, a DeepRFTv2, or one that spandrel recognizes.
+    """Return the network of a checkpoint: that of its options, a DeepRFTv2, or a network that spandrel recognizes.
 
     Raises:
         UserError: There is no such file, or its network is not recognized.
@@ -148,17 +152,17 @@ def _from_checkpoint(text: str, imports: Sequence[str]) -> Candidate:
     network = spandrel_archs.recognized(weights)
     if network is None:
         raise UserError(
-            f'{path}: not the weights of a DeepRFTv2, nor of a network that spandrel recognizes. Name an option file '
-            'with network_g and path.pretrain_network_g'
+            f'{path}: not the weights of a DeepRFTv2 or of a network that spandrel recognizes. Pass an option file '
+            'with network_g and path.pretrain_network_g instead'
         )
     return Candidate(text, network, str(path), tuple(imports))
 
 
 def parse_architecture(text: str) -> tuple[str, dict[str, Any]]:
-    """Return name and arguments of `Name`, `DeepRFTv2:Variant` or `Name:key=value,key=value` with values in YAML.
+    """Parse `Name`, `DeepRFTv2:Variant` or `Name:key=value,key=value`, with values in YAML, to a name and arguments.
 
     Raises:
-        UserError: The text has another form.
+        UserError: The text has a different form.
     """
     name, _, rest = text.partition(':')
     if name == OWN and rest in VARIANTS:

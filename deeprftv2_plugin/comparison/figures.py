@@ -1,4 +1,4 @@
-"""The figures of a network: size, operations, time and memory, measured in processes of their own."""
+"""The figures of a network: size, operations, time and memory. Each phase runs in a new process."""
 
 import os
 import re
@@ -16,15 +16,15 @@ from deeprftv2_plugin.comparison.processes import in_new_process
 from deeprftv2_plugin.inference.restoration import size_multiple
 
 BUDGET = {'parameters': 5e6, 'multiply_adds': 200e9}
-"""Limits of the AIM 2025 and NTIRE 2026 challenges on efficient deblurring, for images of `BUDGET_SIZE`: arXiv
-2510.12788."""
+"""Limits of the AIM 2025 and NTIRE 2026 challenges on efficient deblurring, for images of `BUDGET_SIZE` (arXiv
+2510.12788)."""
 BUDGET_SIZE = (1200, 1920)
 """Height and width in pixels."""
 PHASES = ('evaluation', 'training', 'test')
 LONGEST = 60
-"""Characters of a network's name in the names of files."""
+"""Maximum number of characters of a network's name in a file name."""
 SECONDS = 1
-"""How long an evaluation or a training step is repeated; at least four times."""
+"""Minimum time for which an evaluation or a training step is repeated, in seconds. At least four runs are timed."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,16 @@ class Setting:
 def compare(
     candidates: Sequence[Candidate], setting: Setting, test: Callable[[Candidate, str], dict] | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Yield the row of each network, whose phases run in processes of their own.
+    """Yield a table row for each network, running each phase in a new process.
 
-    A phase that fails is named under `remark` with the reason, its figures are missing, and `failed` is true.
+    If a phase fails, its figures are missing from the row, `remark` has the name of the phase and the reason, and
+    `failed` is true.
 
     Args:
         candidates: The networks.
         setting: How they are measured.
-        test: Returns the scores of a network, given a name for files. Picklable. Not called for random weights.
+        test: Picklable function that takes a network and a name for files, and returns scores. Not called for networks
+            with random weights.
     """
     for number, candidate in enumerate(candidates, 1):
         row: dict[str, Any] = {'name': candidate.name, 'network': candidate.network, 'weights': candidate.weights}
@@ -64,7 +66,7 @@ def compare(
                 row |= found
                 continue
             failures.append(f'{name}: {found["error"]}')
-            if measure is evaluation:  # the others would fail too
+            if measure is evaluation:  # the other phases would fail too
                 break
         yield row | {'remark': '; '.join(failures + remarks), 'failed': bool(failures)}
 
@@ -72,7 +74,7 @@ def compare(
 def evaluation(candidate: Candidate, setting: Setting) -> dict[str, Any]:
     """Measure a pass without gradients, and count parameters and operations."""
     torch.manual_seed(0)
-    known_networks(candidate.imports)  # imports, whose memory does not belong to the network
+    known_networks(candidate.imports)  # import first: this memory does not belong to the network
     memory = PeakMemory(setting.device)
     net = candidate.build().to(setting.device).eval()
     x = image(net, setting)
@@ -119,26 +121,27 @@ def training(candidate: Candidate, setting: Setting) -> dict[str, Any]:
 
 
 def image(net: nn.Module, setting: Setting) -> torch.Tensor:
-    """Return a random RGB image of a size that the network takes."""
+    """Return a random RGB image (1, 3, h, h) of a size that the network accepts."""
     side = padded(net, setting.size)
     return torch.rand(1, 3, side, side, device=setting.device)
 
 
 def padded(net: nn.Module, length: int) -> int:
-    """Return the next multiple that a network takes."""
+    """Round a length up to the size multiple of a network."""
     return -(-length // size_multiple(net)) * size_multiple(net)
 
 
 def at_budget_size(net: nn.Module, counted: Operations, pixels: int) -> float:
-    """Return all multiply-adds at `BUDGET_SIZE`.
+    """Return the total multiply-adds at `BUDGET_SIZE`.
 
     Args:
         net: The network.
-        counted: Those of another image.
-        pixels: Of that image. Its count is scaled if the network only works on tensors with values, or on squares.
+        counted: Operations counted for another image.
+        pixels: Number of pixels of that image. Its count is scaled by the pixels if the network cannot run on a fake
+            tensor of this size.
     """
     height, width = BUDGET_SIZE
     try:
         return count_operations(net, padded(net, height), padded(net, width)).total
-    except Exception:  # networks of other packages raise what they like
+    except Exception:  # networks of other packages can raise any exception
         return counted.total * height * width / pixels

@@ -27,8 +27,16 @@ from deeprftv2_plugin.version import __version__
 
 
 def time_of(run: Callable[[], object], seconds: float) -> dict:
-    """Return the median of at least four runs and `seconds`, or of one if `seconds` is 0, after one to warm up."""
-    # timeit disables garbage collection, training does not
+    """Time a function after a warm-up run.
+
+    Args:
+        run: The function.
+        seconds: Minimum total time in seconds; at least four runs are timed. 0 to time a single run.
+
+    Returns:
+        The median and the minimum in seconds under 'seconds' and 'fastest', and the number of runs under 'runs'.
+    """
+    # timeit disables garbage collection, which runs during training
     timer = Timer('run()', 'gc.enable()', globals={'run': run, 'gc': gc}, num_threads=torch.get_num_threads())
     if seconds:
         found = timer.adaptive_autorange(math.inf, min_run_time=seconds, max_run_time=math.inf)
@@ -38,7 +46,11 @@ def time_of(run: Callable[[], object], seconds: float) -> dict:
 
 
 class PeakMemory:
-    """Peak memory since its creation: of the process, or on CUDA what PyTorch has allocated."""
+    """Measure the peak memory since the creation of the object: of the process, or on CUDA of PyTorch's allocations.
+
+    Args:
+        device: 'cpu' or 'cuda'.
+    """
 
     def __init__(self, device: str):
         self.cuda = torch.device(device).type == 'cuda'
@@ -46,15 +58,15 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats()
             self.before: int | None = torch.cuda.memory_allocated()
             return
-        with suppress(OSError, TypeError, AttributeError):  # only the GNU library has it
+        with suppress(OSError, TypeError, AttributeError):  # glibc only
             ctypes.CDLL(None).malloc_trim(0)
-        with suppress(OSError):  # only Linux has it
+        with suppress(OSError):  # Linux only
             Path('/proc/self/clear_refs').write_text('5')
         self.before = _resident('VmRSS')
 
     def used(self) -> dict:
-        """Return the peak and the increase over the memory at the beginning, in bytes; None where it is unknown."""
-        # ru_maxrss of a process begins with the peak of its parent, VmHWM does not
+        """Return the peak and the increase over the memory at the start, in bytes; None where unknown."""
+        # not ru_maxrss, which a process inherits from its parent
         peak = torch.cuda.max_memory_allocated() if self.cuda else _resident('VmHWM')
         increase = None if peak is None or self.before is None else peak - self.before
         return {'peak_bytes': peak, 'increase_bytes': increase}
@@ -73,7 +85,14 @@ def _resident(name):
 
 
 def training_step(network: nn.Module, blurry: Tensor, bf16: bool = False, fused: bool = True) -> Callable[[], None]:
-    """Return a function that trains for one step: forward pass, L1 loss of all images, backward pass, AdamW."""
+    """Return a function that runs one training step: forward pass, L1 loss of all outputs, backward pass, AdamW.
+
+    Args:
+        network: The network. It is set to training mode.
+        blurry: Images (N, C, H, W) on the device of the network.
+        bf16: Whether to run the network under bfloat16 autocast.
+        fused: Whether to use the fused implementation of AdamW.
+    """
     network.train()
     optimizer = torch.optim.AdamW(network.parameters(), fused=fused)
     sharp = functools.cache(lambda shape: torch.rand(shape, device=blurry.device))
@@ -94,12 +113,12 @@ def tensors(tree: object) -> list[Tensor]:
 
 
 def size_of(tensors: Iterable[Tensor]) -> int:
-    """Return the bytes of tensors."""
+    """Return the total size of tensors in bytes."""
     return sum(t.nbytes for t in tensors)
 
 
 def machine(device: str) -> dict[str, Any]:
-    """Return what the figures are measured on and with."""
+    """Describe the hardware and software that the figures are measured with."""
     triton = importlib.import_module('triton').__version__ if importlib.util.find_spec('triton') else None
     info = Path('/proc/cpuinfo')
     model = re.search(r'^model name\s*: (.+)', info.read_text('utf-8') if info.exists() else '', re.MULTILINE)

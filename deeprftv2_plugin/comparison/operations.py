@@ -10,17 +10,17 @@ from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
-import deeprftv2_plugin.ops  # noqa: F401  # registers its operators
+import deeprftv2_plugin.ops  # noqa: F401  # registers the operators
 
 COMPLEX = 5
-"""Operations of a complex transform of N numbers, divided by N log2 N; a real one takes half. Frigo and Johnson, "The
-Design and Implementation of FFTW3", Proceedings of the IEEE 2005, section V."""
+"""Operations of a complex transform of N values, divided by N log2 N. A real transform takes half. Frigo and Johnson,
+"The Design and Implementation of FFTW3", Proceedings of the IEEE 2005, section V."""
 PRODUCT = 6
-"""Operations of a product of two complex numbers."""
+"""Operations of a complex multiplication."""
 
 
 class Operations(NamedTuple):
-    """Multiply-adds of one pass: operations divided by two."""
+    """Multiply-adds of one forward pass: operations divided by two."""
 
     products: float
     """Convolutions and matrix products with weights, which most papers count."""
@@ -40,22 +40,22 @@ class Operations(NamedTuple):
 
 
 def count_operations(net: nn.Module, height: int, width: int) -> Operations:
-    """Count the multiply-adds of one evaluation of an RGB image, without computing anything.
+    """Count the multiply-adds for one RGB image on fake tensors, without computing values.
 
     Args:
-        net: A network on the CPU. It is left in evaluation mode.
-        height: Of the image, in pixels.
-        width: Of the image, in pixels.
+        net: A network on the CPU. It is set to evaluation mode.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
 
     Raises:
-        Exception: What a network raises that needs the values of its tensors; `count_in_pass` counts those.
+        Exception: The network depends on the values of its tensors. Use `count_in_pass` instead.
     """
     with FakeTensorMode(allow_non_fake_inputs=True):
         return count_in_pass(net, torch.empty(1, 3, height, width))
 
 
 def count_in_pass(net: nn.Module, x: Tensor) -> Operations:
-    """Count the multiply-adds of an evaluation of images (N, 3, H, W) while it is computed."""
+    """Count the multiply-adds of a forward pass on images (N, 3, H, W) while it runs. Sets the evaluation mode."""
     net.eval()
     with torch.no_grad(), _Counter() as counter:
         net(x)
@@ -64,7 +64,7 @@ def count_in_pass(net: nn.Module, x: Tensor) -> Operations:
 
 
 def _transformed(shape: torch.Size, dims: list[int]) -> float:
-    """Return the operations of complex transforms of some dimensions of a tensor of this shape."""
+    """Return the operations of complex transforms over some dimensions of a tensor of this shape."""
     length = math.prod(shape[dim] for dim in dims)
     return COMPLEX * math.prod(shape) * math.log2(length) if length else 0
 
@@ -87,9 +87,9 @@ FOURIER: dict[Any, Callable[..., float]] = {
 }
 SCANS = (_own.selective_scan,)
 BATCHED = (_aten.bmm, _aten.baddbmm)
-"""Products of two activations, besides attention in one operator."""
+"""Products of two activations, in addition to the fused attention operators."""
 COUNTED = ('aten', 'prim', 'prims', 'deeprftv2', 'profiler')
-"""Namespaces whose operators have formulas, or do little."""
+"""Namespaces whose operators have formulas or take few operations."""
 
 
 class _Counter(TorchDispatchMode):

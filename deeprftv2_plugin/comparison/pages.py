@@ -1,4 +1,4 @@
-"""The page of a comparison: its table, and every image as each network has restored it."""
+"""The page of a comparison: the table, and every image with the results of all networks."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -13,13 +13,13 @@ from deeprftv2_plugin.utils.atomic_io import writing
 def write_pages(
     folder: Path, rows: Sequence[Row], columns: Sequence[Column], options: Mapping[str, Any], notes: Sequence[str] = ()
 ) -> list[Path]:
-    """Write a page for each data set: compare.html, or compare_SET.html if there are several.
+    """Write a page for each dataset: compare.html, or compare_SET.html if there are several.
 
     Args:
-        folder: The output folder, where `scoring.score` has written results and images.
-        rows: The figures. Those with `test`, the name of a test, are in the images.
+        folder: The output folder, to which `scoring.score` has written results and images.
+        rows: The figures. Images are shown for the rows with `test`, the name of a test.
         columns: The columns of the table.
-        options: Those of `scoring.test_options`.
+        options: Options of the tests, from `scoring.test_options`.
         notes: Paragraphs below the table.
 
     Returns:
@@ -51,16 +51,16 @@ def _values(row: Row, columns: Sequence[Column]) -> list[float | None]:
     return [None, *(None if value is None else float(value) for value in found), None]
 
 
-def images_of(folder: Path, rows: Sequence[Row], data_set: str) -> list[PageImage]:
-    """Return the images of a data set in its order, each with the results of all networks that were tested."""
+def images_of(folder: Path, rows: Sequence[Row], dataset: str) -> list[PageImage]:
+    """Return the images of a dataset in its order, each with the results of all tested networks."""
     images: dict[str, PageImage] = {}
     for row in (row for row in rows if 'test' in row):
         results = folder / 'results' / row['test']
-        with open(results / f'{data_set}.csv', newline='', encoding='utf-8') as file:
+        with open(results / f'{dataset}.csv', newline='', encoding='utf-8') as file:
             (_, _, *metrics), *records = csv.reader(file)
             for name, _, *figures in records:
                 scores = dict(zip(metrics, map(float, figures), strict=True))
-                found = saved_image(files_of(results / f'{data_set}.html'), name, row['name'], scores)
+                found = saved_image(files_of(results / f'{dataset}.html'), name, row['name'], scores)
                 known = images.setdefault(name, found)
                 images[name] = known._replace(
                     restored={**known.restored, **found.restored}, scores={**known.scores, **found.scores}

@@ -1,4 +1,4 @@
-"""Differences between networks that were trained with the same seeds, and therefore saw the same batches."""
+"""Differences between networks trained with the same seeds and therefore the same batches."""
 
 import json
 import math
@@ -14,16 +14,16 @@ NAME = 'differences'
 
 
 def differences(runs: Sequence[Run], reference: str) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return the scores of each network by seed, and its paired differences to the reference.
+    """Return the scores of each network by seed, and their paired differences to the reference.
 
     Args:
-        runs: Those of a study; runs that failed, and seeds with which the reference failed, are left out.
-        reference: Name of a network.
+        runs: The runs of a study. Failed runs are ignored, as are seeds for which the reference failed.
+        reference: Name of the reference network.
 
     Returns:
-        For each network and metric 'scores' by seed, and for networks other than the reference 'difference', the mean
-        of the network minus the reference; of several seeds also 'spread', the sample standard deviation, and
-        'interval', the 95 % interval by Student's t.
+        For each network and metric: 'scores' by seed, and except for the reference 'difference', the mean of the
+        network's scores minus those of the reference. With several seeds also 'spread', the sample standard deviation
+        of the difference, and 'interval', its 95 % confidence interval by Student's t-distribution.
     """
     values: dict[str, dict[str, dict[int, float]]] = {}
     for run in runs:
@@ -53,7 +53,7 @@ def _uncertainty(values: Sequence[float]) -> dict[str, Any]:
 
 
 def lines_of(found: dict[str, dict[str, dict[str, Any]]], reference: str) -> list[str]:
-    """Return a Markdown table of differences."""
+    """Return the lines of a Markdown table of differences."""
     lines = [
         f'| network | metric | scores by seed | difference to {reference} | 95 % interval |',
         '|---|---|---|---|---|',

@@ -10,11 +10,11 @@ AXES = {
     'time': ('evaluation_seconds_per_megapixel', 1, 'seconds per megapixel'),
     'multiply_adds': ('budget_multiply_adds', 1e9, 'G multiply-adds at 1920x1200'),
 }
-"""By the end of the file's name: key of a row, unit and label of the horizontal axis."""
+"""By the end of the file name: key of a row, unit, and label of the horizontal axis."""
 LOGARITHMIC = 5
-"""Ratio of the largest value to the smallest from which the horizontal axis is logarithmic."""
+"""Ratio of the largest to the smallest value above which the horizontal axis is logarithmic."""
 AREA = 60
-"""Area in square points of the bubble of a network with one million parameters."""
+"""Area of a bubble per million parameters, in square points."""
 
 
 def require_matplotlib() -> None:
@@ -26,15 +26,16 @@ def require_matplotlib() -> None:
 
 
 def write_plots(folder: Path, rows: Sequence[Row], metric: str) -> list[Path]:
-    """Draw a metric against the time and against the multiply-adds; the area of a bubble shows the parameters.
+    """Plot a metric against the time and against the multiply-adds. The area of a bubble shows the parameters.
 
     Args:
         folder: An existing folder.
-        rows: The figures. Rows without the metric are left out.
-        metric: Name of a metric. If the rows have a spread of it under `spread`, it becomes an error bar.
+        rows: The figures. Rows without the metric are omitted.
+        metric: Name of a metric. Its values under `spread`, if any, are shown as error bars.
 
     Returns:
-        The paths of the files, METRIC_time.png and METRIC_multiply_adds.png; none if no row has all figures.
+        The paths of the files, METRIC_time.png and METRIC_multiply_adds.png, with underscores for spaces; empty if no
+        row has all figures.
     """
     from matplotlib.figure import Figure
 
@@ -57,6 +58,6 @@ def write_plots(folder: Path, rows: Sequence[Row], metric: str) -> list[Path]:
         axis.margins(0.2)
         axis.grid(alpha=0.3)
         axis.set_title('area: number of parameters', fontsize=8)
-        paths.append(folder / f'{metric}_{end}.png')
+        paths.append(folder / f'{metric}_{end}.png'.replace(' ', '_'))
         figure.savefig(paths[-1], dpi=110)
     return paths

@@ -1,4 +1,4 @@
-"""Run a function in a process of its own."""
+"""Run a function in a new process."""
 
 import os
 import signal
@@ -19,15 +19,18 @@ KILLED = 'the process was killed, most likely because memory ran out'
 
 
 def in_new_process(run: Callable[..., dict | None], *args: Any, output: str | Path | None = None) -> dict:
-    """Return what a function returns in a new process, or the reason for its failure under 'error'.
+    """Run a function in a new process.
 
-    Signals that ask to stop, such as SIGTERM, are passed on. If the function then raises `Interrupted`, its exit status
-    is under 'status'.
+    Signals that request a stop, such as SIGTERM, are forwarded to the process.
 
     Args:
-        run: A function of a module, which the new process imports.
+        run: A function at module level, which the new process imports.
         args: Its arguments, which must be picklable.
-        output: File to which the process appends what it prints; None for the screen.
+        output: File to which the output of the process is appended; None for the terminal.
+
+    Returns:
+        The result of the function. If it fails, the reason under 'error', and if it raises `Interrupted`, also the exit
+        status under 'status'.
 
     Raises:
         Interrupted: A signal other than Ctrl-C ended the process.
@@ -49,7 +52,7 @@ def in_new_process(run: Callable[..., dict | None], *args: Any, output: str | Pa
 
 
 def _received(receiver: Connection, signals: list[signal.Signals]) -> dict:
-    """Return what the process sends. After Ctrl-C, which it gets as well, it may send the status."""
+    """Return what the process sends. Ctrl-C also reaches the process, which may then still send the status."""
     while True:
         try:
             return receiver.recv()
@@ -61,7 +64,7 @@ def _received(receiver: Connection, signals: list[signal.Signals]) -> dict:
 
 @contextmanager
 def _passed_on(process: SpawnProcess) -> Iterator[list[signal.Signals]]:
-    """Within the block, pass signals on to a process. Yield the list of those that arrive."""
+    """Forward signals to a process within the block. Yield the list of received signals."""
     arrived: list[signal.Signals] = []
 
     def pass_on(number: int, _: object) -> None:
@@ -69,7 +72,7 @@ def _passed_on(process: SpawnProcess) -> Iterator[list[signal.Signals]]:
         if process.pid is not None:
             os.kill(process.pid, number)
 
-    if threading.current_thread() is not threading.main_thread():  # only there can handlers be set
+    if threading.current_thread() is not threading.main_thread():  # only the main thread can set handlers
         yield arrived
         return
     former = {each: signal.signal(each, pass_on) for each in LEAVE_SIGNALS if each != signal.SIGINT}
@@ -89,6 +92,6 @@ def _run(sender: Connection, output: str | Path | None, run: Callable[..., dict 
         found = run(*args) or {}
     except Interrupted as error:
         found = {'error': str(error), 'status': error.status}
-    except Exception as error:  # networks of other packages raise what they like
+    except Exception as error:  # networks of other packages can raise any exception
         found = {'error': f'out of memory: {reason_of(error)}' if is_out_of_memory(error) else describe_error(error)}
     sender.send(found)

@@ -14,16 +14,16 @@ from deeprftv2_plugin.utils.atomic_io import write_whole
 
 METRICS = ('psnr', 'ssim')
 SECTIONS = ('datasets', 'val', 'scale', 'dist_params', 'custom_imports')
-"""What an option file with images decides about a test."""
+"""Sections of an option file that a test of other networks takes over."""
 
 
 def test_options(data: str, metrics: Sequence[str] | None, device: str) -> dict[str, Any]:
-    """Return the options that all networks are tested with.
+    """Return the options with which all networks are tested.
 
     Args:
-        data: An option file, whose test or validation images are used; the folder of a data set; or a folder with
-            `test_blur.lmdb` and `test_sharp.lmdb` that `basicsr prepare` has written.
-        metrics: Names of registered metrics; by default those of the option file, otherwise `METRICS`.
+        data: An option file, whose test or validation images are used; the folder of a dataset; or a folder with
+            `test_blur.lmdb` and `test_sharp.lmdb` written by `basicsr prepare`.
+        metrics: Names of registered metrics; by default those of the option file, or `METRICS` if it has none.
         device: 'cpu' or 'cuda'.
 
     Raises:
@@ -40,7 +40,7 @@ def test_options(data: str, metrics: Sequence[str] | None, device: str) -> dict[
 
 
 def as_test(given: Mapping[str, Any], metrics: Sequence[str] | None, device: str) -> dict[str, Any]:
-    """Return the options of a test of the images of other options, see `test_options`."""
+    """Convert the options of a training or a test to those of `test_options`, with the same images."""
     options = {key: given[key] for key in SECTIONS if given.get(key) is not None}
     options['datasets'] = {phase: each for phase, each in options['datasets'].items() if phase != 'train'}
     val = options['val'] = {key: value for key, value in options.get('val', {}).items() if key != 'val_freq'}
@@ -57,13 +57,13 @@ def score(
 
     Args:
         candidate: The network.
-        name: Of the test. Its report is written to results/NAME below the folder.
-        options: Those of `test_options`.
+        name: Name of the test. The report is written to results/NAME in the folder.
+        options: Options from `test_options`.
         folder: Folder for options and results.
-        html: Whether to write a page with all images beside the report.
+        html: Whether to write a page with all images next to the report.
 
     Returns:
-        Under `metrics` the mean of each metric, with several data sets by 'SET metric', and the name under `test`.
+        `metrics`, the mean of each metric by its name, or by 'SET metric' with several datasets; and `test`, the name.
 
     Raises:
         UserError: The test fails.

@@ -1,4 +1,4 @@
-"""The option file of `basicsr compare --train`: networks, seeds and a budget beside the recipe of a training."""
+"""The option file of `basicsr compare --train`: the recipe of a training plus networks, seeds and a budget."""
 
 import json
 import math
@@ -21,7 +21,7 @@ from deeprftv2_plugin.utils.atomic_io import write_whole, writing
 from deeprftv2_plugin.utils.errors import UserError
 
 KEYS = ('candidates', 'seeds', 'budget', 'photographs', 'reference')
-"""What the file has beside the recipe."""
+"""Keys of the file in addition to those of a training."""
 
 
 @dataclass(frozen=True)
@@ -31,17 +31,17 @@ class Study:
     recipe: dict[str, Any]
     """Options of a training."""
     candidates: dict[str, dict[str, Any]]
-    """The section `network_g` of each network, by its name."""
+    """The section `network_g` of each network, by name."""
     seeds: list[int]
     """Values of `manual_seed`."""
     budget: dict[str, float]
     """`iterations`, or `minutes` for equal time."""
     photographs: str | None
-    """Folder to which the photographs of scikit-image are written if it is missing."""
+    """Folder to which the photographs of scikit-image are written if it does not exist."""
     changes: dict[str, dict[str, Any]]
-    """What differs from the recipe for a network, by its name."""
+    """Options that differ from the recipe, by the name of the network."""
     reference: str | None
-    """The network that the others are compared with, seed by seed."""
+    """Name of the network with which the others are compared, seed by seed."""
 
     def networks(self) -> list[Candidate]:
         """Return the networks for a comparison."""
@@ -50,7 +50,7 @@ class Study:
 
 
 def read_study(path: str) -> Study:
-    """Read an option file with the keys of `Study` and, inherited or its own, those of a training.
+    """Read an option file with the keys of `Study` and those of a training, which can be inherited.
 
     Raises:
         UserError: The file cannot be read, or a key is missing or has a wrong value.
@@ -69,7 +69,7 @@ def read_study(path: str) -> Study:
     if photographs is not None and not isinstance(photographs, str):
         raise UserError(f'{path}: photographs is {photographs!r}, expected a folder such as datasets/quickstart')
     if not isinstance(recipe.get('train'), dict):
-        raise UserError(f'{path}: has no section train. Name the option file of a training in {config.reading.BASE}')
+        raise UserError(f'{path} has no section train: inherit an option file of a training with {config.reading.BASE}')
     networks = {str(name): dict(network) for name, network in candidates.items()}
     changes = {name: network.pop('recipe') for name, network in networks.items() if 'recipe' in network}
     for name, change in changes.items():
@@ -81,24 +81,24 @@ def read_study(path: str) -> Study:
 
 
 def prepare(study: Study) -> None:
-    """Write the photographs if the study names a folder for them that is missing."""
+    """Write the photographs if the study sets a folder for them that does not exist."""
     if study.photographs is not None and not Path(study.photographs).exists():
         prepare_photographs(study.photographs)
 
 
 def iterations_of(study: Study, folder: Path, device: str) -> dict[str, int]:
-    """Return how many iterations each network is trained for.
+    """Return the number of training iterations of each network.
 
-    For equal time, a training step of every network is measured with the batches and crops of the recipe. The numbers
-    are kept in budget.json, so that a study that is resumed has the same.
+    For equal time, a training step of each network is measured with the batch and crop sizes of the recipe. The numbers
+    are saved in budget.json, so that a resumed study uses the same ones.
 
     Args:
         study: The study.
-        folder: That of its runs.
+        folder: Folder of its runs.
         device: 'cpu' or 'cuda'.
 
     Raises:
-        UserError: A network cannot be trained, or the crop is not known.
+        UserError: A network cannot be trained, or the size of the crops is not known.
     """
     if 'iterations' in study.budget:
         return dict.fromkeys(study.candidates, math.ceil(study.budget['iterations']))
@@ -125,7 +125,7 @@ def iterations_of(study: Study, folder: Path, device: str) -> dict[str, int]:
 
 
 def _known_iterations(file: Path, study: Study) -> dict[str, int] | None:
-    """Return the iterations that an earlier run of this study has written, or None."""
+    """Return the iterations saved by an earlier run of this study, or None."""
     try:
         known = json.loads(file.read_text('utf-8'))
         same = known['minutes'] == study.budget['minutes'] and known['iterations'].keys() == study.candidates.keys()
@@ -135,13 +135,13 @@ def _known_iterations(file: Path, study: Study) -> dict[str, int] | None:
 
 
 def test_first_seed(study: Study, rows: Sequence[dict[str, Any]], folder: Path, options: Mapping[str, Any]) -> None:
-    """Restore the validation images with every network as trained with the first seed, for the page.
+    """Test the networks that were trained with the first seed on the validation images, for the page.
 
     Args:
-        study: The study, whose runs have finished.
-        rows: Those of its networks, which get the name of the test under `test`, or the reason of its failure.
-        folder: That of the runs.
-        options: Those of `scoring.as_test`.
+        study: The study, after all of its runs.
+        rows: Rows of its networks. Each gets the name of its test under `test`, or the reason why it failed.
+        folder: Folder of the runs.
+        options: Options from `scoring.as_test`.
     """
     for candidate, row in zip(study.networks(), rows, strict=True):
         if 'runs' not in row:
@@ -157,7 +157,7 @@ def test_first_seed(study: Study, rows: Sequence[dict[str, Any]], folder: Path, 
 
 
 def add_results(rows: Sequence[dict[str, Any]], runs: Sequence[Run]) -> None:
-    """Add mean and spread of the metrics to the rows of a comparison, and the reasons of runs that failed."""
+    """Add the mean and the spread of the metrics to the rows of a comparison, and the reasons why runs failed."""
     results = summarize(runs)
     for row in rows:
         row |= results.get(row['name'], {})

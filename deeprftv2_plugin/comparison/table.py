@@ -1,4 +1,4 @@
-"""The table of a comparison: on screen, as CSV, Markdown and JSON."""
+"""The table of a comparison, for the terminal and as CSV, Markdown and JSON."""
 
 import csv
 import io
@@ -12,10 +12,10 @@ from deeprftv2_plugin.utils.atomic_io import write_whole, writing
 from deeprftv2_plugin.utils.errors import printable
 
 Row = Mapping[str, Any]
-"""The figures of a network by the keys of `COLUMNS` and `STUDY`, its scores under `metrics` and `spread`, its `name`,
+"""The figures of a network by the keys of `COLUMNS` and `STUDY`, its scores under `metrics` and `spread`, its `name`
 and a `remark`."""
 SCORES, SPREAD = 'metrics.', 'spread.'
-"""Prefixes of the keys of columns for scores and for their standard deviations."""
+"""Prefixes of the column keys for scores and for their standard deviations."""
 
 
 class Column(NamedTuple):
@@ -61,11 +61,11 @@ STUDY = (
     Column('iterations', 'iterations', str),
     Column('seconds', 'trained for', _seconds),
 )
-"""Further columns where networks were trained."""
+"""Additional columns for trained networks."""
 
 
 def columns_of(rows: Sequence[Row]) -> tuple[Column, ...]:
-    """Return the columns of the metrics that a row has, `COLUMNS`, and the columns of `STUDY` that a row has."""
+    """Return the columns of the metrics, `COLUMNS`, and the columns of `STUDY` for which a row has a figure."""
     found = []
     for metric in metrics_of(rows):
         found.append(Column(f'{SCORES}{metric}', metric, '{:.4f}'.format))
@@ -88,7 +88,7 @@ def value_of(row: Row, key: str) -> Any:
 
 
 def cells(row: Row, columns: Sequence[Column]) -> list[str]:
-    """Return the texts of a row: the name, a figure for each column, and the reason for missing ones."""
+    """Return the cells of a row as text: the name, a figure for each column, and the remark."""
     values = [value_of(row, column.key) for column in columns]
     figures = ['' if value is None else column.show(value) for value, column in zip(values, columns, strict=True)]
     return [printable(str(row['name'])), *figures, printable(row.get('remark') or '')]

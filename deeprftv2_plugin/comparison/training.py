@@ -1,4 +1,4 @@
-"""Train several networks under one recipe with several seeds. What is finished is not repeated."""
+"""Train several networks under one recipe with several seeds. Finished runs are not repeated."""
 
 import copy
 import json
@@ -17,8 +17,8 @@ from deeprftv2_plugin.utils.errors import Interrupted, UserError
 from deeprftv2_plugin.utils.names import is_path_component
 
 Run = dict[str, Any]
-"""A training: `candidate`, `seed` and `options`; then `iterations`, their `seconds` and the `metrics` after the last
-one, or the reason of a failure under `error`."""
+"""A training: `candidate`, `seed` and `options`. Afterwards also `iterations`, the total `seconds`, and the `metrics`
+after the last iteration; or `error`, the reason why it failed."""
 
 
 def train_all(
@@ -29,24 +29,24 @@ def train_all(
     iterations: Mapping[str, int] | None = None,
     changes: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Iterator[Run]:
-    """Train every network with every seed, and yield the runs in that order, those of the first seed first.
+    """Train every network with every seed. Yield all runs of the first seed, then those of the next one, and so on.
 
-    Each run is a BasicSR training in a process of its own, which resumes from its newest state. Its options are in
-    options/NAME.yml, what it prints in output/NAME.txt, weights and log in experiments/NAME, and the result in
+    Each run is a BasicSR training in a new process, which resumes from its newest state. Its options are in
+    options/NAME.yml, its output in output/NAME.txt, its weights and log in experiments/NAME, and its result in
     runs/NAME.json. A run whose result exists is not repeated.
 
     Args:
-        candidates: The section `network_g` of each network, by its name.
-        recipe: Options of a training, such as `config.load` returns. Name, network and seed are replaced.
+        candidates: The section `network_g` of each network, by name.
+        recipe: Options of a training, as returned by `config.load`. Name, network and seed are replaced.
         seeds: Values of `manual_seed`.
-        folder: Where everything is written.
+        folder: Output folder.
         iterations: `train.total_iter` of each network; by default that of the recipe.
         changes: Options that differ from the recipe, by the name of the network.
 
     Raises:
-        UserError: A name cannot be used, the folder has runs with other options, or a file cannot be written. A run
-            that fails does not raise, and is tried again the next time.
-        Interrupted: A signal ended a training, whose state is saved.
+        UserError: A name cannot be part of a path, the folder contains runs with other options, or a file cannot be
+            written. A run that fails does not raise an error; it is repeated by the next call.
+        Interrupted: A signal stopped a training. Its state is saved.
 
     Example:
         Train two networks with three seeds::
@@ -86,7 +86,7 @@ def _options(
 
 
 def _merge(options: dict[str, Any], changes: Mapping[str, Any]) -> None:
-    """Change options in place, section by section."""
+    """Merge changes into options recursively, in place."""
     for key, value in changes.items():
         if isinstance(value, Mapping) and isinstance(options.get(key), dict):
             _merge(options[key], value)
@@ -95,7 +95,7 @@ def _merge(options: dict[str, Any], changes: Mapping[str, Any]) -> None:
 
 
 def _files(folder: Path, run: Run) -> tuple[Path, Path]:
-    """Return the paths of the options and of the result of a run."""
+    """Return the paths of the options and the result of a run."""
     name = run['options']['name']
     return folder / 'options' / f'{name}.yml', folder / 'runs' / f'{name}.json'
 
@@ -106,18 +106,18 @@ def _text(run: Run) -> bytes:
 
 
 def _check_earlier(folder: Path, run: Run) -> None:
-    """Check that a run that was started before has the same options.
+    """Check that a run that was started before had the same options.
 
     Raises:
-        UserError: It has others.
+        UserError: It had other options.
     """
     path, _ = _files(folder, run)
     if path.exists() and path.read_bytes() != _text(run):
-        raise UserError(f'{path} is of an earlier run with other options: choose another folder, or remove {folder}')
+        raise UserError(f'{path} is from an earlier run with other options: choose another folder, or remove {folder}')
 
 
 def _finished(folder: Path, run: Run) -> Run | None:
-    """Return the result of a run that has finished before, or None."""
+    """Return a run with its result if it has finished before, otherwise None."""
     try:
         return run | json.loads(_files(folder, run)[1].read_text('utf-8'))
     except (OSError, ValueError):
@@ -125,11 +125,11 @@ def _finished(folder: Path, run: Run) -> Run | None:
 
 
 def _trained(folder: Path, run: Run) -> Run:
-    """Train, or resume, and return the result.
+    """Train or resume, and return the run with its result.
 
     Raises:
         UserError: A file cannot be written.
-        Interrupted: A signal ended the training.
+        Interrupted: A signal stopped the training.
     """
     name, (options, result) = run['options']['name'], _files(folder, run)
     with writing(folder):
@@ -149,15 +149,15 @@ def _trained(folder: Path, run: Run) -> Run:
 
 
 def _result(experiment: Path, iterations: int) -> dict[str, Any]:
-    """Return what the log of a finished training says.
+    """Read the result of a finished training from its log.
 
-    `metrics` are those of the validation after the last iteration, on several data sets by 'SET metric', and `seconds`
-    the time of all steps.
+    `metrics` contains the scores after the last iteration, with several datasets by 'SET metric', and `seconds` the
+    time of all steps.
     """
     records = list(MetricsLog(experiment))
     scored = [record for record in records if 'dataset' in record and record['iter'] == iterations]
     if not scored:
-        return {'error': f'{experiment} has no validation after iteration {iterations}: give the recipe a section val'}
+        return {'error': f'{experiment} has no validation after iteration {iterations}: the recipe needs a section val'}
     metrics = {
         key if len(scored) == 1 else f'{record["dataset"]} {key}': value
         for record in scored
@@ -172,9 +172,10 @@ def _result(experiment: Path, iterations: int) -> dict[str, Any]:
 
 
 def summarize(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
-    """Return for each network, by its name, the mean and the sample standard deviation of every metric over the seeds.
+    """Return the mean and the sample standard deviation of each metric over the seeds, by the name of the network.
 
-    The result has `metrics`, `spread`, which is missing for a single seed, `runs`, `iterations` and the mean `seconds`.
+    Each entry has `metrics`; `spread`, unless there is a single seed; `runs`, the number of finished runs;
+    `iterations`; and the mean `seconds`.
     """
     found: dict[str, dict[str, Any]] = {}
     for name in dict.fromkeys(run['candidate'] for run in runs):

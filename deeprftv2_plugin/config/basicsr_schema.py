@@ -72,7 +72,7 @@ DATASETS: dict[str, Table] = {
     'VideoRecurrentTestDataset': _VIDEO_TEST | _PADDING,
 }
 
-# As `schema.MODELS`.
+# in the format of `schema.MODELS`
 MODELS: dict[str, dict[str, Table]] = {
     'SRGANModel': {
         'root': _DISCRIMINATOR,

@@ -27,6 +27,7 @@ class Option:
 
     @property
     def required(self) -> bool:
+        """Whether the option has no default."""
         return self.default is REQUIRED
 
     def accepts(self, value: object) -> bool:
@@ -63,7 +64,7 @@ class Range(NamedTuple):
 
 
 class Whole:
-    """Requires a number without a fraction, for `Annotated`."""
+    """Require a number without a fraction, for `Annotated`."""
 
     def holds(self, value: float) -> bool:
         """Return whether a number has no fraction."""
@@ -74,7 +75,7 @@ class Whole:
 
 
 class PathComponent:
-    """Requires text that can be a component of a path, for `Annotated`."""
+    """Require text that can be a component of a path, for `Annotated`."""
 
     def holds(self, value: str) -> bool:
         """Return whether text can be a component of a path."""
@@ -177,7 +178,7 @@ def is_mapping(kind: Any) -> bool:
 
 
 def kind_of(parameter: inspect.Parameter, hint: Any) -> Any:
-    """Return the kind of an argument according to its annotation, or to its default if it has no annotation.
+    """Return the type of an argument according to its annotation, or to its default if it has no annotation.
 
     Args:
         parameter: The argument.
@@ -189,7 +190,7 @@ def kind_of(parameter: inspect.Parameter, hint: Any) -> Any:
     if isinstance(default, bool):
         return bool
     if isinstance(default, int | float):
-        return float | Sequence[float]  # such as BasicSR's img_size, one number or (height, width)
+        return float | Sequence[float]  # for example BasicSR's img_size, one number or (height, width)
     if isinstance(default, str):
         return str | None
     return Sequence if isinstance(default, list | tuple) else Any

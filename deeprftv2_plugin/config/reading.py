@@ -1,4 +1,4 @@
-"""Option files: inheritance and overrides."""
+"""Read option files with inheritance and overrides."""
 
 import os
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ def _resolve(path: str, chain: tuple[str, ...], files: list[str], loader: type[T
 
     Args:
         path: The file.
-        chain: The files that lead to it, each of which names the next.
+        chain: The files from which it was reached, each of which inherits from the next.
         files: All files so far, extended by this one.
         loader: As in `load`.
     """
@@ -74,10 +74,10 @@ def _resolve(path: str, chain: tuple[str, ...], files: list[str], loader: type[T
 
 
 def bases_of(options: dict[str, Any], path: str) -> list[str]:
-    """Return what `_base_` of a file names.
+    """Return the files in the `_base_` of a file.
 
     Raises:
-        UserError: It is neither text nor a list of texts.
+        UserError: `_base_` is neither text nor a list of texts.
     """
     bases = options.get(BASE) or []
     bases = [bases] if isinstance(bases, str) else bases
@@ -87,23 +87,23 @@ def bases_of(options: dict[str, Any], path: str) -> list[str]:
 
 
 def _merged(inherited: dict[str, Any], own: dict[str, Any], path: str) -> dict[str, Any]:
-    """Return inherited options, overridden by a file's own through mmengine's Config.
+    """Merge the options of a file into inherited options with mmengine's Config.
 
-    mmengine could read the files of `_base_` too, but with a loader that executes YAML tags.
+    mmengine could also read the files of `_base_`, but with a loader that executes YAML tags.
     """
-    from mmengine.config import Config  # slow to import, and --help does not need it
+    from mmengine.config import Config  # slow to import and not needed for --help
 
     _drop_empty(inherited, own)
     merged = Config({'options': inherited})
     try:
         merged.merge_from_dict({'options': own}, allow_list_keys=False)
-    except TypeError as error:  # mmengine's message names the section and its value
+    except TypeError as error:  # mmengine's message contains the section and its value
         raise UserError(f'{path}: a section cannot replace a value of {BASE} without {DELETE}: true. {error}') from None
     return merged.to_dict()['options']
 
 
 def _drop_empty(inherited: dict[str, Any], own: dict[str, Any]) -> None:
-    """Drop inherited keys without a value where the file has a section. mmengine merges sections only."""
+    """Drop inherited keys without a value where the file has a section, since mmengine only merges sections."""
     for key, section in own.items():
         if isinstance(section, dict):
             if inherited.get(key) is None:
@@ -118,7 +118,7 @@ def parse_file(path: str, named: str = '', loader: type[TextLoader] = Loader) ->
 
     Args:
         path: The file.
-        named: Text that follows its name in errors.
+        named: Text that follows the path in errors.
         loader: As in `load`.
 
     Raises:
@@ -129,7 +129,7 @@ def parse_file(path: str, named: str = '', loader: type[TextLoader] = Loader) ->
             text = file.read().decode('utf-8-sig')
     except OSError as error:
         raise UserError(f'{path}{named}: {error.strerror}. Expected an option file.') from None
-    except ValueError as error:  # also a path with a null character
+    except ValueError as error:  # for example, a path with a null character
         problem = 'not text in UTF-8' if isinstance(error, UnicodeDecodeError) else str(error)
         raise UserError(f'{path}{named}: {problem}. Expected an option file in YAML.') from None
     options = parse(text, path, loader)
@@ -142,14 +142,14 @@ def apply_override(options: dict[str, Any], override: str, loader: type[TextLoad
     """Set one `a:b=value` of `--force_yml` in place.
 
     Raises:
-        UserError: It has another form, or a key before the last is not a section.
+        UserError: The override has a different form, or a key before the last is not a section.
     """
     dotted, separator, text = override.partition('=')
     keys = [key.strip() for key in dotted.split(':')]
     if not separator or not all(keys):
         raise UserError(f'--force_yml {override}: expected key:key=value, for example train:total_iter=1000')
     value = parse(text, f'--force_yml {override}', loader)
-    if isinstance(value, str) and value.lower() == 'none':  # BasicSR's own spelling
+    if isinstance(value, str) and value.lower() == 'none':  # as in BasicSR
         value = None
     section = options
     for depth, key in enumerate(keys[:-1], 1):
@@ -162,7 +162,7 @@ def apply_override(options: dict[str, Any], override: str, loader: type[TextLoad
 
 
 def complete_schedule(options: dict[str, Any]) -> None:
-    """Set T_max of a cosine schedule without one to the length of the training."""
+    """Set a missing T_max of a cosine schedule to the length of the training."""
     train = options.get('train')
     if not isinstance(train, dict):
         return
@@ -172,7 +172,7 @@ def complete_schedule(options: dict[str, Any]) -> None:
 
 
 def launcher(given: str = 'none') -> str:
-    """Return BasicSR's name of the launcher. torchrun is recognized by the environment variables that it sets."""
+    """Return BasicSR's name of the launcher. torchrun is recognized by its environment variables."""
     if given == 'none' and all(name in os.environ for name in LAUNCHED):
         return 'pytorch'
     return given

@@ -1,6 +1,6 @@
-"""The options that this package reads, and those that BasicSR's pipelines and all its models share.
+"""The options of this package's classes, and those shared by BasicSR's pipelines and all of its models.
 
-`basicsr_schema` has those of BasicSR's other classes. The options of networks, losses, metrics, optimizers and
+`basicsr_schema` has the options of BasicSR's other classes. The options of networks, losses, metrics, optimizers and
 schedules are their keyword arguments, see `signatures`.
 """
 
@@ -23,7 +23,7 @@ from deeprftv2_plugin.config.kinds import (
 
 Table = dict[str, Option]
 Interval = Annotated[float, Range(1), Whole()]
-"""Iterations; BasicSR's own option files write them as 5e3."""
+"""Iterations, which BasicSR's own option files write as 5e3."""
 
 ROOT: Table = {
     'name': Option(Name, 'Name of the run. Its files are written to experiments/NAME or results/NAME.'),
@@ -110,10 +110,10 @@ VAL: Table = {
 }
 
 METRIC_INPUTS = ('img', 'img2', 'blurry', 'kernel', 'trajectory')
-"""Arguments of metrics that are not options: the images, and what is known of them."""
+"""Arguments of metrics that are not options: the images and what is known about them."""
 BETTER = Option(Literal['higher', 'lower'], 'Which values of the metric are better.', 'higher')
 
-# The options of every phase in `datasets`, besides those of the dataset's class.
+# options of every phase in `datasets`, in addition to those of the dataset class
 LOADER: Table = {
     'name': Option(Name, 'Name of the dataset in logs and results.'),
     'type': Option(str, 'A registered dataset class.'),
@@ -134,7 +134,7 @@ LOADER: Table = {
     'use_shuffle': Option(bool, 'No effect. Option files of older versions of BasicSR contain it.', None),
 }
 
-# Further options of the phase train.
+# additional options of the phase train
 LOADER_TRAIN: Table = {
     'gt_size': Option(Crop, 'Size of crops in pixels, one number or [height, width].', None),
     'max_damaged': Option(
@@ -254,10 +254,10 @@ LARGEST_RATE = 1000
 """Maximum learning rate."""
 _Rate = Annotated[float, Range(0, LARGEST_RATE)]
 _Rates = _Rate | list[_Rate]
-_Epsilon = Annotated[float, Range(1e-30, 1)]  # below, it can be zero in float32
+_Epsilon = Annotated[float, Range(1e-30, 1)]  # smaller numbers can be zero in float32
 _Weight = Annotated[float, Range(0, 1e6)]
 
-# Arguments that accept less than their annotations say, by the role of the class. They apply to the classes of PyTorch,
+# Arguments with narrower types than their annotations, by the role of the class. They apply to the classes of PyTorch,
 # BasicSR and this package.
 BOUNDS: dict[str, dict[str, Any]] = {
     'optimizer': {
@@ -347,4 +347,4 @@ BOUNDS: dict[str, dict[str, Any]] = {
 }
 
 LARGEST_ARGUMENT = 10_000
-"""Maximum of numbers in the arguments of a network, such as a number of channels, blocks or pixels."""
+"""Largest number in the arguments of a network, such as a number of channels, blocks or pixels."""

@@ -1,4 +1,4 @@
-"""A section of an option file, and the messages about errors in it."""
+"""A section of an option file, and error messages about it."""
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -10,11 +10,11 @@ from deeprftv2_plugin.config.signatures import arguments
 from deeprftv2_plugin.utils.errors import UserError, nearest, shortened
 
 SUFFIX = '_basicsr'
-"""What BasicSR appends to the names of its own classes where another package has registered the plain name."""
+"""Suffix that BasicSR appends to the names of its classes if another package has registered the plain name."""
 
 
 def shown(value: object) -> str:
-    """Return a value for a message, shortened if it is long."""
+    """Format a value for a message, shortened if it is long."""
     return shortened(repr(value))
 
 
@@ -22,9 +22,9 @@ class Section:
     """A section of resolved options.
 
     Args:
-        values: Its keys and values.
-        file: The option file, for the errors.
-        place: The keys that lead to it.
+        values: The keys and values of the section.
+        file: The option file, for error messages.
+        place: The keys of the section in the file.
         own: The same section without inherited keys.
         written: The same section with all numbers as text, as written in the file.
     """
@@ -40,16 +40,16 @@ class Section:
         self.values, self.file, self.place, self.own, self.written = values, file, place, own or {}, written or {}
 
     def text(self, problem: str, key: str = '') -> str:
-        """Return the message about a problem of the section or of one of its keys."""
+        """Return the error message about a problem of the section or of one of its keys."""
         dotted = '.'.join((*self.place, key) if key else self.place)
         return f'{self.file}: {dotted} {problem}' if dotted else f'{self.file}: {problem}'
 
     def fail(self, problem: str, key: str = '') -> NoReturn:
-        """Raise the UserError about the section or one of its keys."""
+        """Raise a UserError about the section or one of its keys."""
         raise UserError(self.text(problem, key))
 
     def child(self, key: str) -> 'Section':
-        """Return the section under a key; an empty one where the key is absent or has no value."""
+        """Return the section under a key, empty if the key is absent or has no value."""
         values = self.values.get(key)
         if values is not None and not isinstance(values, dict):
             self.fail(f'is {shown(values)}, expected a section of keys', key)
@@ -72,18 +72,18 @@ class Section:
         ]
 
     def demand(self, *keys: str) -> None:
-        """Raise the UserError about the first of the keys that is missing, if any."""
+        """Raise a UserError about the first missing key, if any."""
         for key in keys:
             if self.values.get(key) is None:
                 self.fail('is missing', key)
 
     def check(self, options: Mapping[str, Option], further: Iterable[str] = (), open_to: str = '') -> None:
-        """Check keys and values. If an option takes text, a number is replaced by its text as written in the file.
+        """Check keys and values. If an option takes text, a number is replaced by its text in the file.
 
         Args:
-            options: The keys that the section may have.
+            options: The allowed keys.
             further: Keys that are checked elsewhere.
-            open_to: The name of a class that may read other keys. They get a warning instead of an error.
+            open_to: Name of a class that may read other keys, which then cause a warning instead of an error.
         """
         known = {*options, *further}
         for key, value in self.values.items():
@@ -107,7 +107,7 @@ class Section:
         self.fail(text, key)
 
     def look_up(self, key: str, known: Mapping[str, Any]) -> Any:
-        """Return the entry of `known` that a key names."""
+        """Return the entry of `known` selected by the value of a key."""
         self.demand(key)
         name = self.values[key]
         if not isinstance(name, str) or name not in known:
@@ -115,7 +115,7 @@ class Section:
         return known[name]
 
     def registered(self, registry: Iterable[tuple[str, Callable]], key: str = 'type') -> Callable:
-        """Return the class or function of one of BasicSR's registries that a key names."""
+        """Return the class or function of a BasicSR registry selected by the value of a key."""
         known = dict(iter(registry))
         return self.look_up(key, {**{name.removesuffix(SUFFIX): value for name, value in known.items()}, **known})
 
@@ -132,7 +132,7 @@ class Section:
             target: Class or function.
             given: Arguments that are not options.
             further: Keys that are not arguments.
-            bounds: Kinds of arguments that accept less than their annotations say.
+            bounds: Types of arguments that are narrower than their annotations.
         """
         found = arguments(target, given, bounds)
         self.check(found.options, ('type', *further), target.__name__ if found.open else '')

@@ -1,4 +1,4 @@
-"""Options that are keyword arguments of a class or function."""
+"""Derive options from the keyword arguments of a class or function."""
 
 import inspect
 import typing
@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from deeprftv2_plugin.config.kinds import REQUIRED, Option, kind_of
 
 TRANSPARENT = ('basicsr', 'deeprftv2_plugin')
-"""Packages whose `**kwargs` are not passed on, so that an unknown argument is an error."""
+"""Packages that do not pass on `**kwargs`, so that an unknown argument is an error."""
 BOUNDED = (*TRANSPARENT, 'torch')
-"""Packages whose classes `schema.BOUNDS` applies to."""
+"""Packages to whose classes `schema.BOUNDS` applies."""
 
 
 class Arguments(NamedTuple):
@@ -18,27 +18,29 @@ class Arguments(NamedTuple):
 
     options: dict[str, Option]
     open: bool
-    """Whether it also takes `**kwargs`, which may reach any other function."""
+    """Whether the callable also takes `**kwargs`, which may be passed to any other function."""
 
     @property
     def known(self) -> set[str]:
+        """The names of all arguments."""
         return set(self.options)
 
     @property
     def required(self) -> set[str]:
+        """The names of the arguments without a default."""
         return {name for name, option in self.options.items() if option.required}
 
 
 def arguments(target: Callable, given: Iterable[str] = (), bounds: Mapping[str, Any] | None = None) -> Arguments:
     """Return the keyword arguments of a class or function.
 
-    Where a constructor takes `**kwargs`, those of the parent class count as well.
+    If a constructor takes `**kwargs`, the arguments of the parent class are included.
 
     Args:
         target: Class or function.
         given: Arguments that are not options.
-        bounds: Kinds that accept less than the annotations say, by argument. They do not apply to
-            classes of other packages.
+        bounds: Types that are narrower than the annotations, by argument. They do not apply to classes of other
+            packages.
     """
     package = target.__module__.partition('.')[0]
     bounds = bounds if bounds and package in BOUNDED else {}
@@ -71,7 +73,7 @@ def _option(parameter, hint, bounds, required):
 
 
 def _hints(function) -> dict[str, Any]:
-    """Return the resolved annotations; none if one of them cannot be resolved."""
+    """Return the resolved annotations, empty if one of them cannot be resolved."""
     try:
         return typing.get_type_hints(function, include_extras=True)
     except (NameError, TypeError, AttributeError):

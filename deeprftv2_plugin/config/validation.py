@@ -1,4 +1,4 @@
-"""Check the keys and values of an option file. BasicSR would ignore a misspelled key."""
+"""Validate the keys and values of an option file. BasicSR ignores misspelled keys."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import cast
@@ -15,19 +15,19 @@ MODELS = {**basicsr_schema.MODELS, **schema.MODELS}
 
 
 def validate(opt: dict, path: str, is_train: bool, overrides: Sequence[str] = ()) -> None:
-    """Check resolved options against the schema and against what is registered.
+    """Validate resolved options against the schema and BasicSR's registries.
 
-    A key that no schema declares, but that a class of another package may read, causes a warning. Where the schema
-    declares text, numbers in the options are replaced by their text as written, such as `name: 2024_01`.
+    An undeclared key that a class of another package may read causes a warning. Where the schema declares text, numbers
+    in the options are replaced by their text in the file, as for `name: 2024_01`.
 
     Args:
         opt: Resolved options.
-        path: The option file, for the errors.
-        is_train: Whether they are for training or for a test.
+        path: The option file, for error messages.
+        is_train: Whether the options are for training.
         overrides: Overrides that the options contain. Their keys do not count as inherited.
 
     Raises:
-        UserError: The first key that is unknown or missing, or whose value is wrong.
+        UserError: A key is unknown or missing, or a value is wrong. The message names the first one.
     """
     from basicsr.utils import registry
 
@@ -64,7 +64,7 @@ def _of_model(model: type, part: str) -> Table:
 
 
 def _of_dataset(kind: type) -> Table:
-    """Return the options of a data set class and its parents."""
+    """Return the options of a dataset class and its parents."""
     found: Table = {}
     for cls in reversed(kind.__mro__):
         if _is_known(cls):
@@ -73,7 +73,7 @@ def _of_dataset(kind: type) -> Table:
 
 
 def _is_known(cls: Callable) -> bool:
-    """Return whether a class is BasicSR's or this package's, so that the schema declares all of its options."""
+    """Return whether a class belongs to BasicSR or this package, so that the schema declares all of its options."""
     return cls.__module__.partition('.')[0] in TRANSPARENT
 
 
@@ -88,11 +88,11 @@ def check_gpus(root: Section) -> None:
     count, visible = root.values['num_gpu'], torch.cuda.device_count()
     if count != 'auto' and count > visible:
         found = f'only {visible} GPUs' if visible else 'no GPU'
-        root.fail(f'is {count}, but torch sees {found}. Expected auto (all that are visible) or 0', 'num_gpu')
+        root.fail(f'is {count}, but PyTorch finds {found}. Expected auto (all visible GPUs) or 0', 'num_gpu')
 
 
 def check_network(section: Section) -> None:
-    """Check a registered network and its arguments, which may contain the section of another one."""
+    """Check a registered network and its arguments, including the section of a backbone."""
     from basicsr.utils import registry
 
     network = section.registered(registry.ARCH_REGISTRY)
@@ -115,10 +115,10 @@ def _numbers(value: object) -> Iterator[float]:
 
 
 def check_datasets(datasets: Section, is_train: bool) -> None:
-    """Check the phases, and in each of them the options of the data set class and of the loader."""
+    """Check the phases, and in each of them the options of the dataset class and of the loader."""
     datasets.demand(*(['train'] if is_train else []))
     if not datasets.values:
-        datasets.fail('is empty. Expected at least one data set, such as datasets.test')
+        datasets.fail('is empty. Expected at least one dataset, such as datasets.test')
     named: dict[object, str] = {}
     for phase in datasets.values:
         kind = phase.split('_')[0]
@@ -135,15 +135,15 @@ def check_datasets(datasets: Section, is_train: bool) -> None:
         check_dataset(section, {**schema.LOADER, **(schema.LOADER_TRAIN if phase == 'train' else {})})
         name = section.values['name']
         if phase != 'train' and named.setdefault(name, phase) != phase:
-            used = f'is {name}, as in datasets.{named[name]}. Results are stored under the name: choose another'
+            used = f'is {name}, as in datasets.{named[name]}. Results are stored under the name: use another one'
             section.fail(used, 'name')
 
 
 def check_dataset(section: Section, further: Table) -> None:
-    """Check the options of a data set class, including the parts of a mixture.
+    """Check the options of a dataset class, including the parts of a mixture.
 
     Args:
-        section: The data set.
+        section: Section of the dataset.
         further: Options that the class does not read itself.
     """
     from basicsr.utils.registry import DATASET_REGISTRY
@@ -163,12 +163,12 @@ def check_dataset(section: Section, further: Table) -> None:
     if kind is MixedDataset:
         for part in section.items('parts'):
             for key in filter(part.values.__contains__, COMMON):
-                part.fail('is set for a part, but all parts share it: set it for the whole data set', key)
+                part.fail('is set for a part, but all parts share it: set it for the whole dataset', key)
             check_dataset(part, schema.PART)
 
 
 def check_io_backend(section: Section) -> None:
-    """Check the type of BasicSR's file client and its arguments, except those that a data set adds itself."""
+    """Check the type of BasicSR's file client and its arguments, except those that the dataset adds itself."""
     from basicsr.utils import FileClient
 
     section.check_arguments(section.look_up('type', FileClient._backends), given=('db_paths', 'client_keys'))
@@ -179,8 +179,8 @@ def check_prefetching(root: Section) -> None:
     section = root.child('datasets').child('train')
     mode = section.values.get('prefetch_mode')
     if mode == 'cpu' and not section.values['num_worker_per_gpu']:
-        # the prefetching thread would use the random number generators of the training
-        section.fail('is cpu, which needs worker processes. Set num_worker_per_gpu to at least 1', 'prefetch_mode')
+        # a prefetching thread would change the random number generators of the training
+        section.fail('is cpu, which requires worker processes. Set num_worker_per_gpu to at least 1', 'prefetch_mode')
     if mode == 'cuda':
         import torch
 
@@ -266,14 +266,14 @@ def _inherits(model: type, method: str) -> bool:
 def _class_of(
     section: Section, known: Mapping[str, type], model: type, method: str, few: Collection[str]
 ) -> type | None:
-    """Return the class that `type` names, or None if only a model of another package may know it.
+    """Return the class selected by `type`, or None if only a model of another package may know it.
 
     Args:
         section: `type` and the arguments.
-        known: Classes by their names.
-        model: The model class, which builds them. One of another package with its own method may know more classes.
-        method: The method that builds them.
-        few: The names that BasicSR's own method knows.
+        known: Classes by name.
+        model: The model class. A model of another package may know more classes if it overrides the method.
+        method: Name of the model's method that builds the objects.
+        few: Names that BasicSR's own method knows.
     """
     name = str(section.values.get('type'))
     if _inherits(model, method):

@@ -7,22 +7,22 @@ from torch import Tensor
 from deeprftv2_plugin.data.blur.camera import linear_to_srgb, srgb_to_linear
 
 PAD = 32
-"""Pixels by which images are extended by reflection before they are deconvolved."""
+"""Width of the reflection padding before a deconvolution, in pixels."""
 BALANCES = (0.003, 0.01, 0.03)
-"""Regularizations of the Wiener filter."""
+"""Regularization parameters of the Wiener filter."""
 ITERATIONS = (10, 30)
-"""Numbers of iterations of Richardson-Lucy."""
+"""Numbers of Richardson-Lucy iterations."""
 
 
 def wiener(blurry: Tensor, kernel: np.ndarray, balance: float) -> Tensor:
-    """Deconvolve an image (3, h, w) in linear light by scikit-image's Wiener filter with the true kernel."""
+    """Deconvolve an image (3, h, w) in [0, 1] by scikit-image's Wiener filter with a known kernel in linear light."""
     from skimage.restoration import wiener as filtered
 
     return _in_linear_light(blurry, lambda channel: filtered(channel, kernel, balance, clip=False))
 
 
 def richardson_lucy(blurry: Tensor, kernel: np.ndarray, iterations: int) -> Tensor:
-    """Deconvolve an image (3, h, w) in linear light by scikit-image's Richardson-Lucy with the true kernel."""
+    """Deconvolve an image (3, h, w) in [0, 1] by scikit-image's Richardson-Lucy with a known kernel in linear light."""
     from skimage.restoration import richardson_lucy as iterated
 
     return _in_linear_light(blurry, lambda channel: iterated(channel, kernel, iterations))
@@ -36,15 +36,15 @@ def _in_linear_light(image, deconvolve):
 
 
 def blind_richardson_lucy(blurry: Tensor, side: int, rounds: int = 10, inner: int = 3) -> np.ndarray:
-    """Estimate the kernel of an image without knowing anything but its size.
+    """Estimate the blur kernel of an image, of which only the size is known.
 
-    Richardson-Lucy iterations for the kernel and the image by turns, from a disc and the blurry image.
+    Alternates Richardson-Lucy iterations for the kernel and the image, starting from a disc and the blurry image.
 
     Args:
         blurry: Image (3, h, w) in [0, 1].
-        side: Odd side of the kernel.
-        rounds: Number of turns.
-        inner: Iterations in each of them.
+        side: Height and width of the kernel, an odd number.
+        rounds: Number of alternations.
+        inner: Number of iterations for each of the two in a round.
 
     Returns:
         Kernel (side, side), nonnegative, with sum one.
@@ -62,7 +62,7 @@ def blind_richardson_lucy(blurry: Tensor, side: int, rounds: int = 10, inner: in
     image = observed.copy()
 
     def update(estimate, other):
-        """One iteration for an estimate whose convolution with the other explains the observation."""
+        """Return an estimate after one iteration, given the factor with which it is convolved."""
         spectrum = np.fft.rfft2(other)
         ratio = observed / np.fft.irfft2(np.fft.rfft2(estimate) * spectrum, size).clip(1e-6)
         return estimate * np.fft.irfft2(np.fft.rfft2(ratio) * spectrum.conj(), size).clip(0) / other.sum()

@@ -1,6 +1,6 @@
-"""The study of kernels against the truth: interventions, matching and references for several seeds, and its tables.
+"""The kernel study: interventions, comparison with true kernels, and classical references, for several seeds.
 
-docs/evidence.md has the protocol and the results.
+docs/evidence.md describes the protocol and the results.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -58,15 +58,16 @@ def study_kernels(
 
     Args:
         net: A network with Fourier Kernel Estimators in evaluation mode, on the CPU.
-        untrained: Returns a network of the same kind with random weights of a seed.
-        photographs: See `make_grid`.
-        further: Kernels from files by name.
-        seeds: Seeds of the camera shakes, the noise, the choices and the random weights.
-        size: Height and width of the images.
-        say: Called with the progress.
+        untrained: Returns a network of the same architecture with random weights, given a seed.
+        photographs: Photographs by name, see `make_grid`.
+        further: Additional kernels (k, k) by name.
+        seeds: Seeds of the camera shakes, the noise, the random choices and the random weights.
+        size: Height and width of the images in pixels.
+        say: Called with progress messages.
 
     Returns:
-        What can be written as JSON: 'seeds', the results of each seed, and 'dependence' on all of them, see there.
+        A dictionary that JSON can represent: 'size'; 'seeds', the results of each seed; and 'dependence', the summary
+        of all seeds, see `kernel_study.dependence`.
     """
     results, scores, names = [], [], []
     for seed in seeds:
@@ -134,7 +135,7 @@ def _study_seed(net, random, grid: Grid, seed: int, say: Say) -> tuple[dict[str,
 
 
 class _Windows:
-    """Point spread functions (images, blurs, channels, k, k) by the name of the estimator."""
+    """Collect point spread functions (images, blurs, channels, k, k) by the name of the estimator."""
 
     def __init__(self, grid: Grid):
         self.shape = len(grid.images), len(grid.blurs)
@@ -151,7 +152,7 @@ class _Windows:
 
 
 def _classical(grid: Grid) -> Iterator[tuple[str, float]]:
-    """Yield the mean PSNR of deconvolution with the true kernels, by the name of the method."""
+    """Yield the name and the mean PSNR of each method of deconvolution with the true kernels."""
     pairs = [(i, b) for i in range(len(grid.images)) for b in range(len(grid.blurs))]
     methods: dict[str, Callable[[Tensor, np.ndarray], Tensor]] = {
         **{f'Wiener {each}': partial(wiener, balance=each) for each in BALANCES},
@@ -217,6 +218,6 @@ def tables(result: Mapping[str, Any]) -> str:
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
-    """Return the mean and, of several values, the standard deviation."""
+    """Format the mean and, with several values, the sample standard deviation."""
     mean = f'{np.mean(values):.{digits}f}'
     return f'{mean} ± {np.std(values, ddof=1):.{digits}f}' if len(values) > 1 else mean

@@ -1,4 +1,4 @@
-"""Whether point spread functions resemble the blur kernels of the images that they were estimated from."""
+"""Measure whether estimated point spread functions resemble the blur kernels of their images."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,11 +12,13 @@ from deeprftv2_plugin.ops.fourier import as_complex
 from deeprftv2_plugin.ops.otf import psf_from_otf
 
 RADIUS = 32
-"""Radius of the windows in which kernels are compared: those of the authors' figures have 65x65 pixels."""
+"""Radius of the windows in which kernels are compared, in pixels. The authors' figures show windows of 65x65 pixels."""
 
 
 def windows_of(transfer: Tensor, width: int) -> Tensor:
-    """Return point spread functions (channels, 2 r + 1, 2 r + 1) with r = `RADIUS`, or less if the map is smaller.
+    """Return the central windows of point spread functions, (channels, 2 r + 1, 2 r + 1).
+
+    The radius r is `RADIUS`, or less if the map is smaller.
 
     Args:
         transfer: Transfer functions (1, 2 channels, h, w // 2 + 1), the real parts first.
@@ -28,7 +30,9 @@ def windows_of(transfer: Tensor, width: int) -> Tensor:
 
 
 def correlations(estimates: Tensor, truths: Tensor) -> Tensor:
-    """Return the magnitude of the correlation after the best shift and flip, as `inference.kernels.best_match`.
+    """Return the largest correlation magnitude over all shifts, with and without a rotation by 180 degrees.
+
+    The same as `inference.kernels.best_match`, for many kernels at once.
 
     Args:
         estimates: Kernels (..., k, k).
@@ -52,19 +56,19 @@ def correlations(estimates: Tensor, truths: Tensor) -> Tensor:
 
 
 def matching(found: Tensor) -> dict[str, float]:
-    """Summarize how well estimates find their own true kernels.
+    """Summarize how well estimates match their own true kernels.
 
     Args:
-        found: Correlations (..., n, n) of n estimates with n true kernels, whose diagonal has those that belong
-            together.
+        found: Correlations (..., n, n) of n estimates with n true kernels. Each estimate on the diagonal belongs to its
+            true kernel.
 
     Returns:
-        'auc', the probability that the estimate of a blur correlates better with the true kernel than the estimate of
-        another blur, 0.5 for estimates that do not depend on the blur; and the mean correlation with 'own' and 'other'
-        kernels.
+        'auc', the probability that the estimate for a blur correlates better with the true kernel than the estimate
+        for another blur does, which is 0.5 for estimates that do not depend on the blur; and the mean correlations
+        'own' and 'other' with the estimate's own kernel and with the others.
     """
     n = found.shape[-1]
-    own = found.diagonal(dim1=-2, dim2=-1)[..., None, :]  # compared in each column, whose true kernel is the same
+    own = found.diagonal(dim1=-2, dim2=-1)[..., None, :]  # compared within columns, each of which has one true kernel
     different = ~torch.eye(n, dtype=torch.bool)
     wins = (own > found).double() + 0.5 * (own == found)
     return {
@@ -75,20 +79,20 @@ def matching(found: Tensor) -> dict[str, float]:
 
 
 def blur_specific(psf: Tensor) -> Tensor:
-    """Return the mean over images minus the mean over images and blurs: (images, blurs, ...) to (blurs, ...)."""
+    """Return the mean over images minus the mean over images and blurs, (images, blurs, ...) to (blurs, ...)."""
     means = psf.mean(0)
     return means - means.mean(0)
 
 
 def power_shares(psf: Tensor) -> dict[str, float]:
-    """Return the shares of the power of kernels that vary with the image, the blur, both, or not at all.
+    """Return the shares of the power of kernels that vary with the image, the blur, both, or neither.
 
     Args:
         psf: Kernels (images, blurs, ...).
 
     Returns:
-        Components of variance over the mean power, unbiased and therefore negative where there is nothing: 'image',
-        'blur', 'both' (their interaction and noise), and 'static', the rest.
+        Variance components divided by the mean power: 'image', 'blur', 'both' (the interaction and noise), and
+        'static', the rest. The estimates are unbiased and can therefore be negative.
 
     References:
         Searle, Casella and McCulloch, "Variance Components", 1992: two-way crossed classification, random effects.
@@ -111,11 +115,13 @@ def power_shares(psf: Tensor) -> dict[str, float]:
 
 
 def identified(psf: Tensor, photographs: Sequence[str]) -> float:
-    """Return the share of kernels whose blur is recognized by the nearest mean over the other photographs.
+    """Return the accuracy of a nearest-mean classifier that predicts the blur of a kernel.
+
+    The class means are those over the other photographs. The mean over blurs is first subtracted for each image.
 
     Args:
-        psf: Kernels (images, blurs, ...). The mean over blurs of each image is subtracted first.
-        photographs: The photograph of each image.
+        psf: Kernels (images, blurs, ...).
+        photographs: Name of the photograph from which each image was cropped.
     """
     x = psf.double().flatten(2)
     x = x - x.mean(1, keepdim=True)
@@ -127,12 +133,12 @@ def identified(psf: Tensor, photographs: Sequence[str]) -> float:
 
 
 def summarize(psf: Tensor, truths: Tensor, photographs: Sequence[str]) -> dict[str, Any]:
-    """Return all numbers of one estimator.
+    """Return all statistics of one estimator.
 
     Args:
         psf: Kernels (images, blurs, channels, k, k).
-        truths: The true kernels (blurs, l, l) at the scale of the estimator.
-        photographs: The photograph of each image.
+        truths: True kernels (blurs, l, l) at the scale of the estimator.
+        photographs: Name of the photograph from which each image was cropped.
     """
     specific = blur_specific(psf)  # (blurs, channels, k, k)
     return {
@@ -144,16 +150,16 @@ def summarize(psf: Tensor, truths: Tensor, photographs: Sequence[str]) -> dict[s
 
 
 def divided(blurry: Tensor, reference: Tensor) -> Tensor:
-    r"""Read a kernel out of two images by spectral division, the least-squares estimate with a small weight.
+    r"""Estimate a kernel from two images by spectral division, the regularized least-squares estimate
 
     .. math:: k = F^{-1} \frac{\overline{F x}\, F y}{|F x|^2 + \varepsilon}
 
-    with the gray values of the blurry image y and the other image x under a Hann window, and 0.001 times the mean power
-    as :math:`\varepsilon`. It finds the true kernel from any sharper image, whoever made it.
+    for the gray values of the blurry image y and the reference x under a Hann window, where :math:`\varepsilon` is
+    0.001 times the mean power. Any sharper image yields the true kernel, with or without a network.
 
     Args:
         blurry: Image (3, h, w).
-        reference: Image (3, h, w).
+        reference: Sharper image (3, h, w).
 
     Returns:
         Kernel (2 r + 1, 2 r + 1) with r = `RADIUS`.
@@ -170,11 +176,11 @@ def divided(blurry: Tensor, reference: Tensor) -> Tensor:
 def read_out(
     blurry: Sequence[Sequence[Tensor]], reference: Callable[[int, int], Tensor], truths: Tensor
 ) -> dict[str, float]:
-    """Return how well kernels read out of images by spectral division find the true ones.
+    """Return how well kernels from spectral division match the true ones, see `matching`.
 
     Args:
-        blurry: Blurry images by image and blur.
-        reference: Returns the image that is compared with a blurry one, from the numbers of image and blur.
+        blurry: Blurry images (3, h, w) by image and blur.
+        reference: Returns the reference image (3, h, w), given the indices of the image and the blur.
         truths: True kernels (blurs, l, l).
     """
     found = torch.stack(
@@ -187,7 +193,7 @@ def read_out(
 
 
 def unsharp_mask(image: Tensor, sigma: float = 2.0, amount: float = 1.0) -> Tensor:
-    """Return an image (3, h, w) plus its difference to a Gaussian blur, within [0, 1]."""
+    """Sharpen an image (3, h, w) with an unsharp mask, clipped to [0, 1]."""
     import cv2
 
     array = image.permute(1, 2, 0).numpy()

@@ -1,7 +1,7 @@
-"""Whether a network's transfer functions depend on the blur: restoration with those of other blurs and images.
+"""Measure whether a network's transfer functions depend on the blur.
 
-Photographs are blurred by known kernels, every image by every blur. The network restores them with its own transfer
-functions, and with others in their place. docs/evidence.md has the protocol.
+Every image is blurred by every known kernel. The network restores each result with the transfer functions that it
+estimates, and with those estimated for other blurs and images. docs/evidence.md describes the protocol.
 """
 
 import re
@@ -22,18 +22,18 @@ from deeprftv2_plugin.layers.fourier_kernel_estimator import FourierKernelEstima
 from deeprftv2_plugin.metrics.pixelwise import to_decibel
 
 SHAKES = 8
-"""Random camera shakes of one seed."""
+"""Number of random camera shakes per seed."""
 LENGTH = (5.0, 15.0)
-"""Range of the length of their paths in pixels."""
+"""Range of the path lengths of camera shakes, in pixels."""
 DISCS = (1.5, 2.5)
-"""Radii of discs in pixels."""
+"""Radii of discs, in pixels."""
 GAUSSIANS = (1.0, 1.5)
-"""Standard deviations of Gaussians in pixels."""
+"""Standard deviations of Gaussians, in pixels."""
 BORDER = 16
-"""Pixels at the border that are not scored: a convolution there is not that of the transfer function."""
+"""Width of the border that is not scored, in pixels. The blur is not a circular convolution there."""
 
 Transfers = dict[str, Tensor]
-"""Transfer functions, real and imaginary parts (1, 2 channels, h, w // 2 + 1), by the name of the estimator."""
+"""Transfer functions (1, 2 channels, h, w // 2 + 1), real parts first, by the name of the estimator."""
 
 
 @dataclass(frozen=True)
@@ -43,20 +43,25 @@ class Grid:
     images: list[str]
     """Names of the images."""
     photographs: list[str]
-    """The photograph of each image."""
+    """Name of the photograph from which each image was cropped."""
     blurs: list[str]
     """Names of the blurs."""
     kernels: list[np.ndarray]
-    """Their kernels (k, k)."""
+    """Blur kernels (k, k)."""
     sharp: list[Tensor]
-    """The images (3, h, w) in [0, 1]."""
+    """Sharp images (3, h, w) in [0, 1]."""
     blurry: list[list[Tensor]]
-    """The blurry ones, by image and blur."""
+    """Blurry images (3, h, w) in [0, 1], by image and blur."""
 
 
 def draw_kernels(seed: int, further: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return blur kernels by name: camera shakes of a seed, discs, Gaussians and further ones."""
-    rng = np.random.default_rng([seed, 15])  # two numbers: not a seed of the data sets
+    """Return blur kernels by name: random camera shakes, discs, Gaussians, and the given ones.
+
+    Args:
+        seed: Seed of the camera shakes.
+        further: Additional kernels (k, k) by name.
+    """
+    rng = np.random.default_rng([seed, 15])  # independent of the seeds of the datasets
     return {
         **{f'shake {number}': random_kernel(rng, LENGTH) for number in range(SHAKES)},
         **{f'disc {radius}': disc(radius) for radius in DISCS},
@@ -66,14 +71,14 @@ def draw_kernels(seed: int, further: Mapping[str, np.ndarray]) -> dict[str, np.n
 
 
 def make_grid(photographs: Mapping[str, np.ndarray], kernels: Mapping[str, np.ndarray], size: int, seed: int) -> Grid:
-    """Blur two crops of every photograph by every kernel, in linear light and with sensor noise.
+    """Blur two crops of every photograph with every kernel, in linear light and with sensor noise.
 
     Args:
-        photographs: Arrays (H, W, 3) of uint8 or uint16 by name, H and W at least twice the size. The crops lie in the
+        photographs: Arrays (H, W, 3) of uint8 or uint16 by name, H and W at least twice the size. The crops are at the
             centers of the upper left and the lower right quarter.
         kernels: Kernels (k, k) by name.
-        size: Height and width of a crop.
-        seed: Of the noise.
+        size: Height and width of a crop in pixels.
+        seed: Seed of the noise.
     """
     rng = np.random.default_rng([seed, 16])
     grid = Grid([], [], list(kernels), list(kernels.values()), [], [])
@@ -95,21 +100,21 @@ def estimators_of(net: nn.Module) -> dict[str, FourierKernelEstimator]:
 
 
 def label_of(name: str) -> str:
-    """Return what tables and figures call an estimator, such as 'stage 1, full scale' for stages.0.full_estimator."""
+    """Return the label of an estimator in tables and figures: 'stage 1, full scale' for stages.0.full_estimator."""
     found = re.fullmatch(r'stages\.(\d+)\.(\w+)_estimator', name)
     return f'stage {int(found[1]) + 1}, {found[2]} scale' if found else name
 
 
 @contextmanager
 def replaced_transfers(net: nn.Module, transfers: Transfers) -> Iterator[Transfers]:
-    """Replace the transfer functions that a network estimates.
+    """Replace the transfer functions that a network estimates, within the block.
 
     Args:
         net: The network.
-        transfers: Those to use instead, by the name of the estimator. Other estimators keep their own.
+        transfers: Replacements by the name of the estimator. Other estimators are not affected.
 
-    Returns:
-        A dictionary that receives the transfer functions of the last evaluation that were not replaced.
+    Yields:
+        A dictionary to which each forward pass writes the transfer functions that are not replaced.
     """
     seen: Transfers = {}
 
@@ -132,27 +137,31 @@ def replaced_transfers(net: nn.Module, transfers: Transfers) -> Iterator[Transfe
 
 @torch.no_grad()
 def restore_with(net: nn.Module, blurry: Tensor, transfers: Transfers | None = None) -> tuple[Tensor, Transfers]:
-    """Restore an image (3, h, w); return the result and the network's own transfer functions, unless replaced."""
+    """Restore an image (3, h, w) in [0, 1], optionally with replaced transfer functions.
+
+    Returns:
+        The restored image (3, h, w) in [0, 1], and the transfer functions that were not replaced.
+    """
     with replaced_transfers(net, transfers or {}) as seen:
         restored = net(blurry[None])[0]
     return restored.clamp(0, 1), seen
 
 
 def mean_transfers(found: Sequence[Transfers]) -> Transfers:
-    """Return the means of transfer functions."""
+    """Return the mean transfer functions of each estimator."""
     return {name: torch.stack([each[name] for each in found]).mean(0) for name in found[0]}
 
 
 CONDITIONS = ('blurry', 'intact', 'mean', 'blur_mean', 'other_image', 'other_blur', 'other_both', 'zero')
-"""What is scored: the blurry image, and images restored with the transfer functions
+"""The images that are scored. 'blurry' is the input. The others are restored with the transfer functions
 
-- of the image itself,
-- their mean over all images and blurs,
-- their mean over the images of other photographs with the same blur,
-- of an image of another photograph with the same blur,
-- of the same image with another blur,
-- of an image of another photograph with another blur,
-- and with transfer functions of zero, which leaves only the path around the filter.
+- 'intact': estimated for the image itself,
+- 'mean': the mean over all images and blurs,
+- 'blur_mean': the mean over the images of other photographs with the same blur,
+- 'other_image': of an image of another photograph with the same blur,
+- 'other_blur': of the same image with another blur,
+- 'other_both': of an image of another photograph with another blur,
+- 'zero': zero, which leaves only the skip connection around the filter.
 """
 
 
@@ -168,12 +177,13 @@ def intervene(
     Args:
         net: The network in evaluation mode, on the CPU.
         grid: The images.
-        seed: Of the choice of the other image and the other blur.
-        say: Called with the progress.
-        visit: Called with the numbers of image and blur, the network's own transfer functions, and the restored image.
+        seed: Seed of the choice of the other image and the other blur.
+        say: Called with progress messages.
+        visit: Called with the indices of the image and the blur, the transfer functions estimated for it, and the
+            restored image.
 
     Returns:
-        PSNR in dB (images, blurs) by the name of the condition, see `CONDITIONS`.
+        PSNR in dB, (images, blurs), by the name of the condition, see `CONDITIONS`.
     """
     rng = np.random.default_rng([seed, 17])
     images, blurs = range(len(grid.images)), range(len(grid.blurs))
@@ -219,14 +229,14 @@ def dependence(scores: Sequence[Mapping[str, np.ndarray]], photographs: Sequence
     """Summarize the scores of several seeds.
 
     Args:
-        scores: For each seed what `intervene` returns.
-        photographs: The photograph of each image.
-        draws: Number of bootstrap samples, each of photographs and of blurs.
+        scores: The result of `intervene` for each seed.
+        photographs: Name of the photograph from which each image was cropped.
+        draws: Number of bootstrap samples. Photographs and blurs are resampled.
 
     Returns:
-        For each condition the mean 'psnr', the mean 'cost' (PSNR intact minus PSNR of the condition) with its value for
-        each seed, their standard deviation and a 95 % interval; and 'excess', the same for the cost of another blur
-        minus that of another image.
+        For each condition: the mean 'psnr'; the mean 'cost', which is the PSNR of 'intact' minus that of the condition;
+        'by_seed', the cost for each seed; 'spread', the standard deviation over the seeds; and 'interval', a 95 %
+        confidence interval. 'excess' has the same for the cost of another blur minus the cost of another image.
     """
     cost = {name: [each['intact'] - each[name] for each in scores] for name in CONDITIONS}
     cost['excess'] = [blur - image for blur, image in zip(cost['other_blur'], cost['other_image'], strict=True)]
@@ -244,7 +254,7 @@ def dependence(scores: Sequence[Mapping[str, np.ndarray]], photographs: Sequence
 
 
 def _interval(values, photographs, draws):
-    """The 95 % bootstrap interval of a mean, over photographs and over the blurs of each seed."""
+    """Return the 95 % bootstrap interval of a mean, resampling photographs and the blurs of each seed."""
     rng = np.random.default_rng(0)
     names = sorted(set(photographs))
     by_photograph = [
@@ -259,5 +269,5 @@ def _interval(values, photographs, draws):
 
 
 def padded_kernels(kernels: Sequence[np.ndarray], side: int) -> Tensor:
-    """Return kernels padded or cropped to one odd side, (n, side, side)."""
+    """Pad or crop kernels to the same odd size, (n, side, side)."""
     return torch.stack([torch.from_numpy(center_pad_or_crop(each, side)) for each in kernels])

@@ -1,4 +1,4 @@
-"""A figure of the study of kernels: true and estimated kernels, and images restored with other transfer functions."""
+"""A figure of the kernel study: true and estimated kernels, and images restored with other transfer functions."""
 
 import io
 from typing import Any
@@ -23,19 +23,19 @@ from deeprftv2_plugin.inference.kernels import crop_to_radius, strongest_channel
 ROWS = 5
 """Number of blurs shown."""
 RADIUS = 10
-"""Of the kernels shown, in pixels."""
+"""Radius of the kernels shown, in pixels."""
 
 
 def draw_study(net: nn.Module, grid: Grid, file_format: str) -> bytes:
-    """Draw one image, the one that loses most by blur, with the first blurs of a grid.
+    """Draw the image with the lowest PSNR before restoration, with the first blurs of a grid.
 
-    The columns are the true kernel; the blur-specific kernels of each estimator at full scale, in the channel where
-    they are strongest; and the blurry image, the images restored with the own transfer functions, with those of the
-    next blur, and with zero, and the sharp image, with the PSNR.
+    The columns show the true kernel; the blur-specific kernels of each full-scale estimator, in the channel where they
+    are strongest; and the blurry image, the images restored with the network's own transfer functions, with those of
+    the next blur and with zero, and the sharp image. The titles state the PSNR.
 
     Args:
         net: A network with Fourier Kernel Estimators in evaluation mode, on the CPU.
-        grid: The images. All of them are needed for the kernels.
+        grid: The images. The blur-specific kernels are computed from all of them.
         file_format: 'png', 'webp', 'pdf' or 'svg'.
 
     Returns:
@@ -84,7 +84,7 @@ def _specific(own: list[list[Transfers]], name: str, grid: Grid) -> Tensor:
 
 
 def _show(axis: Any, content: Tensor, title: str) -> None:
-    """Show a kernel (h, w), positive values in red and negative ones in blue, or an image (3, h, w)."""
+    """Show an image (3, h, w), or a kernel (h, w) with positive values in red and negative values in blue."""
     axis.set_axis_off()
     axis.set_title(title, fontsize=7, pad=2)
     if content.ndim == 3:

@@ -2,13 +2,12 @@
 
 import json
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from basicsr.utils import get_root_logger
 
-from deeprftv2_plugin.utils.atomic_io import write_whole
+from deeprftv2_plugin.utils.atomic_io import sync, write_whole
 from deeprftv2_plugin.utils.regular_files import open_to_append
 
 NAME = 'metrics.jsonl'
@@ -28,20 +27,19 @@ class MetricsLog:
         self.path = Path(folder, NAME)
 
     def append(self, iteration: int, **values: object) -> None:
-        """Append a line. Validation results are synced to disk. A failed write is logged and otherwise ignored."""
+        """Append a line. Validation results are flushed to disk. A failed write is logged and otherwise ignored."""
         try:
             line = json.dumps(finite({'iter': iteration, **values}), default=float)
             with open_to_append(self.path) as file:
                 file.write(f'{line}\n'.encode())
                 if 'dataset' in values:
-                    file.flush()
-                    os.fsync(file.fileno())
+                    sync(file)
         except (OSError, TypeError, ValueError) as error:
             reason = getattr(error, 'strerror', None) or error
             get_root_logger().warning(f'{self.path}: iteration {iteration} could not be logged: {reason}')
 
     def __iter__(self) -> Iterator[dict]:
-        """Yield the valid lines. A killed process, a full disk or a failed copy can leave others."""
+        """Yield the valid lines. A killed process, a full disk or an incomplete copy can leave damaged ones."""
         if not self.path.is_file():
             return
         with open(self.path, 'rb') as file:
@@ -53,7 +51,7 @@ class MetricsLog:
     def rewind(self, iteration: int) -> None:
         """Remove damaged lines and those after an iteration, before training resumes from it.
 
-        If the file cannot be read or written, that is logged and otherwise ignored.
+        A failure to read or write the file is logged and otherwise ignored.
         """
         if not self.path.is_file():
             return
@@ -72,7 +70,7 @@ class MetricsLog:
 
 
 def parse(line: bytes) -> dict | None:
-    """Return the content of a line, or None if it is not an object such as `MetricsLog.append` writes."""
+    """Return the content of a line, or None if the line is damaged."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):

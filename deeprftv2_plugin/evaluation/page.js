@@ -5,7 +5,7 @@ const labels = ['blurry', ...data.methods, 'sharp'];  // of an image's versions
 const element = id => document.getElementById(id);
 const list = element('images');
 const cards = [];  // of {image, node}, in the order of the data
-const view = {level: 0, x: 0.5, y: 0.5};  // the zoom is 2 ** level; x and y are the center as parts of an image
+const view = {level: 0, x: 0.5, y: 0.5};  // the zoom is 2 ** level; x and y are the center as fractions of an image
 
 function option(select, text, value) {
   select.append(new Option(text, value));
@@ -117,7 +117,7 @@ function sortCards() {
     sorted = [...cards].sort((a, b) => a.image.name.localeCompare(b.image.name, undefined, {numeric: true}));
   } else {
     const sign = data.metrics[metric].better === 'lower' ? -1 : 1;
-    const badness = card => {  // the worst are those that are not numbers, and images without scores come last
+    const badness = card => {  // NaN is the worst score, and images without scores come last
       const value = card.image.scores[method][metric];
       return value === null ? Infinity : isNaN(value) ? -Infinity : sign * Number(value);
     };

@@ -1,4 +1,4 @@
-"""A page to look at: a table, and for every image a slider between its blurry, restored and sharp versions."""
+"""An HTML page with a table and, for every image, a slider between the blurry, restored and sharp versions."""
 
 import base64
 import hashlib
@@ -53,7 +53,7 @@ class PageImage(NamedTuple):
     scores: Mapping[str, Mapping[str, float]] = {}
     """The scores of methods, by metric."""
     thumbnail: Path | None = None
-    """A small version, which is shown until the others are loaded."""
+    """A small version, shown until the other versions are loaded."""
 
 
 def write_page(
@@ -64,18 +64,18 @@ def write_page(
     better: Mapping[str, str],
     notes: Sequence[str] = (),
 ) -> None:
-    """Write a page that shows images which have been written before, the worst of the first method first.
+    """Write a page for images that exist as files. The worst images of the first method come first.
 
-    The page needs no server and requests nothing but these images, which it refers to by their paths relative to its
-    folder. The methods and their order are those of `PageImage.restored`.
+    The page needs no server. It requests only these images, by paths relative to its folder. The methods are shown in
+    the order of `PageImage.restored`.
 
     Args:
         path: The HTML file. Its folder is created if needed.
-        title: The title, as text.
+        title: The title. HTML is escaped.
         table: A table above the images.
         images: The images.
-        better: Names of the metrics, with 'higher' or 'lower', whichever is better. The first one decides the order.
-        notes: Paragraphs below the table, as text.
+        better: 'higher' or 'lower', whichever is better, by the name of the metric. Images are sorted by the first one.
+        notes: Paragraphs below the table. HTML is escaped.
 
     Raises:
         OSError: An image cannot be read, or the page cannot be written.
@@ -100,24 +100,24 @@ def write_page(
         policy=f"default-src 'none'; base-uri 'none'; form-action 'none'; {allowed}",
         style=style,
         script=script,
-        data=json.dumps(content).replace('<', r'\u003c'),  # ends no element, and begins no comment
+        data=json.dumps(content).replace('<', r'\u003c'),  # '<' could end the script element
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, printable(text).encode())
 
 
 def files_of(page: Path) -> Path:
-    """Return the folder for the images of a page, which has its name."""
+    """Return the folder for the images of a page: NAME_files for NAME.html."""
     return page.with_name(f'{page.stem}_files')
 
 
 def save_images(folder: Path, name: str, images: Sequence[np.ndarray]) -> None:
-    """Write the versions of an image and a thumbnail for `saved_image`.
+    """Write the versions of an image and a thumbnail, to be found by `saved_image`.
 
     Args:
-        folder: Folder for all images of a data set.
+        folder: Folder for all images of a dataset.
         name: Name of the image.
-        images: Blurry, restored and, if available, sharp image, (H, W, 3), BGR, of uint8 or uint16.
+        images: Blurry, restored and, if available, sharp image, (H, W, 3), BGR, uint8 or uint16.
 
     Raises:
         OSError: A file cannot be written.
@@ -131,13 +131,13 @@ def save_images(folder: Path, name: str, images: Sequence[np.ndarray]) -> None:
 
 
 def saved_image(folder: Path, name: str, method: str, scores: Mapping[str, float]) -> PageImage:
-    """Return the image of this name that `save_images` has written.
+    """Return an image written by `save_images`.
 
     Args:
-        folder: Folder for all images of a data set.
+        folder: Folder for all images of a dataset.
         name: Name of the image.
-        method: What has restored it.
-        scores: Its scores by metric.
+        method: Name of the method that restored it.
+        scores: Scores of the restored image by metric.
     """
     folder = _folder_of(folder, name)
     sharp = folder / SHARP
@@ -148,7 +148,7 @@ def saved_image(folder: Path, name: str, method: str, scores: Mapping[str, float
 
 
 def _folder_of(folder: Path, name: str) -> Path:
-    """Return the folder for the versions of an image, whose own name may not be suitable or too long."""
+    """Return the folder for the versions of an image. Its name is hashed, as it may be too long or not a valid path."""
     return folder / hashlib.sha256(printable(name).encode()).hexdigest()[:16]
 
 
@@ -171,12 +171,12 @@ def _url(path: Path | None, folder: Path) -> str | None:
 
 
 def _number(value: float | None) -> float | str | None:
-    """Return a number as JSON can represent it, otherwise as a string that JavaScript converts."""
+    """Return a number, as a string for JavaScript if JSON cannot represent it."""
     if value is None or math.isfinite(value):
         return value
     return 'NaN' if math.isnan(value) else 'Infinity' if value > 0 else '-Infinity'
 
 
 def _hash(text: str) -> str:
-    """Return the source of a content security policy that allows only this script or style."""
+    """Return the source expression of a content security policy that allows only this script or style."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

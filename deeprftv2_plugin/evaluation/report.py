@@ -23,7 +23,7 @@ from deeprftv2_plugin.utils.atomic_io import advice, write_whole
 from deeprftv2_plugin.utils.errors import UserError, printable
 
 METHOD = 'restored'
-"""What the page calls the images that the network has restored."""
+"""Label of the restored images on the page."""
 LOGGED_SEQUENCES = 40
 """Maximum number of sequences shown in the log; the files contain all of them."""
 
@@ -37,8 +37,8 @@ class Report:
       versions. Numbers that are not finite are null.
     - ``worst/SET``: the ten worst images by the first metric; blurry, restored and sharp image side by side.
     - The log: the means and the protocol.
-    - With a folder ``path.page`` in the options, there: ``SET.html``, a page with all images, and ``SET_files`` with
-      their files.
+    - If the option ``path.page`` is a folder: ``SET.html`` in it, a page with all images, and ``SET_files`` with their
+      files.
 
     Args:
         opt: BasicSR's options.
@@ -153,12 +153,11 @@ class Report:
 
 
 def sequences_of(names: Sequence[str]) -> list[str]:
-    """Return the sequence of each image by its name; empty strings for a dataset without sequences.
+    """Return the sequence of each image from its name; empty strings for a dataset without sequences.
 
-    The name of an image is its folder, which is the sequence, and its number. They are joined by a slash or by an
-    underscore, as in GOPR0384_11_00_000047, 000_00000009, test-close-ups_100fromGOPR1087 and RealBlur-J_scene050_1.
-    Flattened versions of GoPro have a hyphen before the number. If no two images share a prefix, the prefixes are not
-    sequences.
+    The name of an image consists of the sequence and a number, separated by a slash or an underscore, as in
+    GOPR0384_11_00_000047, 000_00000009, test-close-ups_100fromGOPR1087 and RealBlur-J_scene050_1. Flattened versions of
+    GoPro have a hyphen before the number. If no two images share a prefix, the dataset has no sequences.
     """
     found = []
     for name in names:

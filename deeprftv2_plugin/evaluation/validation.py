@@ -33,12 +33,12 @@ class ImageScore(NamedTuple):
     """The metrics of one image."""
 
     name: str
-    """Name that is unique in the dataset, from `image_name`."""
+    """Unique name in the dataset, from `image_name`."""
     depth: int
     """Bit depth."""
     metrics: dict[str, float]
     smaller_tile: tuple[int, int] | None = None
-    """Height and width of the tiles, if they had to be smaller than those of the options for lack of memory."""
+    """Height and width of the tiles if they were smaller than those of the options, for lack of memory."""
 
 
 def local_samples(
@@ -79,7 +79,7 @@ def gather_lists(share: list[str], processes: int) -> list[str]:
 
 
 def has_ground_truth(dataset: Any) -> bool:
-    """Return whether a dataset has sharp images, or its options name some."""
+    """Return whether a dataset has sharp images, or its options set a path of sharp images."""
     pairs = getattr(dataset, 'pairs', None)
     if pairs:
         return any(pair.gt for pair in pairs)
@@ -88,7 +88,11 @@ def has_ground_truth(dataset: Any) -> bool:
 
 @contextmanager
 def fails_together(processes: int) -> Iterator[None]:
-    """Raise an error of one process in all processes at the end of the block, so that none waits forever."""
+    """Raise an error of one process in all processes at the end of the block, so that none waits forever.
+
+    Raises:
+        UserError: Another process raised an error. The process with the error raises that error.
+    """
     fault = None
     try:
         yield
@@ -134,8 +138,8 @@ def compute_metrics(
             16 bit, such as those of BasicSR.
         target: Sharp image, or None. Full-reference metrics are omitted without it.
         metrics: The section `val.metrics`.
-        known: What else is known of the image, for metrics with these arguments: `blurry`, the image that was
-            restored; `kernel`, the true kernel; and `trajectory`, the sharp images along the trajectory of the camera.
+        known: Further arguments for metrics that accept them: `blurry`, the image that was restored; `kernel`, the true
+            kernel; and `trajectory`, the sharp images along the trajectory of the camera.
     """
     data = {'img': result} if target is None else {'img': result, 'img2': target}
 
@@ -152,7 +156,7 @@ def compute_metrics(
 
 
 def known_of(sample: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a sample in a batch of one has for metrics besides images, see `compute_metrics`."""
+    """Return the further arguments of `compute_metrics` from a sample in a batch of one."""
     known: dict[str, Any] = {}
     if 'kernel' in sample:
         known['kernel'] = sample['kernel'][0].numpy()
@@ -162,7 +166,7 @@ def known_of(sample: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def accepts_16_bit(metric: str) -> bool:
-    """Return whether a registered metric accepts 16 bit: those of this package do, others may require 8 bit."""
+    """Return whether a registered metric accepts 16 bit. Metrics of this package do; others may require 8 bit."""
     return getattr(METRIC_REGISTRY.get(metric), '__module__', '').startswith(deeprftv2_plugin.metrics.__name__)
 
 
@@ -181,7 +185,7 @@ def error_context(image: str) -> Iterator[None]:
 
 
 def image_name(dataset: Any, path: str) -> str:
-    """Return the name of an image in its dataset: the path below the data root, without suffix."""
+    """Return the name of an image in its dataset: the path relative to the data root, without suffix."""
     root = dataset.opt.get('dataroot_lq')
     name = os.path.splitext(path)[0]
     if isinstance(root, str) and os.path.isabs(path) == os.path.isabs(root):
@@ -194,7 +198,14 @@ def image_name(dataset: Any, path: str) -> str:
 
 
 def result_path(opt: Mapping[str, Any], dataset_name: str, name: str, current_iter: int | str) -> str:
-    """Return the path of a restored image: as in BasicSR, in a subfolder per dataset and sequence."""
+    """Return the path of a restored image: as in BasicSR, in a subfolder per dataset and sequence.
+
+    Args:
+        opt: BasicSR's options.
+        dataset_name: Name of the dataset.
+        name: Name of the image, from `image_name`.
+        current_iter: The iteration of a training; ignored in a test.
+    """
     folder, base = os.path.split(name)
     parent = os.path.join(opt['path']['visualization'], dataset_name, folder)
     if opt['is_train']:
@@ -203,7 +214,7 @@ def result_path(opt: Mapping[str, Any], dataset_name: str, name: str, current_it
 
 
 def thumbnail(images: Sequence[np.ndarray]) -> np.ndarray:
-    """Place images (H, W, 3), BGR, side by side in one (H, W, 3), RGB, uint8, of height at most `LOGGED_HEIGHT`."""
+    """Place images (H, W, 3), BGR, side by side in one image (h, w, 3), RGB, uint8, with h <= `LOGGED_HEIGHT`."""
     height = min(LOGGED_HEIGHT, *(image.shape[0] for image in images))
     return cv2.cvtColor(to_8_bit(side_by_side(images, height)), cv2.COLOR_BGR2RGB)
 
@@ -239,7 +250,7 @@ class ValidationProgress:
     Args:
         name: Name of the dataset.
         total: Number of images.
-        visible: False in all processes but one.
+        visible: Whether this process shows the progress. True in one process only.
         bar: Whether to show a bar.
     """
 

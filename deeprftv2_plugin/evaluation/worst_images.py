@@ -13,7 +13,7 @@ from deeprftv2_plugin.evaluation.validation import ImageScore, side_by_side
 
 COUNT = 10
 MAX_NAME = 200
-"""Maximum number of bytes of the name of an image in a file name. Usual file systems allow 255 in all."""
+"""Maximum number of bytes of an image's name in a file name. Most file systems allow 255 bytes in total."""
 
 
 class WorstImages:
@@ -53,7 +53,7 @@ class WorstImages:
         return iter(heapq.nsmallest(self.count, scores, lambda score: -self._badness(score)))
 
     def write(self, folder: Path, scores: Sequence[ImageScore]) -> None:
-        """Write those of the worst images that this process holds as PNG files named by rank, score and image.
+        """Write the worst images held by this process as PNG files named after rank, score and image.
 
         Args:
             folder: Folder, created if needed.

@@ -35,12 +35,12 @@ class Failure(NamedTuple):
 def deblur_files(restorers: Sequence[Restorer], jobs: Sequence[Job], compare: bool = False) -> list[Failure]:
     """Restore images and write the results. If an image fails, the others are still restored.
 
-    Each restorer takes the next image when it has finished one. A progress bar is shown on a terminal, otherwise a line
-    for each image.
+    Each restorer takes the next image as soon as it has finished one. The progress is shown as a bar on a terminal, and
+    as a line for each image otherwise.
 
     Args:
         restorers: One for each device.
-        jobs: Paths of the images and of the results, whose folders exist.
+        jobs: Paths of the images and of the results. The folders of the results exist.
         compare: Write the blurry image and the result side by side.
 
     Returns:
@@ -80,7 +80,7 @@ def deblur_files(restorers: Sequence[Restorer], jobs: Sequence[Job], compare: bo
 
 
 def side_by_side(before: Photograph, after: Photograph) -> Photograph:
-    """Return both images in one."""
+    """Concatenate two photographs of one size horizontally. Both get the transparency of the first one."""
     alpha = None if before.alpha is None else np.hstack([before.alpha, before.alpha])
     return after._replace(pixels=np.hstack([before.pixels, after.pixels]), alpha=alpha)
 
@@ -89,9 +89,9 @@ def deblur(restorer: Restorer, before: Photograph, target: Path, compare: bool =
     """Restore a photograph, write the result and return it.
 
     Args:
-        restorer: What restores it.
+        restorer: The restorer.
         before: The photograph.
-        target: Path of the result, whose suffix decides the format.
+        target: Path of the result. The suffix determines the format.
         compare: Write the blurry image and the result side by side.
 
     Raises:
@@ -106,7 +106,7 @@ def deblur(restorer: Restorer, before: Photograph, target: Path, compare: bool =
 
 
 def failure_reason(error: Exception) -> str:
-    """Return the reason for which an image was not restored, in one sentence."""
+    """Return the reason why an image was not restored, in one sentence."""
     if isinstance(error, MemoryError):
         return 'not enough memory: close other programs, or cut the image into parts'
     return describe_error(error)
@@ -114,14 +114,16 @@ def failure_reason(error: Exception) -> str:
 
 @contextmanager
 def parts_of_image(net: nn.Module, advance: Callable[[float], None]) -> Iterator[Callable[[int], None]]:
-    """Count the passes of a network as fractions of an image, and the rest at the end, even on failure.
+    """Report the forward passes of a network as fractions of an image.
+
+    The remaining fraction is reported at the end of the block, even on failure.
 
     Args:
         net: The network.
-        advance: Called with the fraction of the image that was restored since the last call, in [0, 1].
+        advance: Called with the fraction of the image restored since the last call, in [0, 1].
 
     Yields:
-        A function that takes the number of passes to expect. It can be exceeded if tiles are halved.
+        A function that takes the expected number of passes. There can be more if tiles are halved.
     """
     done, part = 0.0, 0.0
     counting = threading.Lock()
@@ -132,7 +134,7 @@ def parts_of_image(net: nn.Module, advance: Callable[[float], None]) -> Iterator
 
     def count(*_: object) -> None:
         nonlocal done
-        with counting:  # tiles are restored in several threads
+        with counting:  # tiles are restored by several threads
             step = min(part, 1 - done)
             done += step
         advance(step)
@@ -146,7 +148,7 @@ def parts_of_image(net: nn.Module, advance: Callable[[float], None]) -> Iterator
 
 
 class Progress:
-    """A bar with the number of images, including fractions for completed tiles, and the remaining time.
+    """Show a progress bar with the number of images, including fractions for completed tiles, and the remaining time.
 
     Args:
         total: Number of images.
@@ -171,7 +173,7 @@ class Progress:
         tqdm.write(printable(text))
 
     def of_image(self, net: nn.Module) -> AbstractContextManager[Callable[[int], None]]:
-        """Count the passes of a network as `parts_of_image` does."""
+        """Show the progress of an image, see `parts_of_image`."""
         return parts_of_image(net, self._advance)
 
     def _advance(self, part: float) -> None:

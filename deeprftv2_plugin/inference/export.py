@@ -26,14 +26,14 @@ MIN_SIZE = 16
 """Smallest height and width of an exported network in pixels."""
 OPSET = 20
 TOLERANCE = 1e-4
-"""Largest difference to the network in any pixel."""
+"""Largest accepted difference between the exported network and the network in any pixel."""
 INPUT, OUTPUT = 'blurry', 'sharp'
 _TRACED = (48, 40)
-"""Size of the image with which a network for any size is traced."""
+"""Height and width of the image with which a network for any size is traced."""
 _MAX_SIZE = 2**15
 _SEED = 0
 
-# The image is padded by reflection at the right and at the bottom, and the result is cropped.
+# ONNX nodes that pad the image by reflection at the right and at the bottom, and crop the result.
 _PAD = """
     size = Shape <start = 2> ({input})
     opposite = Neg (size)
@@ -51,11 +51,11 @@ def export_network(net: DeepRFTv2, path: str | Path, size: Sequence[int] | None 
     """Export a network, compare the file with the network, and write it.
 
     The exported network takes images (1, C, H, W) in [0, 1] and returns images of the same height and width, clamped
-    to [0, 1]. A program of `torch.export` for any size takes multiples of `net.size_multiple`; other files pad the
-    image themselves, as `restore` does.
+    to [0, 1]. A `.pt2` file for any size requires multiples of `net.size_multiple`; other files pad the image
+    themselves, as `restore` does.
 
     Args:
-        net: The network. It is switched to evaluation mode and to the CPU.
+        net: The network. It is set to evaluation mode and moved to the CPU.
         path: Output file, `.onnx` or `.pt2`.
         size: Height and width of the images; None for any size.
 
@@ -64,7 +64,7 @@ def export_network(net: DeepRFTv2, path: str | Path, size: Sequence[int] | None 
 
     Raises:
         UserError: The suffix or the size is not suitable, packages are missing, the network cannot be exported, the
-            exported network differs from it, or the file cannot be written. Nothing is written then.
+            results of the exported network differ, or the file cannot be written. No file is written in these cases.
     """
     path = Path(path)
     check_target(path, size)
@@ -78,7 +78,7 @@ def export_network(net: DeepRFTv2, path: str | Path, size: Sequence[int] | None 
         try:
             program = trace(net, size)
             data = _onnx_file(net, program, size) if path.suffix == '.onnx' else _program_file(net, program, size)
-        except Exception as error:  # of the exporters, which have no common class
+        except Exception as error:  # the exporters have no common exception class
             raise UserError(f'{failed} ({first_line(error)})') from error
         checked = check_file(net, data, path, size)
     with writing(path):
@@ -91,12 +91,12 @@ def export_network(net: DeepRFTv2, path: str | Path, size: Sequence[int] | None 
 
 
 def _has_windows(net: nn.Module) -> bool:
-    """Return whether a network has windows of kernels, scans or means, which a small image does not show."""
+    """Return whether a network has kernel, scan or pooling windows. Tracing with a small image would not show them."""
     return any(getattr(module, name, None) for module in net.modules() for name in ('window', 'pool_window'))
 
 
 def check_target(path: Path, size: Sequence[int] | None = None) -> None:
-    """Check what can be known before an export.
+    """Check the arguments of an export and the required packages.
 
     Raises:
         UserError: The suffix or the size is not suitable, or packages are missing.
@@ -113,7 +113,7 @@ def check_target(path: Path, size: Sequence[int] | None = None) -> None:
 
 
 def describe(net: DeepRFTv2, suffix: str, size: Sequence[int] | None = None) -> dict[str, str]:
-    """Return what a user of an exported network needs to know. ONNX files contain it as metadata."""
+    """Describe the input and the output of an exported network. The files contain this as metadata."""
     channels, multiple = _channels(net), net.size_multiple
     if size is not None:
         sizes = '{}x{} pixels (height x width)'.format(*size)
@@ -132,11 +132,11 @@ def describe(net: DeepRFTv2, suffix: str, size: Sequence[int] | None = None) -> 
 
 
 class _Image(nn.Module):
-    """A network with all that is exported with it.
+    """The module that is exported: a network with clamping of the result.
 
     Args:
         net: The network.
-        size: Height and width, or None for any multiples of `net.size_multiple`.
+        size: Height and width of the images; None for any multiples of `net.size_multiple`.
     """
 
     def __init__(self, net: DeepRFTv2, size: Sequence[int] | None):
@@ -151,7 +151,7 @@ class _Image(nn.Module):
 
 
 def trace(net: DeepRFTv2, size: Sequence[int] | None = None) -> ExportedProgram:
-    """Return a network as a program of PyTorch's own operators.
+    """Export a network with `torch.export`, using PyTorch's operators only.
 
     Args:
         net: The network, on the CPU and in evaluation mode.
@@ -172,10 +172,10 @@ def trace(net: DeepRFTv2, size: Sequence[int] | None = None) -> ExportedProgram:
 
 
 def _clean(module: GraphModule) -> None:
-    """Remove from a graph what has no effect on its results."""
+    """Remove parts of a graph that have no effect on its results."""
     permute = torch.ops.aten.permute.default
     for node in module.graph.nodes:
-        # stack traces take time to copy, and contain paths of this machine
+        # stack traces are slow to copy and contain paths of this machine
         node.meta = {key: value for key, value in node.meta.items() if key in ('val', 'tensor_meta')}
         if node.target is permute and node.args[0].target is permute:
             first, second = node.args[0].args[1], node.args[1]
@@ -183,19 +183,25 @@ def _clean(module: GraphModule) -> None:
                 node.replace_all_uses_with(node.args[0].args[0])
     for node in reversed(module.graph.nodes):
         if node.target in (torch.amp.autocast_mode._enter_autocast, torch.amp.autocast_mode._exit_autocast):
-            module.graph.erase_node(node)  # they disable autocast, which is disabled
+            module.graph.erase_node(node)  # only disables autocast, which is not enabled
     module.graph.eliminate_dead_code()
     module.recompile()
 
 
 def check_file(net: DeepRFTv2, data: bytes, path: Path, size: Sequence[int] | None = None) -> str:
-    """Compare an exported network with the network at two sizes, or at its fixed size with two images.
+    """Compare an exported network with the network, at two sizes or with two images of the fixed size.
+
+    Args:
+        net: The network, on the CPU and in evaluation mode.
+        data: Content of the exported file.
+        path: Path of the exported file, whose suffix determines the format.
+        size: Height and width of the images; None for any size.
 
     Returns:
-        The result in words.
+        A sentence with the largest difference.
 
     Raises:
-        UserError: They differ by more than `TOLERANCE`.
+        UserError: The results differ by more than `TOLERANCE`.
     """
     run = _session(data) if path.suffix == '.onnx' else torch.export.load(io.BytesIO(data)).module()
     generator = torch.Generator().manual_seed(_SEED)
@@ -208,7 +214,7 @@ def check_file(net: DeepRFTv2, data: bytes, path: Path, size: Sequence[int] | No
         if not difference <= TOLERANCE:
             raise UserError(
                 f'{path}: not written, since the exported network differs from the network by {difference:.2g} at '
-                f'{height}x{width} pixels, more than {TOLERANCE:g}. Use other versions of the '
+                f'{height}x{width} pixels, more than {TOLERANCE:g}. Try other versions of the '
                 'packages, or the other format'
             )
         largest = max(largest, difference)
@@ -220,11 +226,11 @@ def _onnx_file(net: DeepRFTv2, program: ExportedProgram, size: Sequence[int] | N
     exported = torch.onnx.export(
         program, dynamo=True, opset_version=OPSET, verbose=False, input_names=[INPUT], output_names=[OUTPUT]
     )
-    assert exported is not None  # as for every program
+    assert exported is not None  # None is returned only for modules that are not exported programs
     model = exported.model_proto
     model.graph.name = type(net).__name__
     if size is None:
-        # Shapes of one size would make the runtime reuse buffers that are too small for another.
+        # With the shapes of the traced size, the runtime would reuse buffers that are too small for other sizes.
         del model.graph.value_info[:]
         _pad_and_crop(model.graph, net.size_multiple)
     onnx = _package('onnx')
@@ -234,7 +240,7 @@ def _onnx_file(net: DeepRFTv2, program: ExportedProgram, size: Sequence[int] | N
 
 
 def _pad_and_crop(graph: Any, multiple: int) -> None:
-    """Let an ONNX graph for multiples take and return images of any size."""
+    """Extend an ONNX graph for multiples of a size to images of any size, in place."""
     parse = _package('onnx').parser.parse_node
     padded, whole = f'padded_{INPUT}', f'whole_{OUTPUT}'
     for node in graph.node:
@@ -275,7 +281,7 @@ def _package(name: str) -> ModuleType:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide what PyTorch and the exporters have to say to their developers."""
+    """Suppress log messages and warnings of PyTorch and the exporters, which are not meant for users."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

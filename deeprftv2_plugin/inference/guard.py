@@ -1,4 +1,4 @@
-"""What keeps a local web page local: requests that are refused, and a policy for the browser."""
+"""Protect a local web page: refuse requests from other web sites, and set a content security policy."""
 
 import json
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
@@ -9,9 +9,9 @@ POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; worker-src 'self' blob:; frame-ancestors 'none'"
 )
-"""Content security policy of the page, under which a browser requests nothing from other computers."""
+"""Content security policy of the page. It prevents browsers from requesting anything from other computers."""
 LONGEST = 100_000
-"""Bytes of a request that is not an upload."""
+"""Maximum size of a request that is not an upload, in bytes."""
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -19,13 +19,13 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 class Guard:
-    """Refuse requests that come from other web sites or tell the server to load something from an address.
+    """ASGI middleware that refuses requests from other web sites and requests that make the server load a URL.
 
-    gradio loads files from addresses in the place of uploads. The answers have `POLICY`.
+    gradio loads URLs in place of uploaded files. All responses have the header `POLICY`.
 
     Args:
         app: The ASGI application.
-        hosts: Names by which it may be called, without port; empty for any.
+        hosts: Allowed host names, without port; empty for any.
     """
 
     def __init__(self, app: Callable[[Message, Receive, Send], Awaitable[None]], hosts: Sequence[str] = ()):
@@ -56,17 +56,17 @@ class Guard:
         await self.app(scope, receive, send_with_policy)
 
     def _require_own(self, host: str, origin: str | None) -> None:
-        """Raise ValueError unless a request is from the page itself, or from no page."""
+        """Raise ValueError if a request comes from another web site. Requests without an origin are allowed."""
         own = not self.hosts or urlsplit(f'//{host}').hostname in self.hosts
         if not own or (origin is not None and urlsplit(origin).netloc != host):
-            raise ValueError('This page is not for other web sites.')
+            raise ValueError('Requests from other web sites are not allowed.')
 
 
 async def _checked(receive: Receive) -> Receive:
-    """Read JSON, and return a function that receives it again.
+    """Read and check a JSON request, and return a function that receives it again.
 
     Raises:
-        ValueError: It is too long, no JSON, or contains an address.
+        ValueError: The request is too long, is not JSON, or contains a URL as a path.
     """
     messages: list[Message] = []
     body = b''
@@ -86,5 +86,5 @@ async def _checked(receive: Receive) -> Receive:
 
 def _refuse_addresses(found: dict) -> dict:
     if '://' in str(found.get('path')):
-        raise ValueError('This page loads nothing from other computers.')
+        raise ValueError('Loading files from other computers is not allowed.')
     return found

@@ -15,18 +15,18 @@ FORMATS = ('.png', '.webp', '.pdf', '.svg')
 CHANNELS = 3
 """Number of single channels shown."""
 DECIBELS = 40
-"""Range of moduli shown, below the largest of a panel."""
+"""Range of the moduli shown, in decibels below the largest one of a panel."""
 RADII = (6, 20)
 """Smallest and largest radius of the point spread functions shown, in pixels."""
 CAPTION = (
-    'Kernels: red is positive, blue negative; square roots, each scaled to its largest value. Below them the modulus '
-    f'of the transfer function,\nfrequency zero in the center, from the largest value (bright) to {DECIBELS} dB less '
-    f'(dark); below the image its power spectrum, to {2 * DECIBELS} dB less.'
+    'Kernels: positive values are red, negative ones blue; square root, scaled to the largest value. Below: moduli of '
+    f'the transfer functions,\nfrequency zero in the center, from the largest value (bright) to {DECIBELS} dB less '
+    f'(dark). Below the image: its power spectrum, to {2 * DECIBELS} dB less.'
 )
 
 
 class Panel(NamedTuple):
-    """A column of an estimator: an image or a kernel, and below it the modulus of its transform."""
+    """A column of an estimator: an image or a kernel, and below it the modulus of its Fourier transform."""
 
     title: str
     above: Tensor
@@ -36,7 +36,7 @@ class Panel(NamedTuple):
 
 
 def figure_class() -> type:
-    """Return matplotlib's class of figures.
+    """Return matplotlib's `Figure` class.
 
     Raises:
         UserError: matplotlib is not installed.
@@ -51,11 +51,11 @@ def figure_class() -> type:
 def draw_kernels(estimators: Sequence[Estimator], image: Tensor, file_format: str) -> bytes:
     """Draw the kernels for the first image.
 
-    Columns are the image, the true kernel if it is known, the mean over channels, the strongest channels, and with
-    several images the difference of the strongest channel from its mean over images.
+    The columns show the image, the true kernel if it is known, the mean over channels, the strongest channels, and with
+    several images the strongest channel minus its mean over the images.
 
     Args:
-        estimators: Their analysis, from `kernels.analyze`.
+        estimators: The estimators from `kernels.analyze`.
         image: The first image (3, H, W) in [0, 1].
         file_format: 'png', 'webp', 'pdf' or 'svg'.
 
@@ -88,7 +88,7 @@ def draw_kernels(estimators: Sequence[Estimator], image: Tensor, file_format: st
 
 
 def describe(estimator: Estimator) -> str:
-    """Return what is known about an estimator in two lines."""
+    """Return the statistics of an estimator as one or two lines of text."""
     radius = _shown_radius(estimator)
     share = float(spread(estimator.psf)[min(radius, len(spread(estimator.psf)) - 1)])
     text = (
@@ -96,7 +96,7 @@ def describe(estimator: Estimator) -> str:
         f'{share:.0%} of the power within {radius} pixels'
     )
     if estimator.varying is not None:
-        text += f', {estimator.varying:.0%} of the power changes over {len(estimator.psf)} images'
+        text += f', {estimator.varying:.0%} of the power changes between {len(estimator.psf)} images'
     if (found := estimator.likeness) is not None:
         text += (
             f'\ncorrelation with the true kernel: mean over channels {found.mean:.2f}, best channel {found.best:.2f} '

@@ -1,11 +1,10 @@
-"""Analysis of the kernels that Fourier Kernel Estimators apply: their size, their variation, their likeness to a blur.
+"""Analyze the kernels that Fourier Kernel Estimators apply: their size, variation, and similarity to a blur kernel.
 
-The kernels are point spread functions in feature space, one for each channel and image, arrays of shape (images,
-channels, h, w) with the origin at pixel (h // 2, w // 2), as `DeepRFTv2.kernels` returns them. What they are compared
-with are blur kernels (k, k) as `data.blur.kernel_files.read_kernels` returns them.
+The kernels are point spread functions in feature space, one for each channel and image: arrays (images, channels, h, w)
+with the origin at pixel (h // 2, w // 2), as returned by `DeepRFTv2.kernels`. They are compared with blur kernels
+(k, k), as returned by `data.blur.kernel_files.read_kernels`.
 
-The sums of squares below are powers in space. By Parseval's theorem, they are proportional to those of the transfer
-functions.
+"Power" is the sum of squares in space. By Parseval's theorem, it is proportional to that of the transfer functions.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,11 +22,11 @@ def estimated_psfs(net: DeepRFTv2, images: Iterable[Tensor]) -> dict[tuple[int, 
     Args:
         net: The network, on the device of the images.
         images: Images (channels, H, W) in [0, 1] of equal size, H and W multiples of `net.size_multiple` and not larger
-            than its kernel windows.
+            than the kernel windows.
 
     Returns:
-        Tensors (images, channels, h, w) on the CPU by the number of the stage, from 1, and the scale, 'half' or 'full',
-        in the order in which the network applies them.
+        Tensors (images, channels, h, w) on the CPU, by the number of the stage, from 1, and the scale, 'half' or
+        'full'. They are in the order in which the network applies them.
     """
     found: dict[tuple[int, str], list[Tensor]] = {}
     for image in images:
@@ -38,20 +37,20 @@ def estimated_psfs(net: DeepRFTv2, images: Iterable[Tensor]) -> dict[tuple[int, 
 
 
 def strongest_channels(psf: Tensor, count: int) -> list[int]:
-    """Return the channels with the largest sum of squares over images (N, channels, h, w), the strongest first."""
+    """Return the channels of point spread functions (N, channels, h, w) with the most power, the strongest first."""
     power = psf.square().sum((0, 2, 3))
     return power.topk(min(count, len(power))).indices.tolist()
 
 
 def spread(psf: Tensor) -> Tensor:
-    """Return the share of the power that lies within 0, 1, 2, ... pixels of the origin, rows and columns alike.
+    """Return the share of the power within 0, 1, 2, ... pixels of the origin, in the maximum norm.
 
     Args:
-        psf: Point spread functions (..., h, w). Their powers are added.
+        psf: Point spread functions (..., h, w). Their power is summed.
 
     Returns:
-        Tensor (r + 1), where r is the largest distance: entry i is the share of the window of (2 i + 1) x (2 i + 1)
-        pixels, and the last one is 1.
+        Tensor (r + 1,), where r is the largest distance. Entry i is the share of the central window of
+        (2 i + 1) x (2 i + 1) pixels, and the last entry is 1.
     """
     power = psf.double().square().reshape(-1, *psf.shape[-2:]).sum(0)
     rows, columns = ((torch.arange(length) - length // 2).abs() for length in power.shape)
@@ -61,34 +60,34 @@ def spread(psf: Tensor) -> Tensor:
 
 
 def support_radius(psf: Tensor, share: float = 0.9) -> int:
-    """Return the radius of the support: the smallest distance from the origin within which a share of the power lies.
+    """Return the smallest radius in pixels within which a given share of the power lies, see `spread`.
 
     Args:
-        psf: Point spread functions (..., h, w). Their powers are added.
-        share: Part of the power, from 0 to 1.
+        psf: Point spread functions (..., h, w). Their power is summed.
+        share: Share of the power, from 0 to 1.
     """
-    return int((spread(psf) < share - 1e-9).sum())  # rounding must not make the last entry too small
+    return int((spread(psf) < share - 1e-9).sum())  # rounding can make the last entry less than 1
 
 
 def crop_to_radius(psf: Tensor, radius: int) -> Tensor:
-    """Return the windows (..., 2 radius + 1, 2 radius + 1) around the origin, zero where the functions end."""
+    """Return the windows (..., 2 radius + 1, 2 radius + 1) around the origin, zero-padded where necessary."""
     below = [length // 2 - radius for length in psf.shape[-2:]]
     above = [length - length // 2 - radius - 1 for length in psf.shape[-2:]]
     return torch.nn.functional.pad(psf, (-below[1], -above[1], -below[0], -above[0]))
 
 
 def transfer_modulus(psf: Tensor) -> Tensor:
-    """Return the modulus (..., h, w) of the transfer functions, with frequency zero at pixel (h // 2, w // 2)."""
+    """Return the moduli (..., h, w) of the transfer functions, with frequency zero at pixel (h // 2, w // 2)."""
     return torch.fft.fftshift(torch.fft.fft2(psf).abs(), dim=(-2, -1))
 
 
 def varying_share(psf: Tensor) -> float:
-    r"""Return how much of the power of kernels changes with the image.
+    r"""Return the share of the power of kernels that changes with the image.
 
     .. math:: \frac{\frac{1}{N-1} \sum_n \lVert k_n - \bar k \rVert^2}{\frac{1}{N} \sum_n \lVert k_n \rVert^2}
 
-    with the mean :math:`\bar k` over images. It is 0 for kernels that do not depend on the image, and on average 1 for
-    independent ones without a mean, for any number of images.
+    with the mean :math:`\bar k` over images. It is 0 for kernels that do not depend on the image, and 1 on average for
+    independent kernels of mean zero, for any number of images.
 
     Args:
         psf: Point spread functions (N, ...) of at least two images.
@@ -105,11 +104,11 @@ class Match(NamedTuple):
     """The best alignment of a kernel with the true one."""
 
     correlation: float
-    """From -1 to 1. The sign of a kernel in feature space is arbitrary, since trained weights follow."""
+    """From -1 to 1. The sign of a kernel in feature space is arbitrary, since learned weights follow it."""
     shift: tuple[int, int]
-    """Rows and columns by which the true kernel has to be moved, after the flip."""
+    """Rows and columns by which the true kernel is shifted, after the flip."""
     flipped: bool
-    """Whether the true kernel has to be rotated by 180 degrees."""
+    """Whether the true kernel is rotated by 180 degrees."""
 
 
 def best_match(psf: Tensor, truth: Tensor) -> Match:
@@ -117,9 +116,9 @@ def best_match(psf: Tensor, truth: Tensor) -> Match:
 
     .. math:: \max_{s, f} \frac{\left| \sum_p k(p)\, t_f(p - s) \right|}{\lVert k \rVert\, \lVert t \rVert}
 
-    over all whole shifts s and the truth t with and without a rotation by 180 degrees, without wrapping around. For
-    nonnegative kernels without the rotation, this is the kernel similarity of Hu and Yang. Their means are not
-    subtracted, so that any two of them correlate: compare the result with that of an impulse, which is
+    over all integer shifts s and the true kernel t with and without a rotation by 180 degrees, without wrapping around.
+    For nonnegative kernels without the rotation, this is the kernel similarity of Hu and Yang. The means are not
+    subtracted, so any two nonnegative kernels correlate. Compare the result with that of an impulse, which is
     :math:`\max t / \lVert t \rVert`, or of another kernel.
 
     Args:
@@ -127,7 +126,7 @@ def best_match(psf: Tensor, truth: Tensor) -> Match:
         truth: The true kernel (k, l).
 
     References:
-        Hu and Yang, Good Regions to Deblur, ECCV 2012.
+        Hu and Yang, "Good Regions to Deblur", ECCV 2012.
     """
     psf, truth = psf.double(), truth.double()
     size = [one + other - 1 for one, other in zip(psf.shape, truth.shape, strict=True)]
@@ -140,8 +139,8 @@ def best_match(psf: Tensor, truth: Tensor) -> Match:
         found = torch.fft.irfft2(product, s=size)
         index = int(found.abs().argmax())
         correlation = float(found.flatten()[index]) / norm if norm else 0.0
-        if abs(correlation) > abs(best.correlation) + 1e-9:  # rounding must not turn a symmetric kernel
-            # the first h entries are those of lags from 0, the others those of negative lags, which end at -1
+        if abs(correlation) > abs(best.correlation) + 1e-9:  # rounding must not rotate a symmetric kernel
+            # the first h entries have lags from 0, the others negative lags that end at -1
             entries = zip(divmod(index, size[1]), size, psf.shape, origin, strict=True)
             row, column = ((i - length if i >= h else i) + o - h // 2 for i, length, h, o in entries)
             best = Match(correlation, (row, column), flipped)
@@ -149,14 +148,14 @@ def best_match(psf: Tensor, truth: Tensor) -> Match:
 
 
 def impulse_correlation(truth: Tensor) -> float:
-    """Return the correlation of an impulse with a kernel after the best shift, what a kernel has to exceed."""
+    """Return the correlation of an impulse with a kernel (k, l) after the best shift, a control for `best_match`."""
     return float(truth.abs().max() / truth.norm())
 
 
 def half_scale_kernel(kernel: Tensor) -> Tensor:
-    """Resample a kernel (k, l), its origin at (k // 2, l // 2), to half scale, by linear weights.
+    """Resample a kernel (k, l) with the origin at (k // 2, l // 2) to half scale by linear interpolation.
 
-    The sum stays, and the distance of the centroid from the origin is halved.
+    The sum is preserved, and the distance of the centroid from the origin is halved.
     """
     for dim in (0, 1):
         origin = kernel.shape[dim] // 2
@@ -168,16 +167,16 @@ def half_scale_kernel(kernel: Tensor) -> Tensor:
 
 
 class Likeness(NamedTuple):
-    """Magnitudes of correlations with the true kernels after the best shift and flip, means over images."""
+    """Magnitudes of the correlations with the true kernels after the best shift and flip, averaged over images."""
 
     mean: float
-    """Of the mean over channels."""
+    """Correlation of the mean over channels."""
     best: float
-    """Of the channel that correlates best."""
+    """Correlation of the best channel."""
     turned: float
-    """Of the channel that correlates best with the true kernel turned by 90 degrees, a control for `best`."""
+    """Correlation of the best channel with the true kernel rotated by 90 degrees, a control for `best`."""
     impulse: float
-    """Of an impulse, a control for both."""
+    """Correlation of an impulse, a control for all of them."""
 
 
 def likeness(psf: Tensor, truths: Sequence[Tensor]) -> Likeness:
@@ -204,7 +203,7 @@ def likeness(psf: Tensor, truths: Sequence[Tensor]) -> Likeness:
 
 
 class Estimator(NamedTuple):
-    """The kernels that one Fourier Kernel Estimator applies to some images, and what can be said about them."""
+    """The kernels that a Fourier Kernel Estimator applies to images, and their statistics."""
 
     stage: int
     """Number of the stage, from 1."""
@@ -215,13 +214,13 @@ class Estimator(NamedTuple):
     radius: int
     """`support_radius` over all images and channels."""
     strongest: list[int]
-    """All channels, the one with the largest sum of squares first."""
+    """All channels, the one with the most power first."""
     varying: float | None
     """`varying_share` over all channels, None for a single image."""
     truths: list[Tensor]
-    """The true kernel of each image at this scale, empty if they are not known."""
+    """The true kernel of each image at this scale; empty if unknown."""
     likeness: Likeness | None
-    """The comparison with the true kernels, None if they are not known."""
+    """The comparison with the true kernels; None if unknown."""
 
 
 def analyze(net: DeepRFTv2, images: Sequence[Tensor], truths: Sequence[Tensor] = ()) -> list[Estimator]:
@@ -229,8 +228,8 @@ def analyze(net: DeepRFTv2, images: Sequence[Tensor], truths: Sequence[Tensor] =
 
     Args:
         net: The network.
-        images: See `estimated_psfs`.
-        truths: The true kernel (k, l) of each image, or nothing.
+        images: Images as in `estimated_psfs`.
+        truths: The true kernel (k, l) of each image; empty if unknown.
 
     Returns:
         The estimators in the order in which the network applies them.

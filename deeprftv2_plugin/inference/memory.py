@@ -19,11 +19,11 @@ ALLOCATORS = (
     'CUDNN_STATUS_ALLOC_FAILED',
     'CUBLAS_STATUS_ALLOC_FAILED',
 )
-"""Words in the message of a RuntimeError with which PyTorch reports that memory could not be allocated."""
+"""Parts of the messages with which PyTorch reports in a RuntimeError that memory could not be allocated."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error means that memory of the GPU or of the computer could not be allocated."""
+    """Return whether an error means that GPU or CPU memory could not be allocated."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in ALLOCATORS)
@@ -42,18 +42,18 @@ def restore_in_memory(
     ensemble: bool = False,
     workers: int = 1,
 ) -> tuple[Tensor, tuple[int, int] | None]:
-    """Restore images like `restore`. If there is not enough memory, halve the tile until there is.
+    """Restore images like `restore`, halving the tile until there is enough memory.
 
     Args:
         net: The network.
         x: Images (N, C, H, W).
-        tile: Tile size to begin with; None for the whole image.
+        tile: Initial tile size; None for the whole image.
         overlap: Minimum number of pixels that neighboring tiles share.
         ensemble: Average over the eight flips and rotations.
         workers: Number of tiles restored at the same time on a CPU.
 
     Returns:
-        The restored images; and height and width of the tile if it had to be smaller than `tile`, otherwise None.
+        The restored images; and the height and width of the tile if it is smaller than `tile`, otherwise None.
 
     Raises:
         UserError: There is not enough memory even for the smallest tile, or the arguments are not suitable.
@@ -66,7 +66,7 @@ def restore_in_memory(
             if not is_out_of_memory(error):
                 raise
             reason = reason_of(error)
-        # not in the except block, since the traceback of the error references the tensors of the failed attempt
+        # not in the except block, where the traceback still references the tensors of the failed attempt
         torch.cuda.empty_cache()
         used = smaller or (None if tile is None else pair(tile, 'tile'))
         smaller = halved(used or x.shape[-2:], pair(overlap, 'overlap'), math.lcm(size_multiple(net), 2))
@@ -79,11 +79,11 @@ def restore_in_memory(
 
 
 def halved(tile: Sequence[int], overlap: Sequence[int], multiple: int) -> tuple[int, int] | None:
-    """Return a tile with sides of half the size, or None if both sides are too small.
+    """Return the tile size with both sides halved, or None if both sides are too small.
 
     Args:
         tile: Height and width.
-        overlap: Minimum number of pixels that neighboring tiles share. A side remains at least twice as long.
+        overlap: Minimum number of pixels that neighboring tiles share. A side is at least twice as long.
         multiple: The sides of the new tile are multiples of this number.
     """
     sides = []

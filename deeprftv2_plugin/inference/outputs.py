@@ -1,4 +1,4 @@
-"""Determine the files that a command reads and writes from its arguments."""
+"""Determine the input and output files of a command from its arguments."""
 
 import glob
 import os
@@ -23,9 +23,9 @@ class Job(NamedTuple):
 
 class _Input(NamedTuple):
     folder: Path
-    """The folder that was given, or that contains the file."""
+    """The given folder, or the folder of the given file."""
     name: Path
-    """Path of the file below that folder."""
+    """Path of the file relative to that folder."""
 
     @property
     def path(self) -> Path:
@@ -33,14 +33,14 @@ class _Input(NamedTuple):
 
 
 def plan(inputs: Sequence[str], output: str) -> list[Job]:
-    """Find the images and decide where their results go.
+    """Find the images and determine the paths of the results.
 
     Args:
         inputs: Files, folders, which are searched recursively, and patterns such as `*.jpg`.
         output: A file if the only input is a file and `output` has the suffix of a format that can be written;
-            otherwise a folder. Results have the paths of the images relative to the given folder. If some of these are
-            equal, the paths are relative to the common folder of all inputs. For formats that cannot be written, the
-            suffix '.png' is appended.
+            otherwise a folder. Results have the paths of the images relative to the given folder, or relative to the
+            common folder of all inputs if the former are not unique. The suffix '.png' is appended to the names of
+            images in formats that cannot be written.
 
     Raises:
         UserError: There are no images, or two results would have the same path.
@@ -51,12 +51,12 @@ def plan(inputs: Sequence[str], output: str) -> list[Job]:
     if not is_folder and _is_image_name(target):
         if len(paths) == 1 and not paths[0].is_dir():
             if format_of(target) is None:
-                raise UserError(f'-o {output}: cannot write this format: choose a name that ends in .png, .tif or .jpg')
+                raise UserError(f'-o {output}: cannot write this format: use a name that ends in .png, .tif or .jpg')
             return [Job(paths[0], target)]
-        raise UserError(f'-o {output} is the name of an image, but there are several images or a folder: give a folder')
+        raise UserError(f'-o {output} is the name of an image, but there are several images or a folder: use a folder')
     found = _unique([each for path in paths for each in _images(path, target)])
     if not found:
-        raise UserError(f'no images in {", ".join(inputs)}: give images, or folders that contain images')
+        raise UserError(f'no images in {", ".join(inputs)}: pass images, or folders that contain images')
     names = [each.name for each in found]
     if len(set(names)) < len(names):
         absolute = [os.path.abspath(each.path) for each in found]
@@ -75,7 +75,7 @@ def select(jobs: Sequence[Job], overwrite: bool, skip_existing: bool) -> list[Jo
     """Return the jobs to be done.
 
     Raises:
-        UserError: Files exist and neither option is set, or a folder cannot be written to.
+        UserError: Results exist and neither option is set, or a folder cannot be written to.
     """
     left = [job for job in jobs if overwrite or not os.path.lexists(job.target)]
     existing = set(jobs).difference(left)
@@ -90,7 +90,7 @@ def select(jobs: Sequence[Job], overwrite: bool, skip_existing: bool) -> list[Jo
 
 
 def _expand(text: str) -> list[Path]:
-    """Return the path, or the paths that a pattern matches."""
+    """Return the path itself if it exists, otherwise the paths that match it as a pattern."""
     if os.path.lexists(text):
         return [Path(text)]
     if found := sorted(glob.glob(text, recursive=True)):
@@ -100,7 +100,7 @@ def _expand(text: str) -> list[Path]:
 
 
 def _images(path: Path, target: Path) -> list[_Input]:
-    """Return the images of an input: itself, or those in the folder, except the results of earlier runs."""
+    """Return a file, or the images in a folder except the results of earlier runs."""
     if not path.is_dir():
         return [_Input(path.parent, Path(path.name))]
     names = list_images(path, suffixes())
@@ -111,7 +111,7 @@ def _images(path: Path, target: Path) -> list[_Input]:
 
 
 def _unique(found: Sequence[_Input]) -> list[_Input]:
-    """Omit files that were already found under another path."""
+    """Remove inputs that are the same file as an earlier one."""
     by_file: dict[str, _Input] = {}
     for each in found:
         by_file.setdefault(os.path.realpath(each.path), each)
@@ -123,18 +123,23 @@ def _is_image_name(path: Path) -> bool:
 
 
 def written_name(name: Path) -> Path:
-    """Return the name of a result: that of the image, with '.png' in addition if its format is not written."""
+    """Return the name of a result: that of the image, with '.png' appended if its format cannot be written."""
     return name if format_of(name) else name.with_name(f'{name.name}.png')
 
 
 def require_free(option: str, path: Path, overwrite: bool) -> None:
-    """Check that the file of an option can be written without replacing another one, unless that is allowed.
+    """Check that an output file does not exist, unless it may be overwritten.
+
+    Args:
+        option: Name of the option that sets the file, for error messages.
+        path: The file.
+        overwrite: Whether an existing file may be replaced.
 
     Raises:
-        UserError: There is a folder, or a file that must not be replaced.
+        UserError: The path is a folder, or a file that must not be replaced.
     """
     if path.is_dir():
-        raise UserError(f'{option} {path} is a folder: name a file')
+        raise UserError(f'{option} {path} is a folder: use the name of a file')
     if os.path.lexists(path) and not overwrite:
         raise UserError(f'{path} exists: use --overwrite to replace it')
 
@@ -143,7 +148,7 @@ def require_writable(folder: Path) -> None:
     """Create a folder and check that files can be written there.
 
     Raises:
-        UserError: They cannot.
+        UserError: The folder cannot be created or written to.
     """
     with writing(f'to the folder {folder}'):
         folder.mkdir(parents=True, exist_ok=True)

@@ -32,9 +32,9 @@ def restore(
     """Restore a batch of images with a height and width of at least 8 pixels.
 
     Images are padded by reflection at the right and at the bottom to the size multiple of the network, and the result
-    is cropped. Images that are too large for the memory are processed in overlapping tiles, by default one tile of all
-    images at a time, which are blended linearly. For two-scale networks, the half-scale image is computed once from the
-    whole image and tiled in the same way.
+    is cropped. With `tile`, images are processed in overlapping tiles, which are blended linearly; the same tile of all
+    images is processed at once. For two-scale networks, the half-scale image is computed once from the whole image and
+    tiled in the same way.
 
     Args:
         net: Network whose output has the size of its input, on the device of `x`, or the path of a checkpoint (see
@@ -83,7 +83,7 @@ def restore(
 
 
 def size_multiple(net: nn.Module) -> int:
-    """Return the number that the height and width of a network's input must be multiples of."""
+    """Return the number of which the height and width of a network's input must be multiples."""
     return getattr(net, 'size_multiple', 1)
 
 
@@ -130,12 +130,12 @@ def _restore(
 
 
 def _results(tasks: Iterable[Callable[[], Tensor]], workers: int) -> Iterator[Tensor]:
-    """Yield the results of functions in order, and run several of them at the same time."""
+    """Yield the results of functions in order, running up to `workers` of them at the same time."""
     if workers <= 1:
         yield from (task() for task in tasks)
         return
     threads = torch.get_num_threads()
-    # PyTorch has these settings for each thread
+    # these settings are thread-local
     autocast = torch.is_autocast_enabled('cpu'), torch.get_autocast_dtype('cpu')
 
     @torch.no_grad()
@@ -155,7 +155,7 @@ def _results(tasks: Iterable[Callable[[], Tensor]], workers: int) -> Iterator[Te
             while pending:
                 yield pending.popleft().result()
     finally:
-        torch.set_num_threads(threads)  # also resets the default of other threads, which the workers have changed
+        torch.set_num_threads(threads)  # the workers also change the default of other threads
 
 
 def _run(net: nn.Module, x: Tensor, **half: Tensor) -> Tensor:
@@ -170,7 +170,7 @@ def _run(net: nn.Module, x: Tensor, **half: Tensor) -> Tensor:
 
 
 def _reflect(x: Tensor, multiple: int, dim: int) -> Tensor:
-    """Pad the end of an axis to a multiple by reflection, repeatedly if the axis is shorter than the padding."""
+    """Pad the end of a dimension to a multiple by reflection, repeatedly if it is shorter than the padding."""
     length = x.shape[dim]
     missing = -length % multiple
     if not missing:
@@ -203,7 +203,7 @@ def _check_image(x: Tensor) -> None:
 
 @contextmanager
 def keep_modes(net: nn.Module) -> Iterator[None]:
-    """At the end of the block, restore the training or evaluation mode of every module, including frozen ones."""
+    """Restore the training or evaluation mode of every module at the end of the block."""
     modes = [(module, module.training) for module in net.modules()]
     try:
         yield

@@ -27,13 +27,13 @@ from deeprftv2_plugin.utils.errors import UserError, first_line
 from deeprftv2_plugin.utils.memory import available_memory
 
 TILES = (1024, 640, 512, 384, 256)
-"""Sizes of tiles from which one is chosen by the free memory."""
+"""Tile sizes, from which one is chosen by the free memory."""
 LARGEST_ON_CPU = 640
-"""Largest of these on a CPU, where an image in tiles of 1024 takes 1.5 times as long."""
+"""Largest tile size on a CPU, where tiles of 1024 take 1.5 times as long."""
 BYTES = 128
-"""Memory of a network in evaluation, in bytes per pixel and channel of its finest level, measured on a CPU."""
+"""Memory of a network in evaluation mode, in bytes per pixel and channel of the finest level, measured on a CPU."""
 SHARE = 0.5
-"""Fraction of the free memory that the tiles restored at the same time may take."""
+"""Fraction of the free memory that is used for the tiles restored at the same time."""
 
 Kind = TypeVar('Kind', np.ndarray, Tensor, Image.Image)
 
@@ -49,16 +49,17 @@ def load(
     """Load a network and return a function that deblurs images.
 
     Args:
-        weights: A .pth or .safetensors file of this package or of the authors, a folder that `Restorer.save_pretrained`
-            has written, or 'owner/name', a repository of the Hugging Face Hub (requires `huggingface_hub`). The default
-            are the weights that come with the package. If a file contains averaged weights, these are loaded.
+        weights: A .pth or .safetensors file of this package or of the authors, a folder written by
+            `Restorer.save_pretrained`, or 'owner/name', a repository on the Hugging Face Hub (requires
+            `huggingface_hub`). Default: the weights that come with the package. If a file contains averaged weights,
+            these are loaded.
         device: Device of the network. Default: a GPU if there is one.
         tile: As in `Restorer`.
         ensemble: As in `Restorer`.
         bf16: As in `Restorer`.
 
     Raises:
-        UserError: There are no such weights, or they belong to another network.
+        UserError: The weights do not exist, or are not those of a DeepRFTv2.
 
     Example:
         Deblur an image and write it to a file::
@@ -74,19 +75,19 @@ def load(
 
 
 class Restorer:
-    """A network with the settings that are needed to deblur images.
+    """Deblur images with a network.
 
     Args:
         net: A network for three channels.
-        device: Device to move it to. Default: a GPU if there is one.
-        tile: Height and width of tiles in pixels. Default: depends on the free memory. Tiles for which there is not
-            enough memory are halved.
+        device: Device to which it is moved. Default: a GPU if there is one.
+        tile: Height and width of tiles in pixels. Default: depends on the free memory. Tiles are halved if there is not
+            enough memory.
         ensemble: Average over the eight flips and rotations of an image, which takes eight times as long.
         bf16: Compute in bfloat16 where possible.
         settings: Keyword arguments of the network, for `save_pretrained`.
 
     Raises:
-        UserError: The network has another number of channels, or the tile or the device is not suitable.
+        UserError: The network does not have three channels, or the tile or the device is not suitable.
 
     Example:
         >>> import numpy as np
@@ -122,16 +123,16 @@ class Restorer:
         """Deblur an image.
 
         Args:
-            image: An array (H, W) or (H, W, 3), an image of Pillow, or a tensor (C, H, W) or (N, C, H, W) with one or
-                three channels. RGB or grayscale; uint8 or uint16, or floating-point numbers in [0, 1].
+            image: An array (H, W) or (H, W, 3), a Pillow image, or a tensor (C, H, W) or (N, C, H, W) with one or three
+                channels. RGB or grayscale; uint8, uint16, or floating-point numbers in [0, 1].
 
         Returns:
-            An image of the same kind, size and type, tensors on the same device, clamped to the range of the type.
-            Transparency is kept. Images of Pillow with palettes, CMYK or another such mode are returned as L, RGB, LA
-            or RGBA. They are not rotated according to their EXIF data.
+            An image of the same kind, size and type, clamped to the range of the type; a tensor is on the same device.
+            Transparency is kept. Pillow images of other modes, such as P and CMYK, are returned as L, RGB, LA or RGBA.
+            They are not rotated according to their EXIF data.
 
         Raises:
-            UserError: The image has another kind, shape, type or range.
+            UserError: The kind, shape, type or range of the image is not supported.
         """
         if isinstance(image, Tensor):
             return self._tensor(image)
@@ -144,11 +145,11 @@ class Restorer:
             _check_size(image.size)
             return self._pillow(image)
         raise UserError(
-            f'the image is of type {type(image).__name__}, expected a NumPy array, an image of Pillow or a tensor'
+            f'the image is of type {type(image).__name__}, expected a NumPy array, a Pillow image or a tensor'
         )
 
     def pixels(self, image: np.ndarray) -> np.ndarray:
-        """Deblur gray values (H, W) or RGB (H, W, 3) of uint8, uint16, or floating-point numbers in [0, 1]."""
+        """Deblur gray values (H, W) or RGB (H, W, 3): uint8, uint16, or floating-point numbers in [0, 1]."""
         restored = self._restore(to_tensor(image)[None]).clamp_(0, 1)[0].permute(1, 2, 0).numpy().reshape(image.shape)
         return restored.astype(image.dtype) if image.dtype.kind == 'f' else convert(restored, image.dtype)
 
@@ -157,15 +158,15 @@ class Restorer:
         return photo._replace(pixels=self.pixels(photo.pixels))
 
     def passes(self, height: int, width: int) -> int:
-        """Return how often the network runs for an image of this size."""
+        """Return the number of forward passes for an image of this size."""
         size = self._padded(height, width)
         tile, overlap = self.tiles(height, width)
         return len(TileGrid(size, tile, overlap)) * (8 if self.ensemble else 1)
 
     def tiles(self, height: int, width: int) -> tuple[tuple[int, int], int]:
-        """Return the height and width of the tiles of an image of this size, and how many pixels they share.
+        """Return the height and width of the tiles for an image of this size, and their overlap, in pixels.
 
-        If no tile was given, the free memory decides how large they may be, and they divide the image evenly.
+        Without a given tile size, the maximum size depends on the free memory, and the tiles divide the image evenly.
         """
         if self.tile is not None:
             return (self.tile, self.tile), overlap_of(self.tile)
@@ -175,7 +176,7 @@ class Restorer:
             free = available_memory()
         largest = TILES[-1]
         if free is not None:
-            free -= 4 * 3 * 4 * height * width  # the whole image, the result, and copies of them
+            free -= 4 * 3 * 4 * height * width  # the whole image, the result, and their copies
             needed = BYTES * self._width * self._workers
             sizes = TILES if self.device.type == 'cuda' else [size for size in TILES if size <= LARGEST_ON_CPU]
             largest = next((size for size in sizes if needed * size**2 <= SHARE * free), largest)
@@ -184,7 +185,7 @@ class Restorer:
         return (rows, columns), overlap
 
     def save_pretrained(self, folder: str | os.PathLike) -> Path:
-        """Write the network to `model.safetensors` in a folder, which `load` can read, also from the Hugging Face Hub.
+        """Write the network to `model.safetensors` in a folder, which `load` can read, also on the Hugging Face Hub.
 
         Returns:
             The path of the file.
@@ -205,7 +206,7 @@ class Restorer:
         return path
 
     def _restore(self, x: Tensor) -> Tensor:
-        """Restore images (N, C, H, W) of float32, one or three channels, and return them on the CPU."""
+        """Restore float32 images (N, C, H, W) with one or three channels, and return them on the CPU."""
         height, width = x.shape[-2:]
         x = F.pad(x, (0, max(0, MIN_SIZE - width), 0, max(0, MIN_SIZE - height)), mode='replicate')
         color = x.to(self.device).expand(-1, 3, -1, -1)
@@ -255,7 +256,7 @@ class Restorer:
 
 
 def overlap_of(tile: int) -> int:
-    """Return the number of pixels that neighboring tiles of this size share."""
+    """Return the overlap of tiles of this size, in pixels."""
     return min(OVERLAP, tile // 4)
 
 
@@ -265,7 +266,7 @@ def _check_size(shape: tuple[int, ...]) -> None:
 
 
 def devices(name: str | None = None) -> list[torch.device]:
-    """Return all GPUs for 'cuda', and the named device otherwise. Default: all GPUs if there are any, else the CPU.
+    """Return all GPUs for 'cuda', otherwise the given device. Default: all GPUs if there are any, else the CPU.
 
     Raises:
         UserError: The device cannot be used.
@@ -280,14 +281,14 @@ def _device(device: str | torch.device | None) -> torch.device:
     """Return a device after checking that it exists.
 
     Raises:
-        UserError: It does not exist.
+        UserError: The device does not exist.
     """
     if device is None:
         return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     try:
         found = torch.device(device)
         torch.empty(0, device=found)
-    except Exception as error:  # each device has its own class
+    except Exception as error:  # each device type raises its own exception class
         raise UserError(
             f'the device is {device!r}, which cannot be used here ({first_line(error)}): use cpu or cuda'
         ) from error

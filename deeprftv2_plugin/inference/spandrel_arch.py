@@ -1,4 +1,4 @@
-"""The architecture for spandrel, with which chaiNNer, ComfyUI and other programs load networks."""
+"""The architecture for spandrel, the library with which chaiNNer, ComfyUI and other programs load networks."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,14 +17,14 @@ _SIGNS = {
     for scale in ('full', 'half')
     for part in ('head', 'estimator.to_otf', 'estimator.feature_proj', 'estimator.to_image')
 } | {'stages.0.full_encoder.levels.0.before.first.weight'}
-"""Parameters that every DeepRFTv2 has, and no other network."""
+"""Parameters that every DeepRFTv2 has and no other network."""
 
 
 def install() -> None:
-    """Register the architecture in spandrel's `MAIN_REGISTRY`, once. Repeated calls have no effect.
+    """Register the architecture in spandrel's `MAIN_REGISTRY`. Repeated calls have no effect.
 
     `spandrel.ModelLoader().load_from_file` then loads checkpoints of this package and of the authors. The arguments of
-    the network are inferred from the weights, which do not determine window sizes, see `checkpoints.load_network`.
+    the network are inferred from the weights. Window sizes cannot be inferred, see `checkpoints.load_network`.
 
     Raises:
         UserError: spandrel is not installed.
@@ -62,7 +62,7 @@ def install() -> None:
                 purpose='Restoration',
                 tags=['{}/{}w'.format(*options['width']), f'{options["stages"]} stages'],
                 supports_half=False,
-                supports_bfloat16=False,  # the spectra are float32, and so are the weights that are applied to them
+                supports_bfloat16=False,  # spectra, and the weights applied to them, must be float32
                 scale=1,
                 input_channels=options['in_channels'],
                 output_channels=options['out_channels'],
@@ -74,10 +74,10 @@ def install() -> None:
 
 
 def is_deeprftv2(state: Mapping[str, Any]) -> bool:
-    """Return whether a state dict has the parameter names of a DeepRFTv2, those of this package or the authors'."""
+    """Return whether a state dict has the parameter names of a DeepRFTv2 in this package or in the authors' code."""
     try:
         return _converted(state).keys() >= _SIGNS
-    except UserError:  # another network whose names begin like the authors'
+    except UserError:  # another network with similar names
         return False
 
 

@@ -1,4 +1,4 @@
-"""A web page, served by this computer, that deblurs photographs. It requires gradio."""
+"""A local web page that deblurs photographs. Requires gradio."""
 
 import contextvars
 import html
@@ -28,18 +28,18 @@ MAX_PORT = 65535
 KEPT = 3600
 """Seconds after which the files of a photograph are deleted."""
 LOCAL = ('127.0.0.1', '::1', 'localhost')
-"""The names by which browsers on this computer call it."""
+"""Host names by which browsers on this computer open the page."""
 TITLE = 'Deblur a photograph'
 AUTOMATIC = 'automatic'
 
 
 class Deblurred(NamedTuple):
-    """The files of a photograph that was restored."""
+    """The files of a restored photograph."""
 
     result: Path
-    """The same file as that of `basicsr deblur`."""
+    """The same file that `basicsr deblur` writes."""
     before: Path
-    """The blurry image in a format that browsers show."""
+    """The blurry image in a format supported by browsers."""
     after: Path
     """The restored image in that format."""
     width: int
@@ -47,16 +47,16 @@ class Deblurred(NamedTuple):
 
 
 def deblur_upload(restorer: Restorer, source: Path, folder: Path, advance: Callable[[float], None]) -> Deblurred:
-    """Restore a photograph that somebody has uploaded.
+    """Restore an uploaded photograph.
 
     Args:
-        restorer: What restores it.
-        source: Its file.
+        restorer: The restorer.
+        source: The uploaded file.
         folder: Folder for the results.
-        advance: Is called with the part that has been restored since the last call, in [0, 1].
+        advance: Called with the fraction restored since the last call, in [0, 1].
 
     Raises:
-        UserError: The file is not a photograph that can be restored. The message calls it by its name, without folder.
+        UserError: The file is not a photograph that can be restored. The message has its name without the folder.
     """
     target = folder / written_name(Path(source.name))
     try:
@@ -82,20 +82,20 @@ def serve(
 ) -> None:
     """Serve the page until the process is interrupted.
 
-    The files are in a temporary folder. They are deleted an hour after they were made, and at the end. Nothing is
+    Uploaded files and results are in a temporary folder. They are deleted after an hour and at the end. Nothing is
     requested from other computers.
 
     Args:
-        restorers: The networks that can be chosen, by the names that the page shows.
-        host: Address to listen at. Other computers can use the page only if it is not the loopback address.
-        port: Port to listen at; 0 for any that is free.
-        max_size: Limit for the file of a photograph, in MB.
-        started: Is called with the address of the page.
+        restorers: The available networks, by the names shown on the page.
+        host: Address to listen on. Other computers can only use the page if it is not the loopback address.
+        port: Port to listen on; 0 for any free port.
+        max_size: Maximum size of an uploaded file, in MB.
+        started: Called with the URL of the page.
 
     Raises:
         UserError: gradio is not installed, or the address or the limit cannot be used.
     """
-    if importlib.util.find_spec('gradio') is None:  # it is imported when its folder for files is known
+    if importlib.util.find_spec('gradio') is None:  # imported after its folder for files is set
         raise UserError("the page requires gradio, which is not installed: pip install 'deeprftv2-plugin[web]'")
     if not 0 <= port <= MAX_PORT:
         raise UserError(f'--port is {port}, expected 0 to {MAX_PORT}')
@@ -121,11 +121,11 @@ def make_app(
     """Return the page as an ASGI application.
 
     Args:
-        restorers: The networks that can be chosen, by the names that the page shows.
-        folder: Folder for the files of the photographs.
-        host: Address that is listened at.
-        max_size: Limit for the file of a photograph, in MB.
-        ended: Returns whether the page has ended, after which a restoration is given up.
+        restorers: The available networks, by the names shown on the page.
+        folder: Folder for uploaded files and results.
+        host: Address on which the server listens.
+        max_size: Maximum size of an uploaded file, in MB.
+        ended: Returns whether the server is shutting down. A running restoration is then canceled.
     """
     os.environ['GRADIO_TEMP_DIR'] = str(folder)
     os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'
@@ -141,8 +141,8 @@ def make_app(
         def advance(part: float) -> None:
             nonlocal done
             if ended():
-                raise UserError('the page has ended')
-            with lock:  # tiles are restored in several threads, which do not have the context of this one
+                raise UserError('the server is shutting down')
+            with lock:  # tiles are restored in several threads, which do not have gradio's context variables
                 done += part
                 context.run(progress, done, desc='Deblurring')
 
@@ -156,7 +156,7 @@ def make_app(
         return (found.before, found.after), download, status
 
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(max(1, KEPT // 60), KEPT)) as page:
-        gr.Markdown(f'# {TITLE}\nThe photograph stays on the computer that serves this page, and is deleted there.')
+        gr.Markdown(f'# {TITLE}\nThe photograph stays on the computer that serves this page and is deleted there.')
         with gr.Row():
             with gr.Column(scale=1, min_width=260):
                 photo = gr.File(label='Photograph', type='filepath', height=180)
@@ -195,7 +195,7 @@ def make_app(
 
 
 def _preview(photo: Photograph, stem: Path) -> Path:
-    """Write a photograph with all its pixels in a format that browsers show, and return the path."""
+    """Write a photograph at full size in a format supported by browsers, and return the path."""
     format = 'JPEG' if photo.alpha is None else 'PNG'
     path = stem.with_suffix(f'.{format.lower()}')
     path.write_bytes(encode(photo, format))
@@ -204,7 +204,7 @@ def _preview(photo: Photograph, stem: Path) -> Path:
 
 @contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    """Yield a socket that listens at an address.
+    """Yield a socket that listens on an address.
 
     Raises:
         UserError: The address cannot be used.
@@ -214,7 +214,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         listener = socket.create_server(address[:2], family=family)
     except OSError as error:
         raise UserError(
-            f'cannot listen at {host}, port {port} ({first_line(error)}): choose another --port, or 127.0.0.1 as --host'
+            f'cannot listen on {host}, port {port} ({first_line(error)}): use another --port, or 127.0.0.1 as --host'
         ) from error
     with listener:
         yield listener
@@ -222,14 +222,14 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """Within the block, signals that would end the process at once raise SystemExit, so that files are removed."""
+    """Raise SystemExit on signals that would otherwise kill the process, so that temporary files are removed."""
 
     def leave(number: int, frame: object) -> None:
         raise SystemExit(128 + number)
 
     handlers: dict[int, Any] = {signal.SIGTERM: leave}
     if hasattr(signal, 'SIGHUP'):
-        handlers[signal.SIGHUP] = lambda *_: signal.raise_signal(signal.SIGTERM)  # for which uvicorn ends its work
+        handlers[signal.SIGHUP] = lambda *_: signal.raise_signal(signal.SIGTERM)  # uvicorn shuts down on SIGTERM
     previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield

@@ -12,7 +12,7 @@ from deeprftv2_plugin.utils.errors import UserError, nearest
 
 @dataclass(frozen=True)
 class BlockKind:
-    """The class of a block, the windows that it takes, and whether the map is rotated before it."""
+    """The class of a block, the windows that it uses, and whether the map is rotated before it."""
 
     build: Callable[..., nn.Module]
     pool: bool = False

@@ -27,7 +27,7 @@ class Column(nn.Module):
     Args:
         levels: Modules called as `level(x, *sides)`. Dropout is their only permitted source of randomness.
         channels: Channels of each level's output.
-        previous: For each level, whether a previous state will be given.
+        previous: For each level, whether `forward` gets a previous state.
         coupled: Whether the side input of a level is the previous state of the next level, if any, not an argument of
             `forward`.
         reversible: Recompute the activations inside levels in the backward pass instead of storing them. This does not

@@ -1,7 +1,7 @@
-"""Alternatives to the Fourier Kernel Estimator at equal cost, to find out what it contributes.
+"""Controls for the Fourier Kernel Estimator in ablation studies, with about the same number of parameters.
 
-All classes take the arguments of `FourierKernelEstimator`, even those that a control has no use for: from these follows
-the number of parameters that the control is given. All return an `Estimate`.
+All classes take the arguments of `FourierKernelEstimator`, which determine the number of parameters, and return an
+`Estimate`.
 """
 
 from collections.abc import Sequence
@@ -19,9 +19,9 @@ from deeprftv2_plugin.utils.errors import UserError, nearest
 
 
 class IdentityStartEstimator(FourierKernelEstimator):
-    """A Fourier Kernel Estimator whose transfer functions are 1 before training, for any input.
+    """A Fourier Kernel Estimator whose transfer functions are 1 for any input before training.
 
-    The authors start from random transfer functions.
+    The authors' estimator starts from random transfer functions.
     """
 
     def __init__(self, channels: int, *args: Any, **settings: Any):
@@ -34,11 +34,11 @@ class IdentityStartEstimator(FourierKernelEstimator):
 class ImageKernelEstimator(FourierKernelEstimator):
     """A Fourier Kernel Estimator that convolves the blurry image instead of the feature.
 
-    The kernels are estimated from the feature d as before. With a pointwise projection b of the image y,
+    The kernels are still estimated from the feature d. With a pointwise projection b of the image y,
 
         feature = conv1x1([F^-1(otf * F b), d]).
 
-    Convolutions and pointwise projections commute: every channel is a mixture of the convolved channels of the image.
+    Convolutions commute with pointwise projections, so every channel is a mixture of convolved channels of the image.
     """
 
     def __init__(self, channels: int, *args: Any, **settings: Any):
@@ -46,9 +46,13 @@ class ImageKernelEstimator(FourierKernelEstimator):
         self.feature_proj = Pointwise(self.to_image.out_channels, channels, bias=False)
 
     def forward(self, x: Tensor, image: Tensor | None = None, states: Sequence[Tensor] | None = None) -> Estimate:
-        """Estimate the kernels and apply them to the image, which is required. See `FourierKernelEstimator`."""
+        """Estimate the kernels and apply them to the image. See `FourierKernelEstimator.forward`.
+
+        Raises:
+            ValueError: There is no image.
+        """
         if image is None:
-            raise ValueError('ImageKernelEstimator convolves the image: give one')
+            raise ValueError('ImageKernelEstimator requires an image')
         previous = [None] * len(self.column.levels) if states is None else states
         with torch.autocast(x.device.type, enabled=False):
             found = self.column(at_least_float32(self._cut(x)[0]), previous)
@@ -64,11 +68,11 @@ class ImageKernelEstimator(FourierKernelEstimator):
 
 
 class _Control(nn.Module):
-    """A module that filters the feature by ordinary layers and otherwise has the layers of the estimator.
+    """An estimator with ordinary layers in place of the transfer functions. With the feature d,
 
-        feature = conv1x1([filter(d), d]),        image = conv3x3(feature) + blurry
+        feature = conv1x1([filter(d), d]),        image = conv3x3(feature) + blurry.
 
-    Subclasses build `filter` for a number of parameters. It has no states.
+    Subclasses build `filter` for a given number of parameters. There are no states.
     """
 
     def __init__(self, channels: int, *args: Any, **settings: Any):
@@ -83,11 +87,11 @@ class _Control(nn.Module):
 
     @staticmethod
     def build_filter(channels: int, parameters: int) -> nn.Module:
-        """Return a module for maps (N, channels, h, w) with about this number of parameters."""
+        """Return a module that maps (N, channels, h, w) to the same shape, with about this number of parameters."""
         raise NotImplementedError
 
     def forward(self, x: Tensor, image: Tensor | None = None, states: Sequence[Tensor] | None = None) -> Estimate:
-        """Filter the feature. See `FourierKernelEstimator`; states are not used."""
+        """Filter the feature. See `FourierKernelEstimator.forward`; states are ignored."""
         feature = call(self._filter, x, recompute=self.reversible)
         return Estimate(feature, None if image is None else self.restore(feature, image), [])
 
@@ -100,7 +104,7 @@ class _Control(nn.Module):
 
 
 class ConvolutionControl(_Control):
-    """Two 3x3 convolutions with a GELU between them, with the parameters of a Fourier Kernel Estimator."""
+    """Two 3x3 convolutions with a GELU in between, with as many parameters as a Fourier Kernel Estimator."""
 
     @staticmethod
     def build_filter(channels: int, parameters: int) -> nn.Module:
@@ -112,10 +116,10 @@ class ConvolutionControl(_Control):
 
 
 class LargeKernelControl(_Control):
-    """A depthwise convolution with a large kernel and two pointwise ones, with the parameters of an estimator.
+    """A large depthwise convolution and two pointwise ones, with as many parameters as a Fourier Kernel Estimator.
 
-    The kernel is as large as two thirds of the parameters allow. As those of an estimator, it is one for each channel.
-    Unlike those, it does not depend on the input.
+    The size of the kernels is chosen so that they have two thirds of the parameters. As in an estimator, each channel
+    has its own kernel. Unlike there, the kernels do not depend on the input.
     """
 
     @staticmethod
@@ -139,7 +143,7 @@ ESTIMATORS: dict[str, type[nn.Module]] = {
     'Convolution': ConvolutionControl,
     'LargeKernel': LargeKernelControl,
 }
-"""The estimator and its alternatives, by the names in option files."""
+"""The estimator and its controls, by the names in option files."""
 
 
 def build_estimator(name: str, *args: Any, **settings: Any) -> nn.Module:
@@ -154,7 +158,7 @@ def build_estimator(name: str, *args: Any, **settings: Any) -> nn.Module:
 
 
 def settings_of(estimator: FourierKernelEstimator) -> dict[str, Any]:
-    """Return the arguments that an estimator was built with."""
+    """Return the arguments with which an estimator was built."""
     return {
         'channels': estimator.fuse.out_features,
         'width': estimator.to_otf.in_features,
@@ -169,5 +173,5 @@ def settings_of(estimator: FourierKernelEstimator) -> dict[str, Any]:
 
 
 def parameters_of(net: nn.Module) -> int:
-    """Return the number of parameters."""
+    """Return the number of parameters of a module."""
     return sum(each.numel() for each in net.parameters())

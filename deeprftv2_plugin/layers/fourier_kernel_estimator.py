@@ -17,7 +17,7 @@ from deeprftv2_plugin.ops.tiles import TileGrid, merge_tiles, split_tiles
 from deeprftv2_plugin.ops.windows import merge_windows, split_windows
 
 WINDOWS_AT_ONCE = 2
-"""Windows processed at the same time on a CPU in evaluation. Their maps fit into the cache, those of all do not."""
+"""Number of windows processed together on a CPU in evaluation mode, so that their maps fit into the cache."""
 
 
 class Estimate(NamedTuple):
@@ -46,7 +46,7 @@ class FourierKernelEstimator(nn.Module):
         width: Channels of the kernel column; `channels` by default.
         image_channels: Channels of the blurry image and of the restored one.
         depths: Scan blocks in each of the four levels of the kernel column.
-        has_previous: Whether the states of the estimator of an earlier stage will be given.
+        has_previous: Whether `forward` gets the states of the previous stage's estimator.
         norm: Whether to normalize the output of the column before the projection to transfer functions.
         window: Height and width of the kernels. Larger maps are split into windows, each with its own kernels, which
             are adjacent in training and overlap in evaluation. None for kernels of the size of the map.
@@ -54,7 +54,7 @@ class FourierKernelEstimator(nn.Module):
         reversible: Recompute the activations inside the estimator in the backward pass.
 
     References:
-        DeepRFTv2, arXiv 2511.21132: P = Conv(F^-1(R(r) * r) + d), its kernel-level learning.
+        DeepRFTv2: Kernel-level Learning for Image Deblurring, arXiv 2511.21132: P = Conv(F^-1(R(r) * r) + d).
 
     Example:
         >>> import torch
@@ -140,7 +140,7 @@ class FourierKernelEstimator(nn.Module):
             kernel_state: Map of shape (N, width, h, w // 2 + 1); with windows, N counts windows.
 
         Returns:
-            Map of shape (N, 2 * channels, h, w // 2 + 1): the real parts of all channels, then the imaginary ones.
+            Map of shape (N, 2 * channels, h, w // 2 + 1): the real parts of all channels, then the imaginary parts.
         """
         return self.to_otf(self.norm(kernel_state))
 
@@ -156,7 +156,7 @@ class FourierKernelEstimator(nn.Module):
         return self.fuse(torch.cat([filtered, x], 1))
 
     def _cut(self, x):
-        """Split a map if it is larger than the window. Return the pieces and a function that merges such pieces."""
+        """Split a map that is larger than the window. Return the windows and a function that merges them."""
         size = x.shape[-2:]
         if self.window is None or (size[0] <= self.window[0] and size[1] <= self.window[1]):
             return x, lambda pieces: pieces

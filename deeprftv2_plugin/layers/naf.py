@@ -13,7 +13,7 @@ EPS = 1e-6
 
 
 class _NormedExpansion(nn.Module):
-    """Parameters of the normalization and expansion with which both branches of a block begin."""
+    """Parameters of the normalization and the expansion at the start of both branches of a block."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -22,10 +22,12 @@ class _NormedExpansion(nn.Module):
 
     @property
     def norm(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the normalization."""
         return self.norm_weight, self.norm_bias
 
     @property
     def expand(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the expansion."""
         return self.expand_weight, self.expand_bias
 
 

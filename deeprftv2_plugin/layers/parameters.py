@@ -22,7 +22,13 @@ def scaled(weight: Tensor, bias: Tensor, scale: Tensor | None) -> tuple[Tensor, 
 @overload
 def scaled(weight: Tensor, bias: Tensor | None, scale: Tensor | None) -> tuple[Tensor, Tensor | None]: ...
 def scaled(weight: Tensor, bias: Tensor | None, scale: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Scale the rows of a matrix and its bias, which is cheaper than scaling the result of the layer."""
+    """Scale the rows of a weight matrix and its bias, which is cheaper than scaling the result of the layer.
+
+    Args:
+        weight: Matrix of shape (out_features, in_features).
+        bias: Bias of shape (out_features,), or None.
+        scale: Factors with `out_features` elements, or None for no scaling.
+    """
     if scale is None:
         return weight, bias
     scale = scale.flatten()

@@ -1,4 +1,4 @@
-"""Mixing of the pixels of a feature map by a selective scan in raster order."""
+"""Mix the pixels of a feature map with a selective scan in raster order."""
 
 import math
 

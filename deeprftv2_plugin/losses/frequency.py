@@ -2,7 +2,7 @@
 
 Blur is a product in the frequency domain, where its effect is more visible than in single pixels. Since the transform
 is linear, each loss transforms the difference of the images once instead of both images. The transform uses at least
-float32, since lower precision is not supported on a CPU, and only for powers of two on a GPU.
+float32, since lower precision is not supported on a CPU, and on a GPU only for sizes that are powers of two.
 """
 
 import torch
@@ -71,7 +71,7 @@ class FFTL1Loss(_SpectralLoss):
         loss_weight: The factor :math:`w`. The paper uses 0.1 with an L1 loss of weight 1.
 
     References:
-        Cho et al., Rethinking Coarse-to-Fine Approach in Single Image Deblurring, ICCV 2021.
+        Cho et al., "Rethinking Coarse-to-Fine Approach in Single Image Deblurring", ICCV 2021.
 
     Example:
         >>> import torch
@@ -104,7 +104,7 @@ class FocalFrequencyLoss(_SpectralLoss):
         ValueError: The height or width is not divisible by ``patch_factor``.
 
     References:
-        Jiang et al., Focal Frequency Loss for Image Reconstruction and Synthesis, ICCV 2021.
+        Jiang et al., "Focal Frequency Loss for Image Reconstruction and Synthesis", ICCV 2021.
 
     Example:
         >>> import torch

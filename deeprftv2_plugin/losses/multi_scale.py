@@ -58,7 +58,7 @@ class MultiScaleLoss(nn.Module):
         for loss in losses:
             if isinstance(loss, Mapping):
                 if build is None:
-                    raise TypeError(f'MultiScaleLoss: {dict(loss)} is an option dict; give a module or `build`.')
+                    raise TypeError(f'MultiScaleLoss: {dict(loss)} is an option dict; pass a module or `build`.')
                 loss = build(loss)
             modules.append(loss)
         self.losses = modules

@@ -15,14 +15,15 @@ class PSNRLoss(nn.Module):
     .. math:: L = w \; \operatorname{mean}_n 10 \log_{10} \left(
               \operatorname{mean}_{c,y,x} (\hat x_n - x_n)^2 + \varepsilon \right)
 
-    Unlike in an L1 loss, an image that is nearly sharp has the same influence as one with strong blur.
-    :math:`\varepsilon` is the error of rounding to 8 bits. Smaller errors are not visible.
+    Unlike in an L1 loss, an image that is nearly restored has the same influence as one with large errors.
+    :math:`\varepsilon` is the mean squared error of rounding to 8 bits, 1 / (12 * 255**2), since smaller errors are not
+    visible.
 
     Args:
         loss_weight: The factor :math:`w`.
 
     References:
-        Chen et al., Simple Baselines for Image Restoration, ECCV 2022.
+        Chen et al., "Simple Baselines for Image Restoration", ECCV 2022.
 
     Example:
         >>> import torch

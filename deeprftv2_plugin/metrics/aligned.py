@@ -1,23 +1,23 @@
-r"""Metrics for RealBlur, which align the result with the ground truth in brightness and position.
+r"""Metrics for RealBlur after alignment of the result with the ground truth in brightness and position.
 
 The blurry and the sharp image were taken by two cameras behind a beam splitter. Their exposure and direction differ
-slightly, which would cost a perfect result several dB. The procedure is that of the authors of the dataset, based on
-Köhler's benchmark, with the result :math:`z` and the ground truth :math:`x` in [0, 1]:
+slightly, so that even a perfect result would lose several dB. The procedure is that of the authors of the dataset,
+based on Köhler's benchmark, with the result :math:`z` and the ground truth :math:`x` in [0, 1]:
 
 1. Brightness: :math:`z` is scaled by the least-squares factor :math:`\sum x z / \sum z^2` over all pixels and channels.
 2. Position: a homography maximizes the enhanced correlation coefficient (ECC) of the two grayscale images, in 100
    iterations (termination eps 0) from the identity, with both images smoothed by a 5x5 Gaussian.
 3. The result is warped with bicubic interpolation, and a mask of ones with nearest-neighbor interpolation. Where the
-   mask is zero, both images are set to zero and do not count.
+   mask is zero, both images are set to zero and ignored.
 
 If ECC fails (it does not converge, an image is constant, or the result is moved out of the frame), the images are
 compared without alignment, and a warning is issued.
 
 References:
-    Rim et al., Real-World Blur Dataset for Learning and Benchmarking Deblurring Algorithms, ECCV 2020.
-    Evangelidis and Psarakis, Parametric Image Alignment Using Enhanced Correlation Coefficient Maximization,
+    Rim et al., "Real-World Blur Dataset for Learning and Benchmarking Deblurring Algorithms", ECCV 2020.
+    Evangelidis and Psarakis, "Parametric Image Alignment Using Enhanced Correlation Coefficient Maximization",
     TPAMI 2008.
-    Köhler et al., Recording and Playback of Camera Shake, ECCV 2012.
+    Köhler et al., "Recording and Playback of Camera Shake", ECCV 2012.
 """
 
 import functools
@@ -122,7 +122,7 @@ def _align(result_bytes: bytes, reference_bytes: bytes, shape: tuple[int, ...], 
 
 
 def match_brightness(result: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Scale the result by the factor that minimizes its squared distance to the reference. Black stays black."""
+    """Scale the result by the factor that minimizes its squared distance to the reference. Zeros remain zero."""
     energy = np.sum(result * result)
     return (np.sum(reference * result) / energy if energy else energy) * result
 

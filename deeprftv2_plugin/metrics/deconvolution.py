@@ -1,7 +1,7 @@
-r"""Deconvolution with a known kernel, as a reference for networks that do not know it.
+r"""Deconvolution with a known kernel, as a reference for blind deblurring.
 
-Both functions take an image whose blur is a convolution of a scene that continues beyond the border, and return an
-image of the same size. The convolution of the scene x with the kernel k is k * x, at the pixels of the blurry image y.
+The blurry image y is the convolution k * x of the kernel k with a scene x that extends beyond the border of y. Both
+functions return an image of the size of y.
 """
 
 import functools
@@ -17,7 +17,7 @@ GRADIENTS = (
     (0.25, ((0, 0, -1.0), (1, 0, 2.0), (2, 0, -1.0))),
     (0.25, ((0, 0, -1.0), (0, 1, 1.0), (1, 0, 1.0), (1, 1, -1.0))),
 )
-"""First and second derivatives: the weight of each in the prior, and its filter as (row, column, value)."""
+"""First and second derivatives: the weight in the prior, and the filter as (row, column, value)."""
 
 
 def deconvolve_wiener(blurry: np.ndarray, kernel: np.ndarray, noise: float = 0.01) -> np.ndarray:
@@ -25,17 +25,20 @@ def deconvolve_wiener(blurry: np.ndarray, kernel: np.ndarray, noise: float = 0.0
 
     .. math:: X = \frac{\bar K\, Y}{|K|^2 + \lambda \left( |D_r|^2 + |D_c|^2 \right)}
 
-    with the differences D of neighboring rows and columns, the prior of a scene whose power falls with the square of
-    the frequency. The image is continued by reflection to twice its size, so that the circular convolution has no
-    jumps at the border.
+    with the differences :math:`D_r` and :math:`D_c` of neighboring rows and columns, the prior for a scene whose power
+    decreases with the square of the frequency. The image is extended by reflection to twice its size, so that the
+    circular convolution has no jumps at the border.
 
     Args:
         blurry: Array (H, W) or (H, W, C) of floating-point numbers.
         kernel: The kernel (k, k), k odd, with sum one.
-        noise: The noise-to-signal ratio lambda.
+        noise: The noise-to-signal ratio :math:`\lambda`.
+
+    Returns:
+        Array of the shape of `blurry`.
 
     References:
-        Wiener, Extrapolation, Interpolation, and Smoothing of Stationary Time Series, 1949.
+        Wiener, "Extrapolation, Interpolation, and Smoothing of Stationary Time Series", 1949.
     """
     planes = np.atleast_3d(blurry)
     height, width = planes.shape[:2]
@@ -58,12 +61,12 @@ def deconvolve_sparse(
 
     with first and second derivatives :math:`D_i`. The scene x extends beyond y by the radius of the kernel, and the
     first sum is over the pixels of y only, so that nothing is assumed about the border. The minimum is found by
-    reweighted least squares: the first solution has :math:`\rho(d) = d^2` and a = 1; in the following ones,
-    :math:`\rho(d) = 0.1 \max(|d'|, 0.01)^{-1.2} d^2` with the derivative d' of the solution before, and second
-    derivatives have a = 0.25. Each solution takes `iterations` steps of conjugate gradients from the image continued
-    by replication.
+    iteratively reweighted least squares. The first solution has :math:`\rho(d) = d^2` and :math:`a_i = 1`. The
+    following ones have :math:`\rho(d) = 0.1 \max(|d'|, 0.01)^{-1.2} d^2` with the derivative d' of the previous
+    solution, and :math:`a_i = 0.25` for second derivatives. Each solution takes `iterations` steps of conjugate
+    gradients, starting from the image extended by replication.
 
-    The values are those of the authors' code as it is used for the error ratio: weight 0.0068 and 70 iterations.
+    The default values are those with which the authors' code computes the error ratio.
 
     Args:
         blurry: Array (H, W) or (H, W, C) of floating-point numbers in [0, 1].
@@ -72,9 +75,12 @@ def deconvolve_sparse(
         iterations: Steps of conjugate gradients for each solution.
         reweightings: Number of solutions after the first one.
 
+    Returns:
+        Array of the shape of `blurry`.
+
     References:
-        Levin et al., Image and Depth from a Conventional Camera with a Coded Aperture, SIGGRAPH 2007.
-        Levin et al., Understanding and Evaluating Blind Deconvolution Algorithms, CVPR 2009.
+        Levin et al., "Image and Depth from a Conventional Camera with a Coded Aperture", SIGGRAPH 2007.
+        Levin et al., "Understanding and Evaluating Blind Deconvolution Algorithms", CVPR 2009.
     """
     if blurry.ndim == 3:
         planes = np.moveaxis(blurry, 2, 0)
@@ -83,7 +89,7 @@ def deconvolve_sparse(
     start = np.pad(blurry, radius, 'edge')
     inside = np.zeros_like(start)
     inside[radius : radius + blurry.shape[0], radius : radius + blurry.shape[1]] = 1
-    # for the pixels inside, a circular convolution of the scene is the linear one
+    # at the pixels of the image, the circular convolution of the scene equals the linear one
     size = [cv2.getOptimalDFTSize(length) for length in start.shape]
     transfer = _transfer(kernel, size)
 
@@ -110,21 +116,21 @@ def deconvolve_sparse(
 
 
 def _transfer(kernel: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """Return the half spectrum of a kernel with its origin in the center, on a map of this size."""
+    """Return the half spectrum, for maps of this size, of a kernel with its origin in the center."""
     whole = np.zeros(tuple(size))
     whole[: kernel.shape[0], : kernel.shape[1]] = kernel
     return np.fft.rfft2(np.roll(whole, (-(kernel.shape[0] // 2), -(kernel.shape[1] // 2)), (0, 1)))
 
 
 def _windows(taps: tuple, shape: tuple[int, ...]) -> Iterator[tuple[float, tuple[slice, slice]]]:
-    """Yield the values of a filter and the parts of a map that they multiply."""
+    """Yield each value of a filter and the part of a map that it multiplies."""
     height, width = (length - max(tap[axis] for tap in taps) for axis, length in enumerate(shape))
     for row, column, value in taps:
         yield value, np.s_[row : row + height, column : column + width]
 
 
 def _apply(taps: tuple, x: np.ndarray) -> np.ndarray:
-    """Return the correlation of a map with a filter, where the filter lies inside the map."""
+    """Return the correlation of a map with a filter at the positions where the filter is inside the map."""
     return functools.reduce(np.add, (value * x[part] for value, part in _windows(taps, x.shape)))
 
 
@@ -138,7 +144,7 @@ def _apply_adjoint(taps: tuple, values: np.ndarray, shape: tuple[int, ...]) -> n
 def _conjugate_gradients(
     operator: Callable[[np.ndarray], np.ndarray], target: np.ndarray, start: np.ndarray, iterations: int
 ) -> np.ndarray:
-    """Solve a linear system with a symmetric positive semidefinite operator approximately."""
+    """Approximately solve a linear system with a symmetric positive semidefinite operator."""
     x = start.copy()
     residual = target - operator(x)
     direction, power = residual, float(np.square(residual).sum())

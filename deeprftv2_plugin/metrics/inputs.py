@@ -1,4 +1,4 @@
-"""Shared by all metrics: the adaptation to BasicSR's calls, and checks of the images."""
+"""Functions shared by all metrics: an adapter for BasicSR's calls, and checks of the images."""
 
 import functools
 import inspect

@@ -32,7 +32,7 @@ def pyiqa_full_reference(img: np.ndarray, img2: np.ndarray, name: str, device: s
         UserError: pyiqa is not installed or does not have the metric, or the images differ in size or type.
 
     References:
-        Chen and Mo, IQA-PyTorch: PyTorch Toolbox for Image Quality Assessment, 2022.
+        Chen and Mo, "IQA-PyTorch: PyTorch Toolbox for Image Quality Assessment", 2022.
     """
     result, reference, _ = check_inputs(img, img2)
     return _score(name, 'FR', device, result, reference)

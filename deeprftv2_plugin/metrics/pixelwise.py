@@ -91,7 +91,7 @@ def mae(img: np.ndarray, img2: np.ndarray) -> float:
         UserError: The images differ in size or type.
 
     References:
-        Abuolaim and Brown, Defocus Deblurring Using Dual-Pixel Data, ECCV 2020.
+        Abuolaim and Brown, "Defocus Deblurring Using Dual-Pixel Data", ECCV 2020.
 
     Example:
         >>> import numpy as np

@@ -1,18 +1,18 @@
-r"""Metrics after the best shift, as used for blur kernels that are known only up to a shift (Levin's and Lai's sets).
+r"""Metrics after the best shift, as used for the benchmarks of Levin et al. and Lai et al.
 
-A blurry image determines the sharp image and the kernel only up to opposite shifts, so that a result may be moved
-against the ground truth. The procedure is that of Levin's benchmark:
+A blurry image determines the sharp image and the kernel only up to opposite shifts, so a result may be shifted relative
+to the ground truth. The procedure is that of Levin et al.:
 
 1. A border is cropped from the ground truth :math:`x`.
-2. The result :math:`z` is moved by :math:`s`, with bilinear interpolation, to all multiples of a quarter of a pixel up
-   to a reach in rows and columns. The shift with the least :math:`\sum (z_s - x)^2` counts, for all channels together.
+2. The result :math:`z` is shifted by :math:`s` with bilinear interpolation, for all multiples of a quarter of a pixel
+   up to a maximum in rows and columns. The shift with the least :math:`\sum (z_s - x)^2` over all channels is used.
 
-If the ground truth is grayscale, the result is compared by the mean of its channels. Images are not rounded after the
-shift.
+If the ground truth is grayscale, the mean of the result's channels is compared with it. Images are not rounded after
+the shift.
 
 References:
-    Levin et al., Understanding and Evaluating Blind Deconvolution Algorithms, CVPR 2009; the border of 15 pixels, the
-    reach of 5 and the quarter pixels are those of the authors' `comp_upto_shift.m`.
+    Levin et al., "Understanding and Evaluating Blind Deconvolution Algorithms", CVPR 2009; the border of 15 pixels, the
+    maximum shift of 5 pixels and the quarter pixels are those of the authors' `comp_upto_shift.m`.
 """
 
 import functools
@@ -75,8 +75,8 @@ def shifted_psnr(shifted: Shifted) -> float:
         img2: The ground truth, of the same shape and type.
         blurry: The image that was restored, for `of`.
         kernel: The true kernel (k, k), for `of`.
-        of: What to score: the 'result'; or for comparison the 'blurry' image, or the deconvolution of that image with
-            the true kernel by the 'wiener' filter `deconvolve_wiener` or by 'sparse', `deconvolve_sparse`.
+        of: What to score: the 'result'; or for comparison the 'blurry' image, or its deconvolution with the true kernel
+            by `deconvolve_wiener` ('wiener') or `deconvolve_sparse` ('sparse').
         border: Number of pixels to crop at each edge.
         reach: Largest shift in rows and columns, in pixels, at most `border`.
         test_y_channel: Whether to compare the luma (ITU-R BT.601, [16, 235] of 255) of color images.
@@ -85,8 +85,8 @@ def shifted_psnr(shifted: Shifted) -> float:
         PSNR in dB, infinite for equal images.
 
     Raises:
-        UserError: The images differ in size or type or are too small, an argument is invalid, or the true kernel is
-            needed but not known.
+        UserError: The images differ in size or type or are too small, an argument is invalid, or a required true kernel
+            is not known.
     """
     return to_decibel(shifted.error / shifted.result.size, 1)
 
@@ -119,13 +119,13 @@ def error_ratio(
     border: int = BORDER,
     reach: int = REACH,
 ) -> float:
-    r"""Return the error ratio of Levin et al.: the squared error over that of a deconvolution with the true kernel.
+    r"""Return the error ratio of Levin et al., relative to a deconvolution with the true kernel.
 
     .. math:: \frac{\min_s \sum (z_s - x)^2}{\min_s \sum (d_s - x)^2}
 
     where d is the deconvolution of the blurry image with the true kernel by `deconvolve_sparse`. A ratio of 1 means
-    that the result is as good as the deconvolution. Ratios above 2 or 3 are usually visible. Means over a dataset
-    depend on a few large values; papers report the share of images below a ratio.
+    that the result is as good as the deconvolution. Differences are usually visible for ratios above 2 or 3. A mean
+    over images is dominated by a few large values; papers report the share of images below a ratio.
 
     Args:
         img, img2, blurry, kernel, of, border, reach: As in `shifted_psnr`.
@@ -145,8 +145,9 @@ def error_ratio(
 def best_shift(result: np.ndarray, reference: np.ndarray, border: int = BORDER, reach: int = REACH) -> Shifted:
     """Find the shift by quarter pixels with the least squared error.
 
-    The error of a bilinear interpolation is a quadratic form of the products of neighboring pixels with each other and
-    with the ground truth. Sums of these products for all whole shifts give the errors of all shifts.
+    The squared error after bilinear interpolation is a quadratic form in the interpolation weights. Its coefficients
+    are sums of products of neighboring pixels with each other and with the ground truth, computed for all integer
+    shifts at once.
 
     Args:
         result: Array (H, W) or (H, W, C) of floating-point numbers.
@@ -159,7 +160,7 @@ def best_shift(result: np.ndarray, reference: np.ndarray, border: int = BORDER, 
     """
     height, width = result.shape[:2]
     if not (isinstance(border, int) and isinstance(reach, int) and 0 <= reach <= border):
-        raise UserError(f'border is {border!r} and reach {reach!r}, expected whole numbers, 0 <= reach <= border')
+        raise UserError(f'border is {border!r} and reach {reach!r}, expected integers, 0 <= reach <= border')
     if min(height, width) <= 2 * border:
         raise UserError(f'an image has {width}x{height} pixels, but a border of {border} pixels is cropped: lower it')
     window = reference[border : height - border, border : width - border]
@@ -172,7 +173,7 @@ def best_shift(result: np.ndarray, reference: np.ndarray, border: int = BORDER, 
 
 
 def _interpolate(search: np.ndarray, row: float, column: float, shape: tuple[int, int]) -> np.ndarray:
-    """Return the part of an image at a position between pixels, by bilinear interpolation."""
+    """Return the part of an image at a fractional position by bilinear interpolation."""
     total = np.zeros((*shape, *search.shape[2:]))
     for top, vertical in ((int(row), 1 - row % 1), (int(row) + 1, row % 1)):
         for left, horizontal in ((int(column), 1 - column % 1), (int(column) + 1, column % 1)):
@@ -187,17 +188,17 @@ def _errors(search: np.ndarray, window: np.ndarray, count: int) -> np.ndarray:
     Args:
         search: Array (h + count - 1, w + count - 1, C).
         window: Array (h, w, C).
-        count: Number of whole positions in rows and columns.
+        count: Number of integer positions in rows and columns.
     """
     shape = window.shape[:2]
-    padded = np.pad(search, ((0, 1), (0, 1), (0, 0)))  # neighbors outside are never used with a weight
+    padded = np.pad(search, ((0, 1), (0, 1), (0, 0)))  # the padding always gets weight zero
     products = {
         (down, right): _box_sums(
             (search * padded[down : down + search.shape[0], right : right + search.shape[1]]).sum(2), shape
         )
         for down, right in ((0, 0), (0, 1), (1, 0), (1, 1))
     }
-    # of the pixel below and the one on the right, for windows at the pixel in the upper left corner
+    # products of the pixel below and the pixel to the right; windows start at the pixel to the upper left of both
     products[1, -1] = _box_sums((padded[1:, :-1] * padded[:-1, 1:]).sum(2), shape)
     correlation = np.zeros((count + 1, count + 1))
     correlation[:count, :count] = _correlate(search, window, count)
@@ -237,7 +238,7 @@ def _box_sums(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _correlate(search: np.ndarray, window: np.ndarray, count: int) -> np.ndarray:
-    """Return the sums of products of the window with the search area at all whole positions."""
+    """Return the sums of products of the window with the search area at all integer positions."""
     size = search.shape[:2]
     spectrum = np.fft.rfft2(search, axes=(0, 1)) * np.fft.rfft2(window, size, axes=(0, 1)).conj()
     return np.fft.irfft2(spectrum.sum(2), size)[:count, :count]
@@ -256,7 +257,7 @@ def _inputs(
         raise UserError(f'of is {of!r} in a metric, expected result, blurry, wiener or sparse')
     if of != 'result':
         if blurry is None:
-            raise UserError(f'a metric of {of} needs the blurry image, which is not given')
+            raise UserError(f'a metric with of: {of} needs the blurry image, which is missing')
         img = blurry
     images = check_inputs(img, img2)
     result, reference = (image / images.peak for image in images[:2])
@@ -267,8 +268,8 @@ def _inputs(
     if of in ('wiener', 'sparse'):
         if kernel is None:
             raise UserError(
-                f'a metric needs the true kernel of {describe(img)}, which is not known: remove it, or test on a data '
-                'set with kernels, such as those of Levin and Lai'
+                f'a metric needs the true kernel of {describe(img)}, which is not known: remove it, or test on a '
+                'dataset with kernels, such as those of Levin and Lai'
             )
         result = _deconvolve(of, result.tobytes(), result.shape, kernel.tobytes(), kernel.shape, kernel.dtype)
     return result, reference
@@ -283,6 +284,6 @@ def _deconvolve(
     kernel_shape: tuple[int, ...],
     kernel_dtype: np.dtype,
 ) -> np.ndarray:
-    """Deconvolve an image given as bytes, so that the cache for several metrics of an image compares the content."""
+    """Deconvolve an image given as bytes, so that the cache, shared by several metrics, compares the content."""
     deconvolve = deconvolve_wiener if of == 'wiener' else deconvolve_sparse
     return deconvolve(np.frombuffer(blurry).reshape(shape), np.frombuffer(kernel, kernel_dtype).reshape(kernel_shape))

@@ -16,7 +16,7 @@ which needs four averages instead of five. It is accurate in float32, since roun
 of the images.
 
 References:
-    Wang et al., Image Quality Assessment: From Error Visibility to Structural Similarity, TIP 2004.
+    Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity", TIP 2004.
 """
 
 import cv2
@@ -87,7 +87,7 @@ def ssim_3d(img: np.ndarray, img2: np.ndarray, crop_border: int = 0) -> float:
         UserError: The images differ in size or type, or an argument is invalid.
 
     References:
-        Chen et al., Simple Baselines for Image Restoration (NAFNet), ECCV 2022, whose code computes it.
+        Chen et al., "Simple Baselines for Image Restoration" (NAFNet), ECCV 2022, whose code computes it.
 
     Example:
         >>> import numpy as np

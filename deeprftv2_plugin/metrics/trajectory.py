@@ -1,23 +1,23 @@
 r"""Metrics of Köhler's benchmark: the best score against the sharp images along the recorded camera trajectory.
 
-The blurry images were taken while a robot played back a recorded camera shake, and about 200 sharp images at the
-positions along the trajectory, any of which a perfect result may show. The procedure is that of the authors' scripts
-(`eval_image.m`), with the result :math:`z` of 8 bit and a sharp image :math:`x`, both in RGB:
+The blurry images were taken while a robot played back a recorded camera shake. About 200 sharp images were taken at
+positions along the trajectory; a perfect result can match any of them. The procedure is that of the authors' scripts
+(`eval_image.m`), with the 8-bit result :math:`z` and a sharp image :math:`x`, both in RGB:
 
 1. Brightness: :math:`z` is scaled by the factor :math:`\sum x z / \sum z^2` over all pixels and channels.
-2. Position: :math:`z` is moved by the whole number of rows and columns that maximizes the circular cross-correlation
-   of the means over channels (`dftregistration` with an upsampling factor of 1). Pixels that are moved in are zero, and
-   :math:`x` is set to zero there.
+2. Position: :math:`z` is shifted by the integer number of rows and columns that maximizes the circular
+   cross-correlation of the means over channels (`dftregistration` with an upsampling factor of 1). Both images are set
+   to zero where the shifted :math:`z` is undefined.
 3. The metric of MeTriX MuX is computed on gray values 0.299 R + 0.587 G + 0.114 B of the whole image.
 
-The score is the maximum over the trajectory. The paper speaks of an optimal translation. The scripts register to whole
-pixels, and so do these functions. The scripts leave out image 30 of trajectory 3 of the first scene, which is missing
-in their data; here, all images that exist are used.
+The score is the maximum over the trajectory. The paper describes an optimal translation; these functions register to
+whole pixels, as the scripts do. The scripts omit image 30 of trajectory 3 of the first scene, which is missing in their
+data. Here, all existing images are used.
 
 References:
-    Köhler et al., Recording and Playback of Camera Shake: Benchmarking Blind Deconvolution with a Real-World Database,
-    ECCV 2012, and the evaluation scripts of the benchmark.
-    Wang et al., Multi-Scale Structural Similarity for Image Quality Assessment, Asilomar 2003.
+    Köhler et al., "Recording and Playback of Camera Shake: Benchmarking Blind Deconvolution with a Real-World
+    Database", ECCV 2012, and the evaluation scripts of the benchmark.
+    Wang et al., "Multi-Scale Structural Similarity for Image Quality Assessment", Asilomar 2003.
 """
 
 import functools
@@ -34,15 +34,15 @@ from deeprftv2_plugin.utils.errors import UserError
 
 SCALES = 5
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-"""Exponents of the contrast and of the structure at each scale; the last one also of the luminance."""
+"""Exponents of contrast and structure at each scale. The last one is also the exponent of the luminance."""
 LEAST_SIDE = 2 ** (SCALES - 1) * len(WINDOW)
-"""Smallest height and width of an image whose coarsest scale the window of the SSIM fits into."""
+"""Minimum height and width of an image, so that the window of the SSIM fits into the coarsest scale."""
 LOW_PASS = (0.037828455507260, -0.023849465019560, -0.110624404418440, 0.377402855612830, 0.852698679008890)
-"""Half of the symmetric low-pass filter of the biorthogonal 9/7 wavelet, up to its center."""
+"""First half of the symmetric low-pass filter of the biorthogonal 9/7 wavelet, including the center."""
 
 
 class Trajectory(Hashable, Protocol):
-    """The sharp images (H, W, 3), BGR, uint8, along a trajectory, which can be read several times."""
+    """The sharp images (H, W, 3), BGR, uint8, along a trajectory. Can be iterated several times."""
 
     def __iter__(self) -> Iterator[np.ndarray]: ...
 
@@ -59,7 +59,7 @@ def trajectory_psnr(img: np.ndarray, trajectory: Trajectory | None = None) -> fl
         PSNR in dB of gray values, infinite for an equal image.
 
     Raises:
-        UserError: The trajectory is not known, or an image has another shape or type.
+        UserError: The trajectory is not known, or the images differ in shape or type.
     """
     return _best(
         img, trajectory, lambda result, reference: to_decibel(float(np.square(result - reference).mean()), 255)
@@ -80,7 +80,7 @@ def trajectory_mssim(img: np.ndarray, trajectory: Trajectory | None = None) -> f
         A value up to 1, 1 for an equal image.
 
     Raises:
-        UserError: The trajectory is not known, or an image is too small or has another shape or type.
+        UserError: The trajectory is not known, or the images are too small or differ in shape or type.
     """
     if min(check_image(img).shape[:2]) < LEAST_SIDE:
         raise UserError(
@@ -91,15 +91,15 @@ def trajectory_mssim(img: np.ndarray, trajectory: Trajectory | None = None) -> f
 
 
 class Registration(NamedTuple):
-    """How a result is aligned with a sharp image."""
+    """The brightness and the shift that align a result with a sharp image."""
 
     factor: float
     shift: tuple[int, int]
-    """Rows and columns by which the result is moved."""
+    """Rows and columns by which the result is shifted."""
 
 
 def register(result: np.ndarray, reference: np.ndarray) -> Registration:
-    """Return the brightness and the shift that align a result (H, W, 3) with a sharp image, both of float64."""
+    """Align a result with a sharp image, both (H, W, 3) of float64."""
     factor = float((reference * result).sum() / max(np.square(result).sum(), 1e-12))
     spectra = (np.fft.rfft2(image.mean(2)) for image in (reference, factor * result))
     size = result.shape[:2]
@@ -110,7 +110,7 @@ def register(result: np.ndarray, reference: np.ndarray) -> Registration:
 
 
 def apply(registration: Registration, result: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the aligned result and the sharp image, both zero where the result does not reach."""
+    """Return the aligned result and the sharp image, both zero where the shifted result is undefined."""
     (row, column), (height, width) = registration.shift, result.shape[:2]
     inside = np.s_[max(row, 0) : height + min(row, 0), max(column, 0) : width + min(column, 0)]
     source = np.s_[max(-row, 0) : height + min(-row, 0), max(-column, 0) : width + min(-column, 0)]
@@ -121,12 +121,12 @@ def apply(registration: Registration, result: np.ndarray, reference: np.ndarray)
 
 
 def multi_scale_ssim(result: np.ndarray, reference: np.ndarray) -> float:
-    r"""Return the MSSIM of MeTriX MuX of two images of gray values (H, W) from 0 to 255.
+    r"""Return the MSSIM of MeTriX MuX for two grayscale images (H, W) with values from 0 to 255.
 
     .. math:: \bar l_5^{\,0.1333} \prod_{j=1}^{5} \bar c_j^{\,\beta_j} \bar s_j^{\,\beta_j}
 
-    with the means of luminance, contrast and structure of the SSIM over each scale, unlike other versions, which
-    average the product of contrast and structure. Scales are halved after the low-pass filter of the biorthogonal 9/7
+    with the means of the luminance, contrast and structure of the SSIM at each scale. Other versions average the
+    product of contrast and structure. The resolution is halved after the low-pass filter of the biorthogonal 9/7
     wavelet.
     """
     row = np.array([*LOW_PASS, *LOW_PASS[-2::-1]])
@@ -165,7 +165,7 @@ def _components(result: np.ndarray, reference: np.ndarray) -> tuple[float, float
 def _best(img: np.ndarray, trajectory: Trajectory | None, score: Callable[[np.ndarray, np.ndarray], float]) -> float:
     if trajectory is None:
         raise UserError(
-            'a metric needs the sharp images along a trajectory, which the data set does not have: remove it, or test '
+            'a metric needs the sharp images along a trajectory, which the dataset does not have: remove it, or test '
             "on Köhler's benchmark"
         )
     result = check_image(img)
@@ -181,7 +181,7 @@ def _best(img: np.ndarray, trajectory: Trajectory | None, score: Callable[[np.nd
 
 @functools.lru_cache(maxsize=1)
 def _registrations(result: bytes, shape: tuple[int, ...], trajectory: Trajectory) -> list[Registration]:
-    """Register an image given as bytes, so that the cache for several metrics compares the content."""
+    """Register an image given as bytes, so that the cache, shared by several metrics, compares the content."""
     image = np.frombuffer(result, np.uint8).reshape(shape).astype(np.float64)
     return [register(image, reference) for reference in _frames(trajectory, shape)]
 

@@ -300,18 +300,18 @@ class DeepRFTv2Model(RestorationModel):
         return True
 
     def save_network(self, *args: Any, **kwargs: Any) -> None:
-        """Save weights, those for evaluation if the optimizer has two modes."""
+        """Save the weights; if the optimizer has two modes, those for evaluation."""
         with self.evaluating():
             super().save_network(*args, **kwargs)
 
     def validation(self, *args: Any, **kwargs: Any) -> None:
-        """Validate, see `RestorationModel.validation`, with the same weights as `save_network` saves."""
+        """Validate the weights that `save_network` saves, see `RestorationModel.validation`."""
         with self.evaluating():
             super().validation(*args, **kwargs)
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Within the block, the weights are those for evaluation. Blocks can be nested."""
+        """Switch to the weights for evaluation within the block. Blocks can be nested."""
         if self._evaluating or not self.is_train:
             yield
             return
@@ -323,12 +323,12 @@ class DeepRFTv2Model(RestorationModel):
             self._evaluating = False
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
-        """Load a training state, as `checkpoints.states.read_state` returns it.
+        """Load a training state returned by `checkpoints.states.read_state`.
 
         Optimizer and schedule use the settings of the options. Settings that differ from the resumed run are logged.
 
         Raises:
-            UserError: The state belongs to another network, optimizer or kind of schedule.
+            UserError: The state belongs to another network, optimizer or type of schedule.
         """
         resuming.prepare(self, resume_state, same_schedules=False)
         types = resume_state.get('types', {}).get('schedulers', [None] * len(self.schedulers))

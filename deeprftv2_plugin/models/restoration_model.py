@@ -1,4 +1,4 @@
-"""Model class that restores images and computes metrics; the base class of `DeepRFTv2Model`."""
+"""The base class of `DeepRFTv2Model`, which restores images and computes metrics."""
 
 from typing import Any, cast
 
@@ -74,7 +74,10 @@ class RestorationModel(SRModel):
         return self.opt['world_size'] if self.opt['dist'] else 1
 
     def load_network(self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = None) -> str:
-        """Load weights, see `basicsr_bridge.patches.load_network`. ``self.loaded`` names the weights of ``net_g``."""
+        """Load weights, see `basicsr_bridge.patches.load_network`.
+
+        ``self.loaded`` is set to the name of the set of weights of ``net_g``.
+        """
         found = super().load_network(net, load_path, strict, param_key)
         if net is self.net_g:
             self.loaded = found
@@ -103,7 +106,7 @@ class RestorationModel(SRModel):
     def restore(self, net: nn.Module, x: Tensor) -> Tensor:
         """Restore images (N, C, H, W) with the padding, tiles, overlap and ensemble of the options.
 
-        ``self.smaller_tile`` is set to the tile if it has to be smaller than that of the options for lack of memory.
+        ``self.smaller_tile`` is set to the tile size if it is smaller than that of the options, for lack of memory.
         """
         val_opt = self.opt.get('val') or {}
         height, width = x.shape[-2:]
@@ -114,7 +117,7 @@ class RestorationModel(SRModel):
         return output[..., :height, :width]
 
     def tiles(self) -> dict[str, Any]:
-        """Return those of ``tile`` and ``overlap`` that the options set."""
+        """Return ``tile`` and ``overlap`` as far as the options set them."""
         val_opt = self.opt.get('val') or {}
         return {key: val_opt[key] for key in ('tile', 'overlap') if val_opt.get(key) is not None}
 
@@ -134,7 +137,7 @@ class RestorationModel(SRModel):
 
         Raises:
             UserError: An image cannot be read, restored or scored, or the disk is full in a test. The message names the
-                image. In a test of several datasets, images after which it continued are named after the last dataset.
+                image. If a test of several datasets continued after errors, they are raised after the last dataset.
         """
         name = cast(Any, dataloader.dataset).opt['name']
         if self.is_train and self.validated.get(name) == current_iter:
@@ -164,7 +167,18 @@ class RestorationModel(SRModel):
     def score_share(
         self, dataloader: DataLoader, current_iter: int | str, tb_logger: Any, save_img: bool, report: Report | None
     ) -> dict[int, ImageScore]:
-        """Restore and score the images of this process; return the scores by index in the dataset."""
+        """Restore and score the images of this process.
+
+        Args:
+            dataloader: Loader of the whole dataset.
+            current_iter: As in `validation`.
+            tb_logger: As in `validation`.
+            save_img: As in `validation`.
+            report: Records the images of a test; None in training.
+
+        Returns:
+            The scores by index in the dataset.
+        """
         dataset: Any = dataloader.dataset
         val_opt, rank = self.opt.get('val') or {}, self.opt['rank']
         share = len(range(rank, len(dataset), self.processes))

@@ -1,7 +1,8 @@
 """Forms of operators for exported programs: few nodes, and any size.
 
-`library.decompositions` has a reference for every operator. That of the scan is a loop over doublings, which a trace
-unrolls, for one length. The time of an export is proportional to the number of nodes, which are traced several times.
+`library.decompositions` has a reference for every operator. The one of the scan is a loop over doublings, which a trace
+unrolls for a fixed length. The time of an export is proportional to the number of nodes, which are traced several
+times.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,11 +19,11 @@ from deeprftv2_plugin.ops.fourier import as_complex
 from deeprftv2_plugin.ops.precision import at_least_float32
 
 CHUNK = 64
-"""Positions of a chunk in the scan."""
+"""Number of positions in a chunk of the scan."""
 
 
 class Exportable(TorchFunctionMode):
-    """Compute the operators of this package by PyTorch's own, without gradients."""
+    """Replace the operators of this package by PyTorch's operators, without gradients."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,21 +36,21 @@ class Exportable(TorchFunctionMode):
 
     def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         if function is torch.Tensor.to and not kwargs and args[1:] == (args[0].dtype,):
-            return args[0]  # otherwise two nodes without effect, of which there would be hundreds
+            return args[0]  # avoids hundreds of pairs of nodes without effect
         form = self.forms.get(function)
         if form is None:
             return function(*args, **(kwargs or {}))
-        with self:  # for the operators of which a form consists
+        with self:  # forms call other operators of this package
             return form(*args)
 
 
 def selective_scan(
     u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor, keep: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """`ops.selective_scan` by two loops that the trace keeps: inside all chunks at once, then from chunk to chunk.
+    """Compute `ops.selective_scan` with two loops that the trace keeps: within all chunks, then from chunk to chunk.
 
-    As in the backend `pytorch`, every chunk starts from zero, and what its true start contributes is added afterwards.
-    All exponents are at most 0, so that nothing overflows for any decay.
+    As in the backend `pytorch`, every chunk starts from zero, and the contribution of its true initial state is added
+    afterwards. All exponents are at most 0, so nothing overflows for any decay.
     """
     u, delta, B, C = map(at_least_float32, (u, delta, B, C))
     batch, length, channels = u.shape
@@ -81,14 +82,16 @@ def _run(state: Tensor, decay: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def half_spectrum(x: Tensor) -> Tensor:
-    """`ops.fourier.half_spectrum` without a copy."""
-    # A trace takes a size from the first tensor that has it. ONNX has no complex tensors, so that must be a real one.
+    """Compute `ops.fourier.half_spectrum` without a copy."""
+    # A trace takes a size from the first tensor that has it, which must be real, since ONNX has no complex tensors.
     x[..., : x.shape[3] // 2 + 1]  # noqa: B018
     return torch.view_as_real(torch.fft.rfft2(x)).permute(0, 2, 3, 4, 1).flatten(3).permute(0, 3, 1, 2)
 
 
 def spectral_filter(x: Tensor, transfer: Tensor) -> Tensor:
-    """`ops.fourier.spectral_filter` by transforms along one axis, which take real values where the spectrum of a real
-    map has them: the imaginary parts of columns 0 and w / 2 are ignored."""
+    """Compute `ops.fourier.spectral_filter` with transforms along one axis.
+
+    The last transform yields real values, so it ignores the imaginary parts of columns 0 and w / 2.
+    """
     product = torch.fft.rfft2(x) * as_complex(transfer)
     return torch.fft.irfft(torch.fft.ifft(product, dim=-2), n=x.shape[3], dim=-1)

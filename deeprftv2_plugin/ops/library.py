@@ -1,4 +1,4 @@
-"""Registration of operators with `torch.library`, which makes them usable in compiled programs.
+"""Register operators with `torch.library`, so that compiled programs can use them.
 
 An operator `deeprftv2::NAME` has a schema, one kernel that runs the backend chosen by `backends.choose`, a fake
 implementation with the shapes for compilers, autograd, and a FLOP formula for `torch.utils.flop_counter`. The modules

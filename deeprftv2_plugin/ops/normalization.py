@@ -26,7 +26,21 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
 
 
 def gated_layer_norm(x: Tensor, gate: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """Return `layer_norm` of x times the GELU of `gate`, a map of x's shape."""
+    """Return `layer_norm` of x times the GELU of a gate.
+
+    Args:
+        x: Map of shape (N, C, H, W).
+        gate: Map of x's shape.
+        weight: As in `layer_norm`.
+        bias: As in `layer_norm`.
+        eps: As in `layer_norm`.
+
+    Returns:
+        Map of x's shape in channels_last, of the gate's type or autocast's.
+
+    Raises:
+        ValueError: The shapes do not match.
+    """
     _check_shapes(x, weight, bias)
     if gate.shape != x.shape:
         raise ValueError(f'x and its gate must have the same shape, found {tuple(x.shape)} and {tuple(gate.shape)}')

@@ -1,4 +1,4 @@
-"""Mean over the neighborhood of every pixel."""
+"""The mean over the neighborhood of every pixel."""
 
 from collections.abc import Sequence
 

@@ -15,7 +15,11 @@ from deeprftv2_plugin.utils.errors import UserError
 
 
 def pair(value: int | Sequence[int], name: str) -> tuple[int, int]:
-    """Return `(height, width)` for a nonnegative integer or a pair of them."""
+    """Return `(height, width)` for a nonnegative integer or a pair of them.
+
+    Raises:
+        UserError: The value is neither. The message contains `name`.
+    """
     values = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(values) != 2 or any(isinstance(v, bool) or not isinstance(v, int) or v < 0 for v in values):
         raise UserError(f'{name} is {value!r}, expected pixels as a nonnegative integer or [height, width]')
@@ -34,12 +38,12 @@ def tile_starts(length: int, tile: int, overlap: int) -> list[int]:
 def even_tile(length: int, tile: int, overlap: int, multiple: int = 1) -> int:
     """Return the shortest tile length that covers an axis with as few tiles as the length `tile`.
 
-    Tiles of a fixed length may overlap almost whole at the end of an axis: 1280 pixels take three tiles of 640 with an
-    overlap of 48, but also three of 459. An axis of one piece keeps `tile`.
+    Tiles of a fixed length may overlap almost entirely at the end of an axis: 1280 pixels take three tiles of 640 with
+    an overlap of 48, but also three tiles of 459. `tile` is returned if one tile covers the axis.
 
     Args:
         length: Length of the axis.
-        tile, multiple: Length of the longest tile allowed, and the number of which it and the result are multiples.
+        tile, multiple: Maximum length of a tile, and the number of which it and the result are multiples.
         overlap: Minimum number of pixels that neighboring tiles share.
     """
     pieces = len(tile_starts(length, tile, overlap))

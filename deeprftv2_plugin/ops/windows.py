@@ -9,7 +9,40 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from deeprftv2_plugin.ops.tiles import TileGrid, split_tiles
+from deeprftv2_plugin.ops.tiles import TileGrid, pair, split_tiles
+from deeprftv2_plugin.utils.errors import UserError
+
+LEAST_WINDOW = 16
+"""Minimum height and width of the windows of an image. The time per image rises with their number, and the windows of
+coarser maps have a fraction of this size."""
+
+
+def window_of(
+    name: str, window: int | Sequence[int] | None, overlap: int | Sequence[int] = 0
+) -> tuple[int, int] | None:
+    """Return the height and width of windows that an option sets, or None.
+
+    Args:
+        name: Name of the option, which ends in 'window'.
+        window: One number, (height, width), or None.
+        overlap: Pixels by which neighboring windows overlap, one number or (height, width).
+
+    Raises:
+        UserError: The windows are too small or overlap by more than half. An image would have too many of them.
+    """
+    if window is None:
+        return None
+    window, overlap = pair(window, name), pair(overlap, name.replace('window', 'overlap'))
+    if min(window) < LEAST_WINDOW:
+        raise UserError(
+            f'{name} is {list(window)}, expected at least {LEAST_WINDOW} pixels: smaller ones are very slow'
+        )
+    if any(2 * shared > length for shared, length in zip(overlap, window, strict=True)):
+        raise UserError(
+            f'{name.replace("window", "overlap")} is {list(overlap)}, expected at most half of {name}, which is '
+            f'{list(window)}'
+        )
+    return window
 
 
 def split_windows(x: Tensor, window: Sequence[int]) -> Tensor:

@@ -1,1 +1,1 @@
-"""Checks of a run before it begins. `basicsr check` prints their results."""
+"""Checks before a run. `basicsr check` prints their results."""

@@ -20,8 +20,8 @@ def check_checkpoints(
 
     Args:
         opt: The options.
-        networks: The networks by their labels, such as 'g' for that of `network_g`; they get their weights.
-        model: The model that has these networks, if it could be built.
+        networks: The networks by label, such as 'g' for `network_g`. The weights are loaded into them.
+        model: The model with these networks, if it could be built.
     """
     if opt['path'].get('resume_state') is not None and opt['is_train']:
         yield from check_state(opt, networks, model)
@@ -71,7 +71,7 @@ def check_state(
     if done > total:
         yield error(f'{text}: raise train.total_iter to resume')
     elif done == total:
-        yield warning(f'{text}: nothing is left to train; raise train.total_iter to continue')
+        yield warning(f'{text}: training is complete; raise train.total_iter to continue')
     else:
         yield ok(text)
 

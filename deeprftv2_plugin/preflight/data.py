@@ -1,4 +1,4 @@
-"""Check that the images of all data sets can be read, and report their sizes."""
+"""Check that the images of all datasets can be read, and report their sizes."""
 
 import time
 import warnings
@@ -19,15 +19,15 @@ from deeprftv2_plugin.utils.errors import DataWarning, UserError, describe_error
 from deeprftv2_plugin.utils.memory import available_memory
 
 SAMPLED = 8
-"""Maximum number of pairs of a data set that are decoded."""
+"""Maximum number of pairs of a dataset that are decoded."""
 
 
 def check_data(opt: Mapping[str, Any], datasets: dict[str, SizedDataset] | None = None) -> Iterator[Finding]:
-    """Build every data set of the options and read a few of its images.
+    """Build every dataset of the options and read a few of its images.
 
     Args:
         opt: The options.
-        datasets: Filled with the data sets by phase.
+        datasets: Filled with the datasets by phase.
     """
     for phase, settings in opt['datasets'].items():
         name = f'{settings["name"]} ({phase})'
@@ -39,7 +39,7 @@ def check_data(opt: Mapping[str, Any], datasets: dict[str, SizedDataset] | None 
             yield from (warning(f'{name}: {each.message}') for each in caught if each.category is DataWarning)
             if datasets is not None:
                 datasets[phase] = dataset
-            for part in getattr(dataset, 'parts', [dataset]):  # of a MixedDataset
+            for part in getattr(dataset, 'parts', [dataset]):  # MixedDataset has parts
                 label = name if part is dataset else f'{name}, {part.opt["type"]}'
                 if not len(part):
                     yield error(f'{label}: it is empty')
@@ -52,7 +52,7 @@ def check_data(opt: Mapping[str, Any], datasets: dict[str, SizedDataset] | None 
                     yield from check_samples(label, part, crops)
         except UserError as fault:
             yield error(f'{name}: {fault}')
-        except Exception as fault:  # data sets of other packages can raise any exception
+        except Exception as fault:  # datasets of other packages can raise any exception
             yield error(f'{name}: {settings["type"]} fails: {describe_error(fault)}')
         else:
             if phase == 'train':
@@ -70,7 +70,7 @@ def check_epoch(name: str, length: int, ratio: int) -> Iterator[Finding]:
 
 
 def crops_of(opt: Mapping[str, Any]) -> list[int | list[int]]:
-    """Return the different crops of the stages as in `gt_size`; none if the data set has no such option."""
+    """Return the distinct crop sizes of the stages, as in `gt_size`; none if the dataset has no such option."""
     crops = []
     for stage in stages_of(opt):
         if stage.gt_size is not None and stage.gt_size not in crops:
@@ -81,13 +81,13 @@ def crops_of(opt: Mapping[str, Any]) -> list[int | list[int]]:
 def check_pairs(
     name: str, pairs: list[Pair], crops: Sequence[int | list[int]] = (), max_damaged: int = 0
 ) -> Iterator[Finding]:
-    """Decode pairs from all parts of a data set.
+    """Decode pairs from all parts of a dataset.
 
     Args:
-        name: The data set.
-        pairs: Its pairs.
-        crops: Crops for training, each one number or [height, width].
-        max_damaged: How many damaged pairs are skipped.
+        name: Name of the dataset.
+        pairs: The pairs.
+        crops: Crop sizes for training, each one number or [height, width].
+        max_damaged: Number of damaged pairs that may be skipped.
     """
     numbers = sorted({round(place * (len(pairs) - 1) / (SAMPLED - 1)) for place in range(SAMPLED)})
     sizes, faults, seconds = [], [], 0.0
@@ -115,7 +115,11 @@ def check_pairs(
 
 
 def _size_of(pair: Pair) -> tuple[int, int]:
-    """Return height and width of both images of a pair. Raise a UserError if they differ or cannot be read."""
+    """Return the height and width of the images of a pair.
+
+    Raises:
+        UserError: An image cannot be read, or the sizes differ.
+    """
     images = [image for image in (pair.lq, pair.gt) if image]
     sizes = [image.read().shape[:2] for image in images]
     if len(set(sizes)) > 1:
@@ -139,7 +143,7 @@ def _range(sizes: list[tuple[int, int]]) -> str:
 
 
 def check_samples(name: str, dataset: SizedDataset, crops: Sequence[int | list[int]]) -> Iterator[Finding]:
-    """Load one sample of any data set, as training or validation does, for every crop."""
+    """Load one sample of any dataset for every crop size, as training and validation do."""
     drawn: Sequence[int | list[int] | None] = crops or [None]
     for crop in drawn:
         begin = time.perf_counter()

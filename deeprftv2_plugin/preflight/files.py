@@ -1,4 +1,4 @@
-"""Check that data, checkpoints and packages that the options name exist."""
+"""Check that the data, checkpoints and packages in the options exist."""
 
 import glob
 import os
@@ -15,13 +15,13 @@ from deeprftv2_plugin.training.run_folder import problem_with
 from deeprftv2_plugin.utils.errors import UserError
 
 PAIRED = ('PairedDeblurDataset', 'PairedImageDataset')
-"""Data sets whose pairs consist of two files."""
+"""Datasets whose pairs consist of two files."""
 
 
 def check_roots(opt: Mapping[str, Any]) -> Iterator[Finding]:
-    """Report every folder, database, pattern or list of the data sets that does not exist, in one message.
+    """Report every folder, database, pattern or list of the datasets that does not exist, in one message.
 
-    Also report incomplete databases and lists that cannot be read, on which BasicSR's own data sets would crash or
+    Also report incomplete databases and lists that cannot be read, with which BasicSR's own datasets would crash or
     hang.
     """
     missing = {}
@@ -55,7 +55,7 @@ def check_sources(opt: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def check_folders(opt: Mapping[str, Any]) -> Iterator[Finding]:
-    """Check that the run can write into its folders and rename those of an earlier run."""
+    """Check that the run can write to its folders and rename those of an earlier run."""
     if not opt['is_train']:
         folders = [opt['path']['results_root']]
     else:
@@ -88,7 +88,7 @@ def check_logging(opt: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _require_readable(key: str, root: str) -> None:
-    """Check a list or database; folders and patterns are searched by the data sets."""
+    """Check a list or database; folders and patterns are searched by the datasets."""
     if is_lmdb(root):
         check_length(root)
         root = os.path.join(root, META_INFO)

@@ -23,14 +23,17 @@ class Finding(NamedTuple):
 
 
 def ok(text: str) -> Finding:
+    """Return a finding without a problem."""
     return Finding(Mark.OK, text)
 
 
 def warning(text: str) -> Finding:
+    """Return a warning."""
     return Finding(Mark.WARNING, text)
 
 
 def error(text: str) -> Finding:
+    """Return an error."""
     return Finding(Mark.ERROR, text)
 
 

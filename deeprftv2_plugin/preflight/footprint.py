@@ -16,10 +16,10 @@ SIDE = 32
 
 
 class LiveBytes(TorchDispatchMode):
-    """Records the bytes of all live tensors that are created while the mode is active.
+    """Record the bytes of all live tensors that are created while the mode is active.
 
     Args:
-        known: Tensors that do not count even if an operator returns them.
+        known: Tensors that are not counted even if an operator returns them.
     """
 
     def __init__(self, known: Iterable[Tensor]):
@@ -42,17 +42,17 @@ class LiveBytes(TorchDispatchMode):
 
 
 class Activations:
-    """Memory of a forward and backward pass besides weights and gradients, extrapolated from two small crops.
+    """Estimate the memory of a forward and backward pass, without weights and gradients, from two small crops.
 
     The live bytes at each moment of the pass are assumed to be linear in the number of pixels. The moments of two
     crops are matched because the peak of a larger crop may be at another moment: in small crops, temporary tensors of
     the size of the weights dominate. If the passes have different numbers of moments, only their peaks are used.
 
-    The passes compute real values, since a pass over such small crops takes several times as long under
+    The passes compute actual values, since passes over such small crops are several times slower under
     `FakeTensorMode`.
 
     Args:
-        net: A network that takes images of shape (N, 3, H, W). It is left in training mode with gradients.
+        net: A network for images (N, 3, H, W). It is left in training mode with gradients.
     """
 
     def __init__(self, net: nn.Module):
@@ -65,13 +65,13 @@ class Activations:
         self._small, self._large = (torch.tensor(history, dtype=torch.float64) for history in histories)
 
     def peak(self, pixels: int) -> float:
-        """Return the peak in bytes for the number of pixels in all images of a batch."""
+        """Return the peak in bytes for a total number of pixels in a batch."""
         small, large = (side**2 for side in self.sides)
         return torch.lerp(self._small, self._large, (pixels - small) / (large - small)).max().clamp(min=0).item()
 
 
 def history_of(net: nn.Module, side: int) -> list[int]:
-    """Return the live bytes throughout a forward and backward pass over a square crop."""
+    """Return the live bytes at each moment of a forward and backward pass over a square crop."""
     net.train()
     weights = [weight for weight in net.parameters() if weight.requires_grad]
     gradients = [torch.zeros_like(weight) for weight in weights]

@@ -1,4 +1,4 @@
-"""Build the model of a run on the CPU, and send a little data through it."""
+"""Build the model of a run on the CPU, and run it on a small input."""
 
 import copy
 import functools
@@ -38,7 +38,7 @@ from deeprftv2_plugin.utils.errors import UserError, describe_error
 from deeprftv2_plugin.utils.memory import available_memory
 
 SIDE = 96
-"""Maximum height and width of the images that `basicsr check` sends through a model."""
+"""Maximum height and width of the images on which `basicsr check` runs a model."""
 SMALL_SIDE = 32
 """Maximum height and width of such images before a training or a test."""
 GROWTH = 1000
@@ -51,7 +51,7 @@ def build(options: Mapping[str, Any]) -> BaseModel:
     """Build the model with its networks, losses, optimizers and schedules, with random weights.
 
     Raises:
-        UserError: It cannot be built.
+        UserError: The model cannot be built.
     """
     opt = copy.deepcopy({**options, 'num_gpu': 0})  # BasicSR's models remove entries from the options
     opt['path'] = {key: value for key, value in opt['path'].items() if not key.startswith('pretrain_network_')}
@@ -59,7 +59,7 @@ def build(options: Mapping[str, Any]) -> BaseModel:
     for key in networks:
         require_memory(key, copy.deepcopy(opt[key]))
     if opt['is_train']:
-        opt['train'].update(ema_decay=0, compile=False)  # a copy for the average is not needed, and compiling is slow
+        opt['train'].update(ema_decay=0, compile=False)  # no copy for the average, and no slow compilation
     set_random_seed(opt['manual_seed'] + opt['rank'])  # the checks so far may have drawn random numbers
     try:
         return build_model(opt)
@@ -79,10 +79,10 @@ def _require_network(key: str, settings: dict) -> None:
 
 
 def require_memory(key: str, settings: dict) -> None:
-    """Check that the weights of a network fit into the memory, before any is allocated.
+    """Check that the weights of a network fit into the memory before any are allocated.
 
     Raises:
-        UserError: They do not.
+        UserError: The weights do not fit.
     """
     available = available_memory()
     try:
@@ -93,7 +93,7 @@ def require_memory(key: str, settings: dict) -> None:
     if available is not None and needed > available:
         raise UserError(
             f'{key}: the weights take {amount(needed)}, but {amount(available)} of memory is available: '
-            'choose a smaller network'
+            'use a smaller network'
         )
 
 
@@ -104,7 +104,7 @@ def networks_of(opt: Mapping[str, Any], model: BaseModel) -> dict[str, nn.Module
 
 
 def optimizer_bytes(optimizers: Iterable[Optimizer]) -> int:
-    """Return the bytes that optimizers store besides the weights, after two steps. The steps change the weights.
+    """Return the size of the optimizer states in bytes, after two steps, which change the weights.
 
     Raises:
         UserError: After a step, weights are not finite, or more than `GROWTH` times as large.
@@ -113,7 +113,7 @@ def optimizer_bytes(optimizers: Iterable[Optimizer]) -> int:
     total = 0
     for optimizer in optimizers:
         weights = [weight for weight in weights_of(optimizer) if weight.numel()]
-        for gradient in (0, 1):  # wrong arguments may show with only one of them
+        for gradient in (0, 1):  # wrong arguments may have an effect with only one of them
             before = _greatest(weights)
             for weight in weights:
                 weight.grad = torch.full_like(weight, gradient)
@@ -153,21 +153,21 @@ def check_rates(opt: Mapping[str, Any], model: BaseModel) -> Iterator[Finding]:
 def check_passes(
     opt: Mapping[str, Any], model: BaseModel, datasets: Mapping[str, SizedDataset], thorough: bool = True
 ) -> Iterator[Finding]:
-    """Send a training batch through network and losses, and an image of each other data set through the metrics.
+    """Run network and losses on a training batch, and network and metrics on an image of each other dataset.
 
     Args:
         opt: The options.
-        model: The model; one that overrides how BasicSR's SRModel trains is skipped.
-        datasets: The data sets by phase, as far as they can be built.
-        thorough: Whether to use images of up to `SIDE` and whole batches, instead of `SMALL_SIDE` and pairs.
+        model: The model. It is skipped if it overrides how BasicSR's SRModel trains.
+        datasets: The datasets by phase, as far as they can be built.
+        thorough: Whether to use whole batches and images of up to `SIDE`, instead of two images of up to `SMALL_SIDE`.
     """
     if not isinstance(model, SRModel) or 'network_d' in opt:
         yield ok(f'skipped: {type(model).__name__} does not train and restore as SRModel does')
         return
     if model.opt.get('val'):
-        model.opt['val'].update(pad=None, ensemble=False)  # the images stay small, one pass is enough
+        model.opt['val'].update(pad=None, ensemble=False)  # keep the images small and the passes few
     side = SIDE if thorough else SMALL_SIDE
-    # a network of another package may need larger images than these, or a GPU
+    # a network of another package may require larger images or a GPU
     own = type(model.net_g).__module__.partition('.')[0] in TRANSPARENT
     fault = error if own else warning
     with torch.no_grad():
@@ -182,24 +182,24 @@ def check_passes(
 
 
 class NetworkFails(Exception):
-    """The network raises an error, or returns something of the wrong shape."""
+    """The network raises an error or returns a wrong shape."""
 
 
 def _guarded(name: str, network_fault: Callable[[str], Finding], run: Callable[[], str]) -> Finding:
-    """Return a finding with the result of a pass, or `network_fault` of the message if the network fails."""
+    """Return the finding of a pass. If the network fails, return `network_fault` of the message."""
     try:
         return ok(f'{name}: {run()}')
     except UserError as fault:
         return error(f'{name}: {fault}')
     except NetworkFails as fault:
         return network_fault(f'{name}: {fault}')
-    except Exception as fault:  # data sets, losses and metrics of other packages can raise any exception
+    except Exception as fault:  # datasets, losses and metrics of other packages can raise any exception
         return error(f'{name}: {describe_error(fault)}')
 
 
 @contextmanager
 def _in_network(model: SRModel) -> Iterator[None]:
-    """Raise a `NetworkFails` for errors in the block."""
+    """Convert errors in the block to `NetworkFails`."""
     try:
         yield
     except UserError:
@@ -230,7 +230,8 @@ def train_pass(
         A text with the shape and the losses, or the reason why the pass is skipped.
 
     Raises:
-        Exception: The network or a loss fails.
+        NetworkFails: The network fails.
+        UserError: A loss fails or is not finite.
     """
     stage = stages_of(opt)[0]
     if stage.gt_size is None:
@@ -265,10 +266,10 @@ def train_pass(
 
 
 def _channels(dataset: SizedDataset | None, gt_size: int | list[int]) -> int | None:
-    """Return the number of channels of blurry images: None if samples are not single images, 3 if unknown."""
+    """Return the number of channels of blurry images; None if samples are not single images, 3 if unknown."""
     try:
         sample = DrawnDataset(dataset, 0, 0)[Draw(0, 0, gt_size)][0] if dataset else {}
-    except Exception:  # reported by the checks of the data
+    except Exception:  # reported by the data checks
         sample = {}
     if 'lq' not in sample:
         return 3
@@ -295,7 +296,7 @@ def _compute_losses(model: SRModel, output: Any, gt: Tensor) -> dict[str, Tensor
 
 
 def _side_for(settings: Mapping[str, Any], side: int) -> int:
-    """Return the side of a part of an image on which a metric can be computed."""
+    """Return the height and width of a part of an image that is large enough for a metric."""
     parameters = inspect.signature(METRIC_REGISTRY.get(settings['type'])).parameters
     if 'trajectory' in parameters:
         return max(side, LEAST_SIDE)
@@ -304,19 +305,21 @@ def _side_for(settings: Mapping[str, Any], side: int) -> int:
 
 
 def validation_pass(opt: Mapping[str, Any], model: SRModel, dataset: SizedDataset, side: int = SIDE) -> str:
-    """Restore a part of the first image of a data set and compute the metrics.
+    """Restore a part of the first image of a dataset and compute the metrics.
 
     Args:
         opt: The options.
         model: The model.
-        dataset: The data set.
+        dataset: The dataset.
         side: Maximum height and width of the part. It is larger if metrics crop borders or need more.
 
     Returns:
         A text with the size and the metrics, or the reason why the pass is skipped.
 
     Raises:
-        Exception: The data set, the network or a metric fails.
+        NetworkFails: The network fails.
+        UserError: A metric fails or is NaN.
+        Exception: The dataset fails.
     """
     if not len(dataset):
         return 'skipped, since it is empty'

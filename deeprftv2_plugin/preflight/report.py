@@ -1,4 +1,4 @@
-"""Run all checks. `basicsr check` prints what they find; `basicsr train` and `basicsr test` do not start on errors."""
+"""Run all checks. `basicsr check` prints the findings; `basicsr train` and `basicsr test` do not start on errors."""
 
 import contextlib
 import copy
@@ -28,10 +28,10 @@ Entries = Iterator[tuple[str, Finding]]
 
 @dataclass
 class Parts:
-    """Objects that the checks build and a run can reuse."""
+    """Objects built by the checks that a run can reuse."""
 
     datasets: dict[str, SizedDataset] = field(default_factory=dict)
-    """The data sets by phase, as far as they can be built. Samples have been loaded from them."""
+    """The datasets by phase, as far as they can be built. Samples have already been loaded from them."""
     networks: dict[str, nn.Module] = field(default_factory=dict)
     """The networks by label, with their initial random weights, as far as they can be copied."""
 
@@ -40,11 +40,11 @@ def require(opt: Mapping[str, Any], path: str) -> Parts:
     """Run the checks that precede a training or a test.
 
     Args:
-        opt: Valid options, with what BasicSR's parser adds to them.
+        opt: Valid options, completed as by BasicSR's parser.
         path: The option file, for the error.
 
     Returns:
-        Objects that the checks have built.
+        Objects built by the checks.
 
     Raises:
         UserError: At least one check failed. The message lists all errors.
@@ -61,10 +61,10 @@ def report(opt: Mapping[str, Any], thorough: bool = False, parts: Parts | None =
     """Yield subject and finding of each check.
 
     Args:
-        opt: Valid options, with what BasicSR's parser adds to them.
-        thorough: Send larger images through network, losses and metrics, and estimate the memory of a training even
-            if there is no GPU to compare it with.
-        parts: Filled with the objects that the checks build, for use by a run.
+        opt: Valid options, completed as by BasicSR's parser.
+        thorough: Run network, losses and metrics on larger images, and estimate the memory of a training even if there
+            is no GPU to compare it with.
+        parts: Filled with the objects built by the checks, for use by a run.
     """
     datasets: dict[str, SizedDataset] = {} if parts is None else parts.datasets
     yield from about('folder', check_folders(opt))
@@ -99,7 +99,7 @@ def report(opt: Mapping[str, Any], thorough: bool = False, parts: Parts | None =
 
 
 def about(subject: str, findings: Iterable[Finding]) -> Entries:
-    """Yield the findings with their subject. A UserError ends them as an error."""
+    """Yield the findings with their subject. A UserError becomes the last finding."""
     try:
         for finding in findings:
             yield subject, finding
@@ -114,7 +114,7 @@ def needs(opt: Mapping[str, Any], networks: Mapping[str, nn.Module], built: Base
         optimizers = model.optimizer_bytes(built.optimizers)
     except UserError as fault:
         yield 'model', error(str(fault))
-    except Exception as fault:  # some need a GPU, or gradients of a special kind
+    except Exception as fault:  # some optimizers require a GPU, or gradients of a special kind
         found = error if opt['num_gpu'] == 0 else warning
         yield 'model', found(f'a step of the optimizer fails: {describe_error(fault)}')
     yield from about('schedule', model.check_rates(opt, built))
@@ -125,10 +125,10 @@ def needs(opt: Mapping[str, Any], networks: Mapping[str, nn.Module], built: Base
 
 @contextlib.contextmanager
 def quiet() -> Iterator[TextIO]:
-    """Within the block, silence BasicSR's log and the output of networks and data sets.
+    """Silence BasicSR's log and the output of networks and datasets within the block.
 
     Yields:
-        Standard output, for text that is not silenced.
+        The original standard output.
     """
     screen, before = sys.stdout, logging.root.manager.disable
     logging.disable(logging.WARNING)

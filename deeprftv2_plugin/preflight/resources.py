@@ -1,4 +1,4 @@
-"""Check that a training fits into the memory of the GPU and onto the disk."""
+"""Check that a training fits into the memory and onto the disk."""
 
 import os
 import shutil
@@ -19,11 +19,11 @@ from deeprftv2_plugin.utils.errors import first_line
 from deeprftv2_plugin.utils.memory import available_memory
 
 RESERVE = 0.1
-"""Fraction of the GPU's memory that is reserved for CUDA, workspaces of libraries and fragmentation."""
+"""Fraction of the GPU memory that is reserved for CUDA, workspaces of libraries and fragmentation."""
 
 
 def gpus_here(opt: Mapping[str, Any]) -> int:
-    """Return how many GPUs share a step: the processes of a launcher (WORLD_SIZE), otherwise `num_gpu`."""
+    """Return the number of GPUs that share a step: the processes of a launcher (WORLD_SIZE), otherwise `num_gpu`."""
     processes = os.environ.get('WORLD_SIZE')
     return gpus_of({**opt, 'dist': processes is not None, 'world_size': int(processes or 1)})
 
@@ -89,7 +89,7 @@ def check_memory(opt: Mapping[str, Any], net: nn.Module, optimizer: int) -> Iter
 
 
 def pixels_of(opt: Mapping[str, Any], stage: TrainingStage) -> int:
-    """Return the number of pixels that the network processes at once."""
+    """Return the number of pixels in a batch of the network."""
     height, width = (side // opt.get('scale', 1) for side in crop_size(stage.gt_size))
     batch = stage.batch
     if not issubclass(MODEL_REGISTRY.get(opt['model_type']), DeepRFTv2Model):

@@ -1,4 +1,4 @@
-"""Check that schedule, intervals, stages and batches fit the number of iterations and of GPUs."""
+"""Check that schedules, intervals, stages and batches match the number of iterations and of GPUs."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -19,7 +19,7 @@ LENGTHS = {
     'OneCycleLR': ('total_steps', 'the rate stays constant'),
     'PolynomialLR': ('total_iters', 'the rate is zero'),
 }
-"""Schedules with a length: the argument that contains it, and what happens afterwards."""
+"""Schedules of finite length: the argument with the length, and what happens afterwards."""
 
 
 def check_schedule(opt: Mapping[str, Any]) -> Iterator[Finding]:
@@ -65,7 +65,15 @@ def check_rates(opt: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def check_length(text: str, length: int, total: int, afterwards: str, fails: bool) -> Finding:
-    """Compare the length of a schedule with that of the training."""
+    """Compare the length of a schedule with that of the training.
+
+    Args:
+        text: Description of the schedule.
+        length: Length of the schedule in iterations.
+        total: Length of the training in iterations.
+        afterwards: What the schedule does after its end.
+        fails: Whether the model raises an error after its end.
+    """
     if length < total - 1 and fails:  # iteration n uses rate n - 1
         return error(f'{text}: the model raises an error after that')
     if length < total:

@@ -1,4 +1,4 @@
-"""The software and hardware that the last bits of a result depend on."""
+"""The software and hardware on which the last bits of a result depend."""
 
 import os
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from deeprftv2_plugin.version import __version__
 
 
 def describe(device: torch.device) -> dict[str, str | int]:
-    """Return versions, device, number of threads and backends for a training state.
+    """Return the versions, device, number of threads and backends to store in a training state.
 
     Args:
         device: Device of the networks.

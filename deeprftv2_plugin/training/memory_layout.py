@@ -21,7 +21,7 @@ def match_gradients(net: nn.Module) -> None:
 
     The stride of a dimension of size 1 is arbitrary. For example, the gradient of a depthwise weight (C, 1, 3, 3) can
     have strides (9, 1, 3, 1) where the weight has (9, 9, 3, 1). DDP compares all strides and warns. Autograd already
-    copies gradients whose memory order really differs.
+    copies gradients whose memory order differs.
 
     The hook of a weight is removed if its first gradient matches.
     """

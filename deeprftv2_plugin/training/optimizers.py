@@ -1,4 +1,4 @@
-"""Optimizers and learning rate schedules by name, conditional steps, and advancing a schedule."""
+"""Build optimizers and learning rate schedules by name, take conditional steps, and advance schedules."""
 
 import importlib
 import itertools
@@ -29,7 +29,7 @@ def _subclasses_in(module: ModuleType, base: type) -> dict[str, type]:
 OPTIMIZERS = _subclasses_in(optim, Optimizer)
 FUSED = ('Adam', 'AdamW', 'SGD')
 """Optimizers with a fused implementation, which can skip a step on the device."""
-# BasicSR's schedules take precedence over torch's of the same name, as in BasicSR's option files
+# BasicSR's schedules take precedence over torch's schedules of the same name, as in BasicSR's option files
 SCHEDULES = {
     **_subclasses_in(lr_scheduler, LRScheduler),
     **_subclasses_in(basicsr_schedules, LRScheduler),
@@ -38,10 +38,10 @@ SCHEDULES = {
 
 
 def optimizers_for(name: object) -> Mapping[str, type]:
-    """Return the optimizers that an option file can select by name: those of ``torch.optim``, and the one named.
+    """Return the optimizers that an option file can select: those of ``torch.optim`` and the given one, by name.
 
     Args:
-        name: A class of ``torch.optim``, or module and class of another package, such as
+        name: A class of ``torch.optim``, or the module and the class of another package, such as
             ``schedulefree.AdamWScheduleFree``. The module is imported.
 
     Raises:
@@ -68,9 +68,9 @@ def optimizers_for(name: object) -> Mapping[str, type]:
 
 
 def build_optimizer(settings: Mapping[str, Any], params: list) -> Optimizer:
-    """Build an optimizer from ``train.optim_g``. It is ready for a step.
+    """Build an optimizer from ``train.optim_g``, in training mode if it has modes.
 
-    Optimizers in ``FUSED`` are fused by default, so that :func:`step_if_finite` does not wait for the device.
+    Optimizers in ``FUSED`` are fused by default, so that :func:`step_if_finite` does not synchronize with the device.
 
     Args:
         settings: ``type``, see :func:`optimizers_for`, and the arguments of the optimizer.
@@ -90,25 +90,25 @@ def build_optimizer(settings: Mapping[str, Any], params: list) -> Optimizer:
 def has_two_modes(optimizer: Any) -> bool:
     """Return whether an optimizer has different weights for training and for evaluation.
 
-    Schedule-free optimizers compute gradients at other weights than those that converge. Their methods ``train`` and
-    ``eval`` exchange them.
+    Schedule-free optimizers compute gradients at other weights than those used for evaluation. Their methods ``train``
+    and ``eval`` switch between them.
 
     References:
-        Defazio et al., The Road Less Scheduled, NeurIPS 2024.
+        Defazio et al., "The Road Less Scheduled", NeurIPS 2024.
     """
     return callable(getattr(optimizer, 'train', None)) and callable(getattr(optimizer, 'eval', None))
 
 
 def weights_of(optimizer: Optimizer) -> list[Tensor]:
-    """Return the weights that an optimizer changes."""
+    """Return all weights in the parameter groups of an optimizer."""
     return list(itertools.chain.from_iterable(group['params'] for group in optimizer.param_groups))
 
 
 @contextmanager
 def evaluation_weights(optimizers: Sequence[Any]) -> Iterator[None]:
-    """Within the block, the weights of optimizers that have two modes are those for evaluation. Must not be nested.
+    """Switch optimizers that have two modes to the weights for evaluation within the block. Must not be nested.
 
-    At the end the weights are the same as before to the last bit, unlike after ``eval`` and ``train``.
+    Afterwards, the weights for training are bit-identical to those before, unlike after ``eval`` and ``train``.
     """
     switched = [optimizer for optimizer in optimizers if has_two_modes(optimizer)]
     before = [[weight.detach().clone() for weight in weights_of(optimizer)] for optimizer in switched]
@@ -124,7 +124,7 @@ def evaluation_weights(optimizers: Sequence[Any]) -> Iterator[None]:
 
 @torch.no_grad()
 def restore_weights(optimizer: Optimizer, values: Sequence[Tensor]) -> None:
-    """Copy values, on any device, into the weights of an optimizer."""
+    """Copy values, which may be on another device, to the weights of an optimizer."""
     for weight, value in zip(weights_of(optimizer), values, strict=True):
         weight.copy_(value)
 
@@ -152,8 +152,8 @@ def build_schedule(settings: Mapping[str, Any], optimizer: Optimizer) -> LRSched
 def step_if_finite(finite: Tensor, optimizer: Optimizer, loss: Tensor, evaluate: Callable[[], Tensor]) -> None:
     """Take an optimizer step unless the loss or the gradient is not finite.
 
-    Fused optimizers decide on the device. For all others the CPU waits for the device. It also waits for the first step
-    with momentum, since skipping that step on the device would leave the momentum uninitialized.
+    Fused optimizers decide on the device. For other optimizers, the CPU synchronizes with the device, as it does for
+    the first step with momentum, since skipping that step on the device would leave the momentum uninitialized.
 
     Args:
         finite: Boolean scalar tensor.
@@ -179,8 +179,8 @@ def step_if_finite(finite: Tensor, optimizer: Optimizer, loss: Tensor, evaluate:
 def advance(schedule: LRScheduler, losses: Sequence[float] = ()) -> None:
     """Advance a schedule by one iteration. A schedule that has ended keeps its last rate.
 
-    Recursive schedules, such as torch's cosine, compute the next rate from the current one of the optimizer. The
-    scheduled rate is therefore restored first, in case a warm-up has changed it.
+    Recursive schedules, such as torch's cosine, compute the next rate from the optimizer's current one. The scheduled
+    rate is therefore restored first, in case a warm-up has changed it.
 
     Args:
         schedule: The schedule of one optimizer.

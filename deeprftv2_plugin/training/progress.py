@@ -15,7 +15,7 @@ class ProgressBar:
     Args:
         total: Total number of iterations.
         done: Number of iterations completed by earlier runs.
-        visible: False in all processes but one.
+        visible: Whether this process shows the progress. True in one process only.
     """
 
     def __init__(self, total: int, done: int = 0, visible: bool = True):

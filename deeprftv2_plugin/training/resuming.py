@@ -112,14 +112,14 @@ def _progress_keys(optimizer: Optimizer) -> set[str]:
 
 
 def training_weights(optimizers: Sequence[Optimizer]) -> dict[str, list[list[Tensor]]]:
-    """Return the entry of a training state for the weights of optimizers that have two modes; empty if none has."""
+    """Return the training weights of optimizers that have two modes, for a training state; empty if none has."""
     if not any(map(has_two_modes, optimizers)):
         return {}
     return {'training_weights': [[weight.detach().cpu() for weight in weights_of(each)] for each in optimizers]}
 
 
 def resume_weights(optimizers: Sequence[Optimizer], saved: Sequence[Sequence[Tensor]] | None) -> None:
-    """Restore the weights for training of optimizers that have two modes.
+    """Restore the training weights of optimizers that have two modes.
 
     Raises:
         UserError: The state does not have the weights of this network.
@@ -164,7 +164,7 @@ def resume_schedule(
 ) -> list[str]:
     """Bring a schedule with the settings of the options to an iteration.
 
-    The schedule is advanced from the beginning, so that it is what an uninterrupted run with these options has. A
+    The schedule is advanced from the beginning, so that it equals that of an uninterrupted run with these options. A
     ReduceLROnPlateau, which depends on the losses so far, takes its progress from the state instead.
 
     Args:
@@ -252,8 +252,8 @@ def _mismatch(values: Mapping[str, Any], expected: Mapping[str, Any], sizes: set
     """Return how the state of a weight differs from what an optimizer stores, or None.
 
     Args:
-        values: From the state.
-        expected: From the optimizer.
+        values: The resumed state of the weight.
+        expected: The state that the optimizer stores for it.
         sizes: Possible numbers of elements of tensors that are not in `expected`.
     """
     for key, target in expected.items():
@@ -278,9 +278,9 @@ def _mismatch(values: Mapping[str, Any], expected: Mapping[str, Any], sizes: set
 
 
 def _state_after_steps(optimizer: Optimizer) -> list[Mapping[str, Any]]:
-    """Return what an optimizer stores for each weight after two steps, which create the complete state.
+    """Return the state of each weight after two steps, which is complete for any optimizer.
 
-    The result is empty for an optimizer that cannot take a step with dense gradients.
+    The result is empty if the optimizer cannot take a step with dense gradients.
     """
     groups = [
         [nn.Parameter(torch.zeros_like(weight)) for weight in group['params']] for group in optimizer.param_groups

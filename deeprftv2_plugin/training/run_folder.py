@@ -1,4 +1,4 @@
-"""The folder of a run: checking whether a run can use it, archiving, and locking."""
+"""Check, archive and lock the folder of a run."""
 
 import glob
 import os
@@ -55,7 +55,8 @@ def is_of_run(folder: str | Path) -> bool:
 class Lock:
     """An advisory lock on the folder of a run. It is released by `release` or when the process ends for any reason.
 
-    It is a POSIX record lock, since worker processes inherit other locks and can outlive a killed run.
+    It is a POSIX record lock, since worker processes inherit other locks and can outlive a killed run. Where there are
+    no locks, `is_effective` is false, and other runs are not kept from using the folder.
 
     Args:
         folder: An existing folder.
@@ -67,7 +68,9 @@ class Lock:
 
     def __init__(self, folder: str | Path):
         self._file = open_to_append(Path(folder, LOCK))
-        if not acquire(self._file):
+        locked = acquire(self._file)
+        self.is_effective = locked is not None
+        if locked is False:
             with self._file:
                 raise UserError(_in_use(folder, self._file))
         self._file.truncate(0)
@@ -109,6 +112,8 @@ def take(folder: str | Path, within: Iterable[str] = (), resume: bool = False) -
     try:
         if not resume and not _is_empty(folder):
             lock = Lock(folder)
+            if not lock.is_effective:
+                lock.release()  # Windows does not rename folders with open files
             archive(folder)
             lock.release()
         os.makedirs(folder, exist_ok=True)
@@ -143,7 +148,7 @@ def archive(folder: str | Path) -> None:
 
 
 def unused(path: str | Path) -> Path:
-    """Return a path, with a number appended if it exists."""
+    """Return a path that does not exist, by appending a number if necessary."""
     number, found = 1, Path(path)
     while os.path.lexists(found):
         number += 1
@@ -163,7 +168,7 @@ def _used_by(folder: Path) -> str | None:
         if any(lock.is_on(path) for lock in list(_held)):  # closing the file would release a lock of this process
             return f'{folder} is in use by another run of this process: wait for it, or choose another name'
         with open_regular(path, LARGEST_LOCK) as file:
-            return None if acquire(file, shared=True) else _in_use(folder, file)
+            return _in_use(folder, file) if acquire(file, shared=True) is False else None
     except UserError as error:
         return f'{error}, or remove it'
     except OSError:

@@ -35,7 +35,7 @@ def save_network(
         self: A BasicSR model. Its attribute ``recorded_options``, if present, replaces ``opt`` as the stored options.
         net: One or more networks.
         net_label: Label of the network, the first part of the file names.
-        current_iter: Iteration or a word; -1 means 'latest'.
+        current_iter: Iteration, or a label such as 'best'; -1 means 'latest'.
         param_key: Name of each set of weights.
 
     Raises:
@@ -65,7 +65,7 @@ def _write_network(self: Any, sets: dict[str, dict[str, Tensor]], path: str, cur
     try:
         metadata = {OPTIONS: json.dumps(options, default=str)}
         write_checkpoint({deployed: sets[deployed]}, f'{path}.safetensors', metadata)
-    except Exception as error:  # nothing resumes from this file, so it does not end a training
+    except Exception as error:  # no run resumes from this file, so the training can continue
         get_root_logger().warning(f'{path}.safetensors could not be written: {error}. {path}.pth is complete.')
 
 
@@ -96,15 +96,15 @@ def save_training_state(self: Any, epoch: int, current_iter: int) -> None:
     """Write ``{iteration}.state``: everything needed to resume exactly, except for the weights.
 
     In addition to BasicSR's iteration, epoch, optimizers and schedules, the state contains the best metrics, the losses
-    that no schedule has used yet, the position in the sample stream, the settings that the stream depends on, and the
-    software and hardware that the last bits depend on. The weights for training are included if the optimizer has
-    others for evaluation, which `save_network` saves.
-    Random number generators are not saved: the seed, the position and the iteration determine all random numbers.
+    that no schedule has used yet, the position in the sample stream, the settings on which the stream depends, and the
+    software and hardware on which the last bits depend. If the optimizer has separate weights for training, these are
+    included; `save_network` saves those for evaluation. Random number generators are not saved, since the seed, the
+    position and the iteration determine all random numbers.
 
     Raises:
         OSError: The file cannot be written.
-        UserError: The optimizer has NaN, so that no run could resume from the state. Raised in all processes, as in
-            `save_network`.
+        UserError: The state of the optimizer contains NaN, so that no run could resume from it. Raised in all
+            processes, as in `save_network`.
     """
     if current_iter == -1:
         return

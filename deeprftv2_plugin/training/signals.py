@@ -16,9 +16,9 @@ _launcher: int | None = None
 
 @contextmanager
 def watched() -> Iterator[None]:
-    """Record SIGTERM, SIGHUP, SIGUSR1 and the first Ctrl-C instead of ending the process. A second Ctrl-C ends it.
+    """Record SIGTERM, SIGHUP, SIGUSR1 and the first Ctrl-C instead of stopping the process. A second Ctrl-C stops it.
 
-    SIGHUP, which a terminal sends when it is closed, stays ignored under ``nohup``.
+    SIGHUP, which is sent when a terminal is closed, remains ignored under ``nohup``.
     """
     global _received
     _received = None
@@ -37,7 +37,7 @@ def _under_nohup(number: signal.Signals) -> bool:
 
 @contextmanager
 def launcher_watched(parent: int) -> Iterator[None]:
-    """Within the block, treat the end of torchrun like SIGTERM, since a torchrun killed by SIGKILL cannot stop them.
+    """Treat the end of torchrun like SIGTERM within the block, since a killed torchrun cannot stop its processes.
 
     Args:
         parent: The parent process. It is watched only if it is torchrun.
@@ -54,7 +54,7 @@ def _record(number: int, frame: FrameType | None) -> None:
     global _received
     _received = signal.Signals(number)
     if number == signal.SIGINT:
-        with suppress(OSError):  # the terminal may be gone
+        with suppress(OSError):  # the terminal may be closed
             os.write(2, b'\nCtrl-C: saving the state after this step. Press Ctrl-C again to stop immediately.\n')
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -76,7 +76,7 @@ def requested() -> Request | None:
 
 
 def launcher_is_gone() -> bool:
-    """Return whether torchrun started this process and has ended since. The process then has another parent."""
+    """Return whether torchrun started this process and has ended since, so that the process has another parent."""
     return _launcher is not None and os.getppid() != _launcher
 
 

@@ -1,1 +1,1 @@
-"""Helpers for every other subpackage: errors, atomic file writing, building objects by name."""
+"""Helpers for all other subpackages: errors, atomic file writing, building objects by name."""

@@ -5,17 +5,20 @@ import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from deeprftv2_plugin.utils.errors import UserError
 
 PARTIAL = '.{}.partial'
-"""Name of the temporary file of a file."""
+"""Name of the temporary file, given the name of the file."""
+_UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+"""Errors of `os.fsync` on file systems without this function."""
 
 
 def write_whole(path: str | Path, data: bytes | memoryview) -> None:
     """Write a file atomically, replacing an existing one.
 
-    The data is written to a temporary file next to `path`, synced to disk and renamed. If writing fails, the existing
+    The data is written to a temporary file next to `path`, flushed to disk and renamed. If writing fails, the existing
     file is unchanged and the temporary file is removed. A temporary file left by a killed process is removed by the
     next write. Links are replaced, not followed.
 
@@ -31,8 +34,7 @@ def write_whole(path: str | Path, data: bytes | memoryview) -> None:
     try:
         with file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            sync(file)
             if not _is_at(partial, created):
                 raise OSError(errno.EBUSY, 'another process is writing the same file', str(path))
         os.replace(partial, path)
@@ -62,6 +64,20 @@ def _is_at(path: Path, status: os.stat_result) -> bool:
         return False
 
 
+def sync(file: BinaryIO) -> None:
+    """Flush a file and fsync it, where the file system supports that.
+
+    Raises:
+        OSError: The file cannot be written, e.g. because the disk is full.
+    """
+    file.flush()
+    try:
+        os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+
+
 def sync_folder(folder: Path) -> None:
     """Fsync a directory where the operating system supports it."""
     with contextlib.suppress(OSError):
@@ -74,10 +90,13 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def writing(what: str | Path) -> Iterator[None]:
-    """Within the block, raise errors of writing as a UserError: what cannot be written, why, and what to do.
+    """Convert an OSError in the block to a UserError that says what cannot be written, why, and what to do.
+
+    Args:
+        what: The file or folder, for the message.
 
     Raises:
-        UserError: Something cannot be written.
+        UserError: The block raises an OSError.
     """
     try:
         yield
@@ -95,7 +114,7 @@ def advice(error: OSError) -> str:
     if is_full(error):
         return 'Free disk space'
     if error.errno == errno.ENAMETOOLONG:
-        return 'The name is too long: choose shorter names'
+        return 'The name is too long: use shorter names'
     if error.errno == errno.EBUSY:
         return 'Stop the other process'
     return 'Check the path and the permissions of its folder'

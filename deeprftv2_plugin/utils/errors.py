@@ -1,4 +1,4 @@
-"""Exceptions that end a command, warnings, and the formatting of their messages."""
+"""Exceptions, warnings, exit statuses, and the formatting of messages."""
 
 import signal
 from collections.abc import Iterable
@@ -16,14 +16,14 @@ class UserError(ValueError):
 
 
 class DataWarning(UserWarning):
-    """Data that is skipped or used only in part. The command prints the message after 'warning: '."""
+    """Data is skipped or only partly used. The command prints the message after 'warning: '."""
 
     def __str__(self) -> str:
         return printable(super().__str__())
 
 
 def printable(text: str) -> str:
-    r"""Replace the bytes of a file name that are not UTF-8, which cannot be printed, by escapes such as ``\udce9``."""
+    r"""Escape the bytes of a file name that are not UTF-8 and cannot be printed, as in ``\udce9``."""
     return text.encode(errors='backslashreplace').decode()
 
 
@@ -33,7 +33,7 @@ def first_line(error: Exception) -> str:
 
 
 def shortened(text: str) -> str:
-    """Return text that is at most `LONGEST_QUOTE` characters long, for a message."""
+    """Shorten text to at most `LONGEST_QUOTE` characters, for a message."""
     return text if len(text) <= LONGEST_QUOTE else f'{text[: LONGEST_QUOTE - 3]}...'
 
 
@@ -47,7 +47,7 @@ def describe_error(error: Exception) -> str:
 
 
 class SlowdownWarning(UserWarning):
-    """Something on this machine makes the run slower. The message says what."""
+    """The run is slower than it could be on this machine. The message says why."""
 
 
 LONGEST_QUOTE = 200

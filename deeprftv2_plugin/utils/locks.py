@@ -1,9 +1,12 @@
-"""Locks on files, which are released when the process ends for any reason."""
+"""File locks that are released when the process ends for any reason."""
 
 from typing import BinaryIO
 
+UNLOCKED = '{} cannot be locked, since there are no locks on this file system: do not start a second run there'
+"""Warning where another process cannot be detected."""
 
-def acquire(file: BinaryIO, shared: bool = False) -> bool:
+
+def acquire(file: BinaryIO, shared: bool = False) -> bool | None:
     """Lock an open file for this process until the file is closed. Forked processes do not inherit the lock.
 
     Args:
@@ -11,17 +14,17 @@ def acquire(file: BinaryIO, shared: bool = False) -> bool:
         shared: Whether other processes may hold shared locks too.
 
     Returns:
-        False if another process holds a lock on the file. True, without a lock, if the operating system or the file
-        system does not support locks.
+        True if the file is locked. False if another process holds a lock on it. None if the operating system or the
+        file system does not support locks.
     """
     try:
         import fcntl
     except ImportError:  # Windows
-        return True
+        return None
     try:
         fcntl.lockf(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         return False
     except OSError:  # file systems without locks
-        return True
+        return None
     return True

@@ -1,4 +1,4 @@
-"""Names that are used as folders or in file names."""
+"""Names of folders and parts of file names."""
 
 LONGEST = 100
 """Maximum number of bytes of a name. Added prefixes, times and suffixes keep it below 255, the usual limit."""

@@ -1,4 +1,4 @@
-"""YAML with plain values only, and with limits on size and depth, for option files."""
+"""A restricted YAML parser for option files: plain values only, with limits on size and depth."""
 
 import re
 from typing import Any
@@ -20,7 +20,7 @@ _TAG = 'tag:yaml.org,2002:'
 
 
 class TextLoader(yaml.SafeLoader):
-    """Reads text, true and false, `~`, lists and sections. Numbers remain text, exactly as written.
+    """Load text, true and false, `~`, lists and sections. Numbers remain text, exactly as written.
 
     Keys must be text. Duplicate keys and content beyond the limits are errors.
     """
@@ -60,7 +60,7 @@ class TextLoader(yaml.SafeLoader):
 
 
 class Loader(TextLoader):
-    """Reads plain values. Only decimal numbers such as `1e-3` are numbers; dates and `007` are text."""
+    """Load plain values. Only decimal numbers such as `1e-3` are numbers; dates and `007` are text."""
 
     def construct_number(self, node: Any) -> int | float:
         value = super().construct_yaml_int(node)
@@ -68,7 +68,7 @@ class Loader(TextLoader):
 
 
 class Dumper(yaml.SafeDumper):
-    """Writes YAML for `Loader`: keys in their order, lists of plain values on one line, no anchors."""
+    """Write YAML for `Loader`: keys in their order, lists of plain values on one line, no anchors."""
 
     def ignore_aliases(self, data):
         return True
@@ -84,7 +84,7 @@ _FLOAT = re.compile(
 )
 _INT = re.compile(r'[-+]?(0|[1-9][\d_]*)$')
 _LEADING_ZERO = re.compile(r'[-+]?0[\d_]+$')
-# BasicSR's option files use `None` for no value
+# BasicSR's option files write no value as `None`
 _NULL, _NULL_STARTS = re.compile(r'(~|null|Null|NULL|None|)$'), ['~', 'n', 'N', '']
 TextLoader.add_implicit_resolver(f'{_TAG}null', _NULL, _NULL_STARTS)
 TextLoader.add_implicit_resolver(
@@ -114,11 +114,11 @@ def parse(text: str, where: str, loader: type[TextLoader] = Loader) -> Any:
 
     Args:
         text: The YAML.
-        where: Its origin, for the error.
+        where: Name of the source, for error messages.
         loader: `Loader`, or `TextLoader` to get numbers as text.
 
     Raises:
-        UserError: It is not YAML, or exceeds a limit. The message has the line and the column.
+        UserError: The text is not YAML or exceeds a limit. The message has the line and the column.
     """
     try:
         return yaml.load(text, loader)
@@ -130,5 +130,5 @@ def parse(text: str, where: str, loader: type[TextLoader] = Loader) -> Any:
 
 
 def dump(options: dict) -> str:
-    """Return options as YAML that `Loader` and BasicSR read in the same way."""
+    """Return options as YAML that `Loader` and BasicSR's loader read identically."""
     return yaml.dump(options, Dumper=Dumper, sort_keys=False, width=110)

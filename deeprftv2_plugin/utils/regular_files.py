@@ -1,4 +1,4 @@
-"""Safe opening of paths that may be links, pipes or devices."""
+"""Safely open paths that may be links, pipes or devices."""
 
 import contextlib
 import errno
@@ -71,7 +71,7 @@ def reading(path: str | Path, limit: int, kind: str) -> Iterator[BinaryIO]:
 def open_to_append(path: str | Path) -> BinaryIO:
     """Open a regular file for reading and appending in binary mode. Create it if it is missing.
 
-    Links are not followed. In a folder from someone else, they could lead to any file of the user. Pipes and
+    Links are not followed, since in a folder from someone else they could point to any file of the user. Pipes and
     devices are refused without waiting for a reader.
 
     Raises:
@@ -102,7 +102,7 @@ def _kind(mode):
     return next((kind for test, kind in _KINDS if test(mode)), 'something else')
 
 
-# Windows has none of the flags, and no named pipes in folders.
+# Windows has none of these flags, and no named pipes in folders.
 def _without_waiting(path, flags):
     return os.open(path, flags | getattr(os, 'O_NONBLOCK', 0))
 

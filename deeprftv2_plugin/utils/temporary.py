@@ -1,4 +1,4 @@
-"""Temporary folders. If their process is killed, the next process that needs one removes them."""
+"""Temporary folders that are removed by the next process if their own process is killed."""
 
 import contextlib
 import os
@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 MARK = 'deeprftv2_plugin-'
-"""Part of the name of every temporary folder, which distinguishes them from folders of the user."""
+"""Part of the name of every temporary folder, which distinguishes it from folders of the user."""
 
 
 @contextlib.contextmanager
 def temporary_folder(parent: str | Path | None = None, prefix: str = '') -> Iterator[Path]:
-    """Create a folder that is private to this user, and remove it at the end of the block unless it was moved.
+    """Create a private folder, and remove it at the end of the block unless it was moved.
 
     Folders of killed processes with the same parent and prefix are removed first.
 
@@ -60,7 +60,7 @@ def _make(parent: Path, prefix: str, stack: contextlib.ExitStack) -> Path:
 
 
 def _lock(folder: Path, stack: contextlib.ExitStack, wait: bool) -> bool:
-    """Lock a folder of this user until the stack is closed, and return whether that was possible."""
+    """Lock a folder of this user until the stack is closed. Return whether it could be locked."""
     try:
         import fcntl
     except ImportError:

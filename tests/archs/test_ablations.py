@@ -1,4 +1,4 @@
-"""DeepRFTv2 with other modules in the place of its estimators."""
+"""DeepRFTv2 with its estimators replaced."""
 
 import itertools
 
@@ -20,7 +20,7 @@ def estimators_of(net):
 
 
 @pytest.mark.parametrize(('full', 'half'), [*((name, name) for name in ESTIMATORS), ('Fourier', 'Convolution')])
-def test_trains_evaluates_and_takes_its_checkpoint(full, half):
+def test_networks_train_and_load_their_checkpoint(full, half):
     net, x = AblatedDeepRFTv2(full, half, **TINY), torch.rand(2, 3, 16, 24)
     outputs = net(x)
     assert [image.shape for image in outputs.full] == [x.shape] * 4
@@ -33,7 +33,7 @@ def test_trains_evaluates_and_takes_its_checkpoint(full, half):
         assert torch.equal(again.eval()(x), net.eval()(x))
 
 
-def test_with_the_estimators_themselves_it_is_deeprftv2():
+def test_without_replacements_it_equals_deeprftv2():
     net, original, x = AblatedDeepRFTv2(**TINY).eval(), DeepRFTv2(**TINY).eval(), torch.rand(1, 3, 16, 24)
     original.load_state_dict(net.state_dict())
     with torch.no_grad():
@@ -44,8 +44,8 @@ def test_with_the_estimators_themselves_it_is_deeprftv2():
 @pytest.mark.parametrize(
     'settings', [STUDIED, {**STUDIED, 'kernel_width': 16}, {**STUDIED, 'width': 48, 'kernel_width': 48}]
 )
-def test_parameters_are_equal(settings):
-    """Those of the network to 0.5 %, those of its estimators alone to 6 %."""
+def test_numbers_of_parameters_are_similar(settings):
+    """They differ by at most 0.5 % for the network and 6 % for an estimator."""
     with torch.device('meta'):
         nets = [AblatedDeepRFTv2(name, name, **settings) for name in ESTIMATORS]
     for one, other in itertools.combinations(nets, 2):
@@ -62,7 +62,7 @@ def test_large_kernels_are_as_large_as_two_thirds_of_the_parameters_allow(channe
 
 
 @pytest.mark.parametrize('name', ['Convolution', 'LargeKernel', 'FourierOfImage'])
-def test_multiply_adds_are_equal_to_10_percent(name):
+def test_multiply_adds_differ_by_at_most_10_percent(name):
     """Without the Fourier transforms of the estimator."""
     counts = []
     for each in ('Fourier', name):
@@ -73,7 +73,7 @@ def test_multiply_adds_are_equal_to_10_percent(name):
     assert abs(counts[1] / counts[0] - 1) < 0.1
 
 
-def test_the_settings_of_an_estimator_rebuild_it():
+def test_an_estimator_can_be_rebuilt_from_its_settings():
     net = DeepRFTv2(
         'T', width=(4, 6), kernel_width=(6, 4), kernel_depths=[1, 2, 0, 1], kernel_window=16, kernel_norm=False
     )
@@ -91,12 +91,12 @@ def test_transfer_functions_that_start_at_one():
 
 
 @pytest.mark.parametrize('control', [ConvolutionControl, LargeKernelControl])
-def test_a_control_is_never_empty(control):
+def test_controls_of_few_channels_have_layers(control):
     net, x = control(2, depths=()), torch.rand(1, 2, 8, 8)
     assert net(x).feature.shape == x.shape and net(x).states == []
 
 
-def test_a_network_without_kernels_says_so():
+def test_kernels_of_replaced_estimators_are_an_error():
     with pytest.raises(TypeError, match='no kernels'):
         AblatedDeepRFTv2('Fourier', 'Convolution', **TINY).kernels(torch.rand(1, 3, 16, 16))
 

@@ -88,9 +88,9 @@ def test_kernels_of_every_stage_and_scale():
 
 
 def test_kernels_of_odd_windows():
-    kernels = DeepRFTv2(**TINY, kernel_window=(16, 15)).eval().kernels(torch.rand(1, 3, 16, 24))
-    assert kernels[0].full.psf.shape[-2:] == (16, 15)
-    assert kernels[0].half.psf.shape[-2:] == (8, 7)
+    kernels = DeepRFTv2(**TINY, kernel_window=(16, 17)).eval().kernels(torch.rand(1, 3, 16, 24))
+    assert kernels[0].full.psf.shape[-2:] == (16, 17)
+    assert kernels[0].half.psf.shape[-2:] == (8, 8)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,10 @@ def test_kernels_of_odd_windows():
         ({'stages': 0}, 'stages is 0'),
         ({'in_channels': 4}, 'in_channels is 4'),
         ({'kernel_depths': [1, 1]}, 'expected four numbers'),
-        ({'kernel_window': 16, 'kernel_overlap': 16}, 'not smaller than the tile'),
+        ({'kernel_window': [1, 1]}, r'kernel_window is \[1, 1\], expected at least 16 pixels'),
+        ({'kernel_window': [64, 15]}, r'kernel_window is \[64, 15\], expected at least 16 pixels'),
+        ({'kernel_window': 16, 'kernel_overlap': [8, 9]}, r'kernel_overlap is \[8, 9\], expected at most half'),
+        ({'scan_window': 0}, r'scan_window is \[0, 0\], expected at least 16 pixels'),
         ({'local_pool_crop': 4}, 'less than a pixel at the coarsest level'),
         ({'width': (1, 2, 3)}, 'width is'),
         ({'full_encoder': [['NAFF', 1], ['NAF', 1], ['NAF', 1]]}, 'Did you mean NAF'),

@@ -1,4 +1,4 @@
-"""An estimator behind any other network."""
+"""An estimator on top of any network."""
 
 import pytest
 import torch
@@ -63,7 +63,7 @@ def test_heads_have_equal_numbers_of_parameters(estimator):
     ],
     ids=lambda options: options['type'],
 )
-def test_behind_registered_networks_from_options(registered, options):
+def test_heads_on_registered_networks_are_built_from_options(registered, options):
     net = registered({'type': 'KernelHead', 'backbone': options, 'channels': 8})
     x = X[:, :, :24, :16]
     net(x).mean().backward()
@@ -74,22 +74,24 @@ def test_behind_registered_networks_from_options(registered, options):
         assert torch.equal(net.eval()(x), net.backbone(x))
 
 
-def test_a_backbone_restricts_the_sizes():
+def test_size_multiple_is_that_of_the_backbone():
     assert KernelHead(DeepRFTv2('T', width=8)).size_multiple == 8
     assert KernelHead(backbone()).size_multiple == 1
 
 
-def test_windows():
+def test_kernel_windows():
     net = KernelHead(nn.Identity(), channels=4, kernel_window=16, kernel_overlap=4).eval()
     nn.init.normal_(net.estimator.to_image.weight)
     with torch.no_grad():
         assert len(net.estimator(net.to_feature(torch.cat([X, X], 1))).states[0]) == 2 * 2 * 2
 
 
-def test_what_does_not_fit_is_refused():
+def test_unsuitable_arguments_are_errors():
     with pytest.raises(TypeError, match='option dict'):
         KernelHead({'type': 'EDSR'})
     with pytest.raises(UserError, match=r'returns images of shape \(2, 3, 48, 40\)'):
         KernelHead(nn.Upsample(scale_factor=2))(X)
+    with pytest.raises(UserError, match=r'kernel_window is \[8, 8\], expected at least 16'):
+        KernelHead(backbone(), kernel_window=8)
     with pytest.raises(UserError, match='unknown estimator'):
         KernelHead(backbone(), 'Wavelet')

@@ -126,3 +126,12 @@ def test_a_single_process_has_the_values_of_the_first():
     opt = {'dist': False}
     assert distributed.from_first_process({'a': 1}, opt) == {'a': 1}
     assert distributed.any_process(True, opt) and not distributed.any_process(False, opt)
+
+
+def test_lost_connections_are_explained(environment):
+    environment.setenv('RANK', '3')
+    expected = 'process 3 on .*: another process has ended, .* reason .connection reset'
+    with pytest.raises(UserError, match=expected), distributed.lost_connections_explained():
+        raise torch.distributed.DistNetworkError('connection reset')
+    with pytest.raises(RuntimeError, match='shapes differ'), distributed.lost_connections_explained():
+        raise RuntimeError('shapes differ')

@@ -14,7 +14,7 @@ from deeprftv2_plugin.basicsr_bridge.start import forget_logger
 
 @pytest.fixture
 def log(caplog, monkeypatch):
-    """Capture BasicSR's log, which has no handlers of its own before and after."""
+    """Capture BasicSR's log, without its handlers."""
     forget_logger()
     monkeypatch.setattr(get_root_logger(), 'propagate', True)
     yield caplog

@@ -101,7 +101,7 @@ def broken_batches():
     raise UserError('frame_7 is damaged')
 
 
-def test_an_error_of_the_data_set_reaches_the_training_through_the_prefetcher():
+def test_an_error_of_the_dataset_reaches_the_training_through_the_prefetcher():
     from basicsr.data.prefetch_dataloader import PrefetchGenerator
 
     prefetched = PrefetchGenerator(broken_batches(), 2)

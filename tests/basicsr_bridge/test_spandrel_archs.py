@@ -8,7 +8,7 @@ from deeprftv2_plugin.basicsr_bridge import spandrel_archs
 from deeprftv2_plugin.utils.errors import UserError
 
 
-def test_without_the_packages_an_option_file_is_told_what_to_install(monkeypatch):
+def test_the_error_for_missing_packages_says_what_to_install(monkeypatch):
     monkeypatch.setattr(spandrel_archs, 'REGISTRIES', {'no_such_package': 'REGISTRY'})
     spandrel_archs.register_for({'network_g': {'type': 'EDSR'}, 'name': 'NAFNet_spandrel'})
     with pytest.raises(UserError, match='NAFNet_spandrel is a network of spandrel, .* pip install'):

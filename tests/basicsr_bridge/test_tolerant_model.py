@@ -1,4 +1,6 @@
-"""Faults that do not end a training, or end it with a clear message."""
+"""Failures that do not stop a training, or stop it with a clear message."""
+
+import copy
 
 import pytest
 import torch
@@ -25,7 +27,7 @@ def model(tmp_path):
 
 
 class Unreadable(torch.utils.data.Dataset):
-    """A data set whose images cannot be read."""
+    """A dataset whose images cannot be read."""
 
     opt = {'name': 'unreadable'}
 
@@ -60,14 +62,33 @@ def test_training_mode_is_restored_after_an_error_in_the_network(model, monkeypa
     model.failed_validations.clear()
 
 
-def test_iteration_is_only_done_after_the_step(model):
-    assert model.done is None
-    model.optimize_parameters(1)
-    assert model.done == 1
+def test_iteration_is_undone_until_its_optimizer_takes_a_step(model, monkeypatch):
+    assert model.done is None and not model.save_last()
+    for iteration in (1, 2):
+        model.update_learning_rate(iteration)
+        model.optimize_parameters(iteration)
+    assert model.done == 2
+    before = copy.deepcopy([model.optimizers[0].state_dict(), model.schedulers[0].state_dict()])
+    model.update_learning_rate(3)
+    assert model.get_current_learning_rate() != [before[0]['param_groups'][0]['lr']]
     model.feed_data({'lq': torch.rand(1, 5, 16, 16), 'gt': torch.rand(1, 3, 16, 16)})
     with pytest.raises(RuntimeError):
+        model.optimize_parameters(3)
+    saved = []
+    monkeypatch.setattr(model, 'save', lambda *position: not saved.append(position))
+    assert model.save_last() and saved == [(0, 2)]
+    torch.testing.assert_close([model.optimizers[0].state_dict(), model.schedulers[0].state_dict()], before)
+
+
+def test_iteration_whose_optimizer_fails_is_not_saved(model, monkeypatch):
+    def fail(*args, **settings):
+        raise ValueError('in the step')
+
+    model.optimize_parameters(1)
+    monkeypatch.setattr(torch.optim.Adam, '_init_group', fail)
+    with pytest.raises(ValueError, match='in the step'):
         model.optimize_parameters(2)
-    assert model.done is None
+    assert model.done is None and not model.save_last()
 
 
 def test_lack_of_memory_in_a_step_names_the_options(model, monkeypatch):

@@ -1,4 +1,4 @@
-"""What files of torch.save may contain: no code, no other objects, and tensors with values."""
+"""Safe reading of files of torch.save: no code, no other objects, and only tensors with values."""
 
 import pickle
 import re

@@ -76,7 +76,7 @@ def test_network_with_infinite_buffers_loads_its_own_weights():
 
 def test_mostly_mismatched_weights_are_an_error_without_strict(net):
     for weights in ({}, {'a': torch.ones(2)}, dict(list(net.state_dict().items())[:9])):
-        with pytest.raises(UserError, match=r'a.pth: only \d of the \d+ weights of this DeepRFTv2 fit'):
+        with pytest.raises(UserError, match=r'a.pth: only \d of the \d+ weights of this DeepRFTv2 match'):
             load_into(net, weights, 'a.pth', strict=False)
 
 

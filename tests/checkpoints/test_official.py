@@ -1,4 +1,4 @@
-"""The authors' parameter names and options, compared with the complete lists of their release."""
+"""The authors' parameter names and options compared with the complete lists in their release."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""A working directory with a small data set."""
+"""A working directory with a small dataset."""
 
 import pytest
 

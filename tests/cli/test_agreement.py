@@ -1,6 +1,7 @@
 """Processes of a run with different options or data are refused. An error in one process ends all of them."""
 
 import copy
+import platform
 
 import pytest
 
@@ -121,6 +122,39 @@ def test_killed_worker_of_one_process_saves_the_state_of_all(folder, model):
     assert f'a request of another process: the state of iteration {state.stem} is saved' in outputs[0], outputs[0]
     assert 'failed (SIGKILL), most likely because memory or shared memory' in outputs[1], outputs[1]
     assert 'Lower datasets.train.num_worker_per_gpu' in outputs[1] and 'Traceback' not in outputs[1]
+
+
+@pytest.mark.parametrize(
+    ('fault', 'reason'),
+    [('misshapen', 'failed: RuntimeError: '), ('unreadable', 'cannot be read: OSError: it is on fire')],
+)
+@pytest.mark.parametrize('model', ['DeepRFTv2Model', 'SRModel'])
+def test_error_of_another_process_saves_the_state(folder, model, fault, reason):
+    opt = {**toy_options(options()), 'model_type': model}
+    opt['custom_imports'].append('tests.cli.troubles')
+    opt['datasets']['train'].update(type='TroubledDataset', troubled_rank=1, **{fault: 9})
+    opt['train']['total_iter'] = 100
+    opt['logger']['save_checkpoint_freq'] = 1000
+    del opt['val'], opt['datasets']['val']
+    statuses, outputs = run_two(folder, 'train', opt, lambda other: None)
+    assert statuses == [1, 1], outputs
+    (state,) = (folder / 'experiments/small/training_states').iterdir()
+    assert f'The state of iteration {state.stem} is saved' in outputs[0] and 'is saved' not in outputs[1], outputs
+    host = platform.node()
+    assert f'error: process 0 on {host}: another process has ended' in outputs[0], outputs[0]
+    assert f'process 1 on {host}' in outputs[1] and reason in outputs[1], outputs[1]
+
+
+@pytest.mark.parametrize(('number', 'started'), [(1, False), (2, True)])
+def test_killed_process_of_a_test_is_an_error_of_the_others(folder, number, started):
+    """It is killed in the checks, which read one image, or later."""
+    opt = toy_options(test_options())
+    opt['custom_imports'].append('tests.cli.troubles')
+    opt['datasets']['test'].update(type='TroubledDataset', deadly=number)
+    statuses, outputs = run_two(folder, 'test', opt, lambda other: None)
+    assert statuses == [1, -9], outputs
+    assert f'error: process 0 on {platform.node()}: another process has ended' in outputs[0], outputs[0]
+    assert ('Testing more-noise' in outputs[0]) == started and 'Traceback' not in outputs[0], outputs[0]
 
 
 def test_training_that_diverges_ends_in_all_processes(folder):

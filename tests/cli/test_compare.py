@@ -80,7 +80,7 @@ def test_networks_are_trained(tmp_path, monkeypatch, capsys):
     assert 'results/small_seed1_test/pairs_files/' in (tmp_path / 'out/compare.html').read_text('utf-8')
     (tmp_path / 'study.yml').write_text(STUDY.replace('lr: 1e-3', 'lr: 2e-3'))
     assert cli.main(arguments) == 1
-    assert 'is of an earlier run with other options' in capsys.readouterr().err
+    assert 'is from an earlier run with other options' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def picture(path, size=(16, 16), seed=0):
+def write_image(path, size=(16, 16), seed=0):
     array = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with open(path, 'wb') as file:
@@ -51,7 +51,7 @@ def read(path):
 
 
 def test_a_photograph_is_restored(weights, capsys):
-    array = picture('a.png', (17, 30))
+    array = write_image('a.png', (17, 30))
     assert deblur(weights, 'a.png', '-o', 'new/b.png') == 0
     np.testing.assert_array_equal(read('new/b.png'), expected(weights, array))
     output = capsys.readouterr().out
@@ -59,21 +59,21 @@ def test_a_photograph_is_restored(weights, capsys):
 
 
 def test_before_and_after_are_written_side_by_side(weights):
-    array = picture('a.png')
+    array = write_image('a.png')
     assert deblur(weights, 'a.png', '-o', 'out', '--compare') == 0
     np.testing.assert_array_equal(read('out/a.png'), np.hstack([array, expected(weights, array)]))
 
 
 def test_settings_reach_the_network(weights):
-    array = picture('a.png', (8, 24))
+    array = write_image('a.png', (8, 24))
     assert deblur(weights, 'a.png', '-o', 'out', '--tile', '16', '--ensemble', '--bf16') == 0
     found = load(weights, device='cpu', tile=16, ensemble=True, bf16=True)(array)
     np.testing.assert_array_equal(read('out/a.png'), found)
 
 
 def test_existing_results_are_not_overwritten(weights, capsys):
-    arrays = [picture(f'photos/{name}.png', seed=seed) for seed, name in enumerate('ab')]
-    picture('out/a.png', (8, 8))
+    arrays = [write_image(f'photos/{name}.png', seed=seed) for seed, name in enumerate('ab')]
+    write_image('out/a.png', (8, 8))
     assert deblur(weights, 'photos', '-o', 'out') == 1
     assert 'error: out/a.png exists (1 of 2 results do)' in capsys.readouterr().err
     assert not Path('out/b.png').exists()
@@ -87,10 +87,10 @@ def test_existing_results_are_not_overwritten(weights, capsys):
 @pytest.mark.posix
 @pytest.mark.filterwarnings('ignore::deeprftv2_plugin.utils.errors.DataWarning')
 def test_images_that_fail_are_named_and_the_others_are_restored(weights, capsys):
-    picture('photos/first.png')
-    picture('photos/last.png')
+    write_image('photos/first.png')
+    write_image('photos/last.png')
     latin = 'photos/' + os.fsdecode(b'caf\xe9.png')
-    picture(latin, (5, 5))
+    write_image(latin, (5, 5))
     Path('photos/text.png').write_text('not an image')
     Path('photos/cut.jpg').write_bytes(b'\xff\xd8\xff\xe0')
     os.symlink('loop.png', 'photos/loop.png')
@@ -109,8 +109,8 @@ def test_images_that_fail_are_named_and_the_others_are_restored(weights, capsys)
 
 
 def test_a_full_disk_leaves_no_half_written_files(weights, monkeypatch, capsys):
-    picture('photos/a.png')
-    picture('photos/b.png')
+    write_image('photos/a.png')
+    write_image('photos/b.png')
     write = deblurring.write_whole
 
     def full(path, data):
@@ -135,7 +135,7 @@ def test_tiles_that_do_not_fit_into_memory_are_halved(weights, monkeypatch):
         return forward(net, x, **half)
 
     monkeypatch.setattr(DeepRFTv2, 'forward', limited)
-    array = picture('a.png', (48, 240))
+    array = write_image('a.png', (48, 240))
     assert deblur(weights, 'a.png', '-o', 'b.png', '--tile', '256') == 0
     assert sizes[0] == (48, 240) and sizes[-1] == (48, 128)
     x = torch.from_numpy(array).permute(2, 0, 1)[None] / 255
@@ -152,7 +152,7 @@ def test_an_image_that_never_fits_is_named_and_the_others_are_restored(weights, 
         return forward(net, x, **half)
 
     monkeypatch.setattr(DeepRFTv2, 'forward', limited)
-    picture('bright.png')
+    write_image('bright.png')
     Image.new('RGB', (16, 16)).save('dark.png')
     assert deblur(weights, 'bright.png', 'dark.png', '-o', 'out') == 1
     assert 'bright.png: 16x16 pixels (height x width) do not fit into memory' in capsys.readouterr().err
@@ -160,7 +160,7 @@ def test_an_image_that_never_fits_is_named_and_the_others_are_restored(weights, 
 
 
 def test_long_and_narrow_images(weights):
-    array = picture('a.png', (400, 6))
+    array = write_image('a.png', (400, 6))
     assert deblur(weights, 'a.png', '-o', 'out', '--tile', '128') == 0
     assert read('out/a.png').shape == array.shape
 
@@ -179,7 +179,7 @@ def test_long_and_narrow_images(weights):
 )
 def test_unsuitable_arguments_are_errors(weights, capsys, arguments, message):
     os.mkdir('empty')
-    picture('a.png')
+    write_image('a.png')
     write_checkpoint({'params': torch.nn.Linear(3, 3).state_dict()}, 'other.pth')
     assert deblur(weights, *arguments) == 1
     assert message in capsys.readouterr().err
@@ -203,7 +203,7 @@ def test_command_lines_that_are_wrong_exit_with_2(capsys, arguments, message):
 
 
 def test_devices_share_the_images(weights, capsys):
-    arrays = {f'{number}.png': picture(f'{number}.png', seed=number) for number in range(4)}
+    arrays = {f'{number}.png': write_image(f'{number}.png', seed=number) for number in range(4)}
     os.mkdir('out')
     jobs = [Job(Path(name), Path('out', name)) for name in arrays]
     restorers = [load(weights, device='cpu') for _ in range(2)]
@@ -219,7 +219,7 @@ def test_devices_share_the_images(weights, capsys):
 def test_progress_counts_tiles_as_parts_of_images(weights, monkeypatch):
     steps = []
     monkeypatch.setattr(deblurring.Progress, '_advance', lambda self, part: steps.append(part))
-    picture('a.png', (16, 40))
+    write_image('a.png', (16, 40))
     os.mkdir('out')
     restorer: Restorer = load(weights, device='cpu', tile=16)
     deblur_files([restorer], [Job(Path('a.png'), Path('out/a.png'))])

@@ -1,4 +1,4 @@
-"""`basicsr export` on the command line: what is refused, before anything is exported."""
+"""`basicsr export` on the command line: arguments that are refused before an export."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """The arguments with which the exporter is called, which is not run."""
+    """Replace the exporter, and return the arguments of its calls."""
     found = []
     monkeypatch.setattr(export, 'export_network', lambda *args: found.append(args) or ['done'])
     return found
@@ -31,7 +31,7 @@ def calls(monkeypatch):
         ('-o net.pt2 --size -8x64', '--size is -8x64'),
         ('-o net.pt2 --size 64x8', 'expected at least 16x16'),
         ('-o there.pt2', 'there.pt2 exists: use --overwrite to replace it'),
-        ('-o folder.pt2 --overwrite', '-o folder.pt2 is a folder: name a file'),
+        ('-o folder.pt2 --overwrite', '-o folder.pt2 is a folder: use the name of a file'),
         ('-o there.pt2/net.pt2', 'cannot write to the folder there.pt2'),
         ('-o net.pt2 --weights other.pth', 'other.pth: not the weights of a DeepRFTv2'),
         ('-o net.pt2 --weights missing.pth', 'missing.pth: checkpoint not found'),

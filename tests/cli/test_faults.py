@@ -64,7 +64,7 @@ def undisturbed(folder, tmp_path_factory):
     return weights(quiet)
 
 
-def signalled(folder, number, workers=0):
+def signaled(folder, number, workers=0):
     """Send a signal to an endless training run and its workers. Return the exit status and the output."""
     process = start(folder, 'train', '-opt', 'small.yml', *ENDLESS, f'datasets:train:num_worker_per_gpu={workers}')
     output = folder / 'life.txt'
@@ -83,7 +83,7 @@ def journal(folder):
 @pytest.mark.parametrize('number', LEAVE_SIGNALS, ids=lambda number: number.name)
 def test_signal_saves_the_state_and_stops_training(folder, number):
     write(folder, training_options())
-    status, text = signalled(folder, number, workers=1)
+    status, text = signaled(folder, number, workers=1)
     assert status == (130 if number == signal.SIGINT else 75), text
     (state,) = (folder / STATES).iterdir()
     assert f'{number.name}: the state of iteration {state.stem} is saved' in text
@@ -98,7 +98,7 @@ def test_signal_saves_the_state_of_a_model_of_basicsr(folder):
     opt = {**training_options({'type': 'OneScale'}), 'model_type': 'SRModel'}
     opt['train']['scheduler'] = {'type': 'MultiStepLR', 'milestones': [2]}
     write(folder, opt)
-    status, text = signalled(folder, signal.SIGTERM)
+    status, text = signaled(folder, signal.SIGTERM)
     assert status == 75 and 'Traceback' not in text, text
     (state,) = (folder / STATES).iterdir()
     assert f'SIGTERM: the state of iteration {state.stem} is saved' in text
@@ -134,6 +134,22 @@ def test_error_between_steps_saves_the_state(folder, monkeypatch, capsys, model)
     (state,) = (folder / STATES).iterdir()
     assert f'The state of iteration {state.stem} is saved' in said(folder)
     assert '1.png' in capsys.readouterr().err.rpartition('error: ')[2]
+
+
+def test_error_in_a_step_saves_the_state_before_it(folder, undisturbed):
+    """The resumed training equals an undisturbed one."""
+    opt = training_options()
+    opt['datasets']['train']['misshapen'] = 8
+    opt['logger']['save_checkpoint_freq'] = 100
+    file = write(folder, opt)
+    status, text = train(folder, file)
+    assert status == 1 and 'Traceback' in text, text
+    (state,) = (folder / STATES).iterdir()
+    assert f'The state of iteration {state.stem} is saved' in text and int(state.stem) > 2, text
+    status, text = train(folder, file, 'datasets:train:misshapen=~')
+    assert status == 0 and f'Resumed after iteration {state.stem} ' in text, text
+    torch.testing.assert_close(weights(folder), undisturbed, rtol=0, atol=0)
+    assert journal(folder) == list(range(1, ITERATIONS + 1))
 
 
 def test_training_continues_without_tensorboard_on_a_full_disk(folder):
@@ -318,7 +334,7 @@ def test_resuming_a_finished_run_trains_nothing(folder, capsys):
     assert cli.main(['train', '-opt', file]) == 0
     before = weights(folder)
     assert cli.main(['train', '-opt', file, '--auto_resume']) == 0
-    assert 'All 12 iterations are done: nothing is left to train' in said(folder)
+    assert 'All 12 iterations are complete' in said(folder)
     torch.testing.assert_close(weights(folder), before, rtol=0, atol=0)
     assert cli.main(['train', '-opt', file, '--auto_resume', '--force_yml', 'train:total_iter=9']) == 1
     assert 'is at iteration 12, but train.total_iter is 9' in capsys.readouterr().err

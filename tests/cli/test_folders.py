@@ -57,7 +57,7 @@ def test_valid_names_are_used_unchanged(folder, name):
     assert os.listdir(folder / 'experiments') == [f'debug_{name}']
 
 
-def test_two_data_sets_of_one_name_are_refused(folder, capsys):
+def test_two_datasets_of_one_name_are_refused(folder, capsys):
     opt = options()
     opt['datasets']['val_2'] = opt['datasets']['val']
     file = write(folder, opt)
@@ -68,8 +68,8 @@ def test_two_data_sets_of_one_name_are_refused(folder, capsys):
 
 
 @pytest.mark.parametrize('command', ['train', 'test'])
-def test_results_of_two_data_sets_do_not_mix(folder, command):
-    """The images of both data sets have the same names."""
+def test_results_of_two_datasets_do_not_mix(folder, command):
+    """The images of both datasets have the same names."""
     opt = options() if command == 'train' else test_options()
     opt['model_type'] = 'DeepRFTv2Model'
     phase = 'val' if command == 'train' else 'test'

@@ -92,7 +92,7 @@ def test_kernel_windows_limit_the_crop():
         (['color.png', *OUTPUT, '-o', 'out.jpg'], 'ends in .png'),
         (['color.png', *OUTPUT, '-o', 'color.png'], 'color.png exists'),
         (['color.png', *OUTPUT, '--npz', 'out.txt'], 'ends in .npz'),
-        (['color.png', *OUTPUT, '--variable', 'f'], '--kernel, which is missing'),
+        (['color.png', *OUTPUT, '--variable', 'f'], 'also set --kernel'),
         (['color.png', 'gray.png', 'deep.png', *OUTPUT, '--kernel', 'two.npz'], '2 kernels, expected one, or one for'),
         (['color.png', *OUTPUT, '--crop', '20'], 'multiple of 8'),
         (['color.png', *OUTPUT, '--crop', '48'], 'has only 32x40'),

@@ -24,12 +24,14 @@ def raising(error):
     return run
 
 
-@pytest.mark.parametrize('command', ['train', 'test', 'check', 'prepare', 'deblur', 'convert'])
-def test_the_help_of_every_command_has_an_example(command, capsys):
+@pytest.mark.parametrize('module', cli.COMMANDS, ids=lambda module: module.__name__.rpartition('.')[2])
+def test_the_help_of_every_command_has_a_description_and_an_example(module, capsys):
+    command = module.__name__.rpartition('.')[2]
     with pytest.raises(SystemExit) as end:
         cli.main([command, '--help'])
     assert end.value.code == 0
-    assert f'\n  basicsr {command} ' in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert f'\n  basicsr {command} ' in text and f'{module.HELP[1:]}.\n' in text
 
 
 def test_basicsr_test_has_no_flag_to_resume(capsys):
@@ -80,7 +82,7 @@ class Damaged(Dataset):
         raise UserError('a.png is damaged: 3 of 9 rows\nget it again')
 
 
-def test_an_error_of_a_data_loaders_worker_is_printed_without_its_traceback():
+def test_an_error_of_a_data_loader_worker_is_printed_without_its_traceback():
     with pytest.raises(UserError) as caught:
         next(iter(DataLoader(Damaged(), num_workers=1)))
     assert 'Traceback' in str(caught.value)

@@ -56,10 +56,12 @@ def test_training_with_worker_processes(folder, command):
     opt['datasets']['train']['num_worker_per_gpu'] = 1
     text = command('train', '-opt', write(folder, opt))
     assert 'iter:       4' in text
+    assert text.count('small cannot be locked') == 1, text
     assert (folder / 'experiments/small/models/net_g_4.pth').is_file()
 
 
 def test_preparation_with_worker_processes(folder, command):
     unpack('GOPRO_Large', folder / 'GoPro', (24, 40, 3))
-    command('prepare', 'GoPro', 'crops', '--crop', '16', '--split', 'train')
+    text = command('prepare', 'GoPro', 'crops', '--crop', '16', '--split', 'train')
+    assert text.count('crops cannot be locked') == 1, text
     assert len((folder / 'crops/train_sharp.lmdb/meta_info.txt').read_text().splitlines()) == 4 * 6

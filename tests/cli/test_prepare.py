@@ -55,7 +55,7 @@ def test_names_that_are_not_utf_8_are_printed(gopro, tmp_path, capsys):
     assert f'cannot decode the image {folder}/blur/caf\\udce9.png' in capsys.readouterr().err
 
 
-def test_warnings_about_data_are_for_users():
+def test_warnings_about_data_are_printed_without_the_line_of_code():
     text = cli.format_warning(DataWarning('a: skipped b'), DataWarning, 'file.py', 1)
     assert text == 'warning: a: skipped b\n'
     assert cli.format_warning(UserWarning('c'), UserWarning, 'file.py', 1).startswith('file.py:1: UserWarning: c')
@@ -70,8 +70,8 @@ def test_list_prints_all_layouts(capsys):
 @pytest.mark.parametrize(
     ('argv', 'message'),
     [
-        ([], 'give a dataset and a folder to write to'),
-        (['SOURCE'], 'give a dataset and a folder to write to'),
+        ([], 'name a dataset and a folder to write to'),
+        (['SOURCE'], 'name a dataset and a folder to write to'),
         (['SOURCE', 'new', '--step', '8'], '--step 8 needs --crop'),
         (['SOURCE', 'new', '--crop', '0'], '--crop 0 --step 0: expected positive numbers of pixels'),
         (['SOURCE', 'new', '--split', 'val'], "has no split 'val'. It has train, test"),

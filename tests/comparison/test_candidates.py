@@ -1,4 +1,4 @@
-"""What names a network."""
+"""Networks that are named on the command line."""
 
 import pytest
 import torch
@@ -45,7 +45,7 @@ def test_weights_with_other_names_in_spandrel_are_not_recognized(tmp_path):
     for number, size in enumerate(('num_feat=64,num_grow_ch=32', 'num_feat=8,num_grow_ch=4')):
         path = tmp_path / f'{number}.pth'
         write_checkpoint({'params': candidate_of(f'RRDBNet:num_block=1,{size}').build().state_dict()}, path)
-        with pytest.raises(UserError, match='Name an option file'):
+        with pytest.raises(UserError, match='Pass an option file'):
             candidate_of(str(path))
 
 
@@ -67,7 +67,7 @@ def test_option_files_and_checkpoints(tmp_path):
     assert candidate_of('deblur').weights.endswith('.safetensors')
 
 
-def test_modules_of_the_user(tmp_path, monkeypatch):
+def test_networks_of_imported_modules(tmp_path, monkeypatch):
     (tmp_path / 'archs_of_a_user.py').write_text(
         'from basicsr.utils.registry import ARCH_REGISTRY\nfrom torch import nn\n\n'
         '@ARCH_REGISTRY.register()\nclass NetOfAUser(nn.Conv2d):\n'
@@ -78,17 +78,17 @@ def test_modules_of_the_user(tmp_path, monkeypatch):
     assert found.imports == ('archs_of_a_user',) and found.build().kernel_size == (5, 5)
 
 
-def test_what_names_nothing(tmp_path):
+def test_unknown_and_ambiguous_names_are_errors(tmp_path):
     with pytest.raises(UserError, match="no network, option file or checkpoint 'SwinUR'. Did you mean SwinIR"):
         candidate_of('SwinUR')
-    with pytest.raises(UserError, match='named twice'):
+    with pytest.raises(UserError, match='two networks are named DeepRFTv2-T'):
         candidates_of(['T', 'DeepRFTv2:T'])
     with pytest.raises(UserError, match='does not accept the settings'):
         candidate_of('EDSR:depth=3').build()
     file, weights = tmp_path / 'none.yml', tmp_path / 'other.pth'
     file.write_text('name: none\n')
     write_checkpoint({'params': {'weight': torch.ones(3)}}, weights)
-    with pytest.raises(UserError, match='none.yml: has no network_g'):
+    with pytest.raises(UserError, match='none.yml has no network_g'):
         candidate_of(str(file))
     with pytest.raises(UserError, match='not the weights of a DeepRFTv2'):
         candidate_of(str(weights))

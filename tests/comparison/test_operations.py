@@ -1,4 +1,4 @@
-"""Counts of operations against formulas, against torch, between backends, and against publications."""
+"""Counts of operations compared with formulas, with PyTorch, between backends, and with published numbers."""
 
 import functools
 import math
@@ -25,7 +25,7 @@ class Function(nn.Module):
         return self.function(x)
 
 
-def test_products_are_those_of_flop_counter_mode():
+def test_products_equal_those_of_flop_counter_mode():
     net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, groups=8), nn.Flatten(2), nn.Linear(30, 5))
     x = torch.rand(1, 3, 7, 8)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -36,7 +36,7 @@ def test_products_are_those_of_flop_counter_mode():
     assert found.products == 56 * 8 * 27 + 30 * 8 * 9 + 8 * 30 * 5
 
 
-def test_products_of_activations_are_listed_apart():
+def test_products_of_activations_are_counted_separately():
     attention = Function(lambda x: nn.functional.scaled_dot_product_attention(x, x, x))
     for net in (attention, Function(lambda x: (x @ x.mT) @ x)):
         found = count_operations(net, 16, 8)
@@ -52,7 +52,7 @@ def test_products_of_activations_are_listed_apart():
         (lambda x: torch.fft.rfft2(x, norm='ortho'), 1),
     ],
 )
-def test_transforms_cost_what_the_radix_2_algorithm_does(transform, factor):
+def test_transforms_cost_as_much_as_the_radix_2_algorithm(transform, factor):
     found = count_operations(Function(transform), 16, 8)
     assert found.fourier == pytest.approx(factor * 3 * 2.5 * 128 * math.log2(128) / 2)
     assert found.total == found.fourier

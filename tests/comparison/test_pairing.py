@@ -21,7 +21,7 @@ RUNS = [
 ]
 
 
-def test_what_a_seed_does_to_both_networks_cancels():
+def test_effects_of_a_seed_on_both_networks_cancel():
     found = differences(RUNS, 'a')
     assert found['a'] == {'psnr': {'scores': {'1': 20.0, '2': 30.0, '3': 25.0}}}
     each = found['b']['psnr']
@@ -30,7 +30,7 @@ def test_what_a_seed_does_to_both_networks_cancels():
     assert each['interval'] == pytest.approx([1.2 - 4.303 * 0.2 / 3**0.5, 1.2 + 4.303 * 0.2 / 3**0.5], abs=1e-3)
 
 
-def test_seeds_without_a_partner_are_left_out():
+def test_seeds_without_a_run_of_the_reference_are_ignored():
     runs = [*RUNS[:3], {'candidate': 'b', 'seed': 2, 'error': 'killed'}, run('b', 3, None), run('b', 4, 50.0)]
     each = differences(runs, 'a')['b']['psnr']
     assert each['difference'] == 1.0 and 'interval' not in each

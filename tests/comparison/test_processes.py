@@ -1,4 +1,4 @@
-"""Processes of their own."""
+"""Functions that run in new processes."""
 
 import os
 import signal
@@ -48,7 +48,7 @@ def test_a_killed_process_is_a_failure():
 
 
 def wait_for_a_signal(saves):
-    """Tell the parent process to stop, as a cluster does, and wait until that is passed on."""
+    """Send SIGTERM to the parent process, as a cluster does, and wait until it is forwarded."""
     if saves:
 
         def save(*_):
@@ -60,7 +60,7 @@ def wait_for_a_signal(saves):
 
 
 @pytest.mark.posix
-def test_signals_are_passed_on():
+def test_signals_are_forwarded():
     before = signal.getsignal(signal.SIGTERM)
     assert in_new_process(wait_for_a_signal, True) == {'error': 'saved', 'status': SAVED}
     with pytest.raises(Interrupted, match='stopped by SIGTERM') as caught:

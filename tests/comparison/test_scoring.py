@@ -1,4 +1,4 @@
-"""The options of the tests of a comparison."""
+"""The options with which a comparison tests networks."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ val: {val_freq: 5, tile: 64, metrics: {mae: {type: mae, better: lower}}}
 """
 
 
-def test_an_option_file_decides_about_images_tiles_and_metrics():
+def test_an_option_file_determines_images_tiles_and_metrics():
     Path('mine.yml').write_text(FILE)
     found = options_of('mine.yml', None, 'cpu')
     assert found['datasets'].keys() == {'val'} and found['num_gpu'] == 0 and 'train' not in found
@@ -28,7 +28,7 @@ def test_an_option_file_decides_about_images_tiles_and_metrics():
     assert options_of('mine.yml', ['psnr', 'ssim'], 'cuda')['val']['metrics'].keys() == {'psnr', 'ssim'}
 
 
-def test_a_folder_is_a_data_set_or_prepared():
+def test_a_folder_is_a_dataset_as_downloaded_or_prepared():
     (data,) = options_of('data/GoPro', None, 'cpu')['datasets'].values()
     assert data == {'name': 'GoPro', 'type': 'PairedDeblurDataset', 'dataroot': 'data/GoPro'}
     for name in ('test_blur.lmdb', 'test_sharp.lmdb'):

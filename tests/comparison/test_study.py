@@ -26,14 +26,14 @@ def write(text):
     return read_study('study.yml')
 
 
-def test_networks_are_apart_from_the_recipe():
+def test_networks_are_separated_from_the_recipe():
     found = write(VALID)
     assert found.recipe.keys() == {'name', 'train', 'datasets'}
     assert [candidate.name for candidate in found.networks()] == ['T', '9']
     assert found.seeds == [1, 2] and found.photographs is None
 
 
-def test_a_network_can_have_another_recipe(tmp_path, monkeypatch):
+def test_a_network_can_change_the_recipe(tmp_path, monkeypatch):
     found = write(VALID.replace('{type: EDSR}', '{type: EDSR, recipe: {train: {lr: 2}}}') + 'reference: T')
     assert found.candidates['9'] == {'type': 'EDSR'} and found.reference == 'T'
     monkeypatch.setattr(training, '_finished', lambda folder, run: run)
@@ -93,7 +93,7 @@ def test_failed_runs_are_remarks():
     assert rows[1]['remark'] == 'training: slow; seed 1: no memory'
 
 
-def test_networks_of_the_quickstart_cost_the_same():
+def test_networks_of_the_quickstart_have_equal_costs():
     pytest.importorskip('spandrel')
     costs = [count_operations(each.build(), 256, 256).total for each in read_study(str(QUICKSTART)).networks()]
     assert len(costs) == 3 and max(costs) < 1.05 * min(costs), costs

@@ -1,4 +1,4 @@
-"""Training several networks with several seeds."""
+"""Train several networks with several seeds."""
 
 import json
 from pathlib import Path
@@ -56,7 +56,7 @@ def recipe(tmp_path):
 
 
 def test_finished_runs_are_not_repeated(recipe, monkeypatch):
-    """Train a network and one that fails, in processes; then again without any training."""
+    """One of two networks cannot be built. The second call only repeats its run."""
     runs = list(train_all(NETWORKS, recipe, [7], 'study', dict.fromkeys(NETWORKS, 3)))
     assert [(run['candidate'], run['seed']) for run in runs] == [('small', 7), ('wrong', 7)]
     assert runs[0]['iterations'] == 3 and runs[0]['metrics']['psnr'] > 0 and runs[0]['seconds'] > 0
@@ -66,12 +66,12 @@ def test_finished_runs_are_not_repeated(recipe, monkeypatch):
     monkeypatch.setattr(training, 'in_new_process', lambda *args, **kwargs: again.append(args[1]) or {'error': 'no'})
     assert list(train_all(NETWORKS, recipe, [7], 'study', dict.fromkeys(NETWORKS, 3)))[0] == runs[0]
     assert again == ['study/options/wrong_seed7.yml']
-    with pytest.raises(UserError, match='small_seed7.yml is of an earlier run with other options'):
+    with pytest.raises(UserError, match='small_seed7.yml is from an earlier run with other options'):
         list(train_all(NETWORKS, recipe, [7], 'study', dict.fromkeys(NETWORKS, 5)))
 
 
 def test_an_interrupted_run_resumes(recipe, monkeypatch):
-    """A training that a signal ends raises; the next call goes on from its state."""
+    """A training that is stopped by a signal raises an error. The next call resumes from its state."""
 
     def until_2(run, path, is_train, root, output):
         options = config.load(path)
@@ -93,7 +93,7 @@ def test_an_interrupted_run_resumes(recipe, monkeypatch):
     assert [line['iter'] for line in logged if 'lr' in line] == [1, 2, 3, 4]
 
 
-def test_names_become_paths(recipe):
+def test_names_must_be_parts_of_paths(recipe):
     with pytest.raises(UserError, match="the name '../up' cannot be part of a path"):
         next(train_all({'../up': NETWORKS['small']}, recipe, [1], 'study'))
 

@@ -1,4 +1,4 @@
-"""Fill BasicSR's registries, which tell the keys of classes."""
+"""Fill BasicSR's registries, from which the keys of classes are read."""
 
 import deeprftv2_plugin
 

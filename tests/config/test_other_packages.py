@@ -13,7 +13,7 @@ def test_bounds_do_not_apply_to_classes_of_other_packages(foreign):
 
 @pytest.fixture
 def foreign():
-    """A model, a data set and a network of another package."""
+    """A model, a dataset and a network of another package."""
     from basicsr.utils import registry
 
     from deeprftv2_plugin.data.datasets.paired import PairedDeblurDataset

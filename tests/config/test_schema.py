@@ -30,7 +30,7 @@ def keys_read(source):
     return set(re.findall(r"opt(?:\.get\(|\[)'(\w+)'", source))
 
 
-def test_every_data_set_of_the_registry_is_declared():
+def test_every_dataset_of_the_registry_is_declared():
     from basicsr.utils.registry import DATASET_REGISTRY
 
     ours = ('basicsr', 'deeprftv2_plugin')
@@ -39,7 +39,7 @@ def test_every_data_set_of_the_registry_is_declared():
 
 
 @pytest.mark.parametrize('name', sorted(basicsr_schema.DATASETS))
-def test_declared_keys_of_basicsrs_data_sets_are_those_it_reads(name):
+def test_declared_keys_of_basicsrs_datasets_are_those_it_reads(name):
     from basicsr.utils.registry import DATASET_REGISTRY
 
     source = source_of(DATASET_REGISTRY.get(name))

@@ -159,13 +159,13 @@ def test_training_data_is_refused_in_a_test():
 
 
 def test_test_without_data_is_refused():
-    with pytest.raises(UserError, match='datasets is empty. Expected at least one data set'):
+    with pytest.raises(UserError, match='datasets is empty. Expected at least one dataset'):
         check('datasets={}', path=TEST, is_train=False)
 
 
 def test_number_of_gpus_is_refused_without_a_gpu(monkeypatch):
     monkeypatch.setattr('torch.cuda.device_count', lambda: 0)
-    with pytest.raises(UserError, match='num_gpu is 1, but torch sees no GPU'):
+    with pytest.raises(UserError, match='num_gpu is 1, but PyTorch finds no GPU'):
         check('num_gpu=1')
 
 
@@ -182,7 +182,7 @@ def test_number_of_gpus_is_refused_without_a_gpu(monkeypatch):
         ('{type: MixedDataset}', 'datasets.train.parts.1.parts is missing'),
     ],
 )
-def test_parts_of_a_mixture_are_checked_like_data_sets(part, message):
+def test_parts_of_a_mixture_are_checked_like_datasets(part, message):
     mixture = 'name: x, type: MixedDataset, num_worker_per_gpu: 1'
     with pytest.raises(UserError, match=message):
         check(f'datasets:train={{{mixture}, parts: [{{type: PairedDeblurDataset, dataroot: x}}, {part}]}}')

@@ -1,4 +1,4 @@
-"""The study of the transfer functions: interventions, matching and references."""
+"""The kernel study: interventions, matching and references."""
 
 import json
 import xml.etree.ElementTree
@@ -53,7 +53,7 @@ def grid():
 
 
 class Inverse(nn.Module):
-    """Estimates the blur by asking an oracle, and inverts it: a network whose transfer functions are the blur's."""
+    """A network whose transfer functions invert the true blur, which it gets from an oracle."""
 
     def __init__(self, grid: Grid):
         super().__init__()
@@ -89,7 +89,7 @@ class _Oracle(nn.Module):
         return as_parts(inverse[None, None].expand(1, 3, -1, -1)).float()
 
 
-def test_a_network_that_uses_the_blur_loses_with_that_of_another(grid):
+def test_transfer_functions_of_another_blur_harm_a_network_that_uses_the_blur(grid):
     scores = intervene(Inverse(grid).eval(), grid, 0)
     assert scores.keys() == set(CONDITIONS) and scores['intact'].shape == (4, 3)
     assert scores['intact'].mean() > scores['blurry'].mean() + 1
@@ -102,7 +102,7 @@ def test_a_network_that_uses_the_blur_loses_with_that_of_another(grid):
     assert summary['intact']['cost'] == 0
 
 
-def test_a_static_filter_has_no_costs(grid):
+def test_a_static_filter_has_no_cost(grid):
     net = DeepRFTv2('T', width=4, kernel_width=4, stages=1).eval()
     for module in net.modules():
         if isinstance(module, FourierKernelEstimator):

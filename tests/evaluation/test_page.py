@@ -1,4 +1,4 @@
-"""The page of a test: its files, and what it does in a browser that opens it from the file system."""
+"""The page of a test: its files, and its behavior in a browser that opens it from the file system."""
 
 import json
 import math
@@ -22,7 +22,7 @@ def one_color(version, size=(60, 80)):
 
 
 def make_images(page, names, methods=('first', 'second')):
-    """Write images of one color, whose scores become better with the index."""
+    """Write images of one color, whose scores improve with the index."""
     images = []
     for index, name in enumerate(names):
         save_images(files_of(page), name, [one_color('blurry'), one_color('first'), one_color('sharp')])
@@ -49,7 +49,7 @@ TABLE = Table(
 )
 
 
-def test_the_page_refers_to_files_beside_it_and_to_nothing_else(tmp_path):
+def test_the_page_only_refers_to_files_next_to_it(tmp_path):
     page = tmp_path / 'a b#%?' / 'café.html'
     write_page(page, HOSTILE, TABLE, make_images(page, ['x/1', HOSTILE]), BETTER, [HOSTILE])
     found = content(page)
@@ -105,7 +105,7 @@ def open_page(browser):
 
 
 def colors(page, card, *places):
-    """The names of the versions at places of an image, given as parts of its width, as a screenshot shows them."""
+    """Return the versions visible in a screenshot at positions in an image, given as fractions of its width."""
     frame = page.locator('.frame').nth(card)
     frame.scroll_into_view_if_needed()
     page.wait_for_function(
@@ -222,7 +222,7 @@ def test_all_images_share_zoom_and_position(open_page, tmp_path):
     assert [float(each) for each in re.findall(r'[-.\d]+', found)] == pytest.approx([4, 0, 0, 4, -3, -3], abs=0.5)
 
 
-def test_hostile_names_do_nothing(open_page, tmp_path):
+def test_names_are_not_interpreted_as_html(open_page, tmp_path):
     path = tmp_path / 'page.html'
     image = make_images(path, [HOSTILE])[0]
     image = image._replace(restored={HOSTILE: image.restored['first']}, scores={HOSTILE: {HOSTILE: 1.0}})

@@ -1,4 +1,4 @@
-"""The description of how a test was done."""
+"""The protocol of a test."""
 
 import pytest
 from torch.utils.data import DataLoader

@@ -397,7 +397,7 @@ def training_faults(opt: dict, mutant: Mutant) -> str:
         validated = [dataset for phase, dataset in opt['datasets'].items() if phase != 'train']
         names = {dataset['name'] for dataset in validated if dataset.get('dataroot_gt')}
         if mutant.base == 'own_train' and {line['dataset'] for line in lines if 'dataset' in line} != names:
-            return 'a data set is not validated'
+            return 'a dataset is not validated'
     return ''
 
 

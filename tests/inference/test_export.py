@@ -1,4 +1,4 @@
-"""Exported networks: they agree with the network, in a process without this package."""
+"""Exported networks agree with the network, in a process without this package."""
 
 import io
 import json

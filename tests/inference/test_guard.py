@@ -1,4 +1,4 @@
-"""Requests that the local page refuses."""
+"""Requests that the local page refuses or accepts."""
 
 import asyncio
 import json
@@ -66,7 +66,7 @@ def test_other_web_sites_are_refused(headers, path, allowed):
     ],
 )
 @pytest.mark.parametrize('kind', ['application/json', 'text/plain', ''])
-def test_addresses_instead_of_uploads_are_refused(body, allowed, kind):
+def test_urls_in_place_of_uploads_are_refused(body, allowed, kind):
     sent, got = answer({'host': 'localhost', 'content-type': kind}, '/queue/join', body.encode(), 'POST')
     assert sent[0]['status'] == (200 if allowed else 403)
     assert got == (body.encode() if allowed else b'')

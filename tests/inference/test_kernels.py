@@ -1,4 +1,4 @@
-"""The analysis of estimated kernels, on kernels whose properties are known."""
+"""The analysis of estimated kernels, for kernels with known properties."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def shake(seed, side=9):
 
 
 def placed(kernel, size, shift=(0, 0)):
-    """A map with a kernel whose origin is moved from the map's."""
+    """Return a map with a kernel whose origin is shifted from that of the map."""
     whole = torch.zeros(size, dtype=kernel.dtype)
     top, left = (n // 2 + s - k // 2 for n, s, k in zip(size, shift, kernel.shape, strict=True))
     whole[top : top + kernel.shape[0], left : left + kernel.shape[1]] = kernel
@@ -25,20 +25,20 @@ def placed(kernel, size, shift=(0, 0)):
 @pytest.mark.parametrize('size', [(32, 40), (33, 27)])
 @pytest.mark.parametrize('shift', [(0, 0), (3, -5), (-11, 6)])
 @pytest.mark.parametrize('factor', [1, -0.3])
-def test_a_moved_kernel_is_found(size, shift, factor):
+def test_a_shifted_kernel_is_found(size, shift, factor):
     found = kernels.best_match(factor * placed(shake(0), size, shift), shake(0))
     assert found.correlation == pytest.approx(np.sign(factor)) and found.shift == shift and not found.flipped
 
 
 @pytest.mark.parametrize('truth', [shake(1), shake(1, side=8)])
-def test_a_turned_kernel_is_found(truth):
+def test_a_rotated_kernel_is_found(truth):
     turned = torch.zeros(21, 21, dtype=torch.float64)
     for (row, column), value in np.ndenumerate(truth.numpy()):  # rotated about the origin
         turned[10 + 2 - (row - truth.shape[0] // 2), 10 - 1 - (column - truth.shape[1] // 2)] = value
     assert kernels.best_match(turned, truth) == (pytest.approx(1), (2, -1), True)
 
 
-def test_the_truth_may_be_larger_and_reach_beyond_the_kernel():
+def test_the_true_kernel_may_be_larger_and_exceed_the_map():
     assert kernels.best_match(shake(0), placed(shake(0), (32, 40), (2, 4))) == (pytest.approx(1), (-2, -4), False)
     half = placed(shake(2, side=16), (16, 14))[:8]  # the truth leaves the map, and does not enter on the other side
     assert kernels.best_match(half, shake(2, side=16)).correlation == pytest.approx(
@@ -46,12 +46,12 @@ def test_the_truth_may_be_larger_and_reach_beyond_the_kernel():
     )
 
 
-def test_symmetric_kernels_are_not_turned():
+def test_symmetric_kernels_are_not_rotated():
     gauss = torch.from_numpy(gaussian(2.0)).double()
     assert not kernels.best_match(placed(gauss, (31, 31)), gauss).flipped
 
 
-def test_an_impulse_correlates_as_stated_and_another_kernel_less_than_the_same():
+def test_correlations_of_an_impulse_and_of_another_kernel():
     impulse = placed(torch.ones(1, 1, dtype=torch.float64), (16, 16))
     truth = shake(3)
     found = kernels.best_match(impulse, truth)
@@ -105,13 +105,13 @@ def test_modulus_of_a_box():
     torch.testing.assert_close(torch.fft.ifftshift(found)[:, :5], otf_from_psf(psf).abs())
 
 
-def test_half_scale_of_a_gaussian_is_one_of_half_the_size():
+def test_half_scale_of_a_gaussian_is_a_gaussian_of_half_the_size():
     found = kernels.half_scale_kernel(torch.from_numpy(gaussian(4.0)))
     assert kernels.best_match(found, torch.from_numpy(gaussian(2.0))).correlation > 0.999
 
 
 @pytest.mark.parametrize('side', [7, 8])
-def test_half_scale_keeps_the_sum_and_halves_the_position(side):
+def test_half_scale_preserves_the_sum_and_halves_the_position(side):
     def centroid(kernel):
         rows = torch.arange(len(kernel), dtype=kernel.dtype) - len(kernel) // 2
         return float(rows @ kernel.sum(1) / kernel.sum())
@@ -133,7 +133,7 @@ def test_the_psfs_of_a_network():
     assert kernels.strongest_channels(found[2, 'full'], 2) == powers.argsort(descending=True)[:2].tolist()
 
 
-def test_likeness_finds_the_true_kernel_among_the_channels_and_states_the_controls():
+def test_likeness_of_the_true_kernel_and_of_controls():
     truths = [shake(7), shake(8)]
     other = torch.randn(32, 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     psf = torch.stack([torch.stack([other, -2 * placed(truth, (32, 32), (1, 2))]) for truth in truths])

@@ -1,4 +1,4 @@
-"""The files that a command reads and writes."""
+"""Input and output files of a command."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""One object restores images of several kinds and returns the same kind."""
+"""A restorer accepts several kinds of images and returns the same kind."""
 
 import gc
 
@@ -207,9 +207,9 @@ def test_networks_with_unknown_arguments_are_not_saved(tmp_path):
         Restorer(network()).save_pretrained(tmp_path)
 
 
-def test_weights_of_the_package_are_the_default(tmp_path, monkeypatch, deblur):
+def test_shipped_weights_are_the_default(tmp_path, monkeypatch, deblur):
     monkeypatch.setattr(sources, '__file__', str(tmp_path / 'checkpoints/sources.py'))
-    with pytest.raises(UserError, match='this installation has no weights; give the path of your own'):
+    with pytest.raises(UserError, match='this installation has no weights; use the path of a checkpoint'):
         load()
     write_checkpoint({'params': deblur.net.state_dict()}, tmp_path / 'weights/deblur.safetensors')
     array = random_array(16, 24, 3)
@@ -222,7 +222,7 @@ def test_weights_of_the_package_are_the_default(tmp_path, monkeypatch, deblur):
     [
         ('missing.pth', 'checkpoint not found'),
         ('runs/net.safetensors', 'checkpoint not found'),
-        ('sharp', 'no such weights; expected a .pth or .safetensors file, deblur for those of the package'),
+        ('sharp', 'no such weights; expected a .pth or .safetensors file, deblur for the shipped weights'),
         ('a/b/c', 'no such weights'),
     ],
 )

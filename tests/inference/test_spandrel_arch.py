@@ -1,4 +1,4 @@
-"""Networks in spandrel, and in the programs that load networks with it."""
+"""Networks in spandrel and in programs that load networks with it."""
 
 import sys
 
@@ -60,7 +60,7 @@ def test_the_shipped_weights_are_detected(spandrel):
 
 
 @pytest.mark.parametrize('names', ['ours', 'the authors'])
-def test_no_other_architecture_takes_it(spandrel, names):
+def test_no_other_architecture_detects_the_weights(spandrel, names):
     state = network().state_dict()
     state = state if names == 'ours' else to_official_state_dict(state)
     assert [each.architecture.id for each in spandrel.MAIN_REGISTRY if each.detect(state)] == [ID]
@@ -79,7 +79,7 @@ def test_other_networks_are_detected_as_before(spandrel):
         assert spandrel.ModelLoader().load_from_state_dict(state).architecture.id == type(net).__name__
 
 
-def test_similar_names_are_no_deeprftv2():
+def test_networks_with_similar_names_are_not_detected():
     state = network().state_dict()
     assert is_deeprftv2(state)
     assert not is_deeprftv2({key: value for key, value in state.items() if 'half_' not in key})

@@ -1,4 +1,4 @@
-"""The page that deblurs photographs: what it does with files, and the page in a browser."""
+"""The page that deblurs photographs: its files, and its behavior in a browser."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def restorers(weights):
     return {'first': load(weights, device='cpu'), 'other': web.Restorer(other, 'cpu')}
 
 
-def picture(path, size=(40, 56), seed=0, **settings):
+def write_image(path, size=(40, 56), seed=0, **settings):
     array = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
     Image.fromarray(array).save(path, **settings)
     return array
@@ -57,8 +57,8 @@ def bomb():
 
 
 def hostile_files(folder):
-    """Files that cannot be deblurred, with words of the reason."""
-    picture(folder / 'whole.png')
+    """Files that cannot be deblurred, with parts of the error messages."""
+    write_image(folder / 'whole.png')
     files = {
         'text.png': (b'not an image', 'text.png is not an image in a format that Pillow reads'),
         'bomb.png': (bomb(), 'the image bomb.png is too large (10,000,000,000 pixels'),
@@ -73,7 +73,7 @@ def hostile_files(folder):
 
 @pytest.mark.parametrize('name', ['deep.png', 'alpha.png', 'photo.jpg', 'palette.gif'])
 def test_the_result_is_the_file_that_the_command_writes(restorers, weights, tmp_path, name):
-    array = picture(tmp_path / 'a.png')
+    array = write_image(tmp_path / 'a.png')
     if name == 'deep.png':
         import cv2
 
@@ -97,12 +97,12 @@ def test_the_result_is_the_file_that_the_command_writes(restorers, weights, tmp_
             assert image.format in ('JPEG', 'PNG') and image.size == (found.width, found.height)
 
 
-def test_a_restoration_can_be_given_up(restorers, tmp_path):
+def test_a_restoration_can_be_canceled(restorers, tmp_path):
     def give_up(part):
-        raise UserError('the page has ended')
+        raise UserError('the server is shutting down')
 
-    picture(tmp_path / 'a.png')
-    with pytest.raises(UserError, match='^the page has ended$'):
+    write_image(tmp_path / 'a.png')
+    with pytest.raises(UserError, match='^the server is shutting down$'):
         web.deblur_upload(restorers['first'], tmp_path / 'a.png', tmp_path, give_up)
 
 
@@ -120,7 +120,7 @@ def test_addresses_that_cannot_be_used_are_errors(capsys, monkeypatch, weights):
     with socket.create_server(('127.0.0.1', 0)) as other:
         port = str(other.getsockname()[1])
         assert cli.main(['demo', '--weights', weights, '--device', 'cpu', '--port', port]) == 1
-    assert f'cannot listen at 127.0.0.1, port {port} (' in capsys.readouterr().err
+    assert f'cannot listen on 127.0.0.1, port {port} (' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_a_missing_gradio_is_an_error(capsys, monkeypatch, weights):
 
 @contextmanager
 def served(restorers, folder):
-    """Serve the page by a thread of this process, which may only connect to itself, and yield the address."""
+    """Serve the page in a thread of this process, which may only connect to itself, and yield the URL."""
     import uvicorn
 
     connect = socket.socket.connect
@@ -183,7 +183,7 @@ def post(url, content_type, body):
 def test_files_are_deleted_after_a_while(restorers, tmp_path, monkeypatch):
     pytest.importorskip('gradio')
     monkeypatch.setattr(web, 'KEPT', 3)
-    array = picture(tmp_path / 'photo.png')
+    array = write_image(tmp_path / 'photo.png')
     part = b'--x\r\nContent-Disposition: form-data; name="files"; filename="photo.png"\r\n\r\n%b\r\n--x--\r\n'
     data = part % (tmp_path / 'photo.png').read_bytes()
     answers, deadline = '', time.monotonic() + 120
@@ -205,7 +205,7 @@ def test_files_are_deleted_after_a_while(restorers, tmp_path, monkeypatch):
 
 @pytest.mark.posix
 @pytest.mark.parametrize('number', [signal.SIGTERM, getattr(signal, 'SIGHUP', None)])
-def test_nothing_is_kept_when_the_page_ends(restorers, tmp_path, monkeypatch, number):
+def test_all_files_are_deleted_at_the_end(restorers, tmp_path, monkeypatch, number):
     pytest.importorskip('gradio')
     monkeypatch.setenv('GRADIO_TEMP_DIR', '')
     monkeypatch.setenv('GRADIO_ANALYTICS_ENABLED', '')
@@ -231,7 +231,7 @@ def test_nothing_is_kept_when_the_page_ends(restorers, tmp_path, monkeypatch, nu
 
 @pytest.fixture(scope='module')
 def url(restorers, tmp_path_factory):
-    """The address of the page."""
+    """The URL of the page."""
     pytest.importorskip('gradio')
     with served(restorers, tmp_path_factory.mktemp('files')) as url:
         yield url
@@ -271,7 +271,7 @@ def download(page, name):
 
 
 def test_a_photograph_is_restored_in_the_browser(page, restorers, tmp_path):
-    array = picture(tmp_path / 'photo.png')
+    array = write_image(tmp_path / 'photo.png')
     upload(page, tmp_path / 'photo.png')
     page.get_by_text('56 × 40 pixels').wait_for()
     np.testing.assert_array_equal(download(page, 'photo.png'), expected(restorers['first'], array))
@@ -280,7 +280,7 @@ def test_a_photograph_is_restored_in_the_browser(page, restorers, tmp_path):
 
 
 def test_weights_and_tiles_can_be_chosen(page, restorers, tmp_path):
-    array = picture(tmp_path / 'wide.png', (24, 400))
+    array = write_image(tmp_path / 'wide.png', (24, 400))
     choose(page, 'Weights', 'other')
     choose(page, 'Tiles', '256')
     upload(page, tmp_path / 'wide.png')
@@ -307,7 +307,7 @@ def test_files_that_are_too_large_are_refused(page, url):
     assert answer.status == 413
 
 
-def test_addresses_are_not_loaded(page, url):
+def test_urls_are_not_loaded(page, url):
     """The fixture checks that the server does not connect to other computers."""
     file = {'path': 'http://93.184.216.34/a.png', 'meta': {'_type': 'gradio.FileData'}}
     body = {'data': [file, 'first', 'automatic'], 'fn_index': 0, 'session_hash': 'x'}

@@ -7,7 +7,7 @@ from torch import nn
 from deeprftv2_plugin.layers import BLOCKS, Blocks, NAFBlock, SelectiveScanMixer
 
 
-def randomised(module):
+def randomized(module):
     """Give every parameter a random value, since some branches are initialized to zero."""
     torch.manual_seed(0)
     with torch.no_grad():
@@ -39,7 +39,7 @@ def test_four_blocks_scan_in_four_directions():
 
 @pytest.mark.parametrize('name', BLOCKS)
 def test_every_block_keeps_the_shape_and_passes_gradients(name):
-    chain = randomised(Blocks(name, 2, 4, pool_window=(6, 6), scan_window=(4, 8)))
+    chain = randomized(Blocks(name, 2, 4, pool_window=(6, 6), scan_window=(4, 8)))
     x = torch.rand(2, 4, 8, 12, requires_grad=True)
     chain(x).sum().backward()
     assert x.grad.shape == x.shape
@@ -54,9 +54,9 @@ def test_blocks_are_initialized_as_the_identity(name):
 
 def test_a_window_as_large_as_the_map_changes_nothing():
     x = torch.rand(1, 4, 8, 12)
-    torch.testing.assert_close(randomised(NAFBlock(4, pool_window=(8, 12)))(x), randomised(NAFBlock(4))(x))
+    torch.testing.assert_close(randomized(NAFBlock(4, pool_window=(8, 12)))(x), randomized(NAFBlock(4))(x))
     torch.testing.assert_close(
-        randomised(SelectiveScanMixer(4, window=(8, 12)))(x), randomised(SelectiveScanMixer(4))(x)
+        randomized(SelectiveScanMixer(4, window=(8, 12)))(x), randomized(SelectiveScanMixer(4))(x)
     )
 
 
@@ -88,7 +88,7 @@ def test_initial_steps_are_between_a_thousandth_and_a_tenth():
 
 
 def test_scan_runs_in_float32_under_autocast():
-    mixer = randomised(SelectiveScanMixer(4))
+    mixer = randomized(SelectiveScanMixer(4))
     x = torch.rand(1, 4, 8, 8)
     with torch.autocast('cpu', torch.bfloat16):
         y = mixer(x)

@@ -1,4 +1,4 @@
-"""What the Fourier Kernel Estimator does to images as a matter of physics, whatever it has learned."""
+"""Physical properties of the Fourier Kernel Estimator, such as linearity and equivariance."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ def random(*shape, seed=0):
 
 
 def bare_filter(net):
-    """Leave the projections out: the feature is the filtered input."""
+    """Set the projections to identities, so that the feature is the filtered input."""
     channels = net.fuse.out_features
     with torch.no_grad():
         net.feature_proj.weight.copy_(torch.eye(channels))
@@ -23,9 +23,9 @@ def bare_filter(net):
 
 
 def convolving(channels, depths):
-    """An estimator whose weights make it convolve all channels with the last one, whatever that contains.
+    """Return an estimator that convolves all channels with the last one.
 
-    The kernel column is left with the spectrum of the last channel: the scans add nothing.
+    The kernel column passes on the spectrum of the last channel, since the scans add nothing.
     """
     net = bare_filter(FourierKernelEstimator(channels, width=2, depths=depths, norm=False).double())
     with torch.no_grad():
@@ -42,7 +42,7 @@ def convolving(channels, depths):
 
 
 def circular_convolution(x, kernel):
-    """The sum over all shifts of x, weighted by the kernel, whose origin is pixel (0, 0)."""
+    """Return the sum over all shifts of x, weighted by the kernel, whose origin is pixel (0, 0)."""
     rows, columns = kernel.shape
     return sum(kernel[r, c] * x.roll((r, c), (-2, -1)) for r in range(rows) for c in range(columns))
 
@@ -54,7 +54,7 @@ def shifted(x, shift):
 @pytest.mark.parametrize('size', SIZES)
 @pytest.mark.parametrize('depths', [(0,), (1, 1, 1, 1)])
 def test_it_can_learn_any_convolution(size, depths):
-    """Weights exist for which the estimated kernel is the one that the feature contains, of any shape and position."""
+    """With suitable weights, the estimated kernel is the one in the feature, of any shape and position."""
     kernel = random(*size, seed=1)
     x = torch.cat([random(2, 3, *size), kernel.expand(2, 1, *size)], 1)
     feature = convolving(4, depths)(x).feature
@@ -103,9 +103,9 @@ def test_kernels_that_do_not_depend_on_the_input_make_the_estimator_equivariant(
 
 
 def test_the_estimated_kernels_move_with_the_input():
-    """A shift turns the phases of the spectrum that the kernels are estimated from: the kernel is shifted as well.
+    """A shift changes the phases of the spectrum from which the kernels are estimated, and thus shifts the kernels.
 
-    Without scans and normalization the estimation is linear, and this is exact. The result is then shifted twice.
+    This is exact without scans and normalization, since the estimation is then linear. The result is shifted twice.
     """
     net, x, shift = convolving(4, (0,)), random(1, 4, 12, 16), (4, -3)
     with torch.no_grad():
@@ -114,7 +114,7 @@ def test_the_estimated_kernels_move_with_the_input():
 
 
 def test_with_random_weights_the_estimator_is_not_equivariant():
-    """The scans and the normalization see phases. Their kernels do not even keep their modulus under a shift."""
+    """The scans and the normalization depend on phases, so a shift changes even the moduli of transfer functions."""
     torch.manual_seed(0)
     net, x, shift = FourierKernelEstimator(4).double(), random(1, 4, 12, 16), (4, -3)
     with torch.no_grad():
@@ -126,7 +126,7 @@ def test_with_random_weights_the_estimator_is_not_equivariant():
 
 
 def test_the_filter_multiplies_the_spectrum():
-    """Parseval: where the transfer function vanishes, the result has no power, and elsewhere it is the product."""
+    """The spectrum of the result is the product, and zero where the transfer function is zero."""
     torch.manual_seed(0)
     net, x = bare_filter(FourierKernelEstimator(4).double()), random(1, 4, 12, 16)
     with torch.no_grad():

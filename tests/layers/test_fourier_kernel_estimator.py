@@ -1,4 +1,4 @@
-"""The estimator on its own."""
+"""The Fourier Kernel Estimator without a network."""
 
 import pytest
 import torch

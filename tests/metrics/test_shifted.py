@@ -1,4 +1,4 @@
-"""Metrics after the best shift, against a search without shortcuts, and deconvolutions with a known kernel."""
+"""Metrics after the best shift compared with an exhaustive search, and deconvolutions with a known kernel."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ SHAKE = CameraShake((6, 10))(np.random.default_rng(1))((64, 64)).astype(np.float
 
 
 def searched(result, reference, border, reach):
-    """The definition: bilinear interpolation at every quarter pixel."""
+    """Search by definition: bilinear interpolation at every quarter pixel."""
     from scipy.ndimage import map_coordinates
 
     height, width = reference.shape
@@ -32,7 +32,7 @@ def searched(result, reference, border, reach):
 
 
 @pytest.mark.parametrize('border, reach', [(6, 2), (5, 3)])
-def test_the_best_shift_is_that_of_a_search(border, reach):
+def test_the_best_shift_equals_that_of_an_exhaustive_search(border, reach):
     rng = np.random.default_rng(0)
     reference = GRAY[:44, :52]
     result = np.roll(GRAY, (2, -1), (0, 1))[:44, :52] * 0.9 + rng.normal(0, 0.02, (44, 52))
@@ -42,7 +42,7 @@ def test_the_best_shift_is_that_of_a_search(border, reach):
     assert np.square(found.result - found.reference).sum() == pytest.approx(error)
 
 
-def test_the_errors_of_all_shifts_are_those_of_the_interpolated_images():
+def test_the_errors_of_all_shifts_equal_those_of_the_interpolated_images():
     rng = np.random.default_rng(0)
     search, window = rng.random((9, 10, 2)), rng.random((6, 7, 2))
     found = shifted._errors(search, window, 4)
@@ -85,14 +85,14 @@ def test_a_shifted_copy_is_perfect():
     assert shifted_psnr(moved, SHARP, reach=2) < 30
 
 
-def test_without_a_reach_it_is_the_psnr_inside_the_border():
+def test_without_shifts_it_is_the_psnr_inside_the_border():
     result = (SHARP * 0.95).astype(np.uint8)
     assert shifted_psnr(result, SHARP, reach=0) == pytest.approx(psnr(result, SHARP, crop_border=15))
     luma = psnr(result, SHARP, crop_border=15, test_y_channel=True)
     assert shifted_psnr(result, SHARP, reach=0, test_y_channel=True) == pytest.approx(luma, abs=1e-5)
 
 
-def test_a_gray_truth_is_compared_with_the_mean_of_the_channels():
+def test_a_gray_reference_is_compared_with_the_mean_of_the_channels():
     gray = np.repeat(SHARP[..., :1] // 2 + 50, 3, 2)
     tinted = (gray.astype(int) + [-3, 0, 3]).astype(np.uint8)
     assert psnr(tinted, gray) < 45 and shifted_psnr(tinted, gray) > 200
@@ -100,7 +100,7 @@ def test_a_gray_truth_is_compared_with_the_mean_of_the_channels():
 
 
 def blurred(kernel):
-    """A blurry image of 8 bit, whose scene goes on beyond the border, and its sharp version, both gray."""
+    """A blurry 8-bit image of a scene that extends beyond the border, and its sharp version, both gray."""
     scene = load('camera.png')[120:230, 180:290, 0]
     reach = kernel.shape[0] // 2
     blurry = fftconvolve(scene, kernel, 'valid')
@@ -118,7 +118,7 @@ def test_deconvolutions_sharpen_with_the_right_kernel(kernel):
     assert error_ratio(blurry, sharp, blurry, kernel) == pytest.approx(10 ** ((sparse - before) / 10))
 
 
-def test_a_deconvolution_with_the_turned_kernel_is_worse():
+def test_a_deconvolution_with_the_rotated_kernel_is_worse():
     blurry, sharp = blurred(SHAKE)
     turned = np.ascontiguousarray(SHAKE[::-1, ::-1])
     for of in ('wiener', 'sparse'):
@@ -127,7 +127,7 @@ def test_a_deconvolution_with_the_turned_kernel_is_worse():
 
 
 def matrix(function, shape):
-    """The matrix of a linear function of maps."""
+    """Return the matrix of a linear function of maps."""
     columns = []
     for index in range(shape[0] * shape[1]):
         unit = np.zeros(shape)

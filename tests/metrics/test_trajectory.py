@@ -1,4 +1,4 @@
-"""Metrics of Köhler's benchmark on trajectories whose best position is known."""
+"""Metrics of Köhler's benchmark on trajectories with a known best position."""
 
 import cv2
 import numpy as np
@@ -49,7 +49,7 @@ def _source(shift):
     return slice(max(-shift, 0), 200 + min(-shift, 0))
 
 
-def test_the_best_position_counts():
+def test_the_score_is_that_of_the_best_position():
     result = restored(SHARP)
     # another part of the scene, the right one, and the right one moved
     frames = Frames(crop(60, 60), SHARP, crop(2, 1))
@@ -59,7 +59,7 @@ def test_the_best_position_counts():
     assert trajectory_mssim(result, frames) == max(similarities) > similarities[0] + 0.02
 
 
-def test_psnr_is_that_of_gray_values_after_the_best_factor():
+def test_psnr_is_that_of_gray_values_with_the_best_brightness():
     result = restored(SHARP, dim=1)
     x, z = SHARP.astype(float), result.astype(float)
     z *= (x * z).sum() / (z * z).sum()
@@ -87,7 +87,7 @@ def test_the_first_scale_is_the_ssim(monkeypatch):
 
 
 def test_mssim_follows_its_definition():
-    """Another computation, in double precision and with two-dimensional windows."""
+    """Compare with an independent computation in double precision with two-dimensional windows."""
     low_pass = np.array([0.037828455507260, -0.023849465019560, -0.110624404418440, 0.377402855612830])
     low_pass = np.array([*low_pass, 0.852698679008890, *low_pass[::-1]])
     low_pass = np.outer(low_pass, low_pass) / low_pass.sum() ** 2
@@ -112,7 +112,7 @@ def test_mssim_follows_its_definition():
     assert score * luminance.mean() ** 0.1333 == pytest.approx(expected, abs=1e-9)
 
 
-def test_mssim_falls_with_blur_at_every_scale():
+def test_mssim_decreases_with_blur_at_every_scale():
     gray = cv2.cvtColor(SHARP, cv2.COLOR_BGR2GRAY).astype(float)
     scores = [multi_scale_ssim(cv2.GaussianBlur(gray, (0, 0), sigma), gray) for sigma in (0.5, 1, 2, 4, 8)]
     assert scores == sorted(scores, reverse=True) and scores[-1] < 0.8 < 0.97 < scores[0]

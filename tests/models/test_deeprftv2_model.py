@@ -292,7 +292,7 @@ def test_checkpoint_of_another_network(tmp_path):
     with pytest.raises(UserError, match='net_g_0.pth'):
         make_model(opt=opt)
     opt['path']['strict_load_g'] = False
-    with pytest.raises(UserError, match='net_g_0.pth: only 2 of the 9 weights of this OneScale fit'):
+    with pytest.raises(UserError, match='net_g_0.pth: only 2 of the 9 weights of this OneScale match'):
         make_model(opt=opt)
     weights = torch.load(tmp_path / 'net_g_0.pth')['params']
     fitting = make_model().net_g.state_dict()

@@ -36,7 +36,7 @@ class Noisy(OneScale):
 
 @ARCH_REGISTRY.register()
 class PartlyUnused(OneScale):
-    """A network with parameters that its output does not depend on."""
+    """A network with parameters on which its output does not depend."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""A working directory with a small data set, and its options as returned by BasicSR's parser."""
+"""A working directory with a small dataset, and its options as returned by BasicSR's parser."""
 
 import pytest
 

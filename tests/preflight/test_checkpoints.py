@@ -56,7 +56,8 @@ def test_partially_matching_weights_are_a_warning_if_not_strict(folder, opt):
 
 
 @pytest.mark.parametrize(
-    ('total', 'mark', 'words'), [(4, None, ''), (2, warnings, 'nothing is left'), (1, errors, 'raise train.total_iter')]
+    ('total', 'mark', 'words'),
+    [(4, None, ''), (2, warnings, 'training is complete'), (1, errors, 'raise train.total_iter')],
 )
 def test_state_is_compared_with_the_iterations(opt, state, total, mark, words):
     opt['path']['resume_state'] = str(state)

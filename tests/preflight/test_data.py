@@ -1,4 +1,4 @@
-"""Samples of data sets."""
+"""Samples of datasets."""
 
 import os
 
@@ -20,7 +20,7 @@ def check(folder, **settings):
     return list(check_pairs('noise', find_pairs(str(folder / 'lq'), str(folder / 'gt')), **settings))
 
 
-def test_valid_data_set_is_counted_and_measured(folder):
+def test_valid_dataset_is_counted_and_measured(folder):
     (finding,) = check(folder, crops=[16, [24, 28]])
     assert 'noise: 4 pairs; 4 decoded in ' in finding.text
     assert finding.text.endswith('; 28x24; all crops fit')
@@ -67,7 +67,7 @@ def test_crops_larger_than_images_are_a_warning(folder):
     assert 'crops of 24x32' in text and '4 of 4' in text
 
 
-def test_every_data_set_is_read_through_its_class(opt):
+def test_every_dataset_is_read_through_its_class(opt):
     opt['datasets']['val']['type'] = 'PairedDeblurDataset'
     train, val = check_data(opt)
     assert train.text.startswith('noise (train): 4 samples; one loaded in') and 'lq 3x16x16' in train.text
@@ -81,14 +81,14 @@ def test_every_crop_of_the_stages_is_loaded(opt):
     assert 'noise (train): ' in errors(found)[0] and 'smaller than patch size (32, 32)' in errors(found)[0]
 
 
-def test_data_set_that_cannot_be_built_does_not_hide_the_others(opt):
+def test_dataset_that_cannot_be_built_does_not_hide_the_others(opt):
     opt['datasets']['train']['dataroot_gt'] = 'nowhere'
     found = list(check_data(opt))
     assert len(errors(found)) == 1 and 'noise (train): ' in errors(found)[0]
     assert 'more-noise (val): 4 samples' in found[-1].text
 
 
-def test_empty_data_set_is_an_error(folder, opt):
+def test_empty_dataset_is_an_error(folder, opt):
     for path in [*folder.glob('lq/*'), *folder.glob('gt/*')]:
         path.unlink()
     found = errors(list(check_data(opt)))
@@ -101,7 +101,7 @@ def test_wrong_template_of_file_names_is_an_error(opt):
     assert 'noise (train): PairedImageDataset fails: AssertionError: ' in text and 'x4.png is not in lq_paths' in text
 
 
-def test_option_missing_for_basicsrs_data_set_is_named(opt):
+def test_option_missing_for_basicsrs_dataset_is_named(opt):
     del opt['datasets']['train']['dataroot_gt']
     (text,) = errors(list(check_data(opt)))
     assert text == "noise (train): PairedImageDataset fails: the key 'dataroot_gt' is missing or unknown"
@@ -138,7 +138,7 @@ def test_only_a_test_without_ground_truth_tolerates_damaged_images(folder, test_
 
 @pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='no named pipes on this system')
 @pytest.mark.parametrize('kind', ['PairedImageDataset', 'SingleImageDataset', 'VideoTestVimeo90KDataset'])
-def test_pipes_are_not_opened_by_data_sets_of_basicsr(folder, opt, kind):
+def test_pipes_are_not_opened_by_datasets_of_basicsr(folder, opt, kind):
     """They take the names in a list as they are."""
     path = 'lq/0.png'
     if kind.startswith('Video'):

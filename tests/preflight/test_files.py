@@ -16,7 +16,7 @@ def missing(opt, **datasets):
     return found[0] if found else ''
 
 
-def test_missing_data_set_is_reported_on_one_screen_with_download_hints(opt):
+def test_missing_dataset_is_reported_on_one_screen_with_download_hints(opt):
     roots = {'dataroot_lq': 'datasets/GoPro/train/*/blur', 'dataroot_gt': 'datasets/GoPro/train/*/sharp'}
     message = missing(opt, train={'name': 'x', **roots}, val={'name': 'y', 'dataroot_lq': 'other'})
     assert all(root in message for root in (*roots.values(), 'other'))
@@ -28,7 +28,7 @@ def test_missing_data_set_is_reported_on_one_screen_with_download_hints(opt):
     assert max(map(len, message.splitlines())) < 120
 
 
-def test_own_data_set_is_reported_without_download_hints(opt):
+def test_own_dataset_is_reported_without_download_hints(opt):
     message = missing(opt, val={'name': 'y', 'meta_info_file': 'list.txt'})
     assert 'list.txt' in message
     assert 'GoPro' not in message
@@ -96,7 +96,7 @@ def test_pairs_in_one_folder_with_a_template_are_ok(opt):
 
 
 @pytest.mark.parametrize('type', ['PairedImageDataset', 'PairedDeblurDataset'])
-def test_incomplete_database_is_reported_before_a_data_set_reads_it(folder, opt, type):
+def test_incomplete_database_is_reported_before_a_dataset_reads_it(folder, opt, type):
     with LmdbWriter(folder / 'a.lmdb') as writer:
         writer.add('a', np.zeros((99, 99, 3), np.uint8))
     assert missing(opt, train={'name': 'x', 'type': type, 'dataroot_lq': 'a.lmdb'}) == ''

@@ -203,6 +203,6 @@ def test_batch_that_is_too_large_for_the_memory_is_skipped(each, monkeypatch):
     assert 'skipped, since a batch of 1 may need ' in check(each)[0].text
 
 
-def test_empty_data_set_is_skipped(opt):
+def test_empty_dataset_is_skipped(opt):
     (finding,) = model.check_passes({**opt, 'is_train': False}, model.build(opt), {'val': []})
     assert 'skipped, since it is empty' in finding.text

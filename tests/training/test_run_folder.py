@@ -1,8 +1,10 @@
 """Folders of runs: checks, archiving, and the lock."""
 
+import errno
 import multiprocessing
 import os
 import re
+import sys
 import time
 from pathlib import Path
 
@@ -192,6 +194,37 @@ def test_checking_a_lock_of_this_process_does_not_release_it(folder, experiment,
     process.join()
     lock.release()
     assert run_folder.problem_with(looked_at, resume=True) is None
+
+
+@pytest.fixture(params=['ENOLCK', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'Windows'])
+def no_locks(request, monkeypatch):
+    """A file system without locks, or an operating system without them, which does not rename open files either."""
+    if request.param == 'Windows':
+        monkeypatch.setitem(sys.modules, 'fcntl', None)
+    else:
+        fcntl = pytest.importorskip('fcntl')
+        code = getattr(errno, request.param)
+
+        def fail(*args):
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr(fcntl, 'lockf', fail)
+    rename = os.rename
+
+    def rename_closed(*paths):
+        assert not run_folder._held, 'a file in the folder is open'
+        rename(*paths)
+
+    monkeypatch.setattr(os, 'rename', rename_closed)
+
+
+@pytest.mark.parametrize('resume', [False, True])
+def test_without_locks_the_folder_is_used(experiment, no_locks, resume):
+    lock = run_folder.take(experiment, ['models'], resume=resume)
+    assert not lock.is_effective and (experiment / 'models').is_dir()
+    assert len(os.listdir(experiment.parent)) == (1 if resume else 2)
+    lock.release()
+    assert run_folder.problem_with(experiment, resume=True) is None
 
 
 def test_temporary_files_of_a_killed_run_are_removed(experiment):

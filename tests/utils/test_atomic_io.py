@@ -1,5 +1,6 @@
 """Atomic file writing."""
 
+import errno
 import os
 import stat
 
@@ -48,6 +49,16 @@ def test_a_file_is_replaced_as_a_whole(path, before_sync):
     write_whole(path, b'new')
     assert (seen, path.read_bytes()) == ([b'old'], b'new')
     assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize('code', ['EINVAL', 'ENOSYS', 'ENOTSUP', 'EOPNOTSUPP'])
+def test_file_systems_without_fsync(path, monkeypatch, code):
+    def fail(descriptor):
+        raise OSError(getattr(errno, code), os.strerror(getattr(errno, code)))
+
+    monkeypatch.setattr(os, 'fsync', fail)
+    write_whole(path, b'new')
+    assert path.read_bytes() == b'new' and os.listdir(path.parent) == [path.name]
 
 
 @pytest.mark.posix
@@ -150,7 +161,7 @@ def test_the_temporary_file_of_a_running_writer_is_not_removed(path, before_sync
 
 @pytest.mark.parametrize(
     ('name', 'words'),
-    [('x' * 300, 'too long: choose shorter names'), ('missing/file', 'Check the path'), ('/dev/full', 'disk space')],
+    [('x' * 300, 'too long: use shorter names'), ('missing/file', 'Check the path'), ('/dev/full', 'disk space')],
 )
 def test_the_advice_depends_on_the_error(tmp_path, name, words):
     with pytest.raises(OSError) as caught, open(tmp_path / name, 'w') as file:

@@ -1,7 +1,4 @@
-"""A camera model for synthetic blur: light adds up linearly, then the sensor clips it, adds noise and rounds.
-
-JPEG compression may follow.
-"""
+"""A camera model for synthetic blur: convolution in linear light, noise, clipping, rounding and JPEG compression."""
 
 import functools
 
@@ -41,7 +38,7 @@ def to_pixels(linear: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 
 def overexpose(linear: np.ndarray, gain: float) -> np.ndarray:
-    """Restore intensities above one, up to `gain`, in highlights that the photograph clipped.
+    """Restore intensities above one, up to `gain`, in clipped highlights.
 
     All channels of a pixel with linear luminance Y are multiplied by 1 + (gain - 1) s, where s rises from 0 at
     Y = `HIGHLIGHT` to 1 at Y = 1. Blurring and then clipping such highlights gives the streaks of saturated light that
@@ -52,8 +49,8 @@ def overexpose(linear: np.ndarray, gain: float) -> np.ndarray:
         gain: Intensity of white, at least 1.
 
     References:
-        Whyte, Sivic and Zisserman, Deblurring Shaken and Partially Saturated Images, IJCV 110(2), 2014.
-        Rim et al., Realistic Blur Synthesis for Learning Image Deblurring, ECCV 2022.
+        Whyte, Sivic and Zisserman, "Deblurring Shaken and Partially Saturated Images", IJCV 110(2), 2014.
+        Rim et al., "Realistic Blur Synthesis for Learning Image Deblurring", ECCV 2022.
     """
     luminance = linear @ np.array((0.2126, 0.7152, 0.0722), np.float32)  # ITU-R BT.709, the primaries of sRGB
     strength = ((luminance - HIGHLIGHT) / (1 - HIGHLIGHT)).clip(0, 1)
@@ -61,7 +58,17 @@ def overexpose(linear: np.ndarray, gain: float) -> np.ndarray:
 
 
 def add_sensor_noise(linear: np.ndarray, shot: float, read: float, rng: np.random.Generator) -> np.ndarray:
-    """Add Gaussian noise of variance shot * intensity + read**2 to intensities in [0, 1]."""
+    """Add Gaussian noise of variance shot * intensity + read**2 to linear intensities.
+
+    Args:
+        linear: Array of linear intensities in [0, 1], of any shape.
+        shot: Variance of the photon noise at full intensity.
+        read: Standard deviation of the read noise.
+        rng: Random generator.
+
+    Returns:
+        Array of the same shape, not clipped to [0, 1].
+    """
     deviation = np.sqrt(shot * linear.clip(0) + read**2)
     return linear + deviation * rng.standard_normal(linear.shape, dtype=np.float32)
 
@@ -126,13 +133,13 @@ def blur_window(
 
 
 def compress(image: np.ndarray, quality: int, corner: tuple[int, int] = (0, 0)) -> np.ndarray:
-    """Return an image as it is read from a JPEG file with chroma of half the resolution.
+    """Return an image after JPEG compression with chroma at half the resolution.
 
     Args:
-        image: Array (H, W, 3) of uint8 or uint16, RGB. JPEG has 8 bits, to which 16 bits are rounded.
+        image: Array (H, W, 3) of uint8 or uint16, RGB. 16 bits are rounded to the 8 bits of JPEG.
         quality: Quality of the JPEG encoder, from 1 to 100.
-        corner: Row and column of the image's first pixel in its first JPEG block, each in [0, 16): a crop of a larger
-            photograph rarely begins with a block.
+        corner: Row and column of the image's first pixel in its first JPEG block, each in [0, 16), since a crop of a
+            photograph rarely begins at the border of a block.
 
     Returns:
         Array of the size and the type of the image.

@@ -4,14 +4,14 @@ import cv2
 import numpy as np
 
 TILE = 11
-"""Side of the largest kernel that OpenCV convolves directly, without Fourier transforms."""
+"""Largest kernel size that OpenCV convolves directly, without Fourier transforms."""
 
 DENSE = 500
 """Number of nonzero weights above which Fourier transforms are faster."""
 
 
 def convolve(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """Convolve an image (H, W, C) with a kernel (k, k), k odd, where the kernel lies inside the image.
+    """Convolve an image (H, W, C) with a kernel (k, k), k odd, at the pixels where the kernel is inside the image.
 
     Returns:
         Array (H - k + 1, W - k + 1, C).
@@ -47,9 +47,9 @@ def convolve_varying(image: np.ndarray, kernels: np.ndarray) -> np.ndarray:
         Array (H - k + 1, W - k + 1, C).
 
     References:
-        Nagy and O'Leary, Restoring Images Degraded by Spatially Variant Blur, SIAM J. Sci. Comput. 19(4), 1998.
-        Hirsch et al., Efficient Filter Flow for Space-Variant Multiframe Blind Deconvolution, CVPR 2010, who apply the
-        weights before the convolutions.
+        Nagy and O'Leary, "Restoring Images Degraded by Spatially Variant Blur", SIAM J. Sci. Comput. 19(4), 1998.
+        Hirsch et al., "Efficient Filter Flow for Space-Variant Multiframe Blind Deconvolution", CVPR 2010, who apply
+        the weights before the convolutions.
     """
     border = kernels.shape[-1] - 1
     shape = image.shape[0] - border, image.shape[1] - border

@@ -22,11 +22,11 @@ def read_kernels(path: str, variable: str | None = None) -> list[np.ndarray]:
 
     - .npy, and each array of an .npz: a kernel (height, width), or several (n, height, width).
     - .mat, up to version 7: a variable with a kernel, several kernels along the third axis, or a cell array of kernels.
-    - Image: grayscale, with pixel values proportional to the light, without gamma.
+    - Image: grayscale, with pixel values proportional to the light (no gamma).
 
     Each kernel is divided by its sum, shifted by whole pixels until its centroid is within half a pixel of its center
-    pixel, and fitted into the smallest odd square that contains its nonzero weights. This gives kernels with an even
-    side a center pixel, and the blurry image is not shifted against the sharp one.
+    pixel, and placed in the smallest odd square that contains its nonzero weights. Kernels with an even side thus get a
+    center pixel, and the blurry image is not shifted relative to the sharp one.
 
     Args:
         path: File or folder.
@@ -46,7 +46,7 @@ def read_kernels(path: str, variable: str | None = None) -> list[np.ndarray]:
     elif root.exists():
         files = [root]
     else:
-        raise UserError(f'the kernels {root} do not exist: give a file or a folder')
+        raise UserError(f'the kernels {root} do not exist, expected a file or a folder')
     kernels = [normalize(kernel, name) for file in files for name, kernel in _read(file, variable)]
     if not kernels:
         raise UserError(f'no kernels in {root}, expected {", ".join(ARRAYS)} files or images')

@@ -2,8 +2,8 @@
 
 A blur source is called with a random generator and draws one blur: a function that takes the height and width of the
 image and returns its kernel (k, k), or the kernels (rows, columns, k, k) of `convolve_varying`. Kernels are
-nonnegative, sum to one and have their centroid at the center pixel, so that a blur neither changes the brightness nor
-shifts the image.
+nonnegative, sum to one and have their centroid at the center pixel, so a blur does not change the brightness or shift
+the image.
 """
 
 import functools
@@ -34,7 +34,7 @@ class BlurSource(Protocol):
     """A distribution of blurs."""
 
     side: int
-    """Side of the largest kernel at the center of an image."""
+    """Height and width of the largest kernel at the center of an image."""
 
     def __call__(self, rng: np.random.Generator) -> Blur:
         """Draw a blur."""
@@ -171,7 +171,7 @@ class BlurMixture:
         self.side = max(source.side for source in self.sources)
 
     def __call__(self, rng: np.random.Generator) -> Blur:
-        # A single source draws the same blurs as without a mixture, so no random number is consumed to choose it.
+        # no random number is used for a single source, which therefore draws the same blurs as without a mixture
         number = rng.choice(len(self.sources), p=self.probabilities) if len(self.sources) > 1 else 0
         return self.sources[number](rng)
 
@@ -222,7 +222,7 @@ def gaussian(sigma: float) -> np.ndarray:
 
 
 def center_pad_or_crop(kernel: np.ndarray, side: int) -> np.ndarray:
-    """Pad a kernel with zeros or crop it to another odd side, keeping its center."""
+    """Pad a kernel (k, k) with zeros or crop it to another odd size, keeping its center."""
     more = max(side - kernel.shape[0], 0) // 2
     less = max(kernel.shape[0] - side, 0) // 2
     return np.pad(kernel, more)[less : less + side, less : less + side]

@@ -12,10 +12,10 @@ def camera_shake(length: float, anxiety: float, rng: np.random.Generator, sample
 
     .. math:: \Delta v = j + a \, (g \, n - c \, x) \, L / (T - 1), \qquad n \sim \text{complex normal}
 
-    and is scaled back to its norm. The tremor g in [0, 10] shakes the hand, and c in [0, 0.7] pulls it back to its
-    starting point. The impulsive jerk j is zero at most samples. With a probability in [0, 3 a] it is twice the
-    velocity, rotated by 180 degrees plus or minus up to half a radian. g, c and the probability are drawn once per
-    path.
+    and is scaled back to its norm. The factor g in [0, 10] is the strength of the tremor, and c in [0, 0.7] that of the
+    pull back to the starting point. The impulsive jerk j is zero at most samples. With a probability in [0, 3 a], it is
+    twice the velocity, rotated by 180 degrees plus or minus up to half a radian. g, c and the probability are drawn
+    once per path.
 
     Args:
         length: Length L of the path in pixels, greater than 0.
@@ -27,7 +27,7 @@ def camera_shake(length: float, anxiety: float, rng: np.random.Generator, sample
         Array (samples, 2) of rows and columns in pixels, with mean zero. All points are within length / 2 of the mean.
 
     References:
-        Boracchi and Foi, Modeling the Performance of Image Restoration from Motion Blur, IEEE TIP 21(8), 2012.
+        Boracchi and Foi, "Modeling the Performance of Image Restoration from Motion Blur", IEEE TIP 21(8), 2012.
     """
     pull, tremor, jerk_rate = rng.uniform(0, (0.7, 10.0, 3.0))
     speed = length / (samples - 1)
@@ -92,7 +92,7 @@ def rasterize(path: np.ndarray, size: int) -> np.ndarray:
     """Return the blur kernel of a path. Each point spreads its light over four pixels with bilinear weights.
 
     Bilinear weights preserve the centroid. A path with mean zero therefore gives a kernel whose centroid is its center
-    pixel, and the blurry image is not shifted against the sharp one.
+    pixel, and the blurry image is not shifted relative to the sharp one.
 
     Args:
         path: Array (samples, 2) of rows and columns in pixels, relative to the center of the kernel.
@@ -143,7 +143,7 @@ def kernel_grid(path: np.ndarray, angles: np.ndarray, shape: tuple[int, int]) ->
         Array (rows, columns, k, k) of float32, each kernel with sum one. rows, columns and k are odd.
 
     References:
-        Whyte et al., Non-uniform Deblurring for Shaken Images, IJCV 98(2), 2012.
+        Whyte et al., "Non-uniform Deblurring for Shaken Images", IJCV 98(2), 2012.
     """
     turn = np.abs(angles).max()
     ends = [(length - 1) / 2 for length in shape]

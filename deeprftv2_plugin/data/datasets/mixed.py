@@ -67,7 +67,7 @@ class MixedDataset(Dataset):
         weight = settings.get('weight', 1)
         if type(weight) not in (int, float) or not 0 < weight < math.inf:
             raise UserError(f'{self.label}: parts.{number}.weight is {weight!r}, expected a number greater than 0')
-        return Fraction(str(weight))  # exactly 0.1, not the nearest float
+        return Fraction(str(weight))  # the decimal number of the option, not the nearest float
 
     def _build(self, number: int, settings: Mapping[str, Any], common: Mapping[str, Any]) -> SizedDataset:
         from basicsr.data import build_dataset
@@ -93,7 +93,11 @@ class MixedDataset(Dataset):
         return self.ends[-1]
 
     def locate(self, index: int) -> tuple[int, int]:
-        """Return the number of the part and the index in that part of a sample."""
+        """Return the number of the part and the index in that part of a sample.
+
+        Raises:
+            IndexError: The index is negative, or not less than the length.
+        """
         if not 0 <= index < len(self):
             raise IndexError(f'index {index} is out of range for {len(self)} samples')
         number = bisect_right(self.ends, index)
@@ -126,5 +130,5 @@ def shares(lengths: list[int], weights: list[Fraction]) -> list[int]:
 
 
 def _expand_user(root: Any) -> Any:
-    """Expand ~ to the home folder, which BasicSR does only for datasets at the top level."""
+    """Expand ~ to the home folder. BasicSR does this only for datasets at the top level."""
     return os.path.expanduser(root) if isinstance(root, str) else root

@@ -17,17 +17,17 @@ from deeprftv2_plugin.utils.errors import UserError
 class PairedDeblurDataset(Dataset):
     """Blurry and sharp images from an unpacked dataset, or from LMDBs, folders, patterns or a list.
 
-    `dataroot` gives the folder of a dataset with a known layout (see `layouts.known.recognize`). Otherwise
-    `dataroot_lq` and `dataroot_gt` give the blurry and the sharp images, paired as described in `find_pairs`.
+    `dataroot` is the folder of a dataset with a known layout (see `layouts.known.recognize`). Otherwise, `dataroot_lq`
+    and `dataroot_gt` are the roots of the blurry and the sharp images, paired as described in `find_pairs`.
 
     In training, a sample is a random crop of both images with the same random flip and rotation. Images smaller than
     the crop are padded with zeros at the bottom and right. In validation and test, a sample is the whole image.
 
     A sample has `lq` and `gt`, tensors (3, H, W) of float32 in [0, 1], RGB; `lq_path`, the name of the pair; and
     `gt_path`. Without sharp images, `gt` and `gt_path` are missing. Whole 16-bit images have `depth`, 16, so that the
-    result is saved with the bit depth of the sharp image, or of the blurry one if there is no sharp image. Whole images
-    also have what the dataset knows for metrics: `kernel`, the true kernel (k, k) of float32, and `trajectory`, the
-    paths of all sharp images along the trajectory of the camera.
+    result is saved with the bit depth of the sharp image, or of the blurry one if there is no sharp image. If the
+    dataset has them, whole images also have `kernel`, the true kernel (k, k) of float32, and `trajectory`, the paths of
+    all sharp images along the trajectory of the camera, both for metrics.
 
     Args:
         opt: The dataset options, with the keys
@@ -63,7 +63,7 @@ class PairedDeblurDataset(Dataset):
         if root:
             if root_lq or root_gt or list_file:
                 raise UserError(
-                    f'{label}: dataroot cannot be combined with dataroot_lq, dataroot_gt or meta_info_file. Give '
+                    f'{label}: dataroot cannot be combined with dataroot_lq, dataroot_gt or meta_info_file. Set '
                     'either the folder of a whole dataset or the folders of its blurry and sharp images'
                 )
             dataset = recognize(root)
@@ -72,7 +72,7 @@ class PairedDeblurDataset(Dataset):
             raise UserError(f'{label}: split is {split!r}, which needs dataroot, but dataroot is missing')
         if not root_lq:
             raise UserError(
-                f'{label}: dataroot and dataroot_lq are missing. Give dataroot, the folder of an unpacked dataset, or '
+                f'{label}: dataroot and dataroot_lq are missing. Set dataroot, the folder of an unpacked dataset, or '
                 'dataroot_lq, the folder of the blurry images'
             )
         if self.training and not root_gt:
@@ -107,11 +107,12 @@ class PairedDeblurDataset(Dataset):
 
 
 def read_kernel(file: KernelFile) -> np.ndarray:
-    """Return a kernel (k, k) of float32, normalized as `read_kernels` does, whose convolution with the sharp image is
-    the blurry one.
+    """Return a kernel (k, k) of float32, normalized as in `read_kernels`.
+
+    The blurry image is the convolution of the sharp image with it.
 
     Raises:
-        UserError: It cannot be read, or there are several.
+        UserError: The file cannot be read or contains several kernels.
     """
     kernels = read_kernels(file.path, file.variable)
     if len(kernels) != 1:

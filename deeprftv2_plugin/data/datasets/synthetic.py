@@ -26,7 +26,7 @@ class SyntheticBlurDataset(Dataset):
     A sample has the keys of `PairedDeblurDataset` and `kernel`, (1, k, k) of float32 with sum one. k is the same for
     all samples, the side of the largest kernel of `blurs`. If the blur varies across the image, `kernel` is the kernel
     at the center of the crop. The centroid of a kernel is its center pixel (within half a pixel for kernels from
-    files), so that `lq` is not shifted against `gt`.
+    files), so that `lq` is not shifted relative to `gt`.
 
     Args:
         opt: The dataset options, with the keys

@@ -1,4 +1,4 @@
-"""Layouts of benchmarks of blind deconvolution: Levin et al. 2009, Köhler et al. 2012 and Lai et al. 2016.
+"""Layouts of blind deconvolution benchmarks: Levin et al. 2009, Köhler et al. 2012 and Lai et al. 2016.
 
 Each layout function takes a folder and returns its splits as `Readers`, which are empty if the folder has another
 layout.
@@ -21,10 +21,10 @@ SHARP = re.compile(r'GroundTruth(\d+)_(\d+)_(\d+)')
 
 
 def levin(root: Path) -> Readers:
-    """Levin et al. (CVPR 2009): im05_flit01.mat (or im01_ker01.mat) with x sharp, y blurry and the kernel f.
+    """Levin et al. (CVPR 2009): im05_flit01.mat (or im01_ker01.mat) with the variables x, y and f.
 
-    The 32 gray images were taken by a camera that turned on a tripod, and the kernels were measured with point lights.
-    y is the correlation of x with f.
+    x is the sharp image, f the kernel, and the blurry image y the correlation of x with f. The 32 gray images were
+    taken by a camera that rotated on a tripod, and the kernels were measured with point lights.
     """
     files = sorted(path for path in root.iterdir() if LEVIN.fullmatch(path.name))
     return {UNDIVIDED: partial(_levin, files)} if files else {}
@@ -46,7 +46,7 @@ def kohler(root: Path) -> Readers:
     """Köhler et al. (ECCV 2012): Blurry1_1.png, and the sharp images Image1/Kernel1/GroundTruth1_1_1.png.
 
     The archives BlurryImages.zip and GroundTruth_pngs_Image1.zip to Image4.zip may be unpacked into one folder or into
-    folders of their own. The sharp image in the middle of the trajectory is the ground truth of metrics for pairs.
+    separate ones. The sharp image in the middle of the trajectory is the ground truth for metrics of image pairs.
     """
     blurry = sorted(path for pattern in ('Blurry*_*', '*/Blurry*_*') for path in root.glob(pattern) if _is_blurry(path))
     return {UNDIVIDED: partial(_kohler, root, blurry)} if blurry else {}
@@ -67,11 +67,11 @@ def _kohler(root: Path, blurry: Iterable[Path]) -> list[Pair]:
     pairs = []
     for path in blurry:
         found = BLURRY.fullmatch(path.stem)
-        assert found is not None  # `_is_blurry`
+        assert found is not None  # checked by `_is_blurry`
         numbered = frames.get((found[1], found[2]))
         if not numbered:
             raise UserError(
-                f'{path} has no sharp images, expected GroundTruth{found[1]}_{found[2]}_1.png, ... in a folder below '
+                f'{path} has no sharp images, expected GroundTruth{found[1]}_{found[2]}_1.png, ... in a subfolder of '
                 f'{root}: unpack GroundTruth_pngs_Image{found[1]}.zip there'
             )
         trajectory = tuple(StoredImage(str(root / numbered[number])) for number in sorted(numbered))
@@ -83,8 +83,8 @@ def _kohler(root: Path, blurry: Iterable[Path]) -> list[Pair]:
 def lai(root: Path) -> Readers:
     """Lai et al. (CVPR 2016): uniform/natural_01_kernel_01.png, ground_truth/natural_01.png, kernel/kernel_01.png.
 
-    The splits are `uniform` and `nonuniform`, synthetic blur, and `real`, photographs without ground truth. The folders
-    of the first two may be in synthetic_dataset.
+    The splits are `uniform` and `nonuniform` with synthetic blur, and `real` with photographs without ground truth. The
+    folders of the first two may be in synthetic_dataset.
     """
     found = {}
     for folder in (root, root / 'synthetic_dataset'):

@@ -1,4 +1,4 @@
-"""Recognition of deblurring datasets by their directory layout."""
+"""Recognize deblurring datasets by their directory layout."""
 
 import os
 import re
@@ -43,7 +43,7 @@ LAYOUTS = (
         folders.pair_folders,
     ),
 )
-"""All layouts that `recognize` knows. The last one, any folder of pairs, is used only if no other one matches."""
+"""All layouts recognized by `recognize`. The last one, any folder of pairs, is used only if no other one matches."""
 
 
 class RecognizedDataset(NamedTuple):
@@ -110,7 +110,7 @@ def recognize(root: str | Path) -> RecognizedDataset:
         f'{root} has no known dataset layout. It contains '
         f'{_shorten([path.name for path in content]) or "nothing"}. Known layouts:\n'
         + '\n'.join(f'  {known.name:10}  {known.description}' for known in LAYOUTS)
-        + '\nFor other layouts give dataroot_lq for the blurry and dataroot_gt for the sharp images'
+        + '\nFor other layouts, set dataroot_lq for the blurry and dataroot_gt for the sharp images'
     )
 
 

@@ -1,4 +1,4 @@
-"""Matching blurry with sharp images: in two LMDBs, two folders, two glob patterns, or by a list."""
+"""Match blurry with sharp images: in two LMDBs, two folders or two glob patterns, or by a list."""
 
 import os
 import re
@@ -20,7 +20,7 @@ from deeprftv2_plugin.utils.errors import DataWarning, UserError
 
 
 class Pair(NamedTuple):
-    """A blurry image, its sharp version if there is one, and a name that is unique in the dataset."""
+    """A blurry image, its sharp version if there is one, and a unique name in the dataset."""
 
     name: str
     lq: StoredImage
@@ -32,13 +32,12 @@ class Pair(NamedTuple):
 
 
 class KernelFile(NamedTuple):
-    """The location of a kernel that is the only one in its file or variable."""
+    """The location of a kernel. Its file or variable contains no other kernels."""
 
     path: str
     variable: str | None = None
     turned: bool = False
-    """Whether the blurry image is the correlation of the sharp one with it, so that it has to be rotated by 180
-    degrees."""
+    """Whether the blurry image is a correlation with the kernel, which then has to be rotated by 180 degrees."""
 
 
 Readers = Mapping[str, Callable[[], list[Pair]]]
@@ -179,10 +178,10 @@ def _pairs_of_list(root_lq: str, root_gt: str | None, list_file: str) -> list[Pa
 
 
 def warn_of_transparency(pairs: Sequence[Pair]) -> None:
-    """Emit a `DataWarning` if images have transparent pixels. A few pairs spread over the dataset are checked."""
+    """Emit a `DataWarning` if images have transparent pixels. Only a few pairs across the dataset are checked."""
     for pair in pairs[:: max(1, len(pairs) // 3)]:
         for image in filter(None, (pair.lq, pair.gt)):
-            with suppress(UserError):  # raised again when the image is used
+            with suppress(UserError):  # raised again when the image is read
                 if is_transparent(image.read_bytes()):
                     text = f'the transparency of images such as {image} is ignored; only their colors are used'
                     warnings.warn(DataWarning(text), stacklevel=2)

@@ -139,8 +139,8 @@ class TrainLoader:
         self.damaged: set[str] = set()
         Finalize(None, _kill_workers, exitpriority=1)
         if settings.get('num_workers') and multiprocessing.get_start_method() == 'forkserver':
-            # The default on Linux since Python 3.14. The signals that stop a training would end its server and with it
-            # the workers, and each worker would import PyTorch again.
+            # With 'forkserver', the default on Linux since Python 3.14, signals that stop a training also kill the
+            # server and the workers, and each worker imports PyTorch again.
             settings.setdefault('multiprocessing_context', 'fork')
         self.workers = settings.get('num_workers', 0)
         self._processes: set[Any] = set()
@@ -190,8 +190,8 @@ class TrainLoader:
         return batches
 
     def _loss_of_worker(self, error: Exception) -> str | None:
-        """Return how a worker ended if that explains an error of PyTorch, or None."""
-        if str(error).startswith('Caught '):  # an error of the data set in a worker
+        """Return how a worker process ended if that explains an error of PyTorch, or None."""
+        if str(error).startswith('Caught '):  # an error of the dataset in a worker
             return str(error).strip().splitlines()[-1] if 'shared memory' in str(error) else None
         if not self._processes:
             return None
@@ -211,7 +211,13 @@ class TrainLoader:
 
 
 def first_batch(dataset: SizedDataset, plan: Plan, seed: int, max_damaged: int = 0) -> dict[str, Any] | None:
-    """Load the first batch that remains in a plan, in this process; return None if none remains.
+    """Load the first remaining batch of a plan in this process; return None if no batch remains.
+
+    Args:
+        dataset: A map-style dataset.
+        plan: Determines the samples and crops of the batch.
+        seed: Seed of the augmentation.
+        max_damaged: Number of different samples that may fail for one draw.
 
     Raises:
         UserError: More than `max_damaged` samples failed for one draw.

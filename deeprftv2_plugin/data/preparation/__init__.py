@@ -1,4 +1,4 @@
-"""Preparation of downloaded datasets for training: LMDB databases or folders, of whole images or crops."""
+"""Prepare downloaded datasets for training, as LMDBs or folders of whole images or crops."""
 
 from deeprftv2_plugin.data.preparation.archive import prepare_archive
 from deeprftv2_plugin.data.preparation.quickstart import prepare_photographs

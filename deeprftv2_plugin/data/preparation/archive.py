@@ -1,4 +1,4 @@
-"""Conversion of an unpacked dataset to databases or folders of pairs."""
+"""Convert an unpacked dataset to LMDBs or folders of pairs."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -18,11 +18,12 @@ from deeprftv2_plugin.data.preparation.workers import Workers
 from deeprftv2_plugin.data.storage.lmdb_writer import check_key
 from deeprftv2_plugin.utils.atomic_io import sync_folder
 from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.locks import UNLOCKED
 
 JOURNAL = '.partial/journal'
 """Path of the journal in the destination. Unfinished splits are stored next to it."""
 BATCH = 2**25
-"""Number of bytes to store at a time. A killed run loses at most this much work and the images being encoded."""
+"""Number of bytes to store at a time. A killed run loses at most these and the images being encoded."""
 
 
 def prepare_archive(
@@ -61,7 +62,7 @@ def prepare_archive(
     dest = Path(dest).expanduser()
     pairs = {split: dataset.pairs(split) for split in splits or dataset.splits}
     for split in [] if splits else [name for name, found in pairs.items() if found[0].gt is None]:
-        say(f'{split} has no sharp images and is left out')
+        say(f'{split} has no sharp images and is skipped')
         del pairs[split]
     counts = ', '.join(f'{split} {len(found)} pairs' for split, found in pairs.items())
     say(f'{dataset.root} is recognized as {dataset.layout}: {counts}')
@@ -81,6 +82,8 @@ def prepare_archive(
     outputs = {split: [dest / f'{split}_{side}{store.suffix}' for side in SIDES] for split in pairs}
     written = [path for paths in outputs.values() for path in paths]
     journal = _open_journal(dest, settings, written)
+    if not journal.is_locked:
+        say(UNLOCKED.format(dest))
     try:
         with Workers() as workers:
             for split, paths in outputs.items():

@@ -1,4 +1,4 @@
-"""Encoding of image pairs for storage: unchanged files, or crops on a grid."""
+"""Encode image pairs for storage, as unchanged files or as crops on a grid."""
 
 from itertools import product
 from pathlib import Path

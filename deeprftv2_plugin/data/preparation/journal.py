@@ -2,12 +2,12 @@
 
 import contextlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from deeprftv2_plugin.data.preparation.crops import Entry
+from deeprftv2_plugin.utils.atomic_io import sync
 from deeprftv2_plugin.utils.errors import UserError
 from deeprftv2_plugin.utils.locks import acquire
 from deeprftv2_plugin.utils.regular_files import open_to_append
@@ -33,9 +33,12 @@ class Journal:
         """Entries of the stored pairs, by split and by name of the pair."""
         self.finished: set[str] = set()
         """Splits that are complete and only need to be moved to their final place."""
+        self.is_locked: bool | None
+        """Whether other processes cannot open the journal. None if it cannot be locked."""
         self._file = open_to_append(path)
         try:
-            if not acquire(self._file):
+            self.is_locked = acquire(self._file)
+            if self.is_locked is False:
                 raise UserError(f'another process is writing to {path.parent.parent}: wait until it ends')
             self._read(settings)
         except BaseException:
@@ -88,8 +91,7 @@ class Journal:
 
     def _write(self, records: Iterable[Any]) -> None:
         self._file.write(b''.join(json.dumps(record).encode() + b'\n' for record in records))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        sync(self._file)
 
     def close(self) -> None:
         """Close the file and release the lock."""
@@ -98,5 +100,7 @@ class Journal:
 
     def remove(self) -> None:
         """Delete the journal and its folder, which must be empty otherwise."""
+        if not self.is_locked:
+            self.close()  # Windows does not delete open files
         self.path.unlink()
         self.path.parent.rmdir()

@@ -78,6 +78,15 @@ def detailed_windows(
     """Yield random windows, each the most detailed of four candidates.
 
     Uniform regions, such as a night sky, show no blur to learn from.
+
+    Args:
+        image: Array (H, W, 3), BGR.
+        rng: Random generator.
+        count: Number of windows.
+        size: Maximum height and width of a window in pixels.
+
+    Yields:
+        Rows and columns of a window.
     """
     gray = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(np.float32)
     detail = cv2.Sobel(gray, -1, 1, 0) ** 2 + cv2.Sobel(gray, -1, 0, 1) ** 2

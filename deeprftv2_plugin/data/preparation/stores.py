@@ -1,13 +1,12 @@
 """Storage of the pairs of a split: two databases or two folders."""
 
-import os
 from pathlib import Path
 from typing import Protocol
 
 from deeprftv2_plugin.data.preparation.crops import EncodedPair, Entry
 from deeprftv2_plugin.data.storage.lmdb_reader import META_INFO
 from deeprftv2_plugin.data.storage.lmdb_writer import GrowingLmdb, meta_line
-from deeprftv2_plugin.utils.atomic_io import sync_folder, write_whole
+from deeprftv2_plugin.utils.atomic_io import sync, sync_folder, write_whole
 
 SIDES = ('blur', 'sharp')
 
@@ -25,7 +24,7 @@ class PairStore(Protocol):
     def __init__(self, folders: list[Path]): ...
 
     def put(self, pairs: list[EncodedPair]) -> None:
-        """Store pairs and sync them to disk. Earlier pairs with the same keys are replaced."""
+        """Store pairs and flush them to disk. Earlier pairs with the same keys are replaced."""
 
     def finish(self, entries: list[Entry]) -> None:
         """Remove everything except these entries, and write the list of entries in this order, if there is one."""
@@ -92,5 +91,4 @@ def _write(path: Path, data: bytes) -> None:
     path.unlink(missing_ok=True)  # it may be a link, which must not be followed
     with open(path, 'xb') as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        sync(file)

@@ -1,4 +1,4 @@
-"""Verification of prepared or downloaded datasets."""
+"""Verify prepared or downloaded datasets."""
 
 from collections.abc import Callable
 from pathlib import Path

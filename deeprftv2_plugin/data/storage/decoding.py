@@ -1,4 +1,4 @@
-"""Decoding of image files to arrays, and detection of damage in them.
+"""Decode image files to arrays, and detect damaged files.
 
 PNG files have checksums, so any damage is found. TIFF files have checksums only if they are compressed with Deflate.
 JPEG, WebP and BMP files have none: a changed bit is found only if it violates the format. Truncation is always found.
@@ -85,7 +85,7 @@ def damaged(name: str, damage: str) -> UserError:
 
 
 def is_transparent(data: bytes) -> bool:
-    """Return whether an encoded image that can be decoded has pixels that are not opaque."""
+    """Return whether an encoded image has pixels that are not opaque. The image must be valid."""
     opaque_png = data.startswith(PNG) and data[25:26] in (b'\0', b'\2') and b'tRNS' not in data[:1024]
     if opaque_png or data.startswith(JPEG):  # without decoding it
         return False
@@ -172,7 +172,7 @@ def _find_png_damage(data: bytes) -> str | None:
 
 
 def _reported_damage(messages: list[str], data: bytes) -> str | None:
-    """Return the first message of a decoder that means damage. OpenCV may return an image nevertheless."""
+    """Return the first message of a decoder that indicates damage. OpenCV may return an image nevertheless."""
     for line in messages:
         found = _DAMAGE.search(line)
         if found:

@@ -63,11 +63,11 @@ class StoredImage(NamedTuple):
 
 @dataclass(frozen=True)
 class ImageSequence:
-    """Images that belong together, which are read one after another as arrays (H, W, 3), BGR, whenever it is iterated.
+    """An iterable over images (H, W, 3), BGR, that reads them from files one at a time.
 
     Args:
-        paths: Their files.
-        side: Height and width of the upper left part that is returned. None for whole images.
+        paths: Paths of the files.
+        side: Height and width of the upper left part that is returned; None for whole images.
     """
 
     paths: tuple[str, ...]
@@ -82,7 +82,7 @@ def _as_16_bit(values: np.ndarray, name: str) -> np.ndarray:
     """Convert gray values (H, W) in [0, 1] to uint16.
 
     Raises:
-        UserError: The array is something else.
+        UserError: The array is not two-dimensional or has values outside of [0, 1].
     """
     if values.ndim != 2 or values.dtype.kind != 'f' or not values.size:
         found = f'{values.dtype} of shape {values.shape}'

@@ -18,7 +18,7 @@ UNSUPPORTED = (
 )
 """Suffixes of other image formats."""
 MAX_SECONDS = 600
-"""Time in seconds after which a search is given up. A million files on a network drive take less."""
+"""Time in seconds after which a search is aborted. A million files on a network drive take less."""
 PROGRESS_SECONDS = 5
 """Time in seconds after which a search shows its progress, and between updates."""
 
@@ -76,8 +76,8 @@ def _search(root: str, suffixes: tuple[str, ...]) -> Iterator[tuple[str, str | N
                         bar.update()
                         if time.monotonic() > deadline:
                             raise UserError(
-                                f'the search for images in {root} was given up after {MAX_SECONDS} seconds, '
-                                f'{bar.n} files and {len(seen)} folders: choose a folder with fewer files'
+                                f'the search for images in {root} was aborted after {MAX_SECONDS} seconds, '
+                                f'{bar.n} files and {len(seen)} folders: use a folder with fewer files'
                             )
                         path = os.path.join(folder, entry.name)
                         reason = _reason_to_skip(entry, suffixes)

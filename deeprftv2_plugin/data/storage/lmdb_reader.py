@@ -1,4 +1,4 @@
-"""Reading of images and their list from LMDB databases in BasicSR's format."""
+"""Read images and their list from LMDB databases in BasicSR's format."""
 
 import os
 import re
@@ -87,7 +87,7 @@ def read_value(folder: str, key: str) -> bytes:
 
 @contextmanager
 def _open(folder: str) -> Iterator[Pages]:
-    """Open a database. This is done for each value, as with an image file, so that processes share no state."""
+    """Open a database. It is opened for each value, like an image file, so that processes share no state."""
     path = os.path.join(folder, DATA)
     try:
         with open_regular(path, sys.maxsize) as file:

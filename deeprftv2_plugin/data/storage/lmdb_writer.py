@@ -1,4 +1,4 @@
-"""Writing images into an LMDB in BasicSR's format: `data.mdb`, `lock.mdb` and `meta_info.txt`."""
+"""Write images to an LMDB in BasicSR's format: `data.mdb`, `lock.mdb` and `meta_info.txt`."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -37,7 +37,7 @@ class GrowingLmdb:
 
     Args:
         folder: The folder of the database.
-        durable: Whether `put` syncs values to disk. Otherwise, only `close` does.
+        durable: Whether `put` flushes values to disk. Otherwise, only `close` does.
 
     Raises:
         UserError: The folder cannot be opened as a database, or has a database that is damaged.

@@ -1,4 +1,4 @@
-"""MATLAB files up to version 7, read with SciPy."""
+"""Read MATLAB files up to version 7 with SciPy."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def read_mat(path: str | Path, variable: str | None = None) -> np.ndarray:
 
     Args:
         path: The file.
-        variable: Name of the variable. By default, the only one.
+        variable: Name of the variable. By default, the only variable of the file.
 
     Raises:
         UserError: SciPy is missing, the file cannot be read, or it does not have the variable.

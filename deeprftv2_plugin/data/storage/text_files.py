@@ -1,4 +1,4 @@
-"""Reading of lists in text files."""
+"""Read lists from text files."""
 
 import codecs
 import os

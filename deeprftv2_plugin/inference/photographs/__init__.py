@@ -1,1 +1,1 @@
-"""Photographs as files: reading and writing them in many formats, with their metadata."""
+"""Read and write photographs in many file formats, with their metadata."""

@@ -7,14 +7,14 @@ import numpy as np
 from PIL import Image
 
 ORIENTATION = 0x0112
-"""The EXIF tag that tells how to rotate an image."""
+"""The EXIF tag of the orientation of an image."""
 DESCRIPTIVE = (
     *(270, 271, 272, ORIENTATION),  # description, camera
     *(282, 283, 296, 305, 306, 315, 316),  # resolution, software, time, artist, computer
     *(18246, 18249, 33432, *range(40091, 40096)),  # rating, copyright, fields of Windows
     *(34665, 34853),  # EXIF and GPS
 )
-"""The tags of a TIFF file that describe the photograph, not how the file stores it."""
+"""The tags of a TIFF file that describe the photograph, not its encoding."""
 
 
 class Metadata(NamedTuple):

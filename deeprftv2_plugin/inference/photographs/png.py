@@ -1,4 +1,4 @@
-"""Writing PNG files with all metadata, including color images of 16 bits, which Pillow cannot write."""
+"""Write PNG files with all metadata, including color images of 16 bits, which Pillow cannot write."""
 
 import struct
 import zlib
@@ -37,7 +37,7 @@ def encode_png(photo: Photograph) -> bytes:
 
 
 def _filtered(array: np.ndarray) -> bytes:
-    """Return the rows of an array (H, W, C) with PNG's filter 1, which stores differences from the left pixel."""
+    """Encode the rows of an array (H, W, C) with PNG's filter 1, which stores differences from the left pixel."""
     rows = np.ascontiguousarray(array, array.dtype.newbyteorder('>')).view(np.uint8)
     differences = np.concatenate([rows[:, :1], np.diff(rows, axis=1)], axis=1).reshape(len(array), -1)
     return np.insert(differences, 0, 1, axis=1).tobytes()

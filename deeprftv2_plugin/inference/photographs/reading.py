@@ -1,4 +1,4 @@
-"""Reading photographs from files."""
+"""Read photographs from files."""
 
 import functools
 import io
@@ -26,7 +26,7 @@ from deeprftv2_plugin.inference.photographs.photograph import (
 from deeprftv2_plugin.utils.errors import UserError, first_line
 
 NOT_PHOTOGRAPHS = frozenset({'BUFR', 'EPS', 'FLI', 'GRIB', 'HDF5', 'MPEG', 'WMF'})
-"""Formats of Pillow that are refused: programs that Ghostscript would execute, videos and measurement data."""
+"""Formats of Pillow that are refused: programs executed by Ghostscript, videos and measurement data."""
 FIRST_IMAGE = ('MPO', 'PSD')
 """Formats whose first image is the photograph. Other images in these files are previews, layers or stereo images."""
 COLOR = ('RGB', 'RGBX', 'P', 'YCbCr', 'HSV')
@@ -49,7 +49,7 @@ def formats() -> tuple[str, ...]:
 
 @functools.cache
 def suffixes() -> tuple[str, ...]:
-    """Return the lower-case suffixes of these formats and of HEIC. For HEIC, an error says what to install."""
+    """Return the lower-case suffixes of these formats, always including HEIC, so that an error says what to install."""
     known = formats()
     return (*(suffix for suffix, name in Image.registered_extensions().items() if name in known), *HEIC)
 
@@ -78,7 +78,7 @@ def read(path: str | Path) -> Photograph:
             if frames > 1 and image.format not in FIRST_IMAGE and page is None:
                 raise UserError(f'the image {name} has {frames} frames, expected one: save them as separate files')
             exif = _exif_of(image) if page is None else descriptive_exif(data)
-            orientation = _orientation_of(image) if page is None else 1  # Pillow rotates TIFF files
+            orientation = _orientation_of(image) if page is None else 1  # Pillow already rotates TIFF files
             metadata = _metadata(image.info, exif)
             if image.format == 'PNG' and data[24] == 16:
                 photo = from_array(decode_unchanged(data, name), name)._replace(metadata=metadata)
@@ -90,12 +90,12 @@ def read(path: str | Path) -> Photograph:
 
 
 def from_pillow(image: Image.Image, name: str, metadata: Metadata) -> Photograph:
-    """Convert an image of Pillow without rotating it.
+    """Convert a Pillow image without rotating it.
 
     Args:
         image: The image.
         name: Name of the image in error messages.
-        metadata: Its metadata. A profile of CMYK is replaced.
+        metadata: Metadata of the image. A CMYK profile is replaced.
 
     Raises:
         UserError: The pixels are of an unsupported kind.
@@ -122,7 +122,7 @@ def from_array(array: np.ndarray, name: str) -> Photograph:
     """Separate the transparency of an array (H, W), (H, W, 3) or (H, W, 4).
 
     Raises:
-        UserError: The array has another type than uint8, uint16 and floating-point numbers in [0, 1].
+        UserError: The array does not have type uint8, uint16, or floating-point numbers in [0, 1].
     """
     if array.dtype.kind == 'f':
         low, high = array.min(), array.max()
@@ -136,7 +136,7 @@ def from_array(array: np.ndarray, name: str) -> Photograph:
 
 
 def _deep_tiff(data: bytes, name: str, page: Any) -> Photograph:
-    """Decode a TIFF file with more than 8 bits. OpenCV rotates it according to its orientation."""
+    """Decode a TIFF file with more than 8 bits. OpenCV applies the orientation."""
     pixels = page.get(tiff.WIDTH, 0) * page.get(tiff.HEIGHT, 0)
     limit = 2 * (Image.MAX_IMAGE_PIXELS or pixels)
     if pixels > limit:
@@ -169,7 +169,7 @@ def _metadata(info: dict, exif: bytes) -> Metadata:
 
 
 def _exif_of(image: Image.Image) -> bytes:
-    """Return the EXIF data of an image, or nothing if it is damaged."""
+    """Return the EXIF data of an image, empty if it is damaged."""
     try:
         data = image.info.get('exif') or (image.getexif().tobytes() if len(image.getexif()) else b'')
         return upright_exif(re.sub(rb'^(Exif\0\0)+', b'', data))
@@ -185,7 +185,7 @@ def _orientation_of(image: Image.Image) -> int:
 
 
 def _without_cmyk(image: Image.Image, metadata: Metadata) -> tuple[Image.Image, Metadata]:
-    """Convert CMYK to sRGB, through its profile if it has one."""
+    """Convert CMYK to sRGB, with its ICC profile if it has one."""
     if not metadata.icc:
         return image.convert('RGB'), metadata
     target = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB'))
@@ -198,7 +198,7 @@ def _without_cmyk(image: Image.Image, metadata: Metadata) -> tuple[Image.Image, 
         outputMode='RGB',
         flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
     )
-    assert converted is not None  # it is not converted in place
+    assert converted is not None  # None is returned only for conversions in place
     return converted, metadata._replace(icc=target.tobytes())
 
 
@@ -206,8 +206,8 @@ def _without_cmyk(image: Image.Image, metadata: Metadata) -> tuple[Image.Image, 
 def _readable_errors(name: str) -> Iterator[None]:
     """Convert Pillow's errors into a `UserError`."""
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore', Image.DecompressionBombWarning)  # Pillow raises an error at twice the size only
-        warnings.simplefilter('ignore', UserWarning)  # damaged metadata
+        warnings.simplefilter('ignore', Image.DecompressionBombWarning)  # at half the size that raises an error
+        warnings.simplefilter('ignore', UserWarning)  # about damaged metadata
         try:
             yield
         except (UserError, MemoryError):

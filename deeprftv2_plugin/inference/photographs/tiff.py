@@ -1,4 +1,4 @@
-"""TIFF files with any number of bits. Pillow cannot read or write color images with more than 8 bits."""
+"""Read and write TIFF files with any bit depth. Pillow does not support color images with more than 8 bits."""
 
 import io
 import warnings
@@ -29,7 +29,7 @@ def only_page(data: bytes, name: str) -> ImageFileDirectory_v2:
     """Return the tags of the image in a TIFF file. Thumbnails after it are ignored.
 
     Raises:
-        UserError: There are several pages, or a thumbnail is first, as in raw files of cameras.
+        UserError: There are several pages, or the first one is a thumbnail, as in camera raw files.
     """
     header = data[:16] if data[2:3] == b'+' or data[3:4] == b'+' else data[:8]
     file, pages, seen = io.BytesIO(data), list[ImageFileDirectory_v2](), set[int]()
@@ -47,7 +47,7 @@ def only_page(data: bytes, name: str) -> ImageFileDirectory_v2:
     if not pages:
         raise UserError(f'the image {name} is damaged: the TIFF has no pages. Copy or unpack it again')
     if pages[0].get(REDUCED, 0) & 1:
-        raise UserError(f'the image {name} begins with a thumbnail, like raw files of cameras: convert it first')
+        raise UserError(f'the image {name} begins with a thumbnail, like camera raw files: convert it first')
     count = sum(1 for page in pages if not page.get(REDUCED, 0) & 1)
     if count > 1:
         raise UserError(f'the image {name} has {count} pages, expected one: save the pages as separate files')

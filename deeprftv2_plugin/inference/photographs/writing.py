@@ -1,4 +1,4 @@
-"""Writing photographs to files."""
+"""Write photographs to files."""
 
 import io
 import sys
@@ -16,7 +16,7 @@ from deeprftv2_plugin.inference.photographs.tiff import encode_tiff
 from deeprftv2_plugin.utils.errors import UserError
 
 DEPTHS: dict[str, tuple[type, ...]] = {'PNG': (np.uint8, np.uint16), 'TIFF': (np.uint8, np.uint16, np.floating)}
-"""Types of pixels by format. Formats that are not listed store 8 bits."""
+"""Pixel types by format. Formats that are not listed store 8 bits."""
 WITHOUT_ALPHA = ('BMP', 'JPEG', 'PPM')
 SETTINGS: dict[str, dict[str, Any]] = {
     'AVIF': {'quality': 90},
@@ -29,16 +29,16 @@ SETTINGS: dict[str, dict[str, Any]] = {
     'TIFF': {},
     'WEBP': {'quality': 95},
 }
-"""The formats that can be written, by Pillow's names, and their settings."""
+"""Settings of the formats that can be written, by Pillow's names."""
 OTHER_PIXELS = ('.pbm', '.pfm')
-"""Suffixes that Pillow assigns to PPM, but that are for one bit and for floating-point numbers."""
+"""Suffixes that Pillow assigns to PPM but that stand for one bit and floating-point numbers."""
 JPEG_LIMIT = 65_000
 """Maximum sizes of EXIF data and of XMP in a JPEG file, in bytes. Larger metadata is omitted."""
 WITHOUT_METADATA = ('BMP', 'JPEG2000', 'PPM')
 
 
 def format_of(path: str | Path) -> str | None:
-    """Return the format for the suffix of a file name, or None if it cannot be written."""
+    """Return the format of a file name by its suffix, or None if the format cannot be written."""
     formats()  # registers the suffixes
     suffix = Path(path).suffix.lower()
     found = Image.registered_extensions().get(suffix)
@@ -53,9 +53,9 @@ def check_target(photo: Photograph, path: Path) -> str:
     """
     name = format_of(path)
     if name is None:
-        raise UserError(f'{path}: cannot write this format: choose a name that ends in .png, .tif or .jpg')
+        raise UserError(f'{path}: cannot write this format: use a name that ends in .png, .tif or .jpg')
     if photo.alpha is not None and name in WITHOUT_ALPHA:
-        raise UserError(f'{path}: {name} cannot store the transparency of this image: write a .png')
+        raise UserError(f'{path}: {name} cannot store the transparency of this image: use .png')
     return name
 
 
@@ -84,7 +84,7 @@ def encode(photo: Photograph, format: str) -> bytes:
 
 
 def to_pillow(photo: Photograph) -> Image.Image:
-    """Convert a photograph to an image of Pillow. It must be of uint8, or grayscale without transparency."""
+    """Convert a photograph to a Pillow image. It must be uint8, or grayscale without transparency."""
     image = Image.fromarray(photo.pixels)
     if photo.alpha is not None:
         image.putalpha(Image.fromarray(photo.alpha))
@@ -92,7 +92,7 @@ def to_pillow(photo: Photograph) -> Image.Image:
 
 
 def convert(array: np.ndarray, dtype: type | np.dtype) -> np.ndarray:
-    """Convert an array of integers, or of numbers in [0, 1], to a range of integers."""
+    """Scale an array of integers, or of floating-point numbers in [0, 1], to the range of an integer type."""
     if array.dtype == dtype:
         return array
     scale = 1 if array.dtype.kind == 'f' else np.iinfo(array.dtype).max
@@ -100,7 +100,7 @@ def convert(array: np.ndarray, dtype: type | np.dtype) -> np.ndarray:
 
 
 def _with_depth(photo: Photograph, known: Iterable[type]) -> Photograph:
-    """Convert a photograph to the known type with the most bits, unless its own type is known."""
+    """Convert a photograph to the type with the most bits among the given ones, unless its type is among them."""
     known = tuple(known)
     if any(np.issubdtype(photo.pixels.dtype, each) for each in known):
         return photo

@@ -1,8 +1,8 @@
-"""Selection of an implementation of the costly operators.
+"""Select an implementation of the costly operators.
 
 A backend is a module of this package. It has
 
-    why_not() -> str | None     the reason why it is unusable on this machine, as the end of a sentence, or None
+    why_not() -> str | None     the reason why it cannot be used on this machine, as the end of a sentence, or None
     takes(x: Tensor) -> bool    whether it supports x's device and dtype
 
 and functions without autograd, named after the operators that `deeprftv2_plugin.ops` registers. Feature maps are in
@@ -53,7 +53,11 @@ def _native():
 
 @cache
 def usable(forced: str | None = None) -> tuple[ModuleType, ...]:
-    """Return the backends that `choose` searches. Warn once if plain PyTorch is the only one."""
+    """Return the backends that `choose` searches. Warn once if plain PyTorch is the only one.
+
+    Raises:
+        UserError: The forced backend is unknown, or cannot be used on this machine.
+    """
     if not forced:
         found = tuple(backend for backend in map(load, NAMES) if backend.why_not() is None)
         if len(found) == 1:
@@ -68,7 +72,7 @@ def usable(forced: str | None = None) -> tuple[ModuleType, ...]:
 
 
 def describe() -> str:
-    """Return one line with the usable backends in order of preference, and the reasons against the others."""
+    """Return a line with the usable backends in order of preference, and the reasons against the others."""
     forced = os.environ.get(VARIABLE)
     chosen = ', '.join(_name(backend) for backend in usable(forced))
     if forced:

@@ -1,4 +1,4 @@
-"""Compile the C++ code in `cpp/` with the machine's compiler at first use, and cache the result."""
+"""Compile the C++ code in `cpp/` at first use, and cache the result."""
 
 import contextlib
 import ctypes
@@ -64,7 +64,7 @@ def _openmp_of_torch():
 
 
 def _compiled(folder, threads):
-    """Return the path of the shared library, compiled if the cache has none for source, compiler and processor."""
+    """Return the path of the shared library. It is compiled if not cached for the source, compiler and processor."""
     compiler = shutil.which(os.environ.get('CXX') or 'c++') or shutil.which('g++') or shutil.which('clang++')
     if compiler is None:
         raise CompilerError('no C++ compiler was found (c++, g++, clang++ or the one that CXX names)')
@@ -109,12 +109,12 @@ def _belongs_to_user(status):
 
 
 def _output(*commands):
-    """Run commands in parallel and return the output of the first one. All have ended when this returns.
+    """Run commands in parallel, wait for all of them, and return the output of the first one.
 
     Raises:
         CompilerError: A command fails, or the time limit is exceeded.
     """
-    environment = os.environ | {'LC_ALL': 'C'}  # English messages, in which the error is searched
+    environment = os.environ | {'LC_ALL': 'C'}  # English messages, to find the error
     end = time.monotonic() + TIME_LIMIT
     with contextlib.ExitStack() as stack:
         processes = []
@@ -142,7 +142,7 @@ def _kill(process):
 
 
 def _processor():
-    """Return a description of the processor, since machines with different processors may share a home folder."""
+    """Describe the processor, since machines with different processors may share a home folder."""
     info = Path('/proc/cpuinfo')
     lines = info.read_text().splitlines() if info.exists() else []
     kept = (line for line in lines if line.startswith(('model name', 'flags', 'Features')))
@@ -167,7 +167,7 @@ def _cache_folder():
 
 
 def _check_private(folder):
-    """Refuse a folder in which other users could place a library that this user would then run."""
+    """Refuse a folder in which other users could place a library that this process would execute."""
     status = folder.stat()
     if not _belongs_to_user(status):
         raise PermissionError(f'the cache {folder} belongs to another user. Set XDG_CACHE_HOME to a folder of your own')

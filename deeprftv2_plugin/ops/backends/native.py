@@ -12,7 +12,7 @@ from deeprftv2_plugin.ops.backends import pytorch
 from deeprftv2_plugin.ops.backends.cpp_build import CompilerError, load_library
 
 GRAIN = 8192
-"""Number of input elements per additional thread. They take about as long to compute as a thread takes to wake up."""
+"""Number of input elements per additional thread. Processing them takes about as long as waking up a thread."""
 
 
 @functools.cache

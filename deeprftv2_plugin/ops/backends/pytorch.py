@@ -80,7 +80,7 @@ def half_spectrum(x):
 
 
 def half_spectrum_backward(dy, width):
-    """Apply the transposed transform: the inverse, except that columns counted twice there are counted once."""
+    """Apply the transposed transform: the inverse, but columns that it counts twice are counted once."""
     spectrum = as_complex(dy)
     spectrum[..., 1 : (width + 1) // 2] *= 0.5
     return torch.fft.irfft2(hermitian_columns(spectrum, width), s=(dy.shape[2], width), norm='forward')

@@ -1,6 +1,6 @@
 """The Triton backend: fused kernels for NVIDIA and other GPUs, compiled at first use.
 
-It has the functions that `deeprftv2_plugin.ops.backends` describes, for float32, bfloat16 and float16.
+It has the functions described in `deeprftv2_plugin.ops.backends`, for float32, bfloat16 and float16.
 """
 
 import os
@@ -23,7 +23,7 @@ BFLOAT16_SINCE = (8, 0)
 def why_not() -> str | None:
     """Return why kernels cannot run on this machine, as the end of a sentence, or None if they can.
 
-    A small kernel is run to find out, since the package can be imported even without a working compiler.
+    This runs a small kernel, since the package can be imported even without a working compiler.
     """
     if find_spec('triton') is None:
         return 'the package triton is not installed'

@@ -91,7 +91,7 @@ def test_every_phase_uses_all_of_an_undivided_dataset(tmp_path, write_image):
     ('given', 'message'),
     [
         ({}, 'dataset Toy: dataroot and dataroot_lq are missing'),
-        ({'dataroot': 'x', 'dataroot_lq': 'y'}, 'dataroot cannot be combined with dataroot_lq, .* Give either'),
+        ({'dataroot': 'x', 'dataroot_lq': 'y'}, 'dataroot cannot be combined with dataroot_lq, .* Set either'),
         ({'dataroot': 'x', 'dataroot_gt': 'y'}, 'dataroot cannot be combined'),
         ({'dataroot': 'x', 'meta_info_file': 'y'}, 'dataroot cannot be combined'),
         ({'dataroot_lq': 'x', 'split': 'test'}, "split is 'test', which needs dataroot"),

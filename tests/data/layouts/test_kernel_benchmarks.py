@@ -1,4 +1,4 @@
-"""The benchmarks of Levin, Köhler and Lai: pairs with kernels and trajectories, and what a sample has of them."""
+"""The benchmarks of Levin, Köhler and Lai: pairs with kernels and trajectories, and samples with them."""
 
 import cv2
 import numpy as np
@@ -80,7 +80,7 @@ def test_samples_of_kohler_have_the_trajectory(tmp_path):
     assert sample['trajectory'] == [str(folder / f'GroundTruth2_1_{number}.png') for number in (1, 2, 10)]
 
 
-def test_archives_of_kohler_may_be_unpacked_into_folders_of_their_own(tmp_path):
+def test_archives_of_kohler_may_be_unpacked_into_separate_folders(tmp_path):
     inner = unpack('Koehler', tmp_path / 'set')
     (inner / 'BlurryImages').mkdir()
     for path in inner.glob('Blurry2*'):

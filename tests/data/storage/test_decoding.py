@@ -1,4 +1,4 @@
-"""Decoding of image files, and detection of damage."""
+"""Decode image files, and detect damage."""
 
 import io
 import os

@@ -72,9 +72,7 @@ def test_search_has_a_time_limit_and_shows_progress(tmp_path, touch, monkeypatch
     names_in(tmp_path)
     assert f'searching {tmp_path}' in capsys.readouterr().err
     monkeypatch.setattr(listing, 'MAX_SECONDS', 0)
-    with pytest.raises(
-        UserError, match='was given up after 0 seconds, 1 files and 1 folders: choose a folder with few'
-    ):
+    with pytest.raises(UserError, match='was aborted after 0 seconds, 1 files and 1 folders: use a folder with few'):
         list_images(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Photographs in files: pixels and metadata are kept in every format and depth."""
+"""Photographs in files keep their pixels and metadata in every format and bit depth."""
 
 import io
 import os
@@ -22,7 +22,7 @@ LOSSLESS = {'.png': (np.uint8, np.uint16), '.tif': (np.uint8, np.uint16, np.floa
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><d tiff:Orientation="6">caf\xc3\xa9</d></x:xmpmeta>'
 
 
-def picture(dtype=np.uint8, channels=3, size=(9, 14)):
+def random_image(dtype=np.uint8, channels=3, size=(9, 14)):
     random = np.random.default_rng(0).random((*size, channels))
     values = random if np.dtype(dtype).kind == 'f' else random * np.iinfo(dtype).max
     return values.squeeze().astype(dtype)
@@ -62,8 +62,8 @@ def written(tmp_path, photo, suffix):
 @pytest.mark.parametrize('channels', [1, 3])
 @pytest.mark.parametrize('transparent', [False, True])
 def test_lossless_formats_return_every_pixel(tmp_path, suffix, dtype, channels, transparent):
-    alpha = picture(dtype, 1)[::-1] if transparent else None
-    photo = Photograph(picture(dtype, channels), alpha)
+    alpha = random_image(dtype, 1)[::-1] if transparent else None
+    photo = Photograph(random_image(dtype, channels), alpha)
     if suffix == '.bmp' and transparent:
         with pytest.raises(UserError, match='BMP cannot store the transparency'):
             check_target(photo, tmp_path / 'a.bmp')
@@ -82,13 +82,13 @@ def test_lossless_formats_return_every_pixel(tmp_path, suffix, dtype, channels, 
 @pytest.mark.parametrize('suffix', ['.png', '.tif'])
 def test_pixels_can_have_any_order_in_memory(tmp_path, suffix):
     """The network returns channels first, which are only transposed."""
-    array = np.ascontiguousarray(picture(np.uint16).transpose(2, 0, 1)).transpose(1, 2, 0)
+    array = np.ascontiguousarray(random_image(np.uint16).transpose(2, 0, 1)).transpose(1, 2, 0)
     np.testing.assert_array_equal(read(written(tmp_path, Photograph(array), suffix)).pixels, array)
 
 
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.float32])
 def test_tiff_is_read_by_opencv(tmp_path, dtype):
-    photo = Photograph(picture(dtype, size=(700, 300)))  # several strips
+    photo = Photograph(random_image(dtype, size=(700, 300)))  # several strips
     path = written(tmp_path, photo, '.tif')
     found = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     np.testing.assert_array_equal(found[..., ::-1], photo.pixels)
@@ -97,7 +97,7 @@ def test_tiff_is_read_by_opencv(tmp_path, dtype):
 @pytest.mark.parametrize('dtype', [np.uint16, np.float32])
 @pytest.mark.parametrize('channels', [1, 3])
 def test_tiff_of_opencv_is_read(tmp_path, dtype, channels):
-    array = picture(dtype, channels)
+    array = random_image(dtype, channels)
     array_bgr = array[..., ::-1] if channels == 3 else array
     data = cv2.imencode('.tiff', array_bgr, [cv2.IMWRITE_TIFF_COMPRESSION, 1])[1]  # OpenCV 4 would lose precision
     (tmp_path / 'a.tif').write_bytes(data)
@@ -130,7 +130,7 @@ def test_metadata_is_kept_in_and_between_formats(tmp_path, source, suffix, dtype
         pytest.skip('this Pillow does not write the format')
     first = Photograph(smooth(), None, Metadata(exif(), SRGB, XMP, (300, 150)))
     metadata = read(written(tmp_path, first, source)).metadata
-    found = read(written(tmp_path, Photograph(picture(dtype), None, metadata), suffix)).metadata
+    found = read(written(tmp_path, Photograph(random_image(dtype), None, metadata), suffix)).metadata
     assert tags_of(found.exif) == tags_of(exif())
     assert found.icc == SRGB
     assert found.xmp.rstrip(b'\0') == XMP.replace(b'"6"', b'"1"')
@@ -193,7 +193,7 @@ def test_palettes_become_rgb(tmp_path, transparency):
 
 @pytest.mark.parametrize('values', ['<u2', '>u2', '<f4'])
 def test_images_of_pillow_with_any_byte_order(values):
-    array = picture(np.uint16, 1) if 'u' in values else picture(np.float32, 1)
+    array = random_image(np.uint16, 1) if 'u' in values else random_image(np.float32, 1)
     found = reading.from_pillow(Image.fromarray(array.astype(values)), 'a', Metadata())
     assert found.pixels.dtype == array.dtype
     np.testing.assert_array_equal(found.pixels, array)
@@ -227,7 +227,7 @@ def test_thumbnails_of_tiff_files_are_not_pages(tmp_path):
     image.save(tmp_path / 'thumb.tif', save_all=True, append_images=[with_tag(small, 254, 1)])
     np.testing.assert_array_equal(read(tmp_path / 'thumb.tif').pixels, smooth())
     with_tag(image, 254, 1).save(tmp_path / 'raw.dng', format='TIFF', tiffinfo={254: 1})
-    with pytest.raises(UserError, match='begins with a thumbnail, like raw files'):
+    with pytest.raises(UserError, match='begins with a thumbnail, like camera raw files'):
         read(tmp_path / 'raw.dng')
 
 
@@ -263,7 +263,7 @@ def frames(format, **options):
 
 def tiff_with(tag, value):
     """Return a TIFF file with 16 bits and a changed value of a tag."""
-    data = bytearray(encode(Photograph(picture(np.uint16)), 'TIFF'))
+    data = bytearray(encode(Photograph(random_image(np.uint16)), 'TIFF'))
     at = next(at for at in range(10, 300, 12) if struct.unpack_from('<H', data, at) == (tag,))
     struct.pack_into('<I', data, at + 8, value)
     return bytes(data)
@@ -271,7 +271,7 @@ def tiff_with(tag, value):
 
 def large_tiff():
     """Return a TIFF file with 16 bits whose tags claim a billion pixels."""
-    data = bytearray(encode(Photograph(picture(np.uint16)), 'TIFF'))
+    data = bytearray(encode(Photograph(random_image(np.uint16)), 'TIFF'))
     for number, tag in enumerate((256, 257)):  # the first entries
         at = 10 + 12 * number
         assert struct.unpack_from('<H', data, at) == (tag,)
