@@ -80,18 +80,17 @@ def _kernels(name) -> ModuleType:
     return import_module(f'{__package__}.triton_kernels.{name}')
 
 
-layer_norm = partial(_run, 'normalization', 'layer_norm')
-layer_norm_backward = partial(_run, 'normalization', 'layer_norm_backward')
-gated_layer_norm = partial(_run, 'normalization', 'gated_layer_norm')
-gated_layer_norm_backward = partial(_run, 'normalization', 'gated_layer_norm_backward')
-simple_gate = partial(_run, 'gates', 'simple_gate')
-simple_gate_backward = partial(_run, 'gates', 'simple_gate_backward')
-depthwise_gate = partial(_run, 'depthwise', 'depthwise_gate')
-depthwise_gate_backward = partial(_run, 'depthwise', 'depthwise_gate_backward')
-depthwise_gelu = partial(_run, 'depthwise', 'depthwise_gelu')
-depthwise_gelu_backward = partial(_run, 'depthwise', 'depthwise_gelu_backward')
-selective_scan = partial(_run, 'scan', 'selective_scan')
-selective_scan_backward = partial(_run, 'scan', 'selective_scan_backward')
+def _with_backward(module, function):
+    """Return a function of a module of kernels, and that of its backward pass."""
+    return partial(_run, module, function), partial(_run, module, f'{function}_backward')
+
+
+layer_norm, layer_norm_backward = _with_backward('normalization', 'layer_norm')
+gated_layer_norm, gated_layer_norm_backward = _with_backward('normalization', 'gated_layer_norm')
+simple_gate, simple_gate_backward = _with_backward('gates', 'simple_gate')
+depthwise_gate, depthwise_gate_backward = _with_backward('depthwise', 'depthwise_gate')
+depthwise_gelu, depthwise_gelu_backward = _with_backward('depthwise', 'depthwise_gelu')
+selective_scan, selective_scan_backward = _with_backward('scan', 'selective_scan')
 
 
 def scan_entries_shape(batch: int, length: int, channels: int, states: int) -> tuple[int, ...]:
