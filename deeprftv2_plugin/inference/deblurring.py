@@ -18,7 +18,7 @@ from deeprftv2_plugin.inference.photographs.reading import read
 from deeprftv2_plugin.inference.photographs.writing import check_target, encode
 from deeprftv2_plugin.inference.restorer import Restorer
 from deeprftv2_plugin.utils.atomic_io import write_whole, writing
-from deeprftv2_plugin.utils.errors import UserError, printable
+from deeprftv2_plugin.utils.errors import describe_error, printable
 
 
 class Failure(NamedTuple):
@@ -107,12 +107,9 @@ def deblur(restorer: Restorer, before: Photograph, target: Path, compare: bool =
 
 def failure_reason(error: Exception) -> str:
     """Return the reason why an image was not restored, in one sentence."""
-    if isinstance(error, UserError):
-        return str(error)
     if isinstance(error, MemoryError):
         return 'not enough memory: close other programs, or cut the image into parts'
-    first = (str(error) or type(error).__name__).split('\n')[0]
-    return f'{type(error).__name__}: {first}'
+    return describe_error(error)
 
 
 @contextmanager

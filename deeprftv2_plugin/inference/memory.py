@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from deeprftv2_plugin.inference.restoration import OVERLAP, restore, size_multiple
 from deeprftv2_plugin.ops.tiles import pair
-from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.errors import UserError, first_line
 
 SMALLEST = 64
 """Height and width in pixels below which tiles are not halved."""
@@ -29,9 +29,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in ALLOCATORS)
 
 
-def reason_of(error: BaseException) -> str:
+def reason_of(error: Exception) -> str:
     """Return the first line of an allocator's message, without its period."""
-    return str(error).strip().split('\n')[0].rstrip('.')
+    return first_line(error).rstrip('.')
 
 
 def restore_in_memory(

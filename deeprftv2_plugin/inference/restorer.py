@@ -23,7 +23,7 @@ from deeprftv2_plugin.inference.photographs.reading import from_array, from_pill
 from deeprftv2_plugin.inference.photographs.writing import convert, to_pillow
 from deeprftv2_plugin.inference.restoration import MIN_SIZE, OVERLAP, check_tiles
 from deeprftv2_plugin.ops.tiles import TileGrid, even_tile
-from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.errors import UserError, first_line
 from deeprftv2_plugin.utils.memory import available_memory
 
 TILES = (1024, 640, 512, 384, 256)
@@ -289,6 +289,7 @@ def _device(device: str | torch.device | None) -> torch.device:
         found = torch.device(device)
         torch.empty(0, device=found)
     except Exception as error:  # each device type raises its own exception class
-        reason = str(error).split('\n')[0]
-        raise UserError(f'the device is {device!r}, which cannot be used here ({reason}): use cpu or cuda') from error
+        raise UserError(
+            f'the device is {device!r}, which cannot be used here ({first_line(error)}): use cpu or cuda'
+        ) from error
     return found

@@ -15,6 +15,7 @@ from deeprftv2_plugin.models.deeprftv2_model import DeepRFTv2Model
 from deeprftv2_plugin.preflight.findings import Finding, amount, error, ok, warning
 from deeprftv2_plugin.preflight.footprint import Activations
 from deeprftv2_plugin.training.stages import TrainingStage, accumulation_of, gpus_of, stages_of
+from deeprftv2_plugin.utils.errors import first_line
 from deeprftv2_plugin.utils.memory import available_memory
 
 RESERVE = 0.1
@@ -68,8 +69,8 @@ def check_memory(opt: Mapping[str, Any], net: nn.Module, optimizer: int) -> Iter
     try:
         activations = Activations(net)
     except Exception as fault:  # networks of other packages can raise any exception
-        first = (str(fault) or type(fault).__name__).splitlines()[0]
-        yield warning(f'cannot be estimated: {type(net).__name__} fails on a small crop of three channels: {first}')
+        reason = first_line(fault)
+        yield warning(f'cannot be estimated: {type(net).__name__} fails on a small crop of three channels: {reason}')
         return
     weights = bytes_of(net.state_dict().values())
     gradients = bytes_of(weight for weight in net.parameters() if weight.requires_grad)

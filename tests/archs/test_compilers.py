@@ -4,20 +4,7 @@ import pytest
 import torch
 
 from deeprftv2_plugin import ops
-from deeprftv2_plugin.archs import DeepRFTv2
-
-SMALLEST = {'width': 4, 'kernel_width': 4}
-
-
-def network(**settings):
-    """Return variant T with few channels, in which every weight affects the output."""
-    torch.manual_seed(0)
-    net = DeepRFTv2('T', **SMALLEST | settings)
-    with torch.no_grad():
-        for parameter in net.parameters():
-            if not parameter.any():
-                parameter.normal_(std=0.2)
-    return net
+from tests.archs.toys import network
 
 
 def test_every_module_with_parameters_fires_its_hooks():

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,8 @@ ROOT = str(Path(__file__).parents[2])
 WRITES = ('fsync', 'replace')
 HANG_TIMEOUT = 60
 """Seconds after which a run prints its stack and exits."""
+ENDLESS = ('--force_yml', 'train:total_iter=1000000', 'logger:save_checkpoint_freq=1000000')
+"""Arguments of a training that only a signal ends."""
 
 
 def start(
@@ -53,6 +56,14 @@ def run(folder, *argv, **settings):
     text = (folder / f'{settings.get("name", "life")}.txt').read_text()
     assert 'Timeout (' not in text, text
     return process.exitcode, text
+
+
+def wait_for(condition, output, process=None):
+    """Wait until a condition holds, and while a process is running if one is given."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline and (process is None or process.is_alive()), output.read_text()
+        time.sleep(0.02)
 
 
 def run_together(folder, *commands):

@@ -5,7 +5,6 @@ import os
 import pty
 import select
 import signal
-import time
 
 import pytest
 import torch
@@ -13,7 +12,7 @@ import torch
 import deeprftv2_plugin
 from deeprftv2_plugin import cli
 from deeprftv2_plugin.utils.errors import LEAVE_SIGNALS
-from tests.cli.lives import run, start
+from tests.cli.lives import ENDLESS, run, start, wait_for
 from tests.cli.runs import options, write, write_images
 
 ITERATIONS = 12
@@ -65,22 +64,11 @@ def undisturbed(folder, tmp_path_factory):
     return weights(quiet)
 
 
-ENDLESS = ('--force_yml', 'train:total_iter=1000000', 'logger:save_checkpoint_freq=1000000')
-
-
-def wait_for(condition, process, output):
-    """Wait until a condition holds while a process is running."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline and process.is_alive(), output.read_text()
-        time.sleep(0.02)
-
-
 def signaled(folder, number, workers=0):
     """Send a signal to an endless training run and its workers. Return the exit status and the output."""
     process = start(folder, 'train', '-opt', 'small.yml', *ENDLESS, f'datasets:train:num_worker_per_gpu={workers}')
     output = folder / 'life.txt'
-    wait_for(lambda: output.exists() and 'iter:       3' in output.read_text(), process, output)
+    wait_for(lambda: output.exists() and 'iter:       3' in output.read_text(), output, process)
     os.killpg(process.pid, number)
     process.join(60)
     return process.exitcode, output.read_text()
@@ -221,9 +209,9 @@ def test_second_ctrl_c_ends_the_process_immediately(folder):
     """The first one takes effect at the end of the step, which never ends in this test."""
     write(folder, training_options(blocking=4))
     process, output = start(folder, 'train', '-opt', 'small.yml', *ENDLESS), folder / 'life.txt'
-    wait_for((folder / 'blocked').exists, process, output)
+    wait_for((folder / 'blocked').exists, output, process)
     os.kill(process.pid, signal.SIGINT)
-    wait_for(lambda: 'Press Ctrl-C again to stop immediately' in output.read_text(), process, output)
+    wait_for(lambda: 'Press Ctrl-C again to stop immediately' in output.read_text(), output, process)
     os.kill(process.pid, signal.SIGINT)
     process.join(10)
     status = process.exitcode

@@ -2,22 +2,12 @@
 
 import os
 import signal
-import time
 
 import pytest
 
 from deeprftv2_plugin import cli
-from tests.cli.lives import start
+from tests.cli.lives import ENDLESS, start, wait_for
 from tests.cli.runs import options, write
-
-ENDLESS = ('--force_yml', 'train:total_iter=1000000', 'logger:save_checkpoint_freq=1000000')
-
-
-def wait_for(condition, process, output):
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, output.read_text()
-        time.sleep(0.02)
 
 
 def content(folder):
@@ -27,7 +17,7 @@ def content(folder):
 def test_a_second_training_of_a_name_is_refused(folder, capsys):
     file, output = write(folder, options()), folder / 'life.txt'
     process = start(folder, 'train', '-opt', file, *ENDLESS, 'datasets:train:num_worker_per_gpu=1')
-    wait_for(lambda: output.exists() and 'iter:       3' in output.read_text(), process, output)
+    wait_for(lambda: output.exists() and 'iter:       3' in output.read_text(), output, process)
     before = content(folder / 'experiments')
     for command in (('train',), ('train', '--auto_resume'), ('check',)):
         assert cli.main([command[0], '-opt', file, *command[1:]]) == 1
@@ -46,12 +36,12 @@ def test_a_process_ends_after_its_launcher_is_killed(folder, model):
     opt['model_type'] = model
     file, output = write(folder, opt), folder / 'life.txt'
     launcher = start(folder, 'train', '-opt', file, *ENDLESS, launched=True)
-    wait_for(lambda: output.exists() and 'iter:       3' in output.read_text(), launcher, output)
+    wait_for(lambda: output.exists() and 'iter:       3' in output.read_text(), output, launcher)
     pid = int((folder / 'experiments/small/run.lock').read_text().split()[1])
     assert pid != launcher.pid
     os.kill(launcher.pid, signal.SIGKILL)
     launcher.join()
-    wait_for(lambda: not os.path.exists(f'/proc/{pid}'), None, output)
+    wait_for(lambda: not os.path.exists(f'/proc/{pid}'), output)
     text = output.read_text()
     assert 'torchrun, which started this process, has ended' in text and 'Traceback' not in text, text
     saved = [int(path.stem) for path in folder.glob('experiments/small/training_states/*.state')]

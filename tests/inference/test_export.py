@@ -14,6 +14,7 @@ import torch
 from deeprftv2_plugin.archs import DeepRFTv2
 from deeprftv2_plugin.inference import export, restore
 from deeprftv2_plugin.utils.errors import UserError
+from tests.archs.toys import network
 
 LEVELS = [['NAF', 0], ['NAF', 0], ['NAFScan', 1]]
 SMALLEST = {
@@ -45,12 +46,7 @@ assert not [name for name in sys.modules if name.startswith('deeprftv2_plugin')]
 
 @pytest.fixture(scope='module')
 def net():
-    torch.manual_seed(0)
-    net = DeepRFTv2('T', **SMALLEST).eval().requires_grad_(False)
-    for parameter in net.parameters():
-        if not parameter.any():
-            parameter.normal_(std=0.2)
-    return net
+    return network(**SMALLEST).eval().requires_grad_(False)
 
 
 def run_elsewhere(path, images):

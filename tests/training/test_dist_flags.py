@@ -27,3 +27,12 @@ def test_late_results_are_the_same_one_step_later():
     assert share_steps(late, range(1, 5)) == [None, *expected[:3]]
     assert late.settle() == expected[3]
     assert late.settle() is None and prompt.settle() is None
+
+
+def test_the_loss_is_the_mean_over_processes(monkeypatch):
+    """The other of two processes has a loss of 5 and a gradient that is not finite, and was asked to stop."""
+    monkeypatch.setattr(torch.distributed, 'all_reduce', lambda values: values.add_(torch.tensor([1.0, 1.0, 5.0])))
+    flags = SharedFlags(torch.device('cpu'), processes=2)
+    finite, result = flags.share(7, torch.tensor(True), torch.tensor(3.0), leave=False)
+    assert not finite
+    assert result == (7, False, True, 4.0)

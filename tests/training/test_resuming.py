@@ -201,6 +201,8 @@ SPOILT = {
     'steps': lambda state: values(state).update(step=torch.zeros(4)),
     'count': lambda state: group(state).update(params=[0, 1, 2]),
     'twice': lambda state: group(state).update(params=[0, 0, 2, 3]),
+    # both convolutions of the network have weights of the same shape
+    'shared': lambda state: (group(state).update(params=[0, 1, 0, 3]), state['optimizers'][0]['state'].pop(2)),
     'unknown': lambda state: group(state).update(params=[4, 5, 6, 7]),
     'groups': lambda state: state['optimizers'][0]['param_groups'].append({'params': []}),
     'optimizers': lambda state: state['optimizers'].append(copy.deepcopy(state['optimizers'][0])),

@@ -91,7 +91,7 @@ class Motion:
 class _OneParameter:
     """Kernels with one random parameter, uniform across the image."""
 
-    def __init__(self, kernel: Callable[[float], np.ndarray], name: str, values: Any, least: float):
+    def __init__(self, kernel: Callable[[float], np.ndarray], name: str, values: Sequence[float], least: float):
         self.kernel, self.values = kernel, number_range(name, values, least=least)
         self.side = kernel(self.values[1]).shape[0]
 

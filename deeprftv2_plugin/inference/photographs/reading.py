@@ -23,7 +23,7 @@ from deeprftv2_plugin.inference.photographs.photograph import (
     upright,
     upright_exif,
 )
-from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.errors import UserError, first_line
 
 NOT_PHOTOGRAPHS = frozenset({'BUFR', 'EPS', 'FLI', 'GRIB', 'HDF5', 'MPEG', 'WMF'})
 """Formats of Pillow that are refused: programs executed by Ghostscript, videos and measurement data."""
@@ -221,8 +221,7 @@ def _readable_errors(name: str) -> Iterator[None]:
             found = re.findall(r'\d+', str(error))
             raise _too_large(name, f'{int(found[0]):,} pixels, limit {int(found[-1]):,}') from error
         except Exception as error:
-            reason = str(error).split('\n')[0] or type(error).__name__
-            raise damaged(name, reason) from error
+            raise damaged(name, first_line(error)) from error
 
 
 def _too_large(name: str, numbers: str) -> UserError:

@@ -4,13 +4,15 @@ It has the functions described in `deeprftv2_plugin.ops.backends`, for float32, 
 """
 
 import os
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 
 import torch
 from torch import Tensor
+
+from deeprftv2_plugin.utils.errors import describe_error
 
 OLDEST_VERSION = (3, 2)
 OLDEST_CAPABILITY = (7, 0)
@@ -35,8 +37,7 @@ def why_not() -> str | None:
     try:
         return _try_a_kernel()
     except Exception as error:  # another backend is used after any failure
-        first_line = str(error).strip().partition('\n')[0]
-        return f'its kernels do not run on this machine ({type(error).__name__}: {first_line})'
+        return f'its kernels do not run on this machine ({describe_error(error)})'
 
 
 def _try_a_kernel():
@@ -63,73 +64,34 @@ def takes(x: Tensor) -> bool:
     return x.dtype != torch.bfloat16 or torch.cuda.get_device_capability(x.device) >= BFLOAT16_SINCE
 
 
-def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
-    return _run('normalization', 'layer_norm', x, weight, bias, eps, dtype)
-
-
-def layer_norm_backward(dy: Tensor, x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, ...]:
-    return _run('normalization', 'layer_norm_backward', dy, x, weight, eps)
-
-
-def gated_layer_norm(x: Tensor, gate: Tensor, weight: Tensor, bias: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
-    return _run('normalization', 'gated_layer_norm', x, gate, weight, bias, eps, dtype)
-
-
-def gated_layer_norm_backward(
-    dy: Tensor, x: Tensor, gate: Tensor, weight: Tensor, bias: Tensor, eps: float
-) -> tuple[Tensor, ...]:
-    return _run('normalization', 'gated_layer_norm_backward', dy, x, gate, weight, bias, eps)
-
-
-def simple_gate(x: Tensor) -> Tensor:
-    return _run('gates', 'simple_gate', x)
-
-
-def simple_gate_backward(dy: Tensor, x: Tensor) -> Tensor:
-    return _run('gates', 'simple_gate_backward', dy, x)
-
-
-def depthwise_gate(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return _run('depthwise', 'depthwise_gate', x, weight, bias)
-
-
-def depthwise_gate_backward(dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
-    return _run('depthwise', 'depthwise_gate_backward', dy, x, weight, bias)
-
-
-def depthwise_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return _run('depthwise', 'depthwise_gelu', x, weight, bias)
-
-
-def depthwise_gelu_backward(dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
-    return _run('depthwise', 'depthwise_gelu_backward', dy, x, weight, bias)
-
-
-def scan_entries_shape(batch: int, length: int, channels: int, states: int) -> tuple[int, ...]:
-    return _kernels('scan').scan_entries_shape(batch, length, channels, states)
-
-
-def selective_scan(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor, keep: bool
-) -> tuple[Tensor, Tensor]:
-    return _run('scan', 'selective_scan', u, delta, A, B, C, D, delta_bias, keep)
-
-
-def selective_scan_backward(dy: Tensor, *inputs_and_entries: Tensor) -> tuple[Tensor, ...]:
-    return _run('scan', 'selective_scan_backward', dy, *inputs_and_entries)
-
-
 def _interpreted():
     return os.environ.get('TRITON_INTERPRET') == '1'
 
 
-def _run(module, function, x, *arguments):
+def _run(module, function, x, *arguments, **settings):
     """Call a function of a module of kernels on x's device. Triton launches kernels on the current device."""
     with torch.cuda.device_of(x):
-        return getattr(_kernels(module), function)(x, *arguments)
+        return getattr(_kernels(module), function)(x, *arguments, **settings)
 
 
 @cache
 def _kernels(name) -> ModuleType:
     """Return a module of kernels. It is imported here because it imports triton."""
     return import_module(f'{__package__}.triton_kernels.{name}')
+
+
+def _with_backward(module, function):
+    """Return a function of a module of kernels, and that of its backward pass."""
+    return partial(_run, module, function), partial(_run, module, f'{function}_backward')
+
+
+layer_norm, layer_norm_backward = _with_backward('normalization', 'layer_norm')
+gated_layer_norm, gated_layer_norm_backward = _with_backward('normalization', 'gated_layer_norm')
+simple_gate, simple_gate_backward = _with_backward('gates', 'simple_gate')
+depthwise_gate, depthwise_gate_backward = _with_backward('depthwise', 'depthwise_gate')
+depthwise_gelu, depthwise_gelu_backward = _with_backward('depthwise', 'depthwise_gelu')
+selective_scan, selective_scan_backward = _with_backward('scan', 'selective_scan')
+
+
+def scan_entries_shape(batch: int, length: int, channels: int, states: int) -> tuple[int, ...]:
+    return _kernels('scan').scan_entries_shape(batch, length, channels, states)
