@@ -16,8 +16,8 @@ from deeprftv2_plugin.ops.precision import at_least_float32
 from deeprftv2_plugin.ops.tiles import TileGrid, merge_tiles, split_tiles
 from deeprftv2_plugin.ops.windows import merge_windows, split_windows
 
-WINDOWS_AT_ONCE = 2
-"""Number of windows processed together on a CPU in evaluation mode, so that their maps fit into the cache."""
+PIXELS_AT_ONCE = 2**16
+"""Pixels of the windows that are processed at the same time on a CPU in evaluation, so that maps fit into the cache."""
 
 
 class Estimate(NamedTuple):
@@ -111,12 +111,9 @@ class FourierKernelEstimator(nn.Module):
         previous = [None] * len(self.column.levels) if states is None else states
         pieces, join = self._cut(x)
         at_once = len(pieces)
-        if (
-            at_once > len(x)
-            and x.device.type == 'cpu'
-            and not (torch.is_grad_enabled() or torch.compiler.is_compiling())
-        ):
-            at_once = WINDOWS_AT_ONCE
+        evaluates = not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+        if evaluates and x.device.type == 'cpu' and at_once > len(x):
+            at_once = max(1, PIXELS_AT_ONCE // pieces[0, 0].numel())
         parts = [
             self._estimate(pieces[i : i + at_once], [old if old is None else old[i : i + at_once] for old in previous])
             for i in range(0, len(pieces), at_once)

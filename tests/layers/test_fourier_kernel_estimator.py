@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from deeprftv2_plugin.layers import FourierKernelEstimator
+from deeprftv2_plugin.layers import FourierKernelEstimator, fourier_kernel_estimator
 from deeprftv2_plugin.ops import otf_from_psf
 
 
@@ -79,8 +79,9 @@ def test_windows_only_overlap_in_evaluation(size, training, overlap, count):
 
 
 @pytest.mark.parametrize('overlap', [(0, 0), (4, 4)])
-def test_windows_one_after_another_are_equal_to_all_at_once(overlap):
+def test_windows_one_after_another_are_equal_to_all_at_once(overlap, monkeypatch):
     """Without gradients, an estimator on a CPU processes few windows at a time."""
+    monkeypatch.setattr(fourier_kernel_estimator, 'PIXELS_AT_ONCE', 2 * 8 * 8)
     x, image = feature_and_image((20, 36), batch=1)
     first = FourierKernelEstimator(6, window=(8, 8), overlap=overlap).eval()
     second = FourierKernelEstimator(6, has_previous=True, window=(8, 8), overlap=overlap).eval()
