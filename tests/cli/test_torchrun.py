@@ -103,14 +103,18 @@ def test_accumulation_has_the_same_losses(whole, place, monkeypatch):
 
 
 def test_restarted_process_has_the_same_losses(whole, place, monkeypatch):
-    """There are two processes with batches of two. The second one is killed in its twelfth step."""
+    """There are two processes with batches of two. The second one is killed in its twelfth step.
+
+    The first one saves the state of the eleventh when the connection is lost, unless torchrun ends it before. The last
+    regular state is that of the eighth.
+    """
     monkeypatch.chdir(place)
     opt = {**curve_options(2, deadly=23), 'name': 'killed'}
     result = torchrun('train', '-opt', write(place, opt, 'killed.yml'), restarts=1)
     assert result.returncode == 0, result.stderr
     log = ''.join(path.read_text() for path in (place / 'experiments/killed').glob('*.log'))
     assert 'torchrun has restarted this training: restart 1.' in log
-    assert 'Resumed after iteration 8 with sample 32 ' in log
+    assert re.search('Resumed after iteration (8 with sample 32|11 with sample 44) ', log)
     assert_same_curve(curve(place, 'killed'), whole)
 
 
