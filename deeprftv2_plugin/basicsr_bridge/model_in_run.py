@@ -56,7 +56,7 @@ class ModelInRun(TolerantModel):
 
         Raises:
             Interrupted: A signal asked to stop; the state is saved.
-            UserError: The state could not be saved, or the validation of the data set has failed too many times.
+            UserError: The state could not be saved, or the validation of a dataset has failed too many times.
         """
         self._validated = current_iter
         try:
