@@ -1,31 +1,29 @@
-"""Draw docs/deblurred.webp: crops of held-out photographs, blurry, restored with the shipped weights, and sharp."""
+"""Draw docs/deblurred.webp: crops of held-out photographs, blurry, restored with the bundled weights, and sharp."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
 
 from deeprftv2_plugin import load
 from deeprftv2_plugin.data.datasets.synthetic import SyntheticBlurDataset
+from deeprftv2_plugin.inference.photographs.writing import convert
+from deeprftv2_plugin.metrics.pixelwise import to_decibel
 
 TARGET = Path(__file__).parents[1] / 'docs/deblurred.webp'
 SIZE = 256
-ROWS: tuple[tuple[int, tuple[int, int], int, dict[str, Any]], ...] = (
-    (0, (0, 96), 2, {'type': 'CameraShake', 'length': [8, 15]}),
-    (1, (60, 140), 0, {'type': 'CameraShake', 'length': [8, 15]}),
-)
-"""Index of the held-out photograph, top left corner of the crop, seed and blur."""
+BLUR = {'type': 'CameraShake', 'length': [8, 15]}
+ROWS = ((0, (0, 96), 2), (1, (60, 140), 0))
+"""Index of the held-out photograph, top left corner of the crop, and seed of the blur."""
 
 
 def main() -> None:
     restore = load(device='cpu')
     rows = []
-    for index, (top, left), seed, blur in ROWS:
-        sample = SyntheticBlurDataset({'phase': 'test', 'name': 'held-out', 'seed': seed, 'blurs': [blur]})[index]
+    for index, (top, left), seed in ROWS:
+        sample = SyntheticBlurDataset({'phase': 'test', 'name': 'held-out', 'seed': seed, 'blurs': [BLUR]})[index]
         blurry, sharp = (sample[key][:, top : top + SIZE, left : left + SIZE] for key in ('lq', 'gt'))
         restored = restore(blurry)
         panels = [
@@ -40,7 +38,7 @@ def main() -> None:
 
 def psnr(image: Tensor, sharp: Tensor) -> float:
     """Return the PSNR in dB of an image with values in [0, 1]."""
-    return -10 * torch.log10(F.mse_loss(image, sharp)).item()
+    return to_decibel(F.mse_loss(image, sharp).item(), 1)
 
 
 def with_kernel(image: Tensor, kernel: Tensor, scale: int = 3) -> Tensor:
@@ -53,7 +51,7 @@ def with_kernel(image: Tensor, kernel: Tensor, scale: int = 3) -> Tensor:
 
 def panel(image: Tensor, caption: str) -> np.ndarray:
     """Return an image (3, h, w) in [0, 1] as RGB of 8 bits, enlarged by 1.25, with a caption and a margin."""
-    pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+    pixels = convert(image.clamp(0, 1).permute(1, 2, 0).numpy(), np.uint8)
     side = SIZE * 5 // 4
     found = Image.new('RGB', (side + 8, side + 30), 'white')
     found.paste(Image.fromarray(pixels).resize((side, side), Image.Resampling.LANCZOS), (4, 26))

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from deeprftv2_plugin.basicsr_bridge.distributed import is_lost_connection, this_process
 from deeprftv2_plugin.inference.memory import is_out_of_memory, reason_of
 from deeprftv2_plugin.inference.restoration import keep_modes
-from deeprftv2_plugin.training.rollback import Rollback
+from deeprftv2_plugin.training.rollback import Rollback, networks_of
 from deeprftv2_plugin.utils.errors import Interrupted, UserError, describe_error
 
 MAX_FAILED_IN_A_ROW = 3
@@ -96,7 +96,7 @@ class TolerantModel:
             return
         try:
             with ExitStack() as stack:
-                for net in [each for each in vars(self).values() if isinstance(each, nn.Module)]:
+                for net in networks_of(self):
                     stack.enter_context(keep_modes(net))
                 super().validation(dataloader, current_iter, tb_logger, save_img)  # type: ignore[misc]
             self.failed_validations.pop(name, None)

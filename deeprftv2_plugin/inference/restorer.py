@@ -22,12 +22,12 @@ from deeprftv2_plugin.inference.photographs.photograph import Metadata, Photogra
 from deeprftv2_plugin.inference.photographs.reading import from_array, from_pillow
 from deeprftv2_plugin.inference.photographs.writing import convert, to_pillow
 from deeprftv2_plugin.inference.restoration import MIN_SIZE, check_tiles
-from deeprftv2_plugin.inference.tile_choice import best_tile
+from deeprftv2_plugin.inference.tile_choice import SMALLEST, best_tile
 from deeprftv2_plugin.ops.tiles import TileGrid
 from deeprftv2_plugin.utils.errors import UserError, first_line
 from deeprftv2_plugin.utils.memory import available_memory
 
-TILES = (1024, 640, 512, 384, 256)
+TILES = (1024, 640, 512, 384, SMALLEST)
 """Tile sizes, from which one is chosen by the free memory."""
 LARGEST_ON_CPU = 640
 """Largest tile size on a CPU, where tiles of 1024 take 1.5 times as long."""
@@ -177,7 +177,7 @@ class Restorer:
             free: int | None = torch.cuda.mem_get_info(self.device)[0]
         else:
             free = available_memory()
-        largest = TILES[-1]
+        largest = SMALLEST
         if free is not None:
             free -= 4 * 3 * 4 * height * width  # the whole image, the result, and their copies
             needed = BYTES * self._width * self._workers

@@ -7,6 +7,11 @@ import torch
 from torch import nn
 
 
+def networks_of(model: Any) -> list[nn.Module]:
+    """Return the networks and other modules that are attributes of a BasicSR model."""
+    return [each for each in vars(model).values() if isinstance(each, nn.Module)]
+
+
 class Rollback:
     """The schedules, the settings of the optimizers, the losses for the schedules, and the buffers before an iteration.
 
@@ -21,8 +26,7 @@ class Rollback:
         self._groups = [(group, {key: group[key] for key in group if key != 'params'}) for group in groups]
         self._schedules = [(schedule, copy.deepcopy(schedule.state_dict())) for schedule in model.schedulers]
         self._losses = list(getattr(model, 'unseen_losses', ()))
-        nets = [each for each in vars(model).values() if isinstance(each, nn.Module)]
-        self._buffers = [(buffer, buffer.clone()) for net in nets for buffer in net.buffers()]
+        self._buffers = [(buffer, buffer.clone()) for net in networks_of(model) for buffer in net.buffers()]
         self._model = model
 
     @torch.no_grad()
