@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from deeprftv2_plugin.layers.column import call
 from deeprftv2_plugin.layers.fourier_kernel_estimator import Estimate, FourierKernelEstimator
 from deeprftv2_plugin.layers.pointwise import Pointwise
-from deeprftv2_plugin.ops.fourier import spectral_filter
-from deeprftv2_plugin.ops.precision import at_least_float32
 from deeprftv2_plugin.utils.errors import UserError, nearest
 
 
@@ -39,32 +37,17 @@ class ImageKernelEstimator(FourierKernelEstimator):
         feature = conv1x1([F^-1(otf * F b), d]).
 
     Convolutions commute with pointwise projections, so every channel is a mixture of convolved channels of the image.
+    `forward` requires the image and raises ValueError without it.
     """
 
     def __init__(self, channels: int, *args: Any, **settings: Any):
         super().__init__(channels, *args, **settings)
         self.feature_proj = Pointwise(self.to_image.out_channels, channels, bias=False)
 
-    def forward(self, x: Tensor, image: Tensor | None = None, states: Sequence[Tensor] | None = None) -> Estimate:
-        """Estimate the kernels and apply them to the image. See `FourierKernelEstimator.forward`.
-
-        Raises:
-            ValueError: There is no image.
-        """
+    def _convolved(self, pieces, image):
         if image is None:
             raise ValueError('ImageKernelEstimator requires an image')
-        previous = [None] * len(self.column.levels) if states is None else states
-        with torch.autocast(x.device.type, enabled=False):
-            found = self.column(at_least_float32(self._cut(x)[0]), previous)
-        feature = call(self._convolve_image, found[-1], x, image, recompute=self.column.reversible)
-        return Estimate(feature, self.restore(feature, image), found)
-
-    def _convolve_image(self, kernel_state, x, image):
-        pieces, join = self._cut(image)
-        with torch.autocast(x.device.type, enabled=False):
-            projected = self.feature_proj(at_least_float32(pieces))
-            filtered = join(spectral_filter(projected, self.transfer(kernel_state)))
-        return self.fuse(torch.cat([filtered, x], 1))
+        return self._cut(image)[0]
 
 
 class _Control(nn.Module):

@@ -114,8 +114,9 @@ class FourierKernelEstimator(nn.Module):
         evaluates = not (torch.is_grad_enabled() or torch.compiler.is_compiling())
         if evaluates and x.device.type == 'cpu' and at_once > len(x):
             at_once = max(1, PIXELS_AT_ONCE // pieces[0, 0].numel())
+        inputs = (pieces, self._convolved(pieces, image), *previous)
         parts = [
-            self._estimate(pieces[i : i + at_once], [old if old is None else old[i : i + at_once] for old in previous])
+            self._estimate(*(each if each is None else each[i : i + at_once] for each in inputs))
             for i in range(0, len(pieces), at_once)
         ]
         features, found = zip(*parts, strict=True)
@@ -141,15 +142,19 @@ class FourierKernelEstimator(nn.Module):
         """
         return self.to_otf(self.norm(kernel_state))
 
-    def _estimate(self, x, previous):
+    def _convolved(self, pieces, image):
+        """Return the maps that the kernels are applied to, for all windows."""
+        return pieces
+
+    def _estimate(self, x, convolved, *previous):
         """Return the feature (N, channels, h, w) of maps that are not larger than the window, and the states."""
         with torch.autocast(x.device.type, enabled=False):
             states = self.column(at_least_float32(x), previous)
-        return call(self._convolve, states[-1], x, recompute=self.column.reversible), states
+        return call(self._convolve, states[-1], x, convolved, recompute=self.column.reversible), states
 
-    def _convolve(self, kernel_state, x):
+    def _convolve(self, kernel_state, x, convolved):
         with torch.autocast(x.device.type, enabled=False):
-            filtered = spectral_filter(self.feature_proj(at_least_float32(x)), self.transfer(kernel_state))
+            filtered = spectral_filter(self.feature_proj(at_least_float32(convolved)), self.transfer(kernel_state))
         return self.fuse(torch.cat([filtered, x], 1))
 
     def _cut(self, x):
