@@ -380,7 +380,8 @@ def training_faults(opt: dict, mutant: Mutant) -> str:
         read_weights(folder / 'models/net_g_latest.pth')
     except UserError as error:  # such as weights that are not finite
         return str(error)
-    lines = [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
+    journal = folder / 'metrics.jsonl'  # missing if nothing was due
+    lines = [json.loads(line) for line in journal.read_text().splitlines()] if journal.exists() else []
     steps = [line for line in lines if 'dataset' not in line]
     printed, saved = (int(opt['logger'][key]) for key in ('print_freq', 'save_checkpoint_freq'))
     if [line['iter'] for line in steps] != list(range(printed, total + 1, printed)):
