@@ -57,6 +57,8 @@ def read_study(path: str) -> Study:
     """
     recipe = config.load(path)
     candidates, seeds, budget, photographs, reference = (recipe.pop(key, None) for key in KEYS)
+    if isinstance(candidates, dict):  # as in other sections, null removes what a base file sets
+        candidates = {name: network for name, network in candidates.items() if network is not None}
     if not isinstance(candidates, dict) or not all(isinstance(each, dict) for each in candidates.values()):
         raise UserError(
             f'{path}: candidates is {candidates!r}, expected sections such as T: {{type: DeepRFTv2, variant: T}}'
