@@ -9,13 +9,13 @@ from deeprftv2_plugin.utils.errors import UserError
 
 HELP = 'export a network to ONNX or torch.export'
 EXAMPLES = """examples:
-  basicsr export -o model.onnx --size 256x256
-  basicsr export -o model.pt2 --size 256x256
+  basicsr export -o model.onnx
+  basicsr export -o model.pt2 --size 720x1280
   basicsr export --weights experiments/train_gopro/models/net_g_latest.pth -o gopro.onnx
 
-Networks with windows, such as the shipped one, need --size; others accept any size by default. The file runs without
-this package. It takes RGB images (1, 3, height, width) with values from 0 to 1. Its results are compared with those of
-the network before it is written. ONNX requires more packages: pip install 'deeprftv2-plugin[export]'."""
+The file runs without this package. It takes RGB images (1, 3, height, width) with values from 0 to 1. Its results are
+compared with those of the network before it is written. ONNX requires more packages:
+pip install 'deeprftv2-plugin[export]'."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,7 @@
 """The Fourier Kernel Estimator: a predicted transfer function for every channel of a feature map."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -13,7 +14,6 @@ from deeprftv2_plugin.layers.pointwise import Pointwise
 from deeprftv2_plugin.layers.scan_mixer import SelectiveScanMixer
 from deeprftv2_plugin.ops.fourier import half_spectrum, spectral_filter
 from deeprftv2_plugin.ops.precision import at_least_float32
-from deeprftv2_plugin.ops.tiles import TileGrid, merge_tiles, split_tiles
 from deeprftv2_plugin.ops.windows import merge_windows, split_windows
 
 PIXELS_AT_ONCE = 2**16
@@ -110,15 +110,8 @@ class FourierKernelEstimator(nn.Module):
         """
         previous = [None] * len(self.column.levels) if states is None else states
         pieces, join = self._cut(x)
-        at_once = len(pieces)
-        evaluates = not (torch.is_grad_enabled() or torch.compiler.is_compiling())
-        if evaluates and x.device.type == 'cpu' and at_once > len(x):
-            at_once = max(1, PIXELS_AT_ONCE // pieces[0, 0].numel())
         inputs = (pieces, self._convolved(pieces, image), *previous)
-        parts = [
-            self._estimate(*(each if each is None else each[i : i + at_once] for each in inputs))
-            for i in range(0, len(pieces), at_once)
-        ]
+        parts = [self._estimate(*each) for each in self._batches(inputs, len(x))]
         features, found = zip(*parts, strict=True)
         feature = join(_whole(features))
         return Estimate(
@@ -142,6 +135,17 @@ class FourierKernelEstimator(nn.Module):
         """
         return self.to_otf(self.norm(kernel_state))
 
+    def _batches(self, inputs, images):
+        """Return the maps of all windows in groups that are processed at the same time."""
+        pieces = inputs[0]
+        differentiates_or_traces = torch.is_grad_enabled() or torch.compiler.is_compiling()
+        if differentiates_or_traces or pieces.device.type != 'cpu' or len(pieces) == images:
+            return [inputs]
+        count = max(1, PIXELS_AT_ONCE // pieces[0, 0].numel())
+        return [
+            [each if each is None else each[i : i + count] for each in inputs] for i in range(0, len(pieces), count)
+        ]
+
     def _convolved(self, pieces, image):
         """Return the maps that the kernels are applied to, for all windows."""
         return pieces
@@ -162,10 +166,10 @@ class FourierKernelEstimator(nn.Module):
         size = x.shape[-2:]
         if self.window is None or (size[0] <= self.window[0] and size[1] <= self.window[1]):
             return x, lambda pieces: pieces
-        if self.training or not any(self.overlap):
-            return split_windows(x, self.window), lambda pieces: merge_windows(pieces, self.window, size)
-        grid = TileGrid(size, self.window, self.overlap)
-        return split_tiles(x, grid), lambda pieces: merge_tiles(pieces, grid)
+        overlap = (0, 0) if self.training else self.overlap
+        return split_windows(x, self.window, overlap), partial(
+            merge_windows, window=self.window, size=size, overlap=overlap
+        )
 
 
 def _whole(parts):

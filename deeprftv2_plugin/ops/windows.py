@@ -1,7 +1,7 @@
-"""Adjacent windows: split a map so that each pixel is processed once, and merge the results.
+"""Windows: split the maps inside a network, and merge the results.
 
-The grid is that of `tiles` without overlap. Only the last row and column of windows, which are aligned with the border,
-share pixels with the windows before them.
+The grid is that of `tiles`. Without overlap, each pixel is processed once: only the last row and column of windows,
+which are aligned with the border, share pixels with the windows before them.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from deeprftv2_plugin.ops.tiles import TileGrid, pair, split_tiles
+from deeprftv2_plugin.ops import window_indices
+from deeprftv2_plugin.ops.tiles import TileGrid, merge_tiles, pair, split_tiles
 from deeprftv2_plugin.utils.errors import UserError
 
 LEAST_WINDOW = 16
@@ -45,33 +46,44 @@ def window_of(
     return window
 
 
-def split_windows(x: Tensor, window: Sequence[int]) -> Tensor:
+def split_windows(x: Tensor, window: Sequence[int], overlap: Sequence[int] = (0, 0)) -> Tensor:
     """Split a map into windows. The last windows are aligned with the border.
 
     Args:
         x: Map of shape (N, C, H, W).
         window: Height and width of the windows. They are limited to those of the map.
+        overlap: Minimum number of pixels that neighboring windows share.
 
     Returns:
         Tensor of shape (N * windows, C, h, w), ordered by image, window row, window column.
     """
-    return split_tiles(x, TileGrid(x.shape[-2:], window))
+    if torch.compiler.is_exporting():
+        return window_indices.split(x, window, overlap)
+    return split_tiles(x, TileGrid(x.shape[-2:], window, overlap))
 
 
-def merge_windows(windows: Tensor, window: Sequence[int], size: Sequence[int]) -> Tensor:
-    """Undo `split_windows`. Pixels in several windows are taken from the first one.
+def merge_windows(
+    windows: Tensor, window: Sequence[int], size: Sequence[int], overlap: Sequence[int] = (0, 0)
+) -> Tensor:
+    """Undo `split_windows`. With overlap, windows are blended. Without, pixels are taken from their first window.
 
     Args:
         windows: Tensor of shape (N * windows, C, h, w), ordered as in `split_windows`, with any C.
         window: The height and width passed to `split_windows`.
         size: Height and width of the map.
+        overlap: The overlap passed to `split_windows`.
 
     Returns:
         Map of shape (N, C, H, W).
     """
-    tops, lefts = TileGrid(size, window).starts
-    grid = windows.unflatten(0, (-1, len(tops), len(lefts)))
-    rows = [_join(row.unbind(1), lefts, -1) for row in grid.unbind(1)]
+    if torch.compiler.is_exporting():
+        return window_indices.merge(windows, window, size, overlap)
+    grid = TileGrid(size, window, overlap)
+    if any(overlap):
+        return merge_tiles(windows, grid)
+    tops, lefts = grid.starts
+    table = windows.unflatten(0, (-1, len(tops), len(lefts)))
+    rows = [_join(row.unbind(1), lefts, -1) for row in table.unbind(1)]
     return _join(rows, tops, -2)
 
 

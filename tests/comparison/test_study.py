@@ -42,8 +42,7 @@ def test_a_network_can_change_the_recipe(tmp_path, monkeypatch):
     assert second['options']['train'] == {'total_iter': 9, 'lr': 2}
 
 
-def test_null_leaves_out_an_inherited_network(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_null_leaves_out_an_inherited_network():
     Path('base.yml').write_text(VALID)
     assert list(write('_base_: base.yml\ncandidates: {T: ~}').candidates) == ['9']
 

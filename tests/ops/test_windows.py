@@ -1,6 +1,9 @@
+"""Windows of maps, and the form of their functions in exported programs."""
+
 import pytest
 import torch
 
+from deeprftv2_plugin.ops import window_indices
 from deeprftv2_plugin.ops.windows import merge_windows, split_windows
 
 
@@ -36,3 +39,13 @@ def test_channels_may_change_between_splitting_and_merging():
 def test_gradient():
     x = torch.rand(2, 1, 5, 7, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: merge_windows(split_windows(x, (2, 4)) ** 2, (2, 4), (5, 7)), x)
+
+
+@pytest.mark.parametrize('overlap', [(0, 0), (1, 1), (2, 3), (2, 4), (0, 4), (1, 2)])
+@pytest.mark.parametrize('size', [(8, 8), (12, 20), (10, 8), (11, 13), (5, 21), (3, 2), (17, 33), (29, 31)])
+def test_indices_split_and_merge_the_same_windows(size, overlap):
+    x = torch.randn(2, 3, *size)
+    assert torch.equal(window_indices.split(x, (4, 8), overlap), split_windows(x, (4, 8), overlap))
+    windows = torch.randn_like(split_windows(x, (4, 8), overlap))  # neighbors differ where they overlap
+    expected = merge_windows(windows, (4, 8), size, overlap)
+    torch.testing.assert_close(window_indices.merge(windows, (4, 8), size, overlap), expected)
