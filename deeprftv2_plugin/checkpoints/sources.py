@@ -47,7 +47,7 @@ def find_weights(source: str | os.PathLike = SHIPPED) -> Path:
     if _REPOSITORY.fullmatch(str(source)):
         return _download(str(source))
     raise UserError(
-        f'{source}: no such weights; expected a .pth or .safetensors file, {SHIPPED} for the shipped weights, or '
+        f'{source}: no such weights; expected a .pth or .safetensors file, {SHIPPED} for the bundled weights, or '
         'owner/name on the Hugging Face Hub'
     )
 

@@ -8,5 +8,5 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--weights',
         metavar='FILE|NAME',
-        help='checkpoint (.pth, .safetensors), or OWNER/NAME on the Hugging Face Hub; default: the shipped weights',
+        help='checkpoint (.pth, .safetensors), or OWNER/NAME on the Hugging Face Hub; default: the bundled weights',
     )

@@ -5,11 +5,12 @@ import argparse
 HELP = 'serve a web page on this computer that deblurs photographs'
 EXAMPLES = """examples:
   basicsr demo
-  basicsr demo --weights experiments/my_run/models/net_g_latest.pth deblur
+  basicsr demo --weights experiments/my_run/models/net_g_latest.safetensors deblur
   basicsr demo --host 0.0.0.0 --port 8000
 
 Only this computer can open the page, unless --host is another address. The page requests nothing from other computers.
-All files are deleted after an hour and when the command ends. Requires gradio: pip install 'deeprftv2-plugin[web]'."""
+Uploaded photographs and results are deleted after an hour and when the command ends. Requires gradio:
+pip install 'deeprftv2-plugin[web]'."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--weights',
         nargs='+',
         metavar='FILE|NAME',
-        help='checkpoints to choose from, as in basicsr deblur; default: the shipped weights, named deblur',
+        help='checkpoints to choose from, as in basicsr deblur; default: the bundled weights, named deblur',
     )
     parser.add_argument('--device', help='cpu, or cuda:N for a GPU; default: a GPU if there is one')
     parser.add_argument(

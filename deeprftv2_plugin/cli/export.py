@@ -11,7 +11,7 @@ HELP = 'export a network to ONNX or torch.export'
 EXAMPLES = """examples:
   basicsr export -o model.onnx
   basicsr export -o model.pt2 --size 720x1280
-  basicsr export --weights experiments/train_gopro/models/net_g_latest.pth -o gopro.onnx
+  basicsr export --weights experiments/train_gopro/models/net_g_latest.safetensors -o gopro.onnx
 
 The file runs without this package. It takes RGB images (1, 3, height, width) with values from 0 to 1. Its results are
 compared with those of the network before it is written. ONNX requires more packages:

@@ -27,9 +27,9 @@ EXAMPLES = """examples:
   basicsr kernels blurry.png -o kernels.png --kernel true_kernel.npy
 
 The figure shows the kernels of all Fourier Kernel Estimators for the first image, as point spread functions and as
-moduli of the transfer functions. With several images, the share of the power that changes between them is printed. With
---kernel, the correlations with the true kernel after the best shift and flip are printed, next to those of controls.
-The kernels are learned in feature space without labels and need not resemble a blur."""
+magnitudes of the transfer functions. With several images, the share of the power that changes between them is printed.
+With --kernel, the correlations with the true kernel after the best shift and flip are printed, next to those of
+controls. The kernels are learned in feature space without labels and need not resemble a blur."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

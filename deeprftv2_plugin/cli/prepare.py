@@ -14,9 +14,9 @@ PHOTOGRAPHS = 'skimage'
 
 HELP = 'prepare a dataset for training'
 EXAMPLES = """examples:
-  basicsr prepare downloads/GOPRO_Large datasets/GoPro-crops --crop 512 --step 256
+  basicsr prepare downloads/GOPRO_Large datasets/GoPro_crops --crop 512 --step 256
   basicsr prepare downloads/REDS datasets/REDS-lmdb --split train_jpeg val_300_jpeg
-  basicsr prepare datasets/GoPro-crops --verify
+  basicsr prepare datasets/GoPro_crops --verify
   basicsr prepare skimage datasets/quickstart
 
 SOURCE is the folder of an unpacked archive, or its parent. --list shows the known layouts. Every split is written to
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--folders', action='store_true', help='write folders of files instead of LMDBs')
     parser.add_argument(
-        '--verify', action='store_true', help='decode every pair in SOURCE, prepared or downloaded; requires no DEST'
+        '--verify', action='store_true', help='decode every pair in SOURCE, prepared or downloaded; takes no DEST'
     )
     parser.add_argument('--list', action='store_true', help='list the known dataset layouts')
 

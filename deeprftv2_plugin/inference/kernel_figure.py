@@ -15,18 +15,18 @@ FORMATS = ('.png', '.webp', '.pdf', '.svg')
 CHANNELS = 3
 """Number of single channels shown."""
 DECIBELS = 40
-"""Range of the moduli shown, in decibels below the largest one of a panel."""
+"""Range of the magnitudes shown, in decibels below the largest one of a panel."""
 RADII = (6, 20)
 """Smallest and largest radius of the point spread functions shown, in pixels."""
 CAPTION = (
-    'Kernels: positive values are red, negative ones blue; square root, scaled to the largest value. Below: moduli of '
-    f'the transfer functions,\nfrequency zero in the center, from the largest value (bright) to {DECIBELS} dB less '
+    'Kernels: positive values are red, negative ones blue; square root, scaled to the largest value. Below: magnitudes '
+    f'of the transfer functions,\nfrequency zero in the center, from the largest value (bright) to {DECIBELS} dB less '
     f'(dark). Below the image: its power spectrum, to {2 * DECIBELS} dB less.'
 )
 
 
 class Panel(NamedTuple):
-    """A column of an estimator: an image or a kernel, and below it the modulus of its Fourier transform."""
+    """A column of an estimator: an image or a kernel, and below it the magnitude of its Fourier transform."""
 
     title: str
     above: Tensor

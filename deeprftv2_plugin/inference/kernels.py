@@ -77,7 +77,7 @@ def crop_to_radius(psf: Tensor, radius: int) -> Tensor:
 
 
 def transfer_modulus(psf: Tensor) -> Tensor:
-    """Return the moduli (..., h, w) of the transfer functions, with frequency zero at pixel (h // 2, w // 2)."""
+    """Return the magnitudes (..., h, w) of the transfer functions, with frequency zero at pixel (h // 2, w // 2)."""
     return torch.fft.fftshift(torch.fft.fft2(psf).abs(), dim=(-2, -1))
 
 

@@ -222,7 +222,7 @@ def test_shipped_weights_are_the_default(tmp_path, monkeypatch, deblur):
     [
         ('missing.pth', 'checkpoint not found'),
         ('runs/net.safetensors', 'checkpoint not found'),
-        ('sharp', 'no such weights; expected a .pth or .safetensors file, deblur for the shipped weights'),
+        ('sharp', 'no such weights; expected a .pth or .safetensors file, deblur for the bundled weights'),
         ('a/b/c', 'no such weights'),
     ],
 )
