@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
     from deeprftv2_plugin.checkpoints.sources import SHIPPED
     from deeprftv2_plugin.inference.kernel_figure import FORMATS, describe, draw_kernels, figure_class
     from deeprftv2_plugin.inference.kernels import analyze
-    from deeprftv2_plugin.inference.outputs import require_free
+    from deeprftv2_plugin.inference.outputs import require_free, require_writable
     from deeprftv2_plugin.inference.restorer import load
 
     suffix = Path(args.output).suffix.lower()
@@ -73,6 +73,7 @@ def run(args: argparse.Namespace) -> None:
     for option, path in (('-o', args.output), ('--npz', args.npz)):
         if path:
             require_free(option, Path(path), args.overwrite)
+            require_writable(Path(path).parent)
     figure_class()  # fail before the computation, which can take minutes
     truths = _read_truths(args.kernel, args.variable, len(args.images))
     restorer = load(args.weights or SHIPPED, device=args.device)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deeprftv2_plugin.cli.arguments import add_weights
 from deeprftv2_plugin.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     import numpy as np
 
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('-o', '--output', required=True, metavar='FOLDER', help='folder for the results')
     add_weights(parser)
     parser.add_argument(
-        '--images', nargs='+', metavar='PATH', help='sharp photographs; default: two that come with scikit-image'
+        '--images', nargs='+', metavar='FOLDER', help='sharp photographs; default: two that come with scikit-image'
     )
     parser.add_argument(
         '--kernels', nargs='+', default=[], metavar='FILE', help='additional blur kernels (.npy, .mat, .png, ...)'
@@ -65,6 +65,8 @@ def run(args: argparse.Namespace) -> None:
     from deeprftv2_plugin.evaluation.kernel_evidence import study_kernels, tables
     from deeprftv2_plugin.evaluation.kernel_study import draw_kernels, make_grid
     from deeprftv2_plugin.evaluation.kernel_study_figure import draw_study
+    from deeprftv2_plugin.inference.kernel_figure import figure_class
+    from deeprftv2_plugin.inference.outputs import require_writable
     from deeprftv2_plugin.inference.restorer import load
 
     restorer = load(args.weights or SHIPPED, device='cpu')
@@ -72,12 +74,24 @@ def run(args: argparse.Namespace) -> None:
     multiple = restorer.net.size_multiple
     if args.size < 64 or args.size % multiple:
         raise UserError(f'--size is {args.size}, expected a multiple of {multiple}, at least 64')
+    stage: Any = restorer.net.stages[0]  # nn.ModuleList has no type parameter
+    window = stage.full_estimator.window
+    if window is not None and args.size > min(window):
+        raise UserError(f'--size is {args.size}, but the kernel windows of the network have only {min(window)} pixels')
+    if min(args.seeds) < 0:
+        raise UserError(f'--seeds: {min(args.seeds)} is negative, expected numbers such as 1 2 3')
     photographs = _photographs(args.images, args.size)
-    further = {
-        f'{Path(path).stem} {number}': kernel
-        for path in args.kernels
-        for number, kernel in enumerate(read_kernels(path, args.variable))
-    }
+    further = _by_name(
+        '--kernels',
+        (
+            (f'{Path(path).stem} {number}', kernel)
+            for path in args.kernels
+            for number, kernel in enumerate(read_kernels(path, args.variable))
+        ),
+    )
+    if args.figure:
+        figure_class()  # fail before the computation, which takes minutes
+    require_writable(Path(args.output))
 
     if args.figure:
         grid = make_grid(photographs, draw_kernels(args.seeds[0], further), args.size, args.seeds[0])
@@ -114,15 +128,29 @@ def _photographs(paths: list[str] | None, size: int) -> Mapping[str, np.ndarray]
     from deeprftv2_plugin.data.storage.photographs import HELD_OUT, photograph
 
     if paths is None:
-        stored = {name: StoredImage(str(photograph(name))) for name in HELD_OUT}
+        stored = [(name, StoredImage(str(photograph(name)))) for name in HELD_OUT]
     else:
-        stored = {name: image for path in paths for name, image in find_images(path).items()}
-    found = {Path(name).stem: image.read() for name, image in stored.items()}
+        stored = [each for path in paths for each in find_images(path).items()]
+    found = _by_name('--images', ((Path(name).stem, image.read()) for name, image in stored))
     small = [name for name, image in found.items() if min(image.shape[:2]) < 2 * size]
     if small:
         raise UserError(f'{small[0]} has a side of less than {2 * size} pixels, twice --size: use a smaller size')
     if len(found) < 2:
         raise UserError('--images: found one photograph, expected at least two')
+    return found
+
+
+def _by_name(option: str, items: Iterable[tuple[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Return arrays by name.
+
+    Raises:
+        UserError: Two of them have the same name.
+    """
+    found: dict[str, np.ndarray] = {}
+    for name, array in items:
+        if name in found:
+            raise UserError(f'{option}: two files are named {name}: rename one of them')
+        found[name] = array
     return found
 
 

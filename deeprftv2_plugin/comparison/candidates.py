@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ class Candidate:
     """Checkpoint; None for random weights."""
     imports: tuple[str, ...] = ()
     """Modules that register its class."""
+    loading: dict[str, Any] = field(default_factory=dict)
+    """Keys of the section `path` that determine how the checkpoint is loaded."""
 
     def build(self) -> nn.Module:
         """Return the network with random weights, on the CPU.
@@ -105,10 +107,13 @@ def candidate_of(text: str, imports: Sequence[str] = ()) -> Candidate:
     if text.endswith(EXTENSIONS):
         options = config.load(text)
         path, more = options.get('path') or {}, registration.module_names(options.get('custom_imports'))
+        if not isinstance(path, dict):
+            raise UserError(f'{text}: path is {path!r}, expected a section such as path: {{pretrain_network_g: w.pth}}')
         if not isinstance(options.get('network_g'), dict):
             raise UserError(f'{text} has no network_g, expected the option file of a training or a test')
         name = str(options.get('name', text))
-        return Candidate(name, options['network_g'], path.get('pretrain_network_g'), (*imports, *more))
+        loading = {key: path[key] for key in ('param_key_g', 'strict_load_g') if path.get(key) is not None}
+        return Candidate(name, options['network_g'], path.get('pretrain_network_g'), (*imports, *more), loading)
     if text == SHIPPED or text.endswith(SUFFIXES):
         return _from_checkpoint(text, imports)
     name, settings = parse_architecture(text)
@@ -169,7 +174,7 @@ def parse_architecture(text: str) -> tuple[str, dict[str, Any]]:
         return name, {'variant': rest}
     try:
         settings = yaml.safe_load('{' + re.sub(r'(^|,)\s*(\w+)=', r'\1\2: ', rest) + '}')
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # PyYAML does not wrap the errors of dates
         settings = {rest: None}
     for key in settings:
         if f'{key}=' not in rest:

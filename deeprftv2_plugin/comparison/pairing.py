@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deeprftv2_plugin.comparison.training import Run
-from deeprftv2_plugin.utils.atomic_io import write_whole
+from deeprftv2_plugin.utils.atomic_io import write_whole, writing
 
 NAME = 'differences'
 
@@ -72,11 +72,12 @@ def write_differences(folder: Path, runs: Sequence[Run], reference: str) -> list
     """Write differences.json and differences.md to a folder and return the lines of the table.
 
     Raises:
-        OSError: A file cannot be written.
+        UserError: A file cannot be written.
     """
     found = differences(runs, reference)
     lines = lines_of(found, reference)
     content = {'reference': reference, 'networks': found}
-    write_whole(folder / f'{NAME}.json', f'{json.dumps(content, indent=1)}\n'.encode())
-    write_whole(folder / f'{NAME}.md', '\n'.join([*lines, '']).encode())
+    with writing(folder):
+        write_whole(folder / f'{NAME}.json', f'{json.dumps(content, indent=1)}\n'.encode())
+        write_whole(folder / f'{NAME}.md', '\n'.join([*lines, '']).encode())
     return lines

@@ -44,6 +44,8 @@ def in_new_process(run: Callable[..., dict | None], *args: Any, output: str | Pa
         sender.close()
         found = _received(receiver, signals)
         process.join()
+    if found is None:
+        found = {'error': _reason(process.exitcode)}
     if 'status' not in found and signals:
         if signals[0] == signal.SIGINT:
             raise KeyboardInterrupt
@@ -51,15 +53,28 @@ def in_new_process(run: Callable[..., dict | None], *args: Any, output: str | Pa
     return found
 
 
-def _received(receiver: Connection, signals: list[signal.Signals]) -> dict:
-    """Return what the process sends. Ctrl-C also reaches the process, which may then still send the status."""
+def _reason(status: int | None) -> str:
+    """Return why a process ended without a result."""
+    if status == -getattr(signal, 'SIGKILL', 9):
+        return KILLED
+    return (
+        f'the process ended with exit status {status}; a script must call this function within '
+        "if __name__ == '__main__'"
+    )
+
+
+def _received(receiver: Connection, signals: list[signal.Signals]) -> dict | None:
+    """Return what the process sends, or None if it ends without a result.
+
+    Ctrl-C also reaches the process, which may then still send the status.
+    """
     while True:
         try:
             return receiver.recv()
         except KeyboardInterrupt:
             signals.append(signal.SIGINT)
         except (EOFError, OSError):
-            return {'error': KILLED}
+            return None
 
 
 @contextmanager
@@ -92,6 +107,8 @@ def _run(sender: Connection, output: str | Path | None, run: Callable[..., dict 
         found = run(*args) or {}
     except Interrupted as error:
         found = {'error': str(error), 'status': error.status}
+    except SystemExit as error:
+        found = {'error': f'the process ended with exit status {error.code}'}
     except Exception as error:  # networks of other packages can raise any exception
         found = {'error': f'out of memory: {reason_of(error)}' if is_out_of_memory(error) else describe_error(error)}
     sender.send(found)

@@ -69,7 +69,7 @@ def score(
         UserError: The test fails.
     """
     imports = [*candidate.imports, *registration.module_names(options.get('custom_imports'))]
-    path = {'pretrain_network_g': candidate.weights, 'strict_load_g': True}
+    path = {'pretrain_network_g': candidate.weights, 'strict_load_g': True, **candidate.loading}
     own = {'name': name, 'network_g': candidate.network, 'path': path, 'custom_imports': imports}
     file = folder / 'options' / f'{name}.yml'
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -153,7 +153,8 @@ def test_first_seed(study: Study, rows: Sequence[dict[str, Any]], folder: Path, 
         trained = replace(candidate, weights=str(weights))
         found = in_new_process(score, trained, name, options, folder, True, output=os.devnull)
         if 'error' in found:
-            row |= {'failed': True, 'remark': f'test: {found["error"]}'}
+            remarks = [row.get('remark'), f'test: {found["error"]}']
+            row |= {'failed': True, 'remark': '; '.join(filter(None, remarks))}
         else:
             row['test'] = name
 

@@ -51,10 +51,11 @@ def train_all(
     Example:
         Train two networks with three seeds::
 
-            deeprftv2_plugin.register()
-            recipe = config.load('options/train_quickstart.yml')
-            networks = {'T': {'type': 'DeepRFTv2', 'variant': 'T'}, 'EDSR': {'type': 'EDSR', ...}}
-            runs = list(train_all(networks, recipe, [1, 2, 3], 'results/study'))
+            if __name__ == '__main__':  # the processes of the trainings import the script
+                deeprftv2_plugin.register()
+                recipe = config.load('options/train_quickstart.yml')
+                networks = {'T': {'type': 'DeepRFTv2', 'variant': 'T'}, 'EDSR': {'type': 'EDSR', ...}}
+                runs = list(train_all(networks, recipe, [1, 2, 3], 'results/study'))
     """
     for name in candidates:
         if not is_path_component(str(name)):
@@ -193,5 +194,8 @@ def summarize(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
             'metrics': {metric: statistics.fmean(each) for metric, each in values.items()},
         }
         if len(finished) > 1:
-            found[name]['spread'] = {metric: statistics.stdev(each) for metric, each in values.items()}
+            found[name]['spread'] = {
+                metric: statistics.stdev(each) if all(map(math.isfinite, each)) else math.nan
+                for metric, each in values.items()
+            }
     return found

@@ -76,9 +76,11 @@ def export_network(net: DeepRFTv2, path: str | Path, size: Sequence[int] | None 
         try:
             program = trace(net, size)
             data = _onnx_file(net, program, size) if path.suffix == '.onnx' else _program_file(net, program, size)
-        except Exception as error:  # the exporters have no common exception class
+            checked = check_file(net, data, path, size)
+        except UserError:
+            raise
+        except Exception as error:  # the exporters have no common exception class, and memory may not suffice
             raise UserError(f'{failed} ({first_line(error)})') from error
-        checked = check_file(net, data, path, size)
     with writing(path):
         write_whole(path, data)
     described = describe(net, path.suffix, size)

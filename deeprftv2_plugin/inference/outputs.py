@@ -75,8 +75,16 @@ def select(jobs: Sequence[Job], overwrite: bool, skip_existing: bool) -> list[Jo
     """Return the jobs to be done.
 
     Raises:
-        UserError: Results exist and neither option is set, or a folder cannot be written to.
+        UserError: Results exist and neither option is set, results would replace images without `overwrite`, or a
+            folder cannot be written to.
     """
+    originals = {os.path.realpath(job.source) for job in jobs}
+    replaced = [job for job in jobs if os.path.realpath(job.target) in originals]
+    if replaced and not overwrite:
+        raise UserError(
+            f'{replaced[0].target} is one of the images: use another folder for the results, or --overwrite to replace '
+            'the images'
+        )
     left = [job for job in jobs if overwrite or not os.path.lexists(job.target)]
     existing = set(jobs).difference(left)
     if existing and not skip_existing:
@@ -105,7 +113,7 @@ def _images(path: Path, target: Path) -> list[_Input]:
         return [_Input(path.parent, Path(path.name))]
     names = list_images(path, suffixes())
     results = os.path.realpath(target)
-    if results != os.path.realpath(path):
+    if results.startswith(os.path.join(os.path.realpath(path), '')):
         names = [name for name in names if not os.path.realpath(path / name).startswith(results + os.sep)]
     return [_Input(path, name) for name in names]
 

@@ -174,7 +174,8 @@ class Restorer:
         if self.tile is not None:
             return (self.tile, self.tile), overlap_of(self.tile)
         if self.device.type == 'cuda':
-            free: int | None = torch.cuda.mem_get_info(self.device)[0]
+            cached = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+            free: int | None = torch.cuda.mem_get_info(self.device)[0] + cached
         else:
             free = available_memory()
         largest = SMALLEST
@@ -223,7 +224,13 @@ class Restorer:
     @property
     def _workers(self) -> int:
         """Return the number of tiles to restore at the same time."""
-        return 1 if self.device.type == 'cuda' else torch.get_num_threads()
+        if self.device.type == 'cuda':
+            return 1
+        threads, free = torch.get_num_threads(), available_memory()
+        if free is None:
+            return threads
+        fitting = int(SHARE * free // (BYTES * self._width * SMALLEST**2))
+        return max(1, min(fitting, threads))
 
     def _padded(self, height: int, width: int) -> tuple[int, int]:
         multiple = self.net.size_multiple

@@ -70,7 +70,9 @@ def deblur_upload(restorer: Restorer, source: Path, folder: Path, advance: Calla
         for path in (source, target):
             reason = reason.replace(str(path), path.name)
         raise UserError(reason) from error
-    return Deblurred(target, _preview(photo, folder / 'before'), _preview(after, folder / 'after'), width, height)
+    previews = folder / 'previews'  # the upload may have any name
+    previews.mkdir()
+    return Deblurred(target, _preview(photo, previews / 'before'), _preview(after, previews / 'after'), width, height)
 
 
 def serve(

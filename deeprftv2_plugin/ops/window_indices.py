@@ -31,9 +31,11 @@ def merge(windows: Tensor, window: Sequence[int], size: Sequence[int], overlap: 
 
 
 class _Axis:
-    """The windows along one axis, as in `tiles.tile_starts`."""
+    """The windows along one axis, as in `tiles.tile_starts`. They overlap by at most half."""
 
     def __init__(self, like, length, window, overlap):
+        if 2 * overlap > window:
+            raise ValueError(f'windows of {window} pixels overlap by {overlap}, expected at most half')
         self.length, self.window = length, window if length > window else length  # `min` would be symbolic
         self.step = window - overlap
         self.count = (length - self.window + self.step - 1) // self.step + 1

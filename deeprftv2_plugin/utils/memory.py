@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+GROUP = Path('/sys/fs/cgroup')
+"""The control group of a container, whose memory may be limited."""
+
 
 def available_memory() -> int | None:
     """Return the memory that is available to programs in bytes, or None if the system does not report it."""
@@ -10,4 +13,10 @@ def available_memory() -> int | None:
     except OSError:
         return None
     values = {name: int(value.split()[0]) for name, _, value in (line.partition(':') for line in lines)}
-    return values['MemAvailable'] * 1024 if 'MemAvailable' in values else None
+    if 'MemAvailable' not in values:
+        return None
+    try:
+        limit, used = (int((GROUP / f'memory.{name}').read_text()) for name in ('max', 'current'))
+    except (OSError, ValueError):  # no container, or without limit ('max')
+        return values['MemAvailable'] * 1024
+    return min(values['MemAvailable'] * 1024, max(0, limit - used))

@@ -173,7 +173,7 @@ def test_long_and_narrow_images(weights):
         (['a.png', '-o', 'out', '--device', 'gpu'], "the device is 'gpu', which cannot be used here"),
         (['a.png', '-o', 'out', '--weights', 'none.pth'], 'none.pth: checkpoint not found'),
         (['a.png', '-o', 'out', '--weights', 'other.pth'], 'other.pth: not the weights of a DeepRFTv2'),
-        (['a.png', '-o', 'a.png'], 'a.png exists (1 of 1 results do)'),
+        (['a.png', '-o', 'a.png'], 'a.png is one of the images: use another folder for the results, or --overwrite'),
         (['a.png', '-o', 'a.png/out'], 'cannot write to the folder a.png/out'),
     ],
 )

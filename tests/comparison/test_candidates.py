@@ -54,6 +54,12 @@ def test_option_files_and_checkpoints(tmp_path):
     file.write_text('name: mine\nnetwork_g: {type: EDSR, num_in_ch: 3}\npath: {pretrain_network_g: there.pth}\n')
     found = candidate_of(str(file))
     assert (found.name, found.weights, found.network) == ('mine', 'there.pth', {'type': 'EDSR', 'num_in_ch': 3})
+    assert found.loading == {}
+    file.write_text('network_g: {type: EDSR}\npath: {param_key_g: params, strict_load_g: false, resume_state: ~}\n')
+    assert candidate_of(str(file)).loading == {'param_key_g': 'params', 'strict_load_g': False}
+    file.write_text('network_g: {type: EDSR}\npath: there.pth\n')
+    with pytest.raises(UserError, match="path is 'there.pth', expected a section"):
+        candidate_of(str(file))
     net, path = DeepRFTv2('T', width=8), tmp_path / 'net.pth'
     write_checkpoint({'params': net.state_dict()}, path)
     found = candidate_of(str(path)).build()
@@ -102,3 +108,5 @@ def test_arguments_in_a_name():
     )
     with pytest.raises(UserError, match="found '64'"):
         parse_architecture('NAFNet:64')
+    with pytest.raises(UserError, match='expected key=value'):
+        parse_architecture('T:width=2020-99-99')  # not a date

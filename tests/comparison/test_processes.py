@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 
 import pytest
@@ -40,6 +41,11 @@ def test_failures_are_returned(tmp_path):
     found = in_new_process(fail, torch.OutOfMemoryError('9 GiB.'), output=output)
     assert found == {'error': 'out of memory: 9 GiB'}
     assert output.read_text() == 'on the way\n'
+
+
+@pytest.mark.parametrize('leave', [sys.exit, os._exit])
+def test_a_process_that_ends_without_a_result_is_a_failure(leave):
+    assert 'the process ended with exit status 3' in in_new_process(leave, 3)['error']
 
 
 @pytest.mark.posix

@@ -1,6 +1,7 @@
 """Train several networks with several seeds."""
 
 import json
+import math
 from pathlib import Path
 
 import cv2
@@ -112,3 +113,12 @@ def test_mean_and_spread():
         'spread': {'psnr': pytest.approx(2**0.5)},
     }
     assert found['b']['metrics'] == {'psnr': 25} and 'spread' not in found['b'] and 'c' not in found
+
+
+def test_the_spread_of_unknown_scores_is_unknown():
+    runs = [
+        {'candidate': 'a', 'seed': seed, 'iterations': 5, 'seconds': 1.0, 'metrics': {'psnr': value}}
+        for seed, value in ((1, None), (2, 30.0))
+    ]
+    found = summarize(runs)['a']
+    assert math.isnan(found['metrics']['psnr']) and math.isnan(found['spread']['psnr'])

@@ -2,7 +2,9 @@
 
 import json
 import xml.etree.ElementTree
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -224,11 +226,21 @@ def test_the_figure_has_a_row_for_each_of_the_first_blurs(grid):
     ('arguments', 'message'),
     [
         (['--size', '60'], '--size is 60, expected a multiple of 8'),
-        (['--size', '320'], 'has a side of less than 640 pixels'),
+        (['--size', '136'], '--size is 136, but the kernel windows of the network have only 128 pixels'),
+        (['--size', '320', '--weights', 'net.pth'], 'has a side of less than 640 pixels'),
+        (['--seeds', '1', '-1'], '--seeds: -1 is negative'),
+        (['--images', 'one', 'two'], '--images: two files are named a: rename one of them'),
+        (['--kernels', 'one/a.png', 'two/a.png'], '--kernels: two files are named a 0: rename one of them'),
         (['--kernels', 'missing.npy'], 'missing.npy do not exist'),
         (['--weights', 'missing.pth'], 'missing.pth'),
     ],
 )
-def test_wrong_arguments(arguments, message, tmp_path, capsys):
-    assert cli.main(['study', '-o', str(tmp_path / 'out'), *arguments]) == 1
+def test_wrong_arguments(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for folder in ('one', 'two'):
+        Path(folder).mkdir()
+        cv2.imwrite(f'{folder}/a.png', np.full((257, 257), 128, np.uint8))
+    write_checkpoint({'params': DeepRFTv2('T', width=4, kernel_width=4, stages=1).state_dict()}, 'net.pth')
+    assert cli.main(['study', '-o', 'out', *arguments]) == 1
     assert message in capsys.readouterr().err
+    assert not Path('out').exists()

@@ -77,6 +77,23 @@ def test_results_of_earlier_runs_are_not_inputs():
     assert planned('photos', output='photos')['photos/a.jpg'] == 'photos/a.jpg'
 
 
+def test_results_may_be_written_above_the_images():
+    make('photos/a.jpg')
+    assert planned('photos', output='.') == {'photos/a.jpg': 'a.jpg'}
+
+
+@pytest.mark.parametrize(
+    ('inputs', 'output'), [(['x/*.jpg', 'y/*.jpg'], '.'), (['x/a.jpg'], 'x'), (['x/a.jpg'], 'y/../x/a.jpg')]
+)
+def test_images_are_only_replaced_on_request(inputs, output):
+    make('x/a.jpg', 'y/a.jpg')
+    jobs = plan(inputs, output)
+    for skip_existing in (False, True):
+        with pytest.raises(UserError, match=r'x/a\.jpg is one of the images: use another folder'):
+            select(jobs, overwrite=False, skip_existing=skip_existing)
+    assert select(jobs, overwrite=True, skip_existing=False) == jobs
+
+
 def test_formats_that_are_only_read_are_written_as_png():
     make('photos/a.gif', 'photos/b.psd', 'photos/c.pfm')
     assert planned('photos') == {f'photos/{name}': f'out/{name}.png' for name in ('a.gif', 'b.psd', 'c.pfm')}

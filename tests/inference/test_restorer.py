@@ -114,6 +114,15 @@ def test_tiles_are_chosen_by_the_free_memory(deblur, monkeypatch):
     assert [largest(free, 4) for free in (10**9, 2 * 10**9, 3 * 10**9, 10**12)] == [256, 384, 512, 640]
 
 
+@pytest.mark.parametrize('free', [10**8, 10**9, 10**10])
+def test_tiles_at_the_same_time_fit_into_the_memory(deblur, monkeypatch, free):
+    monkeypatch.setattr(restorer, 'available_memory', lambda: free)
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: 64)
+    height, width = deblur.tiles(1, 10**6)[0]
+    needed = restorer.BYTES * deblur._width * max(height, width) ** 2
+    assert deblur._workers == 1 or deblur._workers * needed <= restorer.SHARE * free
+
+
 def test_chosen_tiles_divide_the_image_evenly(deblur, monkeypatch):
     monkeypatch.setattr(restorer, 'available_memory', lambda: 10**12)
     (height, width), overlap = deblur.tiles(720, 1280)

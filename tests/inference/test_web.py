@@ -97,6 +97,14 @@ def test_the_result_is_the_file_that_the_command_writes(restorers, weights, tmp_
             assert image.format in ('JPEG', 'PNG') and image.size == (found.width, found.height)
 
 
+def test_an_upload_may_have_the_name_of_a_preview(restorers, tmp_path):
+    (tmp_path / 'page').mkdir()
+    write_image(tmp_path / 'a.png')
+    Image.open(tmp_path / 'a.png').save(tmp_path / 'before.jpeg')
+    found = web.deblur_upload(restorers['first'], tmp_path / 'before.jpeg', tmp_path / 'page', lambda part: None)
+    assert len({found.result, found.before, found.after}) == 3
+
+
 def test_a_restoration_can_be_canceled(restorers, tmp_path):
     def give_up(part):
         raise UserError('the server is shutting down')

@@ -41,6 +41,11 @@ def test_gradient():
     assert torch.autograd.gradcheck(lambda x: merge_windows(split_windows(x, (2, 4)) ** 2, (2, 4), (5, 7)), x)
 
 
+def test_indices_refuse_windows_that_overlap_by_more_than_half():
+    with pytest.raises(ValueError, match='windows of 4 pixels overlap by 3, expected at most half'):
+        window_indices.split(torch.rand(1, 1, 9, 9), (4, 4), (3, 0))
+
+
 @pytest.mark.parametrize('overlap', [(0, 0), (1, 1), (2, 3), (2, 4), (0, 4), (1, 2)])
 @pytest.mark.parametrize('size', [(8, 8), (12, 20), (10, 8), (11, 13), (5, 21), (3, 2), (17, 33), (29, 31)])
 def test_indices_split_and_merge_the_same_windows(size, overlap):

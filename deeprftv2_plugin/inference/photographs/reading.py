@@ -82,6 +82,8 @@ def read(path: str | Path) -> Photograph:
             metadata = _metadata(image.info, exif)
             if image.format == 'PNG' and data[24] == 16:
                 photo = from_array(decode_unchanged(data, name), name)._replace(metadata=metadata)
+                if data[25] == 0 and isinstance(key := image.info.get('transparency'), int):  # ignored by OpenCV
+                    photo = photo._replace(alpha=np.where(photo.pixels == key, 0, 65535).astype(np.uint16))
                 if data[25] == 4:  # gray with transparency, which OpenCV returns as RGBA
                     photo = photo._replace(pixels=photo.pixels[..., 0])
             else:

@@ -166,6 +166,19 @@ def test_photographs_are_rotated_according_to_their_orientation(tmp_path, orient
     np.testing.assert_array_equal(again.pixels, found.pixels)
 
 
+def test_the_transparent_gray_value_of_a_png_is_read(tmp_path):
+    gray = smooth()[..., 1].astype(np.uint16) * 257
+    Image.fromarray(gray).save(tmp_path / 'plain.png')
+    data = (tmp_path / 'plain.png').read_bytes()
+    end = data.index(b'IDAT') - 4
+    chunk = b'tRNS' + int(gray[3, 4]).to_bytes(2, 'big')
+    data = data[:end] + (2).to_bytes(4, 'big') + chunk + zlib.crc32(chunk).to_bytes(4, 'big') + data[end:]
+    (tmp_path / 'key.png').write_bytes(data)
+    found = read(tmp_path / 'key.png')
+    np.testing.assert_array_equal(found.pixels, gray)
+    np.testing.assert_array_equal(found.alpha, np.where(gray == gray[3, 4], 0, 65535))
+
+
 def test_cmyk_is_converted_through_its_profile(tmp_path):
     image = Image.frombytes('CMYK', (24, 16), np.dstack([smooth(), smooth()[..., 0]]).tobytes())
     image.save(tmp_path / 'plain.tif')
