@@ -19,13 +19,16 @@ INSTALL = "pip install 'deeprftv2-plugin[compare]'"
 
 
 def architectures() -> list[Any]:
-    """Return the architectures of the installed packages, instances of spandrel's `Architecture`."""
+    """Return the architectures of the installed packages, instances of spandrel's `Architecture`.
+
+    Those that other packages add to a registry, such as `inference.spandrel_arch`, are left out.
+    """
     found = []
     for package, registry in REGISTRIES.items():
         if importlib.util.find_spec(package) is not None:
             known = getattr(importlib.import_module(package), registry)
             found += [support.architecture for support in known.architectures()]
-    return found
+    return [each for each in found if type(each).__module__.split('.')[0] in REGISTRIES]
 
 
 def register() -> None:

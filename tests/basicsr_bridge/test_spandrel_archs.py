@@ -5,6 +5,7 @@ import torch
 
 import deeprftv2_plugin
 from deeprftv2_plugin.basicsr_bridge import spandrel_archs
+from deeprftv2_plugin.inference import spandrel_arch
 from deeprftv2_plugin.utils.errors import UserError
 
 
@@ -44,3 +45,11 @@ def test_arguments_are_checked_like_those_of_other_networks():
         'enc_blk_nums',
         'dec_blk_nums',
     }
+
+
+def test_architectures_of_other_packages_are_left_out():
+    pytest.importorskip('spandrel')
+    spandrel_arch.install()
+    names = {type(each).__name__ for each in spandrel_archs.architectures()}
+    assert 'NAFNetArch' in names and 'DeepRFTv2Arch' not in names
+    spandrel_archs.register()
