@@ -254,7 +254,8 @@ def is_gone(pid):
 @pytest.mark.posix
 def test_files_of_a_killed_compilation_are_removed_at_the_next_start(copier, private, tmp_path):
     waiting = write_script(
-        tmp_path / 'waiting', f'[ "$1" = --version ] && exit; echo $$ > {tmp_path}/started; sleep 60'
+        tmp_path / 'waiting',
+        f'[ "$1" = --version ] && exit; echo $$ > {tmp_path}/pid; mv {tmp_path}/pid {tmp_path}/started; sleep 60',
     )
     process = start(LOAD, CXX=waiting, **private)
     while not (tmp_path / 'started').exists():
