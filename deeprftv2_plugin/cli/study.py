@@ -65,7 +65,6 @@ def run(args: argparse.Namespace) -> None:
     from deeprftv2_plugin.evaluation.kernel_evidence import study_kernels, tables
     from deeprftv2_plugin.evaluation.kernel_study import draw_kernels, make_grid
     from deeprftv2_plugin.evaluation.kernel_study_figure import draw_study
-    from deeprftv2_plugin.inference.kernel_figure import figure_class
     from deeprftv2_plugin.inference.outputs import require_writable
     from deeprftv2_plugin.inference.restorer import load
 
@@ -89,8 +88,6 @@ def run(args: argparse.Namespace) -> None:
             for number, kernel in enumerate(read_kernels(path, args.variable))
         ),
     )
-    if args.figure:
-        figure_class()  # fail before the computation, which takes minutes
     require_writable(Path(args.output))
 
     if args.figure:

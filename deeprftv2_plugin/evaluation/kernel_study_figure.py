@@ -44,6 +44,7 @@ def draw_study(net: nn.Module, grid: Grid, file_format: str) -> bytes:
     Raises:
         UserError: matplotlib is not installed.
     """
+    new_figure = figure_class()  # fails before the computation, which takes minutes
     blurs = range(min(ROWS, len(grid.blurs)))
     own = [[restore_with(net, row[b])[1] for b in blurs] for row in grid.blurry]
     shown = int(
@@ -55,7 +56,7 @@ def draw_study(net: nn.Module, grid: Grid, file_format: str) -> bytes:
     names = [name for name in estimators_of(net) if not name.endswith('half_estimator')]
     kernels = {name: _specific(own, name, grid) for name in names}
     truths = padded_kernels(grid.kernels, 2 * RADIUS + 1)
-    figure = figure_class()(figsize=(1.15 * (6 + len(names)), 1.3 * len(blurs) + 0.3), layout='constrained')
+    figure = new_figure(figsize=(1.15 * (6 + len(names)), 1.3 * len(blurs) + 0.3), layout='constrained')
     axes = figure.subplots(len(blurs), 6 + len(names), squeeze=False)
     for b, row in zip(blurs, axes, strict=True):
         _show(row[0], truths[b], grid.blurs[b])

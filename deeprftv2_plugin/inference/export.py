@@ -128,13 +128,14 @@ def check_target(path: Path, size: Sequence[int] | None = None) -> None:
 
 def describe(net: DeepRFTv2, suffix: str, size: Sequence[int] | None = None) -> dict[str, str]:
     """Describe the input and the output of an exported network. The files contain this as metadata."""
-    channels, multiple, least = _channels(net), net.size_multiple, least_size(net)
+    channels, multiple = _channels(net), net.size_multiple
     if size is not None:
         sizes = '{}x{} pixels (height x width)'.format(*size)
-    elif suffix == '.onnx':
-        sizes = f'any, at least {least}x{least} pixels'
     else:
-        sizes = f'multiples of {multiple}, at least {least}x{least} pixels; pad other images and crop the result'
+        least = least_size(net)
+        sizes = f'any, at least {least}x{least} pixels'
+        if suffix == '.pt2':
+            sizes = f'multiples of {multiple}, at least {least}x{least} pixels; pad other images and crop the result'
     return {
         'input': f'{INPUT}, float32 (1, {channels}, height, width), values from 0 to 1',
         'output': f'{OUTPUT}, of the same height, width and range',
@@ -218,9 +219,7 @@ def check_file(net: DeepRFTv2, data: bytes, path: Path, size: Sequence[int] | No
     """
     run = _session(data) if path.suffix == '.onnx' else torch.export.load(io.BytesIO(data)).module()
     generator = torch.Generator().manual_seed(_SEED)
-    least, multiple = least_size(net), net.size_multiple
-    odd = 3 if path.suffix == '.onnx' else 0
-    sizes = [size, size] if size else [(least + 5 * multiple - odd, least), (least, least + 9 * multiple - odd)]
+    sizes = [size, size] if size else _checked_sizes(net, path.suffix)
     largest = 0.0
     for height, width in sizes:
         image = torch.rand(1, _channels(net), height, width, generator=generator)
@@ -235,6 +234,13 @@ def check_file(net: DeepRFTv2, data: bytes, path: Path, size: Sequence[int] | No
         largest = max(largest, difference)
     compared = ' and '.join(dict.fromkeys(f'{height}x{width}' for height, width in sizes))
     return f'differs from the network by at most {largest:.1e} at {compared} pixels'
+
+
+def _checked_sizes(net: DeepRFTv2, suffix: str) -> list[tuple[int, int]]:
+    """Return two sizes of images for a network that was exported for any size."""
+    least, multiple = least_size(net), net.size_multiple
+    odd = 3 if suffix == '.onnx' else 0
+    return [(least + 5 * multiple - odd, least), (least, least + 9 * multiple - odd)]
 
 
 def _onnx_file(net: DeepRFTv2, program: ExportedProgram, size: Sequence[int] | None) -> bytes:

@@ -15,8 +15,9 @@ def available_memory() -> int | None:
     values = {name: int(value.split()[0]) for name, _, value in (line.partition(':') for line in lines)}
     if 'MemAvailable' not in values:
         return None
+    available = values['MemAvailable'] * 1024
     try:
         limit, used = (int((GROUP / f'memory.{name}').read_text()) for name in ('max', 'current'))
     except (OSError, ValueError):  # no container, or without limit ('max')
-        return values['MemAvailable'] * 1024
-    return min(values['MemAvailable'] * 1024, max(0, limit - used))
+        return available
+    return min(available, max(0, limit - used))

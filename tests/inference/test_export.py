@@ -52,9 +52,14 @@ assert not [name for name in sys.modules if name.startswith('deeprftv2_plugin')]
 """
 
 
+def smallest(**windows):
+    """Return the smallest network, with windows."""
+    return network(**{**SMALLEST, **windows}).eval().requires_grad_(False)
+
+
 @pytest.fixture(scope='module')
 def net():
-    return network(**SMALLEST).eval().requires_grad_(False)
+    return smallest()
 
 
 def run_elsewhere(path, images):
@@ -78,7 +83,7 @@ def assert_agrees(net, path, sizes):
 
 
 def test_a_program_for_any_size_has_any_number_of_windows(tmp_path):
-    net = network(**SMALLEST | WINDOWS).eval().requires_grad_(False)
+    net = smallest(**WINDOWS)
     path = tmp_path / 'net.pt2'
     lines = export.export_network(net, path)
     assert str(path) in lines[0] and any('multiples of 8, at least 40x40' in line for line in lines)
@@ -99,7 +104,7 @@ def test_a_program_for_any_size_has_any_number_of_windows(tmp_path):
     ],
 )
 def test_the_smallest_image_is_larger_than_all_windows(windows, expected):
-    assert export.least_size(DeepRFTv2('T', **SMALLEST | windows).eval()) == expected
+    assert export.least_size(smallest(**windows)) == expected
 
 
 def test_a_program_for_a_fixed_size_pads_the_image(net, tmp_path):
