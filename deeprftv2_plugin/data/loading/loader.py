@@ -4,7 +4,6 @@ import logging
 import multiprocessing
 import random
 import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from multiprocessing.connection import wait
@@ -143,7 +142,7 @@ class TrainLoader:
             # server and the workers, and each worker imports PyTorch again.
             settings.setdefault('multiprocessing_context', 'fork')
         self.workers = settings.get('num_workers', 0)
-        self._processes: set[Any] = set()
+        self._processes: list[Any] = []
         self._drawn = DrawnDataset(dataset, seed, max_damaged, setup)
         self._loader = loader(
             dataset=self._drawn,
@@ -183,10 +182,10 @@ class TrainLoader:
             yield _collate([self._drawn[draw] for draw in draws])
 
     def _start(self) -> Iterator[tuple[dict[str, Any], list[str]]]:
-        others = set(multiprocessing.active_children())
-        batches = iter(self._loader)
-        self._processes = (set(multiprocessing.active_children()) - others) or self._processes
         _do_not_raise_in_steps()
+        batches = iter(self._loader)
+        # not multiprocessing.active_children(), which leaves out a worker that was killed already
+        self._processes = getattr(getattr(batches, 'generator', batches), '_workers', [])
         return batches
 
     def _loss_of_worker(self, error: Exception) -> str | None:
@@ -244,14 +243,11 @@ def _raise(error: UserError) -> None:
 
 
 def _do_not_raise_in_steps() -> None:
-    """Remove PyTorch's handler of SIGCHLD, which raises an error about a killed worker in the middle of a step.
+    """Let PyTorch install no handler of SIGCHLD, which raises an error about a killed worker in the middle of a step.
 
     The loader still detects a killed worker within seconds when it waits for a batch.
     """
-    if hasattr(signal, 'SIGCHLD') and threading.current_thread() is threading.main_thread():
-        handler = signal.getsignal(signal.SIGCHLD)
-        if getattr(handler, '__module__', '') == signal_handling.__name__:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal_handling._SIGCHLD_handler_set = True
 
 
 def _kill_workers() -> None:

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 import deeprftv2_plugin
@@ -167,6 +167,24 @@ def test_batches_of_a_killed_worker_are_loaded_in_this_process(tmp_path, impatie
     found = batches(made)
     (fault,) = faults
     assert isinstance(fault, UserError) and 'Lower datasets.train.num_worker_per_gpu, which starts 1 pro' in str(fault)
+    torch.testing.assert_close(numbers(found), numbers(batches(loader())), rtol=0, atol=0)
+
+
+@pytest.mark.posix
+def test_a_worker_may_be_killed_before_the_first_batch_is_read(tmp_path, impatient):
+    marker = tmp_path / 'killed'
+
+    class Late(DataLoader):
+        def __iter__(self):
+            first, found = not marker.exists(), super().__iter__()
+            if first:
+                found._workers[0].join()
+            return found
+
+    faults = []
+    settings = {'loader': Late, 'prefetch_factor': 3}  # all samples of an epoch
+    found = batches(loader(Deadly(marker), num_workers=1, on_killed_worker=faults.append, **settings))
+    assert len(faults) == 1 and 'SIGKILL' in str(faults[0])
     torch.testing.assert_close(numbers(found), numbers(batches(loader())), rtol=0, atol=0)
 
 
