@@ -73,6 +73,8 @@ class DeepRFTv2(nn.Module):
             limit.
         kernel_overlap: Pixels by which these windows overlap in evaluation, one number or (height, width), at most half
             of kernel_window.
+        kernel_smoothing: In evaluation, average the kernels of each window with those of its neighbors. The windows
+            are assumed to have similar blur.
         local_pool_crop: Height and width of the training crops, for blocks named 'Local...', which average over 1.5
             times that size.
         scan_window: Height and width of the windows of blocks named '...Window', at least 16.
@@ -123,6 +125,7 @@ class DeepRFTv2(nn.Module):
         kernel_norm: bool = True,
         kernel_window: Sequence[int] | None = None,
         kernel_overlap: int | Sequence[int] = 0,
+        kernel_smoothing: bool = False,
         local_pool_crop: Sequence[int] | None = None,
         scan_window: Sequence[int] | None = None,
         reversible: bool | Mapping[str, bool | Sequence[bool]] = True,
@@ -170,6 +173,7 @@ class DeepRFTv2(nn.Module):
             'kernel_norm': kernel_norm,
             'kernel_window': window_of('kernel_window', kernel_window, kernel_overlap),
             'kernel_overlap': pair(kernel_overlap, 'kernel_overlap'),
+            'kernel_smoothing': kernel_smoothing,
             'local_pool_crop': None if local_pool_crop is None else pair(local_pool_crop, 'local_pool_crop'),
             'scan_window': window_of('scan_window', scan_window),
         }

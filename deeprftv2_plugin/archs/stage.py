@@ -48,6 +48,7 @@ class Stage(nn.Module):
         kernel_norm: bool,
         kernel_window,
         kernel_overlap,
+        kernel_smoothing: bool,
         local_pool_crop,
         scan_window,
     ):
@@ -92,6 +93,7 @@ class Stage(nn.Module):
                 window,
                 overlap,
                 reversible['kernels'],
+                kernel_smoothing,
             )
 
         self.full_estimator, self.half_estimator = estimator(0), estimator(1)

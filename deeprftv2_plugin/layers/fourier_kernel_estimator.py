@@ -14,7 +14,7 @@ from deeprftv2_plugin.layers.pointwise import Pointwise
 from deeprftv2_plugin.layers.scan_mixer import SelectiveScanMixer
 from deeprftv2_plugin.ops.fourier import half_spectrum, spectral_filter
 from deeprftv2_plugin.ops.precision import at_least_float32
-from deeprftv2_plugin.ops.windows import merge_windows, split_windows
+from deeprftv2_plugin.ops.windows import merge_windows, smooth_windows, split_windows
 
 PIXELS_AT_ONCE = 2**16
 """Pixels of the windows that are processed at the same time on a CPU in evaluation, so that maps fit into the cache."""
@@ -28,7 +28,7 @@ class Estimate(NamedTuple):
     image: Tensor | None
     """The restored image, computed as the blurry one plus a residual; None if no blurry image was given."""
     states: list[Tensor]
-    """The states of the kernel column, for the estimator of the next stage."""
+    """The states of the kernel column, for the estimator of the next stage. The last one determines the kernels."""
 
 
 class FourierKernelEstimator(nn.Module):
@@ -51,6 +51,7 @@ class FourierKernelEstimator(nn.Module):
         window: Height and width of the kernels. Larger maps are split into windows, each with its own kernels, which
             are adjacent in training and overlap in evaluation. None for kernels of the size of the map.
         overlap: Overlap of windows in evaluation, in pixels.
+        smoothing: In evaluation, average the kernels of each window with those of its neighbors.
         reversible: Recompute the activations inside the estimator in the backward pass.
 
     References:
@@ -77,10 +78,11 @@ class FourierKernelEstimator(nn.Module):
         window: tuple[int, int] | None = None,
         overlap: tuple[int, int] = (0, 0),
         reversible: bool = True,
+        smoothing: bool = False,
     ):
         super().__init__()
         width = width or channels
-        self.window, self.overlap = window, overlap
+        self.window, self.overlap, self.smoothing = window, overlap, smoothing
         levels = [
             Level(
                 Merge(
@@ -110,15 +112,15 @@ class FourierKernelEstimator(nn.Module):
         """
         previous = [None] * len(self.column.levels) if states is None else states
         pieces, join = self._cut(x)
-        inputs = (pieces, self._convolved(pieces, image), *previous)
-        parts = [self._estimate(*each) for each in self._batches(inputs, len(x))]
-        features, found = zip(*parts, strict=True)
-        feature = join(_whole(features))
-        return Estimate(
-            feature,
-            None if image is None else self.restore(feature, image),
-            [_whole(level) for level in zip(*found, strict=True)],
-        )
+        found = [self._states(*each) for each in self._batches(len(x), pieces, *previous)]
+        states = [_whole(level) for level in zip(*found, strict=True)]
+        states[-1] = self._smooth(states[-1], x.shape[-2:])
+        inputs = (pieces, self._convolved(pieces, image), states[-1])
+        parts = [
+            call(self._convolve, *each, recompute=self.column.reversible) for each in self._batches(len(x), *inputs)
+        ]
+        feature = join(_whole(parts))
+        return Estimate(feature, None if image is None else self.restore(feature, image), states)
 
     def restore(self, feature: Tensor, image: Tensor) -> Tensor:
         """Return the restored image (N, image_channels, h, w) from a feature of this estimator and the blurry image."""
@@ -135,9 +137,9 @@ class FourierKernelEstimator(nn.Module):
         """
         return self.to_otf(self.norm(kernel_state))
 
-    def _batches(self, inputs, images):
+    def _batches(self, images, pieces, *others):
         """Return the maps of all windows in groups that are processed at the same time."""
-        pieces = inputs[0]
+        inputs = (pieces, *others)
         differentiates_or_traces = torch.is_grad_enabled() or torch.compiler.is_compiling()
         if differentiates_or_traces or pieces.device.type != 'cpu' or len(pieces) == images:
             return [inputs]
@@ -150,13 +152,19 @@ class FourierKernelEstimator(nn.Module):
         """Return the maps that the kernels are applied to, for all windows."""
         return pieces
 
-    def _estimate(self, x, convolved, *previous):
-        """Return the feature (N, channels, h, w) of maps that are not larger than the window, and the states."""
+    def _states(self, x, *previous):
+        """Return the states of the kernel column for maps that are not larger than the window."""
         with torch.autocast(x.device.type, enabled=False):
-            states = self.column(at_least_float32(x), previous)
-        return call(self._convolve, states[-1], x, convolved, recompute=self.column.reversible), states
+            return self.column(at_least_float32(x), previous)
 
-    def _convolve(self, kernel_state, x, convolved):
+    def _smooth(self, kernel_state, size):
+        """Return the kernel state for a map of `size` after the average over windows, if any."""
+        if self.training or not self.smoothing or not self._has_windows(size):
+            return kernel_state
+        return smooth_windows(kernel_state, self.window, size, self.overlap)
+
+    def _convolve(self, x, convolved, kernel_state):
+        """Return the feature (N, channels, h, w) of maps that are not larger than the window."""
         with torch.autocast(x.device.type, enabled=False):
             filtered = spectral_filter(self.feature_proj(at_least_float32(convolved)), self.transfer(kernel_state))
         return self.fuse(torch.cat([filtered, x], 1))
@@ -164,12 +172,15 @@ class FourierKernelEstimator(nn.Module):
     def _cut(self, x):
         """Split a map that is larger than the window. Return the windows and a function that merges them."""
         size = x.shape[-2:]
-        if self.window is None or (size[0] <= self.window[0] and size[1] <= self.window[1]):
+        if not self._has_windows(size):
             return x, lambda pieces: pieces
         overlap = (0, 0) if self.training else self.overlap
         return split_windows(x, self.window, overlap), partial(
             merge_windows, window=self.window, size=size, overlap=overlap
         )
+
+    def _has_windows(self, size):
+        return self.window is not None and (size[0] > self.window[0] or size[1] > self.window[1])
 
 
 def _whole(parts):

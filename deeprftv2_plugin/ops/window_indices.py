@@ -30,6 +30,12 @@ def merge(windows: Tensor, window: Sequence[int], size: Sequence[int], overlap: 
     return join(join(x, -2, rows), -1, columns)
 
 
+def counts(like: Tensor, window: Sequence[int], size: Sequence[int], overlap: Sequence[int]) -> tuple[int, int]:
+    """Return the numbers of rows and columns of windows of a map of `size`, on the device of `like`."""
+    rows, columns = (_Axis(like, *axis).count for axis in zip(size, window, overlap, strict=True))
+    return rows, columns
+
+
 class _Axis:
     """The windows along one axis, as in `tiles.tile_starts`. They overlap by at most half."""
 

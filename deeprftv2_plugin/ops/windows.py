@@ -1,4 +1,4 @@
-"""Windows: split the maps inside a network, and merge the results.
+"""Windows: split the maps inside a network, process neighboring windows alike, and merge the results.
 
 The grid is that of `tiles`. Without overlap, each pixel is processed once: only the last row and column of windows,
 which are aligned with the border, share pixels with the windows before them.
@@ -85,6 +85,37 @@ def merge_windows(
     table = windows.unflatten(0, (-1, len(tops), len(lefts)))
     rows = [_join(row.unbind(1), lefts, -1) for row in table.unbind(1)]
     return _join(rows, tops, -2)
+
+
+def smooth_windows(windows: Tensor, window: Sequence[int], size: Sequence[int], overlap: Sequence[int]) -> Tensor:
+    """Average each window with those next to it.
+
+    The weights along each axis are 1 for the window and 1/2 for a neighbor, divided by their sum.
+
+    Args:
+        windows: Tensor of shape (N * windows, C, h, w), ordered as in `split_windows`, with any C, h and w.
+        window, overlap: The arguments passed to `split_windows`.
+        size: Height and width of the map.
+
+    Returns:
+        Tensor of the same shape.
+    """
+    if torch.compiler.is_exporting():
+        rows, columns = window_indices.counts(windows, window, size, overlap)
+    else:
+        rows, columns = map(len, TileGrid(size, window, overlap).starts)
+    vertical, horizontal = _neighbor_weights(windows, rows), _neighbor_weights(windows, columns)
+    weights = (vertical[:, None, :, None] * horizontal[:, None]).flatten(2).flatten(0, 1)
+    maps = windows.permute(0, 2, 3, 1)  # a view as a matrix, since windows are in channels_last
+    smooth = weights @ maps.unflatten(0, (-1, rows * columns)).flatten(2)
+    return smooth.reshape(maps.shape).permute(0, 3, 1, 2)
+
+
+def _neighbor_weights(like, count):
+    """Return the weights (count, count) of all windows along an axis in the average of each."""
+    index = torch.arange(count, device=like.device, dtype=like.dtype)
+    weights = (1 - (index[:, None] - index).abs() / 2).clamp(min=0)
+    return weights / weights.sum(1, keepdim=True)
 
 
 def _join(pieces, starts, dim):

@@ -31,6 +31,7 @@ LOCAL_SCANS = [['LocalNAFScanWindow', 1], ['NAF', 0], ['NAF', 0]]
 WINDOWS = {
     'kernel_window': (16, 16),
     'kernel_overlap': 4,
+    'kernel_smoothing': True,
     'local_pool_crop': (16, 16),
     'scan_window': (16, 16),
     'full_decoder': LOCAL_SCANS,

@@ -83,8 +83,9 @@ def test_windows_one_after_another_are_equal_to_all_at_once(overlap, monkeypatch
     """Without gradients, an estimator on a CPU processes few windows at a time."""
     monkeypatch.setattr(fourier_kernel_estimator, 'PIXELS_AT_ONCE', 2 * 8 * 8)
     x, image = feature_and_image((20, 36), batch=1)
-    first = FourierKernelEstimator(6, window=(8, 8), overlap=overlap).eval()
-    second = FourierKernelEstimator(6, has_previous=True, window=(8, 8), overlap=overlap).eval()
+    windows = {'window': (8, 8), 'overlap': overlap, 'smoothing': True}
+    first = FourierKernelEstimator(6, **windows).eval()
+    second = FourierKernelEstimator(6, has_previous=True, **windows).eval()
 
     def chain():
         estimate = first(x, image)
@@ -95,9 +96,21 @@ def test_windows_one_after_another_are_equal_to_all_at_once(overlap, monkeypatch
         torch.testing.assert_close(chain(), expected)
 
 
+def test_smoothing_averages_the_kernels_of_neighboring_windows_in_evaluation():
+    x, image = feature_and_image((8, 24))
+    net = FourierKernelEstimator(6, window=(8, 8), norm=False).eval()
+    separate = net.transfer(net(x, image).states[-1]).unflatten(0, (2, 3))
+    net.smoothing = True
+    first, second, third = net.transfer(net(x, image).states[-1]).unflatten(0, (2, 3)).unbind(1)
+    torch.testing.assert_close(first, (2 * separate[:, 0] + separate[:, 1]) / 3)
+    torch.testing.assert_close(second, (separate[:, 0] + 2 * separate[:, 1] + separate[:, 2]) / 4)
+    torch.testing.assert_close(third, (separate[:, 1] + 2 * separate[:, 2]) / 3)
+    torch.testing.assert_close(net.train().transfer(net(x, image).states[-1]).unflatten(0, (2, 3)), separate)
+
+
 def test_a_window_as_large_as_the_map_has_no_effect():
     x, image = feature_and_image()
-    net = FourierKernelEstimator(6, window=(16, 24), overlap=(4, 4)).eval()
+    net = FourierKernelEstimator(6, window=(16, 24), overlap=(4, 4), smoothing=True).eval()
     expected = net(x, image).image
     net.window = None
     assert torch.equal(net(x, image).image, expected)

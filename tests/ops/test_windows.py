@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from deeprftv2_plugin.ops import window_indices
-from deeprftv2_plugin.ops.windows import merge_windows, split_windows
+from deeprftv2_plugin.ops.windows import merge_windows, smooth_windows, split_windows
 
 
 @pytest.mark.parametrize('size', [(8, 8), (12, 20), (10, 8), (8, 13), (11, 13), (5, 21), (3, 2)])
@@ -28,6 +28,21 @@ def test_the_last_window_only_fills_remaining_pixels():
     merged = merge_windows(windows, (3, 3), (5, 7))[0, 0]
     rows = [[0, 0, 0, 1, 1, 1, 2]] * 3 + [[3, 3, 3, 4, 4, 4, 5]] * 2
     assert merged.tolist() == rows
+
+
+def test_windows_are_averaged_with_their_neighbors():
+    """The three columns of windows of each image have the weights 1, 1/2 and 0, and 1/2, 1 and 1/2."""
+    windows = torch.zeros(12, 1, 1, 2)
+    windows[3] = 12  # the first window of the second row
+    smooth = smooth_windows(windows, (4, 4), (8, 12), (0, 0))
+    first, second = torch.tensor([8 / 3, 1, 0]), torch.tensor([16 / 3, 2, 0])
+    torch.testing.assert_close(smooth[:6, 0, 0, 1], torch.cat([first, second]))
+    assert not smooth[6:].any()
+
+
+def test_the_average_keeps_equal_windows():
+    windows = torch.rand(1, 2, 3, 5).expand(2 * 3 * 5, -1, -1, -1)
+    torch.testing.assert_close(smooth_windows(windows, (4, 8), (9, 27), (1, 2)), windows)
 
 
 def test_channels_may_change_between_splitting_and_merging():
@@ -54,3 +69,5 @@ def test_indices_split_and_merge_the_same_windows(size, overlap):
     windows = torch.randn_like(split_windows(x, (4, 8), overlap))  # neighbors differ where they overlap
     expected = merge_windows(windows, (4, 8), size, overlap)
     torch.testing.assert_close(window_indices.merge(windows, (4, 8), size, overlap), expected)
+    rows, columns = window_indices.counts(x, (4, 8), size, overlap)
+    assert 2 * rows * columns == len(windows)
