@@ -169,8 +169,19 @@ def _set_environment_from_slurm(port: int | None) -> None:
     except KeyError as error:
         raise UserError(f'--launcher slurm: {error.args[0]} is not set in the environment. Start with srun.') from None
     if 'MASTER_ADDR' not in os.environ:
-        hosts = subprocess.run(['scontrol', 'show', 'hostname', nodes], capture_output=True, text=True, check=True)
-        os.environ['MASTER_ADDR'] = hosts.stdout.split()[0]
+        os.environ['MASTER_ADDR'] = _first_host(nodes)
     if port is not None:
         os.environ['MASTER_PORT'] = str(port)
     os.environ.update(RANK=rank, WORLD_SIZE=size, LOCAL_RANK=os.environ.get('SLURM_LOCALID', rank))
+
+
+def _first_host(nodes: str) -> str:
+    """Return the first host of a list of SLURM, such as 'node[3-5]'."""
+    command = ['scontrol', 'show', 'hostname', nodes]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split()[0]
+    except (OSError, subprocess.SubprocessError) as error:
+        reason = getattr(error, 'stderr', None) or str(error)
+        raise UserError(
+            f'--launcher slurm: {" ".join(command)} failed ({reason.strip()}). Set MASTER_ADDR to the first host'
+        ) from error

@@ -310,7 +310,7 @@ class TrainingRun:
             for loader in self.val_loaders:
                 dataset: Any = loader.dataset
                 name = dataset.opt['name']
-                if name in seen:
+                if name in seen and hasattr(self.model, 'recall_results'):
                     self.model.recall_results(name, start_iter, seen[name])
                 else:
                     get_root_logger().info(f'The validation of iteration {start_iter} is not complete.')

@@ -30,7 +30,7 @@ class, and the other keys are its keyword arguments.
 `train.optim_g` accepts the classes of `torch.optim`, and optimizers of other packages by module and class, such as
 `schedulefree.AdamWScheduleFree` or `pytorch_optimizer.SOAP`. `train.scheduler` accepts the classes of
 `torch.optim.lr_scheduler`, and `MultiStepRestartLR` (also called `MultiStepLR`) and `CosineAnnealingRestartLR` of
-BasicSR. The default of `T_max` in `CosineAnnealingLR` is the number of iterations of the training. BasicSR's own models
+BasicSR. The default of `T_max` in `CosineAnnealingLR` as the schedule is the number of iterations. BasicSR's own models
 only accept Adam and BasicSR's schedules.
 
 The following sections describe the classes of this package. The types of blur are used in `blurs` of

@@ -235,7 +235,7 @@ MODELS: dict[str, dict[str, Table]] = {
             'optim_g': Option(Settings, 'The optimizer: type and its arguments.'),
             'pixel_opt': Option(Settings, 'A loss: type and its arguments.', None),
             'perceptual_opt': Option(Settings, 'A perceptual loss: type and its arguments.', None),
-            'ema_decay': Option(Fraction, 'Decay of the moving average of the weights; 0 for no average.', 0),
+            'ema_decay': Option(BelowOne, 'Decay of the moving average of the weights; 0 for no average.', 0),
         },
         'val': {
             'metrics': Option(

@@ -110,7 +110,7 @@ class DeepRFTv2Model(RestorationModel):
         self.accumulation = accumulation_of(self.opt, gpus_of(self.opt))
         self.buffers = [each for each in self.get_bare_model(self.net_g).buffers() if each.is_floating_point()]
         self.flags = SharedFlags(self.device, self.processes)
-        self.skipped, self.skipped_in_a_row = 0, 0
+        self.skipped, self.skipped_in_a_row, self.last_skipped = 0, 0, 0
         self.unseen_losses: list[float] = []  # not yet used by the schedules
         self.progress: ProgressBar | None = None
 
@@ -135,9 +135,17 @@ class DeepRFTv2Model(RestorationModel):
 
         Raises:
             Interrupted: A signal or a fault requested a stop. The state of the previous iteration is saved.
-            UserError: The state could not be saved.
+            UserError: The state could not be saved, or too many consecutive steps were skipped. All processes raise it.
         """
-        if self.leaving:  # not in the step itself, since BasicSR logs an iteration after its step
+        # the following are not raised in a step, whose state could not be saved
+        if self.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
+            raise UserError(
+                f'the loss or gradient was not finite in {self.skipped_in_a_row} consecutive steps, up to iteration '
+                f'{self.last_skipped}. These steps did not change the weights, and saved checkpoints are valid. Check '
+                'the data of these iterations, lower train.optim_g.lr, set train.clip_grad_norm, or remove train.bf16; '
+                'then resume'
+            )
+        if self.leaving:
             self.leave(current_iter - 1)
         if current_iter > 1:
             for scheduler in self.schedulers:
@@ -162,11 +170,7 @@ class DeepRFTv2Model(RestorationModel):
             self.lq = self.lq.contiguous(memory_format=torch.channels_last)
 
     def optimize_parameters(self, current_iter: int) -> None:
-        """Take one training step.
-
-        Raises:
-            UserError: Too many consecutive steps were skipped.
-        """
+        """Take one training step."""
         seed_everything(self.opt.get('manual_seed') or 0, self.opt['rank'], current_iter)
         signal_before = signals.requested()
         old_buffers = [buffer.clone() for buffer in self.buffers]
@@ -254,28 +258,18 @@ class DeepRFTv2Model(RestorationModel):
         return terms
 
     def record(self, result: StepResult) -> None:
-        """Record the loss of a step, and count the step if it was skipped.
-
-        Raises:
-            UserError: Too many consecutive steps were skipped. Raised in all processes.
-        """
+        """Record the loss of a step, and count the step if it was skipped."""
         self.unseen_losses.append(result.loss)
         if result.finite:
             self.skipped_in_a_row = 0
             return
         self.skipped += 1
         self.skipped_in_a_row += 1
+        self.last_skipped = result.iteration
         get_root_logger().warning(
             f'Iteration {result.iteration}: the loss or gradient is not finite, the step is skipped '
             f'({self.skipped_in_a_row} in a row, {self.skipped} in total).'
         )
-        if self.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
-            raise UserError(
-                f'the loss or gradient was not finite in {MAX_SKIPPED_IN_A_ROW} consecutive steps, up to iteration '
-                f'{result.iteration}. These steps did not change the weights, and saved checkpoints are valid. Check '
-                'the data of these iterations, lower train.optim_g.lr, set train.clip_grad_norm, or remove train.bf16; '
-                'then resume'
-            )
 
     def leave(self, current_iter: int) -> None:
         """Save the state and stop training in all processes, even if only one of them received a request.

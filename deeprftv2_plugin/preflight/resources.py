@@ -15,7 +15,7 @@ from deeprftv2_plugin.models.deeprftv2_model import DeepRFTv2Model
 from deeprftv2_plugin.preflight.findings import Finding, amount, error, ok, warning
 from deeprftv2_plugin.preflight.footprint import Activations
 from deeprftv2_plugin.training.stages import TrainingStage, accumulation_of, gpus_of, stages_of
-from deeprftv2_plugin.utils.errors import first_line
+from deeprftv2_plugin.utils.errors import UserError, first_line
 from deeprftv2_plugin.utils.memory import available_memory
 
 RESERVE = 0.1
@@ -23,9 +23,15 @@ RESERVE = 0.1
 
 
 def gpus_here(opt: Mapping[str, Any]) -> int:
-    """Return the number of GPUs that share a step: the processes of a launcher (WORLD_SIZE), otherwise `num_gpu`."""
-    processes = os.environ.get('WORLD_SIZE')
-    return gpus_of({**opt, 'dist': processes is not None, 'world_size': int(processes or 1)})
+    """Return the number of GPUs that share a step: the processes of a launcher (WORLD_SIZE), otherwise `num_gpu`.
+
+    Raises:
+        UserError: WORLD_SIZE is not a positive integer.
+    """
+    processes = os.environ.get('WORLD_SIZE', '1')
+    if not processes.isdecimal() or int(processes) < 1:
+        raise UserError(f'WORLD_SIZE is {processes!r} in the environment, expected a positive integer')
+    return gpus_of({**opt, 'dist': 'WORLD_SIZE' in os.environ, 'world_size': int(processes)})
 
 
 def gpu_memory(opt: Mapping[str, Any]) -> int | None:

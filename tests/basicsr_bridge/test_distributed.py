@@ -87,6 +87,19 @@ def test_the_environment_of_slurm_is_translated(environment, started):
     assert started == [1, ('nccl', {'device_id': torch.device('cuda', 1)})]
 
 
+@pytest.mark.posix
+def test_without_hosts_of_slurm_the_error_says_what_to_set(environment, started, tmp_path):
+    for name, value in zip(SLURM, ('0', '1', 'node[1-', '0'), strict=True):
+        environment.setenv(name, value)
+    environment.setenv('PATH', str(tmp_path))
+    with pytest.raises(UserError, match=r'scontrol show hostname node\[1- failed \(.*No such file.*Set MASTER_ADDR'):
+        distributed.init_dist('slurm')
+    (tmp_path / 'scontrol').write_text('#!/bin/sh\necho Invalid hostlist >&2\nexit 1\n')
+    (tmp_path / 'scontrol').chmod(0o755)
+    with pytest.raises(UserError, match=r'failed \(Invalid hostlist\). Set MASTER_ADDR'):
+        distributed.init_dist('slurm')
+
+
 def test_processes_of_srun_that_see_one_gpu_each_use_it(environment, started):
     for name, value in zip(SLURM, ('5', '8', 'node[1-2]', '1'), strict=True):
         environment.setenv(name, value)

@@ -269,9 +269,14 @@ def test_steps_with_nan_are_skipped(folder, monkeypatch, fused):
                (folder / 'experiments/small/metrics.jsonl').read_text().splitlines())  # fmt: skip
 
 
-def test_too_many_consecutive_nan_steps_are_an_error(folder, capsys):
-    file = write(folder, training_options(poisoned=range(4), optim_g={'type': 'SGD', 'lr': 1.0}))
-    assert cli.main(['train', '-opt', file, '--force_yml', 'train:total_iter=100']) == 1
+@pytest.mark.parametrize('optim', [{'type': 'SGD', 'lr': 1.0}, {'type': 'AdamW', 'lr': 1e-3}])
+def test_too_many_consecutive_nan_steps_are_an_error(folder, capsys, optim):
+    """The state of the last iteration is saved. A fused optimizer is called for a skipped step, too."""
+    file = write(folder, training_options(poisoned=range(4), optim_g=optim))
+    assert (
+        cli.main(['train', '-opt', file, '--force_yml', 'train:total_iter=100', 'logger:save_checkpoint_freq=99']) == 1
+    )
+    assert [path.name for path in (folder / STATES).iterdir()] == ['20.state']
     message = capsys.readouterr().err.rpartition('error: ')[2]
     assert 'not finite in 20 consecutive steps, up to iteration 20' in message and 'clip_grad_norm' in message
 
@@ -327,6 +332,16 @@ def test_too_many_damaged_images_end_training_with_its_workers(tmp_path):
     assert 'damaged image number 3' in text.rpartition('error: ')[2], text
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
+
+
+def test_a_run_can_be_resumed_with_a_model_of_basicsr(folder):
+    """Such a model cannot be told the results of the last validation, which is repeated."""
+    opt = training_options({'type': 'OneScale'}, optim_g={'type': 'Adam', 'lr': 1e-3})
+    opt['train']['scheduler'] = {'type': 'MultiStepLR', 'milestones': [2]}
+    assert cli.main(['train', '-opt', write(folder, opt)]) == 0
+    opt['model_type'], opt['train']['total_iter'] = 'SRModel', 14
+    assert cli.main(['train', '-opt', write(folder, opt), '--auto_resume']) == 0
+    assert 'iter:      14' in said(folder)
 
 
 def test_resuming_a_finished_run_trains_nothing(folder, capsys):

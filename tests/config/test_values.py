@@ -62,7 +62,7 @@ from tests.config.checking import TRAIN, check
             'datasets:val={name: x, type: SyntheticBlurDataset, blurs: [{type: Defocus, weight: 0}]}',
             'datasets.val.blurs.0.weight is 0, expected a number > 0',
         ),
-        ('train:ema_decay=1.5', 'train.ema_decay is 1.5, expected a number in [0, 1]'),
+        ('train:ema_decay=1', 'train.ema_decay is 1, expected a number in [0, 1)'),
         ('train:ema_decay=~', 'train.ema_decay is None, expected a number'),
         ('train:clip_grad_norm=-1', 'train.clip_grad_norm is -1, expected a number >= 0'),
         ('train:clip_grad_norm=true', 'train.clip_grad_norm is True, expected a number'),

@@ -4,6 +4,7 @@ import pytest
 from torch import nn
 
 from deeprftv2_plugin.preflight.schedule import batch_table, check_batch, check_schedule, crop_fits
+from deeprftv2_plugin.utils.errors import UserError
 from tests.preflight.findings import errors, warnings
 
 
@@ -111,6 +112,13 @@ def test_effective_batch_that_differs_from_the_recipe_is_a_warning(recipe, monke
     assert 'a step has 18 and 9 images in this run, but 16 and 8 in the recipe' in text
     recipe['train']['accumulation'] = 1
     assert 'a step has 6 and 3 images' in warnings(list(check_batch(recipe)))[0]
+
+
+@pytest.mark.parametrize('processes', ['abc', '0', '-1', ''])
+def test_a_wrong_number_of_processes_is_an_error(recipe, monkeypatch, processes):
+    monkeypatch.setenv('WORLD_SIZE', processes)
+    with pytest.raises(UserError, match=f"WORLD_SIZE is '{processes}' in the environment, expected a positive integer"):
+        list(check_batch(recipe))
 
 
 def test_any_batch_is_ok_without_a_recipe(opt, monkeypatch):

@@ -55,10 +55,10 @@ class SyntheticBlurDataset(Dataset):
     def __init__(self, opt: dict[str, Any]):
         self.opt = opt  # BasicSR reads the name of a dataset from its options
         self.training = opt['phase'] == 'train'
-        if self.training and 'gt_size' in opt:
+        if self.training and opt.get('gt_size') is not None:
             crop_size(opt['gt_size'])
         self.use_flip, self.use_rot = opt.get('use_flip', True), opt.get('use_rot', True)
-        self.samples_per_image = opt.get('samples_per_image', 100 if self.training else 1)
+        self.samples_per_image = opt.get('samples_per_image') or (100 if self.training else 1)
         self.seed = opt.get('seed', 0)
         self.blurs = BlurMixture(opt.get('blurs', [{'type': 'CameraShake'}]))
         self.saturation = number_range('saturation', opt.get('saturation', [1, 1]), least=1)

@@ -93,9 +93,10 @@ def test_highlights_are_overexposed(options, tmp_path):
     assert torch.equal(bright['gt'], dim['gt'])
 
 
-def test_crop_size_can_change_between_samples(options):
+@pytest.mark.parametrize('absent', [{}, {'gt_size': None, 'samples_per_image': None}])
+def test_crop_size_can_change_between_samples(options, absent):
     late = {key: value for key, value in options.items() if key != 'gt_size'}
-    dataset = SyntheticBlurDataset(late)
+    dataset = SyntheticBlurDataset({**late, **absent})
     with pytest.raises(UserError, match='gt_size is None'):
         dataset[0]
     for size in (16, 24):
@@ -141,7 +142,7 @@ def test_default_photographs_are_split_for_training_and_test():
         ({'read_noise': 5e-4}, 'read_noise is 0.0005'),
         ({'jpeg_quality': [60, 101]}, r'jpeg_quality is .* from 1 to 100'),
         ({'jpeg_share': 2}, 'jpeg_share is 2'),
-        ({'gt_size': None}, 'gt_size is None'),
+        ({'gt_size': 0}, 'gt_size is 0'),
         ({'dataroot_gt': 'gone'}, 'gone does not exist'),
     ],
 )
