@@ -20,14 +20,17 @@ set -uo pipefail
 saved=75  # exit status of `basicsr train` after a signal: the state is saved
 
 # srun forwards SIGUSR1 to the tasks, but kills them on SIGTERM
-forward_signal() { [ -z "${step:-}" ] || kill -USR1 "$step"; }
+forward_signal() { interrupted=yes; [ -z "${step:-}" ] || kill -USR1 "$step"; }
 trap 'limit=reached; forward_signal' USR1  # three minutes before the time limit
 trap forward_signal TERM  # scancel or preemption
 
 srun --kill-on-bad-exit=1 "${PYTHON:-python}" -m deeprftv2_plugin train "$@" --launcher slurm --auto_resume &
 step=$!
-wait "$step"; status=$?
-while kill -0 "$step" 2>/dev/null; do wait "$step"; status=$?; done  # a trapped signal interrupts wait
+interrupted=yes
+while [ -n "$interrupted" ]; do  # a trapped signal interrupts wait; bash keeps the status of a task that has ended
+    interrupted=
+    wait "$step"; status=$?
+done
 
 if [ "$status" -eq "$saved" ] && [ -n "${limit:-}" ]; then
     echo "the state is saved; requeueing job $SLURM_JOB_ID"

@@ -95,6 +95,6 @@ def browser():
     with api.sync_playwright() as playwright:
         root = hasattr(os, 'geteuid') and os.geteuid() == 0  # for whom its sandbox does not work
         arguments = ['--no-proxy-server', *(['--no-sandbox'] if root else [])]
-        browser = playwright.chromium.launch(executable_path=found[0], args=arguments)
+        browser = playwright.chromium.launch(executable_path=found[0], args=arguments, timeout=180_000)
         yield browser
         browser.close()

@@ -26,7 +26,7 @@ from deeprftv2_plugin.utils.errors import UserError  # noqa: E402
 
 def benchmark(*arguments):
     return subprocess.run(
-        [sys.executable, SCRIPTS / 'benchmark.py', *arguments], capture_output=True, text=True, timeout=120
+        [sys.executable, SCRIPTS / 'benchmark.py', *arguments], capture_output=True, text=True, timeout=600
     )
 
 

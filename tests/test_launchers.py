@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 SRUN = """#!/usr/bin/env bash
 shift  # --kill-on-bad-exit=1
 export SLURM_PROCID=0 SLURM_NTASKS=1 SLURM_NODELIST=here SLURM_LOCALID=0 MASTER_ADDR=localhost
+export MASTER_PORT=0  # any free port
 exec "$@"
 """
 SCONTROL = """#!/usr/bin/env bash
@@ -27,7 +28,7 @@ echo "$@" >> scontrol.txt
 def folder(tmp_path):
     write_images(tmp_path)
     opt = options()
-    opt.update(model_type='DeepRFTv2Model', dist_params={'port': 29517})
+    opt['model_type'] = 'DeepRFTv2Model'
     write(tmp_path, opt)
     (tmp_path / 'bin').mkdir()
     for name, text in (('srun', SRUN), ('scontrol', SCONTROL)):
@@ -53,7 +54,7 @@ def start(folder, script, *argv, **variables):
 
 
 def finish(process, folder):
-    return process.wait(120), (folder / 'output.txt').read_text()
+    return process.wait(600), (folder / 'output.txt').read_text()
 
 
 def test_torchrun_trains_on_one_machine(folder):
@@ -66,11 +67,15 @@ def start_endless(folder):
     """Start a job that does not end, and wait for its third step."""
     endless = ('--force_yml', 'train:total_iter=1000000', 'logger:save_checkpoint_freq=1000000')
     process = start(folder, 'train_slurm.sh', '-opt', 'small.yml', *endless)
-    deadline = time.monotonic() + 90
-    while 'iter:       3' not in (folder / 'output.txt').read_text():
+    wait_for(folder, process, 'iter:       3')
+    return process
+
+
+def wait_for(folder, process, text):
+    deadline = time.monotonic() + 300
+    while text not in (folder / 'output.txt').read_text():
         assert process.poll() is None and time.monotonic() < deadline, (folder / 'output.txt').read_text()
         time.sleep(0.05)
-    return process
 
 
 def test_cancelled_slurm_job_saves_and_is_not_requeued(folder):
@@ -97,6 +102,18 @@ def test_slurm_job_saves_before_its_time_limit_and_requeues(folder):
     assert 'SLURM has restarted this training: restart 1.' in said
     assert f'Resumed after iteration {state.stem} ' in said
     assert (folder / 'scontrol.txt').read_text() == 'requeue 7\n'
+
+
+def test_slurm_job_keeps_the_status_of_a_task_that_ends_at_once(folder):
+    """The task ends before the script, whose `kill` is slow, waits for it again."""
+    (folder / 'task').write_text('#!/usr/bin/env bash\ntrap "exit 75" USR1\necho ready\nwhile :; do sleep 0.05; done\n')
+    (folder / 'task').chmod(0o755)
+    slow = {'BASH_FUNC_kill%%': '() { builtin kill "$@"; local found=$?; sleep 2; return $found; }'}
+    process = start(folder, 'train_slurm.sh', '-opt', 'small.yml', PYTHON=str(folder / 'task'), **slow)
+    wait_for(folder, process, 'ready')
+    process.send_signal(signal.SIGUSR1)
+    status, said = finish(process, folder)
+    assert status == 75 and (folder / 'scontrol.txt').read_text() == 'requeue 7\n', said
 
 
 @pytest.mark.parametrize('script', ['train_torchrun.sh', 'train_slurm.sh'])

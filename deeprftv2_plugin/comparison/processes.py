@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -41,6 +41,8 @@ def in_new_process(run: Callable[..., dict | None], *args: Any, output: str | Pa
     process = context.Process(target=_run, args=(sender, output, run, args))
     with _passed_on(process) as signals:
         process.start()
+        for number in list(signals):  # which arrived before the process had a number
+            _forward(process.pid, number)
         sender.close()
         found = _received(receiver, signals)
         process.join()
@@ -84,8 +86,7 @@ def _passed_on(process: SpawnProcess) -> Iterator[list[signal.Signals]]:
 
     def pass_on(number: int, _: object) -> None:
         arrived.append(signal.Signals(number))
-        if process.pid is not None:
-            os.kill(process.pid, number)
+        _forward(process.pid, number)
 
     if threading.current_thread() is not threading.main_thread():  # only the main thread can set handlers
         yield arrived
@@ -96,6 +97,12 @@ def _passed_on(process: SpawnProcess) -> Iterator[list[signal.Signals]]:
     finally:
         for each, handler in former.items():
             signal.signal(each, handler)
+
+
+def _forward(pid: int | None, number: int) -> None:
+    if pid is not None:
+        with suppress(ProcessLookupError):  # it may have ended
+            os.kill(pid, number)
 
 
 def _run(sender: Connection, output: str | Path | None, run: Callable[..., dict | None], args: tuple) -> None:

@@ -54,9 +54,9 @@ def _record(number: int, frame: FrameType | None) -> None:
     global _received
     _received = signal.Signals(number)
     if number == signal.SIGINT:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         with suppress(OSError):  # the terminal may be closed
             os.write(2, b'\nCtrl-C: saving the state after this step. Press Ctrl-C again to stop immediately.\n')
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def request(fault: UserError) -> None:

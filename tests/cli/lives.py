@@ -4,12 +4,12 @@ import faulthandler
 import multiprocessing
 import os
 import signal
-import socket
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from torch.distributed import TCPStore
 
 from deeprftv2_plugin import cli
 
@@ -20,7 +20,7 @@ _context = multiprocessing.get_context('forkserver')
 _context.set_forkserver_preload(['tests.cli.preloaded'])
 ROOT = str(Path(__file__).parents[2])
 WRITES = ('fsync', 'replace')
-HANG_TIMEOUT = 60
+HANG_TIMEOUT = 300
 """Seconds after which a run prints its stack and exits."""
 ENDLESS = ('--force_yml', 'train:total_iter=1000000', 'logger:save_checkpoint_freq=1000000')
 """Arguments of a training that only a signal ends."""
@@ -60,7 +60,7 @@ def run(folder, *argv, **settings):
 
 def wait_for(condition, output, process=None):
     """Wait until a condition holds, and while a process is running if one is given."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + HANG_TIMEOUT
     while not condition():
         assert time.monotonic() < deadline and (process is None or process.is_alive()), output.read_text()
         time.sleep(0.02)
@@ -68,8 +68,9 @@ def wait_for(condition, output, process=None):
 
 def run_together(folder, *commands):
     """Run commands as the processes of one run, each on its own node. Return their exit statuses and outputs."""
-    common = {'WORLD_SIZE': str(len(commands)), 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': _free_port()}
-    common['TORCHELASTIC_RESTART_COUNT'] = '0'
+    store = TCPStore('127.0.0.1', 0, is_master=True, wait_for_workers=False)  # held here, as torchrun does
+    common = {'WORLD_SIZE': str(len(commands)), 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(store.port)}
+    common.update(TORCHELASTIC_RESTART_COUNT='0', TORCHELASTIC_USE_AGENT_STORE='True')
     processes = [
         start(folder, *argv, name=f'process{rank}', environment={**common, 'RANK': str(rank), 'LOCAL_RANK': '0'})
         for rank, argv in enumerate(commands)
@@ -94,7 +95,7 @@ def _run_command(folder, argv, name, die_at_write, file_size, launched, environm
         sys.stdout, sys.stderr = (os.fdopen(number, 'w', 1, closefd=False) for number in (1, 2))
     if launched:
         os.environ.update(TORCHELASTIC_RUN_ID='1', RANK='0', LOCAL_RANK='0', WORLD_SIZE='1')
-        os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=_free_port())
+        os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT='0')  # any free port
         child = os.fork()
         if child:
             sys.exit(os.waitpid(child, 0)[1])
@@ -106,12 +107,6 @@ def _run_command(folder, argv, name, die_at_write, file_size, launched, environm
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
     sys.exit(cli.main(list(argv)))
-
-
-def _free_port():
-    with socket.socket() as server:
-        server.bind(('127.0.0.1', 0))
-        return str(server.getsockname()[1])
 
 
 def _die_at_write(number):

@@ -12,7 +12,7 @@ import torch
 import deeprftv2_plugin
 from deeprftv2_plugin import cli
 from deeprftv2_plugin.utils.errors import LEAVE_SIGNALS
-from tests.cli.lives import ENDLESS, run, start, wait_for
+from tests.cli.lives import ENDLESS, HANG_TIMEOUT, run, start, wait_for
 from tests.cli.runs import options, write, write_images
 
 ITERATIONS = 12
@@ -70,7 +70,7 @@ def signaled(folder, number, workers=0):
     output = folder / 'life.txt'
     wait_for(lambda: output.exists() and 'iter:       3' in output.read_text(), output, process)
     os.killpg(process.pid, number)
-    process.join(60)
+    process.join(HANG_TIMEOUT)
     return process.exitcode, output.read_text()
 
 
@@ -112,11 +112,11 @@ def test_closing_the_terminal_saves_the_state(folder):
     process = start(folder, 'train', '-opt', 'small.yml', *ENDLESS, terminal=os.ttyname(theirs))
     shown = b''
     while b'iter:       3' not in shown:
-        assert select.select([ours], [], [], 60)[0], shown
+        assert select.select([ours], [], [], HANG_TIMEOUT)[0], shown
         shown += os.read(ours, 65536)
     os.close(theirs)
     os.close(ours)
-    process.join(60)
+    process.join(HANG_TIMEOUT)
     assert process.exitcode == 75, said(folder)[-2000:]
     (state,) = (folder / STATES).iterdir()
     assert f'SIGHUP: the state of iteration {state.stem} is saved' in said(folder)
@@ -213,7 +213,7 @@ def test_second_ctrl_c_ends_the_process_immediately(folder):
     os.kill(process.pid, signal.SIGINT)
     wait_for(lambda: 'Press Ctrl-C again to stop immediately' in output.read_text(), output, process)
     os.kill(process.pid, signal.SIGINT)
-    process.join(10)
+    process.join(HANG_TIMEOUT)
     status = process.exitcode
     process.kill()
     assert status == -signal.SIGINT, output.read_text()

@@ -42,7 +42,7 @@ def command(folder):
             env={**os.environ, 'PYTHONPATH': path, 'OMP_NUM_THREADS': '1'},
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=900,
         )
         assert process.returncode == 0, process.stdout + process.stderr
         return process.stdout + process.stderr

@@ -27,7 +27,7 @@ def torchrun(*argv, processes=2, restarts=0, launcher='torch.distributed.run'):
     }
     command = [sys.executable, '-m', launcher, '--standalone', f'--nproc_per_node={processes}']
     command += [f'--max-restarts={restarts}', '-m', 'deeprftv2_plugin', *argv]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
 
 
 @pytest.mark.parametrize('launcher', ['torch.distributed.run', 'torch.distributed.launch'])

@@ -20,7 +20,7 @@ class TroubledDataset(PairedDeblurDataset):
         misshapen: Number of the sample whose blurry image is narrower than the sharp one, which no loss takes.
         unreadable: Number of the sample that cannot be read.
         troubled_rank: Rank of the process with such samples.
-        blocking: Number of the sample that creates the file `blocked` and then waits for a minute.
+        blocking: Number of the sample that creates the file `blocked` and then waits for ten minutes.
     """
 
     def __init__(self, opt):
@@ -38,7 +38,7 @@ class TroubledDataset(PairedDeblurDataset):
             os.kill(os.getpid(), signal.SIGKILL)
         if self.made == self.blocking:
             Path('blocked').touch()
-            time.sleep(60)
+            time.sleep(600)
         if self.made == self.unreadable and self.troubled:
             raise OSError('it is on fire')
         sample = super().__getitem__(index)

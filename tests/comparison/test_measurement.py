@@ -1,7 +1,7 @@
 """Measurement of time."""
 
 import gc
-import time
+import timeit
 
 import pytest
 
@@ -9,11 +9,16 @@ from deeprftv2_plugin.comparison.measurement import time_of
 
 
 @pytest.mark.parametrize(('seconds', 'calls'), [(0, 1 + 1), (1e-9, 1 + 4)])
-def test_the_median_excludes_the_warm_up(seconds, calls):
-    durations = iter([0.4, 0.1, 0.1, 0.2, 0.1])
-    found = time_of(lambda: time.sleep(next(durations)), seconds)
+def test_the_median_excludes_the_warm_up(monkeypatch, seconds, calls):
+    durations, now = iter([0.4, 0.1, 0.1, 0.2, 0.1]), [0.0]
+
+    def run():
+        now[0] += next(durations)
+
+    monkeypatch.setattr(timeit, 'default_timer', lambda: now[0])
+    found = time_of(run, seconds)
     assert found['runs'] == calls - 1 and len(list(durations)) == 5 - calls
-    assert 0.1 <= found['fastest'] <= found['seconds'] < 0.2
+    assert found['fastest'] == pytest.approx(0.1) and found['seconds'] == pytest.approx(0.1)
 
 
 def test_garbage_is_collected_while_a_case_is_measured():

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from multiprocessing.context import SpawnProcess
 
 import pytest
 import torch
@@ -30,10 +31,11 @@ def fail(error):
 
 def test_every_process_has_its_own_memory():
     pytest.importorskip('resource', reason='the memory of a process is not known on Windows')
-    large, small = (in_new_process(memory_of_a_process, megabytes) for megabytes in (400, 40))
-    assert large['increase_bytes'] == pytest.approx(400e6, rel=0.1)
-    assert small['increase_bytes'] == pytest.approx(40e6, rel=0.3)
-    assert small['peak_bytes'] < large['peak_bytes'] - 300e6
+    large, small = (in_new_process(memory_of_a_process, megabytes) for megabytes in (800, 40))
+    # Linux counts pages per core and adds them up rarely, and it can drop those of libraries at any time
+    assert large['increase_bytes'] == pytest.approx(800e6, rel=0.3)
+    assert small['increase_bytes'] < 300e6
+    assert small['peak_bytes'] < large['peak_bytes'] - 400e6
 
 
 def test_failures_are_returned(tmp_path):
@@ -72,3 +74,31 @@ def test_signals_are_forwarded():
     with pytest.raises(Interrupted, match='stopped by SIGTERM') as caught:
         in_new_process(wait_for_a_signal, False)
     assert caught.value.status == SAVED and signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.posix
+def test_a_signal_that_arrives_while_the_process_starts_is_forwarded(monkeypatch):
+    start, started = SpawnProcess.start, []
+
+    def signal_and_start(self):
+        started.append(self)
+        os.kill(os.getpid(), signal.SIGTERM)
+        start(self)
+
+    monkeypatch.setattr(SpawnProcess, 'start', signal_and_start)
+    with pytest.raises(Interrupted, match='stopped by SIGTERM'):
+        in_new_process(time.sleep, 60)
+    assert started[0].exitcode == -signal.SIGTERM
+
+
+@pytest.mark.posix
+def test_a_signal_that_arrives_when_the_process_has_ended_is_recorded(monkeypatch):
+    join = SpawnProcess.join
+
+    def join_and_signal(self, timeout=None):
+        join(self, timeout)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(SpawnProcess, 'join', join_and_signal)
+    with pytest.raises(Interrupted, match='stopped by SIGTERM'):
+        in_new_process(dict)

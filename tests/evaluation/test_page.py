@@ -88,7 +88,7 @@ def open_page(browser):
 
     def open_page(path):
         page = browser.new_page(viewport={'width': 1000, 'height': 800})
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(120_000)
         requests, errors = [], []
         page.on('request', lambda request: requests.append(request.url))
         page.on('pageerror', lambda error: errors.append(error))

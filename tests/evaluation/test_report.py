@@ -210,7 +210,7 @@ def test_two_processes_write_the_same_reports_as_one(tmp_path, monkeypatch, caps
         [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', '-m', 'deeprftv2_plugin',
          'test', '-opt', 'two.yml', '--html'],
         env={**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '', 'PYTHONPATH': package},
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert result.returncode == 1 and error in result.stderr, result.stderr
     one, two = (

@@ -19,7 +19,7 @@ from deeprftv2_plugin.utils.errors import UserError
 if not hasattr(os, 'fork'):
     pytest.skip('no fork on this system', allow_module_level=True)
 
-SECONDS = 60
+SECONDS = 300
 """Time after which a trial counts as hanging."""
 MEMORY = 2**35
 """Address space of a trial in bytes, beyond which allocations fail."""

@@ -249,7 +249,7 @@ def url(restorers, tmp_path_factory):
 def page(browser, url):
     """The page in a browser, which may only request from the server."""
     page = browser.new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(120_000)
     requests, errors = [], []
     page.on('request', lambda request: requests.append(request.url))
     page.on('pageerror', lambda error: errors.append(error))

@@ -21,7 +21,7 @@ def two_processes(tmp_path_factory):
         [*torchrun, '-m', 'tests.models.distributed_worker', file],
         env={**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '', 'PYTHONPATH': ROOT},
         check=True,
-        timeout=120,
+        timeout=600,
     )
     return torch.load(file, weights_only=True)
 

@@ -129,7 +129,7 @@ def other(experiment):
     ours, theirs = context.Pipe()
     process = context.Process(target=hold, args=(experiment, theirs), daemon=True)
     process.start()
-    assert ours.poll(10)
+    assert ours.poll(120)
     yield process
     process.kill()
     process.join()
@@ -190,7 +190,7 @@ def test_checking_a_lock_of_this_process_does_not_release_it(folder, experiment,
     assert 'in use by another run of this process' in run_folder.problem_with(looked_at, resume=True)
     process = context.Process(target=lock_and_report, args=(experiment, theirs), daemon=True)
     process.start()
-    assert ours.poll(10) and f'in use by another run (process {os.getpid()}' in ours.recv()
+    assert ours.poll(120) and f'in use by another run (process {os.getpid()}' in ours.recv()
     process.join()
     lock.release()
     assert run_folder.problem_with(looked_at, resume=True) is None
@@ -258,7 +258,7 @@ def test_the_lock_of_a_killed_process_is_released(experiment, other):
 def test_the_lock_is_not_inherited_by_workers(experiment):
     """A worker that outlives a killed run must not block the next one."""
     lock = run_folder.take(experiment, resume=True)
-    worker = multiprocessing.get_context('fork').Process(target=time.sleep, args=(60,), daemon=True)
+    worker = multiprocessing.get_context('fork').Process(target=time.sleep, args=(600,), daemon=True)
     worker.start()
     lock.release()
     run_folder.take(experiment, resume=True).release()

@@ -51,6 +51,14 @@ def test_other_signals_are_recorded_even_if_they_were_ignored(default_handlers):
         assert signals.requested() == signal.SIGUSR1
 
 
+def test_a_second_ctrl_c_works_when_it_is_announced(default_handlers, monkeypatch):
+    handlers = []
+    monkeypatch.setattr(os, 'write', lambda *_: handlers.append(signal.getsignal(signal.SIGINT)))
+    with signals.watched():
+        os.kill(os.getpid(), signal.SIGINT)
+    assert handlers == [signal.SIG_DFL]
+
+
 @pytest.mark.parametrize('by_torchrun', [False, True])
 def test_only_the_end_of_torchrun_is_a_request(default_handlers, monkeypatch, capfd, by_torchrun):
     """This process is not its own parent, as if its parent had ended."""

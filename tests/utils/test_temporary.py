@@ -20,7 +20,7 @@ from deeprftv2_plugin.utils.temporary import temporary_folder
 with temporary_folder(sys.argv[1], '.data.') as folder:
     (folder / 'file').write_text('text')
     print(folder, flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 

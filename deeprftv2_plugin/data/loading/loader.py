@@ -1,9 +1,11 @@
 """The training data loader. Batches do not depend on the number of workers, and damaged images are replaced."""
 
+import contextlib
 import logging
 import multiprocessing
 import random
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from multiprocessing.connection import wait
@@ -183,7 +185,8 @@ class TrainLoader:
 
     def _start(self) -> Iterator[tuple[dict[str, Any], list[str]]]:
         _do_not_raise_in_steps()
-        batches = iter(self._loader)
+        with _signals_held_back():
+            batches = iter(self._loader)
         # not multiprocessing.active_children(), which leaves out a worker that was killed already
         self._processes = getattr(getattr(batches, 'generator', batches), '_workers', [])
         return batches
@@ -194,7 +197,10 @@ class TrainLoader:
             return str(error).strip().splitlines()[-1] if 'shared memory' in str(error) else None
         if not self._processes:
             return None
-        wait([process.sentinel for process in self._processes], timeout=1)
+        ended = wait([process.sentinel for process in self._processes], timeout=10)
+        for process in self._processes:
+            if process.sentinel in ended:
+                process.join(10)  # its files are closed before its exit status is known
         codes = [process.exitcode for process in self._processes if process.exitcode is not None]
         if not codes:
             return None
@@ -248,6 +254,26 @@ def _do_not_raise_in_steps() -> None:
     The loader still detects a killed worker within seconds when it waits for a batch.
     """
     signal_handling._SIGCHLD_handler_set = True
+    if hasattr(signal, 'SIGCHLD') and threading.current_thread() is threading.main_thread():
+        handler = signal.getsignal(signal.SIGCHLD)
+        if getattr(handler, '__module__', '') == signal_handling.__name__:  # of another loader
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """Deliver signals that are sent to all processes of a run after the block, and never to processes started in it.
+
+    PyTorch lets SIGTERM kill a worker until `_ignore_signals` is called there.
+    """
+    if not hasattr(signal, 'pthread_sigmask'):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, LEAVE_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _kill_workers() -> None:

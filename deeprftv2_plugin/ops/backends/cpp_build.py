@@ -15,7 +15,6 @@ import warnings
 from functools import cache
 from pathlib import Path
 
-from deeprftv2_plugin.utils.atomic_io import write_whole
 from deeprftv2_plugin.utils.errors import SlowdownWarning
 from deeprftv2_plugin.utils.temporary import remove_abandoned, temporary_folder
 
@@ -85,9 +84,8 @@ def _compiled(folder, threads):
         _output(*([compiler, *flags, '-c', str(source), '-o', target] for source, target in objects.items()))
         # not linked to the compiler's OpenMP, since the runtime that is already loaded must be used
         _output([compiler, '-shared', '-nostdlib', *objects.values(), '-o', str(linked)])
-        content = linked.read_bytes()
-    library = folder / f'{name}-{_digest(content)}.so'
-    write_whole(library, content)
+        library = folder / f'{name}-{_digest(linked.read_bytes())}.so'
+        os.replace(linked, library)  # a file of this process alone, since others may be compiling the same library
     return library
 
 

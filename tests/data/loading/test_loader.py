@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data._utils import signal_handling
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 import deeprftv2_plugin
@@ -14,7 +15,7 @@ from deeprftv2_plugin.basicsr_bridge import patches
 from deeprftv2_plugin.data.datasets.mixed import MixedDataset
 from deeprftv2_plugin.data.loading.loader import TrainLoader
 from deeprftv2_plugin.data.loading.plan import Plan, Step
-from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.errors import LEAVE_SIGNALS, UserError
 
 
 class RandomSamples(Dataset):
@@ -189,7 +190,42 @@ def test_a_worker_may_be_killed_before_the_first_batch_is_read(tmp_path, impatie
 
 
 @pytest.mark.posix
-def test_killed_worker_is_an_error_between_two_batches(tmp_path, impatient):
+@pytest.mark.parametrize('number', LEAVE_SIGNALS, ids=lambda number: number.name)
+def test_a_signal_to_a_worker_that_starts_is_ignored(monkeypatch, number):
+    set_handlers = signal_handling._set_worker_signal_handlers
+
+    def set_handlers_and_signal():
+        set_handlers()
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(signal_handling, '_set_worker_signal_handlers', set_handlers_and_signal)
+    found = batches(loader(num_workers=1, multiprocessing_context='fork'))
+    torch.testing.assert_close(numbers(found), numbers(batches(loader())), rtol=0, atol=0)
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & set(LEAVE_SIGNALS)
+
+
+@pytest.mark.posix
+def test_a_worker_may_close_its_files_before_its_exit_status_is_known():
+    class Dying:
+        exitcode = None
+
+        def __init__(self):
+            self.sentinel, writer = os.pipe()
+            os.close(writer)
+
+        def join(self, timeout):
+            self.exitcode = -signal.SIGTERM
+
+    made = loader()
+    made._processes = [process := Dying()]
+    assert made._loss_of_worker(RuntimeError('connection refused')) == 'SIGTERM'
+    os.close(process.sentinel)
+
+
+@pytest.mark.posix
+def test_killed_worker_is_an_error_between_two_batches(monkeypatch, tmp_path, impatient):
+    monkeypatch.setattr(signal_handling, '_SIGCHLD_handler_set', False)
+    signal_handling._set_SIGCHLD_handler()  # as another loader in this process may have done
     made = loader(Deadly(tmp_path / 'killed'), num_workers=1)
     with pytest.raises(UserError, match=r'process that loads training data failed \(SIGKILL\), .*memory'):
         batches(made)

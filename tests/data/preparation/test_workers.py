@@ -56,7 +56,7 @@ def test_workers_end_when_the_parent_is_killed():
     process.start()
     theirs.close()
     assert ours.recv() == 'working'
-    assert ours.poll(30)
+    assert ours.poll(120)
     with pytest.raises(EOFError):
         ours.recv()
     process.join()
