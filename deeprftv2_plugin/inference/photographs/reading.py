@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms
 
-from deeprftv2_plugin.data.storage.decoding import damaged, decode_unchanged, find_damage
+from deeprftv2_plugin.data.storage.decoding import BITS, SAMPLES, TIFF, damaged, decode_unchanged, find_damage
 from deeprftv2_plugin.data.storage.images import StoredImage
 from deeprftv2_plugin.inference.photographs import tiff
 from deeprftv2_plugin.inference.photographs.photograph import (
@@ -71,7 +71,7 @@ def read(path: str | Path) -> Photograph:
         raise damaged(name, damage)
     with _readable_errors(name):
         page = tiff.only_page(data, name) if tiff.is_tiff(data) else None
-        if page is not None and max(page.get(tiff.BITS, (1,))) > 8:
+        if page is not None and max(page.get(BITS, (1,))) > 8:
             return _deep_tiff(data, name, page)
         with Image.open(io.BytesIO(data), formats=formats()) as image:
             frames = getattr(image, 'n_frames', 1)
@@ -145,13 +145,13 @@ def _deep_tiff(data: bytes, name: str, page: Any) -> Photograph:
         raise _too_large(name, f'{pixels:,} pixels, limit {limit:,}')
     if page.get(tiff.PHOTOMETRIC, 2) not in (1, 2):
         raise UserError(f'the image {name} has more than 8 bits and is not RGB or grayscale: convert it to RGB')
-    if page.get(tiff.SAMPLES, 1) == 2:  # OpenCV would return 8 bits
+    if page.get(SAMPLES, 1) == 2:  # OpenCV would return 8 bits
         raise UserError(f'the image {name} is gray with more than 8 bits and transparency: convert it to RGB')
     photo = from_array(decode_unchanged(data, name), name)
     resolution = page.get(282), page.get(283)
     dpi = tuple(map(float, resolution)) if page.get(296, 2) == 2 and all(resolution) else None
     found = {'icc_profile': page.get(tiff.ICC), 'xmp': page.get(tiff.XMP), 'dpi': dpi}
-    exif = descriptive_exif(data) if data[:4] in tiff.SIGNATURES[:2] else b''
+    exif = descriptive_exif(data) if data.startswith(TIFF) else b''
     return photo._replace(metadata=_metadata(found, exif))
 
 

@@ -8,13 +8,13 @@ import numpy as np
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from deeprftv2_plugin.data.storage.decoding import BIG_TIFF, BITS, COMPRESSION, SAMPLES, TIFF
 from deeprftv2_plugin.inference.photographs.photograph import DESCRIPTIVE, Photograph
 from deeprftv2_plugin.utils.errors import UserError
 
 MAX_PAGES = 1000
-SIGNATURES = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
-WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
-STRIP_OFFSETS, SAMPLES, ROWS, STRIP_BYTES, PREDICTOR, EXTRA, FORMAT = 273, 277, 278, 279, 317, 338, 339
+WIDTH, HEIGHT, PHOTOMETRIC = 256, 257, 262
+STRIP_OFFSETS, ROWS, STRIP_BYTES, PREDICTOR, EXTRA, FORMAT = 273, 278, 279, 317, 338, 339
 REDUCED, XMP, ICC = 254, 700, 34675
 STRIP = 2**20
 """Approximate size of a compressed strip in bytes."""
@@ -22,7 +22,7 @@ STRIP = 2**20
 
 def is_tiff(data: bytes) -> bool:
     """Return whether a file is a TIFF or a BigTIFF."""
-    return data[:4] in SIGNATURES
+    return data.startswith((*TIFF, *BIG_TIFF))
 
 
 def only_page(data: bytes, name: str) -> ImageFileDirectory_v2:
@@ -31,7 +31,7 @@ def only_page(data: bytes, name: str) -> ImageFileDirectory_v2:
     Raises:
         UserError: There are several pages, or the first one is a thumbnail, as in camera raw files.
     """
-    header = data[:16] if data[2:3] == b'+' or data[3:4] == b'+' else data[:8]
+    header = data[:16] if data.startswith(BIG_TIFF) else data[:8]
     file, pages, seen = io.BytesIO(data), list[ImageFileDirectory_v2](), set[int]()
     offset = ImageFileDirectory_v2(header).next
     with warnings.catch_warnings():

@@ -8,8 +8,10 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image, ImageCms, ImageOps
 
+from deeprftv2_plugin.data.storage import decoding
 from deeprftv2_plugin.data.storage.images import encode_png
 from deeprftv2_plugin.inference.photographs import reading
 from deeprftv2_plugin.inference.photographs.photograph import Metadata, Photograph
@@ -292,6 +294,12 @@ def large_tiff():
     return bytes(data)
 
 
+def deep_planes():
+    file = io.BytesIO()
+    tifffile.imwrite(file, random_image(np.uint16).transpose(2, 0, 1), photometric='rgb', planarconfig='separate')
+    return file.getvalue()
+
+
 @pytest.mark.parametrize(
     'name, data, message',
     [
@@ -308,6 +316,7 @@ def large_tiff():
         ('two.tif', frames('TIFF'), 'has 2 pages, expected one'),
         ('gray.tif', tiff_with(277, 2), 'gray with more than 8 bits and transparency'),
         ('cmyk.tif', tiff_with(262, 5), 'more than 8 bits and is not RGB'),
+        ('planes.tif', deep_planes(), 'stores its colors in separate planes'),
         ('int.tif', cv2.imencode('.tif', np.zeros((9, 9), np.int32))[1].tobytes(), 'int32'),
         ('hdr.tif', cv2.imencode('.tif', np.full((9, 9), 2, np.float32))[1].tobytes(), 'values from 2 to 2'),
         ('nan.tif', cv2.imencode('.tif', np.full((9, 9), np.nan, np.float32))[1].tobytes(), 'values from nan'),
@@ -332,6 +341,15 @@ def test_damaged_exif_data_is_ignored(tmp_path):
     Image.fromarray(smooth()).save(tmp_path / 'a.jpg', exif=b'Exif\0\0II*\0\xff\xff\xff\x0f')
     found = read(tmp_path / 'a.jpg')
     assert found.pixels.shape == smooth().shape and found.metadata.exif == b''
+
+
+def test_checksums_are_computed_once(tmp_path, monkeypatch):
+    path = written(tmp_path, Photograph(random_image(np.uint16)), '.png')
+    found, checked = decoding.find_damage, []
+    for module in (decoding, reading):
+        monkeypatch.setattr(module, 'find_damage', lambda data: checked.append(data) or found(data))
+    read(path)
+    assert len(checked) == 1
 
 
 def test_folders_and_pipes_are_not_opened(tmp_path):
