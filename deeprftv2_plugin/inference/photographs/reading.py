@@ -148,11 +148,24 @@ def _deep_tiff(data: bytes, name: str, page: Any) -> Photograph:
     if page.get(SAMPLES, 1) == 2:  # OpenCV would return 8 bits
         raise UserError(f'the image {name} is gray with more than 8 bits and transparency: convert it to RGB')
     photo = from_array(decode_unchanged(data, name), name)
+    extra = page.get(tiff.EXTRA)
+    if extra == (tiff.UNSPECIFIED,):
+        photo = photo._replace(alpha=None)
+    if extra == (tiff.PREMULTIPLIED,) and photo.alpha is not None:
+        photo = photo._replace(pixels=_divided(photo.pixels, photo.alpha))
     resolution = page.get(282), page.get(283)
     dpi = tuple(map(float, resolution)) if page.get(296, 2) == 2 and all(resolution) else None
     found = {'icc_profile': page.get(tiff.ICC), 'xmp': page.get(tiff.XMP), 'dpi': dpi}
     exif = descriptive_exif(data) if data.startswith(TIFF) else b''
     return photo._replace(metadata=_metadata(found, exif))
+
+
+def _divided(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Return the original colors of pixels that are multiplied by their opacity."""
+    full = 1 if alpha.dtype.kind == 'f' else np.iinfo(alpha.dtype).max
+    scale = np.divide(full, alpha, out=np.zeros(alpha.shape), where=alpha > 0)[..., None]
+    divided = np.minimum(pixels * scale, full)
+    return (divided if full == 1 else np.rint(divided)).astype(pixels.dtype)
 
 
 def _turned(photo: Photograph, orientation: int) -> Photograph:

@@ -16,6 +16,8 @@ MAX_PAGES = 1000
 WIDTH, HEIGHT, PHOTOMETRIC = 256, 257, 262
 STRIP_OFFSETS, ROWS, STRIP_BYTES, PREDICTOR, EXTRA, FORMAT = 273, 278, 279, 317, 338, 339
 REDUCED, XMP, ICC = 254, 700, 34675
+UNSPECIFIED, PREMULTIPLIED, UNASSOCIATED = 0, 1, 2
+"""Values of the tag EXTRA for the fourth channel: any content, or opacity by which the colors are multiplied or not."""
 STRIP = 2**20
 """Approximate size of a compressed strip in bytes."""
 
@@ -77,7 +79,7 @@ def encode_tiff(photo: Photograph) -> bytes:
     page[BITS], page[FORMAT] = (8 * array.itemsize,) * channels, (kind,) * channels
     page[COMPRESSION], page[PREDICTOR], page[PHOTOMETRIC] = 8, 2 if kind == 1 else 1, 1 if gray else 2
     if alpha is not None:
-        page[EXTRA] = 2
+        page[EXTRA] = UNASSOCIATED
     page[ROWS], page[STRIP_BYTES] = rows, tuple(map(len, strips))
     page[STRIP_OFFSETS] = tuple(int(start) for start in np.cumsum([0, *map(len, strips[:-1])]))  # after the tags
     file = io.BytesIO()

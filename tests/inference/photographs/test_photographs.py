@@ -181,6 +181,30 @@ def test_the_transparent_gray_value_of_a_png_is_read(tmp_path):
     np.testing.assert_array_equal(found.alpha, np.where(gray == gray[3, 4], 0, 65535))
 
 
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize('kind', ['unspecified', 'assocalpha', 'unassalpha'])
+def test_the_fourth_channel_of_a_tiff_is_read_according_to_its_kind(tmp_path, dtype, kind):
+    """It is a mask of an editor, or opacity, by which the colors may be multiplied."""
+    full = 1 if dtype == np.float32 else np.iinfo(dtype).max
+    array = random_image(dtype, 4)
+    array[..., 3] = np.maximum(array[..., 3], full // 2 or 0.5)
+    array[0, 0, 3] = 0
+    stored = array.copy()
+    if kind == 'assocalpha':
+        stored[..., :3] = (array[..., :3] * (array[..., 3:] / full)).round(0 if full > 1 else 9)
+    tifffile.imwrite(tmp_path / 'a.tif', stored, photometric='rgb', extrasamples=[kind])
+    found = read(tmp_path / 'a.tif')
+    assert found.pixels.dtype == dtype
+    if kind == 'unspecified':
+        assert found.alpha is None
+        np.testing.assert_array_equal(found.pixels, array[..., :3])
+    else:
+        np.testing.assert_array_equal(found.alpha, array[..., 3])
+        visible = array[..., 3] > 0
+        rounding = 1e-6 if full == 1 else 2
+        np.testing.assert_allclose(found.pixels[visible], array[visible][:, :3], atol=rounding, rtol=0)
+
+
 def test_cmyk_is_converted_through_its_profile(tmp_path):
     image = Image.frombytes('CMYK', (24, 16), np.dstack([smooth(), smooth()[..., 0]]).tobytes())
     image.save(tmp_path / 'plain.tif')
