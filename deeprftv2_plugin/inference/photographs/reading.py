@@ -32,6 +32,7 @@ FIRST_IMAGE = ('MPO', 'PSD')
 COLOR = ('RGB', 'RGBX', 'P', 'YCbCr', 'HSV')
 GRAY = ('1', 'L')
 HEIC = ('.heic', '.heif')
+HEIC_HINT = "HEIC needs another package: pip install 'deeprftv2-plugin[heic]'"
 
 
 @functools.cache
@@ -52,6 +53,11 @@ def suffixes() -> tuple[str, ...]:
     """Return the lower-case suffixes of these formats, always including HEIC, so that an error says what to install."""
     known = formats()
     return (*(suffix for suffix, name in Image.registered_extensions().items() if name in known), *HEIC)
+
+
+def lacks_heic(path: str | Path) -> bool:
+    """Return whether a file name stands for HEIC and pillow-heif is not installed."""
+    return Path(path).suffix.lower() in HEIC and 'HEIF' not in formats()
 
 
 def read(path: str | Path) -> Photograph:
@@ -228,9 +234,7 @@ def _readable_errors(name: str) -> Iterator[None]:
         except (UserError, MemoryError):
             raise
         except Image.UnidentifiedImageError as error:
-            hint = ''
-            if Path(name).suffix.lower() in HEIC and 'HEIF' not in formats():
-                hint = ". HEIC needs another package: pip install 'deeprftv2-plugin[heic]'"
+            hint = f'. {HEIC_HINT}' if lacks_heic(name) else ''
             raise UserError(f'{name} is not an image in a format that Pillow reads{hint}') from error
         except Image.DecompressionBombError as error:
             found = re.findall(r'\d+', str(error))

@@ -16,7 +16,7 @@ from deeprftv2_plugin.data.storage.images import encode_png
 from deeprftv2_plugin.inference.photographs import reading
 from deeprftv2_plugin.inference.photographs.photograph import Metadata, Photograph
 from deeprftv2_plugin.inference.photographs.reading import read
-from deeprftv2_plugin.inference.photographs.writing import SETTINGS, check_target, encode, format_of
+from deeprftv2_plugin.inference.photographs.writing import MAX_SIDE, SETTINGS, check_target, encode, format_of
 from deeprftv2_plugin.utils.errors import UserError
 from tests.inference.photographs.profiles import SRGB, cmyk_profile
 
@@ -355,6 +355,23 @@ def test_errors_name_unsuitable_files(tmp_path, name, data, message):
     assert str(tmp_path / name) in str(caught.value) and '\n' not in str(caught.value)
 
 
+@pytest.mark.parametrize('suffix', ['.jpg', '.webp', '.avif'])
+@pytest.mark.parametrize('columns', [1, 2])
+def test_sizes_that_formats_cannot_store_are_errors(tmp_path, suffix, columns):
+    path = tmp_path / f'a{suffix}'
+    if format_of(path) is None:
+        pytest.skip('this Pillow does not write the format')
+    limit = MAX_SIDE[format_of(path)]
+    largest = Photograph(np.zeros((8, limit // columns), np.uint8))
+    larger = Photograph(np.zeros((8, limit // columns + 1), np.uint8))
+    with pytest.raises(UserError, match=rf'cannot store \d+x8 pixels, its limit is {limit} .*: use \.png or \.tif'):
+        check_target(larger, path, columns)
+    assert check_target(larger, tmp_path / 'a.png', columns) == 'PNG'
+    check_target(largest, path, columns)
+    found = read(written(tmp_path, Photograph(np.zeros((limit, 8), np.uint8)), suffix))
+    assert found.pixels.shape[:2] == (limit, 8)
+
+
 def test_metadata_that_is_too_long_for_jpeg_is_omitted(tmp_path):
     photo = Photograph(smooth(), None, Metadata(exif(), SRGB + bytes(100_000), XMP + b' ' * 100_000, (300, 300)))
     found = read(written(tmp_path, photo, '.jpg')).metadata
@@ -391,6 +408,8 @@ def test_heic_is_read_and_written_with_its_metadata(tmp_path):
         (tmp_path / 'a.heic').write_bytes(b'\0\0\0\x18ftypheic' + bytes(12))
         with pytest.raises(UserError, match=r"pip install 'deeprftv2-plugin\[heic\]'"):
             read(tmp_path / 'a.heic')
+        with pytest.raises(UserError, match=r"a\.heic: cannot write this format\. HEIC .* 'deeprftv2-plugin\[heic\]'"):
+            check_target(Photograph(smooth()), tmp_path / 'a.heic')
         return
     photo = Photograph(smooth((64, 64)), None, Metadata(exif(6), SRGB, XMP))
     found = read(written(tmp_path, photo, '.heic'))
