@@ -8,6 +8,7 @@ import io
 import re
 import struct
 import zlib
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -180,18 +181,23 @@ def _tiff_tags(data: bytes) -> dict[int, tuple[int, ...]]:
 
 
 def _find_png_damage(data: bytes) -> str | None:
-    position = 8
-    while position + 12 <= len(data):
-        length, kind = struct.unpack_from('>I4s', data, position)
-        end = position + 12 + length
-        if end > len(data):
-            break
-        if zlib.crc32(memoryview(data)[position + 4 : end - 4]) != struct.unpack_from('>I', data, end - 4)[0]:
-            return f'the checksum of the PNG chunk at byte {position} is wrong'
+    for kind, start, end in png_chunks(data):
+        if zlib.crc32(memoryview(data)[start + 4 : end - 4]) != struct.unpack_from('>I', data, end - 4)[0]:
+            return f'the checksum of the PNG chunk at byte {start} is wrong'
         if kind == b'IEND':
             return None
-        position = end
     return f'the PNG ends after {len(data)} bytes, before its last chunk'
+
+
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the type, the start and the end of each complete chunk of a PNG file, up to the last one."""
+    kind, end = b'', 8
+    while kind != b'IEND' and end + 12 <= len(data):
+        start = end
+        length, kind = struct.unpack_from('>I4s', data, start)
+        end = start + 12 + length
+        if end <= len(data):
+            yield kind, start, end
 
 
 def _reported_damage(messages: list[str], data: bytes) -> str | None:

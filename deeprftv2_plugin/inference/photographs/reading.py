@@ -15,6 +15,7 @@ from PIL import Image, ImageCms
 from deeprftv2_plugin.data.storage.decoding import BITS, SAMPLES, TIFF, damaged, decode_unchanged, find_damage
 from deeprftv2_plugin.data.storage.images import StoredImage
 from deeprftv2_plugin.inference.photographs import tiff
+from deeprftv2_plugin.inference.photographs.jpeg import kept_segments
 from deeprftv2_plugin.inference.photographs.photograph import (
     ORIENTATION,
     Metadata,
@@ -23,6 +24,7 @@ from deeprftv2_plugin.inference.photographs.photograph import (
     upright,
     upright_exif,
 )
+from deeprftv2_plugin.inference.photographs.png import kept_chunks
 from deeprftv2_plugin.utils.errors import UserError, first_line
 
 NOT_PHOTOGRAPHS = frozenset({'BUFR', 'EPS', 'FLI', 'GRIB', 'HDF5', 'MPEG', 'WMF'})
@@ -86,6 +88,10 @@ def read(path: str | Path) -> Photograph:
             exif = _exif_of(image) if page is None else descriptive_exif(data)
             orientation = _orientation_of(image) if page is None else 1  # Pillow already rotates TIFF files
             metadata = _metadata(image.info, exif)
+            if image.format == 'PNG':
+                metadata = metadata._replace(png=kept_chunks(data))
+            if image.format in ('JPEG', 'MPO'):
+                metadata = metadata._replace(jpeg=kept_segments(image.info))
             if image.format == 'PNG' and data[24] == 16:
                 photo = from_array(decode_unchanged(data, name), name)._replace(metadata=metadata)
                 if data[25] == 0 and isinstance(key := image.info.get('transparency'), int):  # ignored by OpenCV
@@ -183,6 +189,7 @@ def _metadata(info: dict, exif: bytes) -> Metadata:
     xmp = info.get('xmp') or b''
     xmp = xmp.encode() if isinstance(xmp, str) else xmp
     xmp = re.sub(rb'(tiff:Orientation(="|>))[2-8]', rb'\g<1>1', xmp)
+    xmp = re.sub(rb'(Camera:(MotionPhoto|MicroVideo)(="|>))1', rb'\g<1>0', xmp)  # videos are not copied
     dpi = info.get('dpi')
     if dpi is not None:
         dpi = float(dpi[0]), float(dpi[1])

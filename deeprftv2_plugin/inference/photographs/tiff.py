@@ -9,7 +9,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from deeprftv2_plugin.data.storage.decoding import BIG_TIFF, BITS, COMPRESSION, SAMPLES, TIFF
-from deeprftv2_plugin.inference.photographs.photograph import DESCRIPTIVE, Photograph
+from deeprftv2_plugin.inference.photographs.photograph import DESCRIPTIVE, EXIF, GPS, Photograph
 from deeprftv2_plugin.utils.errors import UserError
 
 MAX_PAGES = 1000
@@ -95,7 +95,7 @@ def _describe(page: ImageFileDirectory_v2, photo: Photograph) -> None:
         exif.load(metadata.exif)
         for tag in exif:
             if tag in DESCRIPTIVE:
-                page[tag] = exif.get_ifd(tag) if tag in (34665, 34853) else exif[tag]
+                page[tag] = exif.get_ifd(tag) if tag in (EXIF, GPS) else exif[tag]
     if metadata.dpi:
         page[282], page[283], page[296] = *metadata.dpi, 2
     for tag, kind, value in ((ICC, 7, metadata.icc), (XMP, 1, metadata.xmp)):

@@ -35,7 +35,7 @@ MAX_SIDE = {'AVIF': 32_768, 'JPEG': 65_500, 'WEBP': 16_383}
 OTHER_PIXELS = ('.pbm', '.pfm')
 """Suffixes that Pillow assigns to PPM but that stand for one bit and floating-point numbers."""
 JPEG_LIMIT = 65_000
-"""Maximum sizes of EXIF data and of XMP in a JPEG file, in bytes. Larger metadata is omitted."""
+"""Maximum sizes of EXIF data, of XMP and of other segments in a JPEG file, in bytes. Larger metadata is omitted."""
 WITHOUT_METADATA = ('BMP', 'JPEG2000', 'PPM')
 
 
@@ -100,6 +100,8 @@ def encode(photo: Photograph, format: str) -> bytes:
     if format not in WITHOUT_METADATA:
         exif = b'Exif\0\0' + metadata.exif if metadata.exif else b''
         found = {'exif': exif, 'icc_profile': metadata.icc, 'xmp': metadata.xmp, 'dpi': metadata.dpi}
+        if format == 'JPEG':
+            found['extra'] = metadata.jpeg
         limit = JPEG_LIMIT if format == 'JPEG' else sys.maxsize
         fitting = {key: value for key, value in found.items() if value and (key == 'icc_profile' or len(value) < limit)}
         settings = settings | fitting

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin
 
 from deeprftv2_plugin.data.storage import decoding
 from deeprftv2_plugin.data.storage.images import encode_png
@@ -148,6 +148,97 @@ def test_exif_data_of_a_camera_is_unchanged_except_for_the_orientation(tmp_path)
     assert found.metadata.exif == exif(1) and len(data) == len(exif(1))
     again = read(written(tmp_path, found, '.jpg'))
     assert again.metadata.exif == exif(1) and again.pixels.shape == found.pixels.shape
+
+
+def exif_of_a_camera(order, orientation, size, next_directory):
+    """Return EXIF data with the size of the image, notes and a directory with a thumbnail."""
+
+    def directory(entries, following):
+        fields = {3: 'HHIHxx', 4: 'HHII'}
+        packed = [struct.pack(order + fields[kind], tag, kind, 1, value) for tag, kind, value in entries]
+        return struct.pack(order + 'H', len(entries)) + b''.join(packed) + struct.pack(order + 'I', following)
+
+    start = {'<': b'II*\0\x08\0\0\0', '>': b'MM\0*\0\0\0\x08'}[order]
+    first = directory([(0x0112, 3, orientation), (34665, 4, 38)], next_directory)
+    second = directory([(40962, 4, size[0]), (40963, 3, size[1])], 0)
+    return start + first + second + directory([(0x0112, 3, orientation), (513, 4, 110), (514, 4, 9)], 0) + b'thumbnail'
+
+
+@pytest.mark.parametrize('order', '<>')
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_exif_data_describes_the_upright_image_without_a_thumbnail(tmp_path, order, orientation):
+    data = b'Exif\0\0' + exif_of_a_camera(order, orientation, (24, 16), 68)
+    Image.fromarray(smooth()).save(tmp_path / 'a.jpg', exif=data)
+    found = read(tmp_path / 'a.jpg')
+    height, width = found.pixels.shape[:2]
+    loaded = Image.Exif()
+    loaded.load(found.metadata.exif)
+    assert loaded[0x0112] == 1 and not loaded.get_ifd(ExifTags.IFD.IFD1)
+    assert dict(loaded.get_ifd(ExifTags.IFD.Exif)) == {40962: width, 40963: height}
+    if orientation < 5:
+        changed = exif_of_a_camera(order, 1, (24, 16), 0)
+        assert found.metadata.exif[:68] == changed[:68]
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+def test_texts_and_colors_of_a_png_are_kept_in_a_png(tmp_path, dtype):
+    photo = Photograph(random_image(dtype), random_image(dtype, 1))
+    info = PngImagePlugin.PngInfo()
+    info.add(b'gAMA', struct.pack('>I', 100_000))
+    info.add(b'cHRM', struct.pack('>8I', *range(1, 9)))
+    info.add(b'sRGB', b'\1')
+    info.add(b'cICP', b'\x09\x10\0\1')
+    info.add_text('Title', 'Beach')
+    info.add_text('Description', 'long ' * 99, zip=True)
+    info.add_itxt('Author', 'Zoë', 'en', 'Author')
+    info.add_itxt('XML:com.adobe.xmp', XMP.decode())
+    info.add_text('Raw profile type exif', exif_as_text(exif(6)), zip=True)
+    Image.fromarray(smooth()).save(tmp_path / 'a.png', pnginfo=info)
+    metadata = read(tmp_path / 'a.png').metadata
+    path = written(tmp_path, photo._replace(metadata=metadata), '.png')
+    with Image.open(tmp_path / 'a.png') as before, Image.open(path) as after:
+        before.load()
+        after.load()
+        for key in ('gamma', 'chromaticity', 'srgb'):
+            assert after.info[key] == before.info[key]
+        del before.text['Raw profile type exif'], before.text['XML:com.adobe.xmp'], after.text['XML:com.adobe.xmp']
+        assert after.text == before.text and len(after.text) == 3
+    data = path.read_bytes()
+    assert b'cICP\x09\x10\0\1' in data and data.count(b'XML:com.adobe.xmp') == 1
+    again = read(path)
+    np.testing.assert_array_equal(again.pixels, photo.pixels)
+    assert again.metadata == metadata and tags_of(metadata.exif) == tags_of(exif())
+
+
+def exif_as_text(data):
+    """Return EXIF data as the text that ImageMagick writes to PNG files."""
+    data = b'Exif\0\0' + data
+    return f'\nexif\n{len(data):8}\n{data.hex()}\n'
+
+
+@pytest.mark.parametrize('caption', [b'caption', b'captions'])
+def test_comment_and_iptc_of_a_jpeg_are_kept_in_a_jpeg(tmp_path, caption):
+    iptc = b'\x1c\x02\x78' + struct.pack('>H', len(caption)) + caption
+    thumbnail = b'8BIM' + struct.pack('>HHI', 0x040C, 0, 4) + b'blur'
+    segment = b'Photoshop 3.0\0' + thumbnail + b'8BIM' + struct.pack('>HHI', 0x0404, 0, len(iptc)) + iptc
+    extra = b'\xff\xed' + struct.pack('>H', 2 + len(segment)) + segment
+    Image.fromarray(smooth()).save(tmp_path / 'a.jpg', comment='Zoë', extra=extra)
+    metadata = Metadata(exif(), SRGB, XMP, jpeg=read(tmp_path / 'a.jpg').metadata.jpeg)
+    path = written(tmp_path, Photograph(smooth(), None, metadata), '.jpg')
+    with Image.open(path) as image:
+        assert image.info['comment'] == 'Zoë'.encode() and image.info['photoshop'] == {0x0404: iptc}
+    found = read(path).metadata
+    assert found.jpeg == metadata.jpeg and found.icc == SRGB and tags_of(found.exif) == tags_of(exif())
+
+
+@pytest.mark.parametrize('name', ['GCamera:MotionPhoto', 'GCamera:MicroVideo', 'Camera:MotionPhoto'])
+def test_results_are_not_marked_as_motion_photos(tmp_path, name):
+    xmp = f'<x:xmpmeta><d {name}="1" {name}Version="1"/><{name}>1</{name}></x:xmpmeta>'
+    Image.fromarray(smooth()).save(tmp_path / 'a.jpg', xmp=xmp.encode())
+    with open(tmp_path / 'a.jpg', 'ab') as file:
+        file.write(b'\0\0\0\x18ftypmp42')
+    found = read(tmp_path / 'a.jpg').metadata.xmp.decode()
+    assert found == f'<x:xmpmeta><d {name}="0" {name}Version="1"/><{name}>0</{name}></x:xmpmeta>'
 
 
 @pytest.mark.parametrize('orientation', range(1, 9))
