@@ -97,7 +97,7 @@ def deblur(restorer: Restorer, before: Photograph, target: Path, compare: bool =
     Raises:
         UserError: The format cannot store the photograph, or the file cannot be written.
     """
-    format = check_target(before, target)
+    format = check_target(before, target, 2 if compare else 1)
     after = restorer.photograph(before)
     data = encode(side_by_side(before, after) if compare else after, format)
     with writing(target):

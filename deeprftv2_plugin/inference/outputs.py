@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from deeprftv2_plugin.data.storage.listing import list_images
 from deeprftv2_plugin.inference.photographs.reading import suffixes
-from deeprftv2_plugin.inference.photographs.writing import format_of
+from deeprftv2_plugin.inference.photographs.writing import format_of, require_format
 from deeprftv2_plugin.utils.atomic_io import writing
 from deeprftv2_plugin.utils.errors import UserError
 
@@ -50,8 +50,7 @@ def plan(inputs: Sequence[str], output: str) -> list[Job]:
     is_folder = target.is_dir() or output.endswith(os.sep)
     if not is_folder and _is_image_name(target):
         if len(paths) == 1 and not paths[0].is_dir():
-            if format_of(target) is None:
-                raise UserError(f'-o {output}: cannot write this format: use a name that ends in .png, .tif or .jpg')
+            require_format(target)
             return [Job(paths[0], target)]
         raise UserError(f'-o {output} is the name of an image, but there are several images or a folder: use a folder')
     found = _unique([each for path in paths for each in _images(path, target)])

@@ -64,6 +64,13 @@ def test_before_and_after_are_written_side_by_side(weights):
     np.testing.assert_array_equal(read('out/a.png'), np.hstack([array, expected(weights, array)]))
 
 
+def test_results_that_are_too_wide_are_errors_before_the_restoration(weights, capsys, monkeypatch):
+    monkeypatch.setattr(Restorer, 'photograph', lambda *_: pytest.fail('restored'))
+    write_image('a.png', (2, 10_000))
+    assert deblur(weights, 'a.png', '-o', 'a.webp', '--compare') == 1
+    assert 'a.webp: WEBP cannot store 20000x2 pixels, its limit is 16383' in capsys.readouterr().err
+
+
 def test_settings_reach_the_network(weights):
     array = write_image('a.png', (8, 24))
     assert deblur(weights, 'a.png', '-o', 'out', '--tile', '16', '--ensemble', '--bf16') == 0

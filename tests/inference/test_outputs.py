@@ -131,7 +131,7 @@ def test_folders_and_pipes_with_names_of_images_are_skipped():
         (['empty'], 'out', 'no images in empty'),
         (['photos'], 'out.jpg', '-o out.jpg is the name of an image, but there are several images or a folder'),
         (['a.jpg', 'photos'], 'out.png', '-o out.png is the name of an image'),
-        (['a.jpg'], 'out.gif', '-o out.gif: cannot write this format'),
+        (['a.jpg'], 'out.gif', 'out.gif: cannot write this format: use a name that ends in .png'),
     ],
 )
 def test_unsuitable_arguments_are_errors(inputs, output, message):

@@ -8,6 +8,7 @@ import io
 import re
 import struct
 import zlib
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -17,10 +18,13 @@ from deeprftv2_plugin.data.storage.native_messages import captured, show
 from deeprftv2_plugin.utils.errors import UserError
 
 PNG, JPEG = b'\x89PNG\r\n\x1a\n', b'\xff\xd8'
+TIFF, BIG_TIFF = (b'II*\0', b'MM\0*'), (b'II+\0', b'MM\0+')
 """The first bytes of files."""
-COMPRESSION, OFFSETS, SIZES = 259, (273, 324), (279, 325)
-"""Tags of TIFF files: the compression, and the positions and sizes of strips or tiles."""
-DEFLATE = (8, 32946)
+OFFSETS, SIZES = (273, 324), (279, 325)
+"""Tags of TIFF files: the positions and sizes of strips or tiles."""
+BITS, COMPRESSION, SAMPLES, PLANES = 258, 259, 277, 284
+"""Tags of TIFF files: bits per sample, compression, samples per pixel, and how the samples are arranged."""
+DEFLATE = {8, 32946}
 """The compressions that have checksums."""
 _DAMAGE = re.compile(
     r'TIFF_Error (?P<tiff_error>.*)'
@@ -43,6 +47,9 @@ def decode(data: bytes, name: str) -> np.ndarray:
     Raises:
         UserError: The image is truncated, damaged or of an unsupported type.
     """
+    damage = find_damage(data)
+    if damage:
+        raise damaged(name, damage)
     image = _decode(data, name, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     if image.dtype not in (np.uint8, np.uint16):
         raise UserError(f'the image {name} has type {image.dtype}, expected 8 or 16 bit integers')
@@ -52,8 +59,12 @@ def decode(data: bytes, name: str) -> np.ndarray:
 def decode_unchanged(data: bytes, name: str) -> np.ndarray:
     """Decode an image to an array (H, W), (H, W, 3) in RGB or (H, W, 4) in RGBA, of the type that the file stores.
 
+    Args:
+        data: The encoded image, in which `find_damage` finds no damage.
+        name: Name of the image in error messages.
+
     Raises:
-        UserError: The image is truncated, damaged or of an unsupported type.
+        UserError: The image is damaged or of an unsupported type.
     """
     image = _decode(data, name, cv2.IMREAD_UNCHANGED)
     if image.ndim == 2:
@@ -62,9 +73,8 @@ def decode_unchanged(data: bytes, name: str) -> np.ndarray:
 
 
 def _decode(data: bytes, name: str, flags: int) -> np.ndarray:
-    damage = find_damage(data)
-    if damage:
-        raise damaged(name, damage)
+    if data.startswith((*TIFF, *BIG_TIFF)) and _has_deep_planes(data):
+        raise UserError(f'the image {name} stores its colors in separate planes: save it with interleaved channels')
     try:
         with captured() as messages:
             image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -108,7 +118,7 @@ def find_damage(data: bytes) -> str | None:
         return _find_png_damage(data)
     if data.startswith(JPEG):
         return _find_jpeg_damage(data)
-    if data.startswith((b'II*\0', b'MM\0*')):
+    if data.startswith(TIFF):
         return _find_deflate_damage(data)
     return None
 
@@ -133,17 +143,11 @@ def _find_jpeg_damage(data: bytes) -> str | None:
 
 def _find_deflate_damage(data: bytes) -> str | None:
     """Check the checksums of the strips or tiles of a TIFF file. The decoder may stop before it reaches them."""
-    try:
-        tags = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
-        file = io.BytesIO(data)
-        file.seek(tags.next)
-        tags.load(file)
-        compressed = tags.get(COMPRESSION) in DEFLATE
-        starts, sizes = (tags.get(strips) or tags.get(tiles) or () for strips, tiles in (OFFSETS, SIZES))
-        parts = [(int(start), int(size)) for start, size in zip(starts, sizes, strict=True)] if compressed else []
-    except Exception:  # Pillow raises errors of many types; OpenCV reports a damaged directory
+    tags = _tiff_tags(data)
+    starts, sizes = (tags.get(strips) or tags.get(tiles) or () for strips, tiles in (OFFSETS, SIZES))
+    if DEFLATE.isdisjoint(tags.get(COMPRESSION, ())) or len(starts) != len(sizes):
         return None
-    for start, size in parts:
+    for start, size in zip(starts, sizes, strict=True):
         inflater, part = zlib.decompressobj(), data[start : start + size]
         try:
             while part:
@@ -156,19 +160,44 @@ def _find_deflate_damage(data: bytes) -> str | None:
     return None
 
 
+def _has_deep_planes(data: bytes) -> bool:
+    """Return whether a TIFF file stores more than 8 bits in separate planes, which OpenCV decodes to wrong values."""
+    tags = _tiff_tags(data)
+    return tags.get(PLANES) == (2,) and max(tags.get(SAMPLES, (1,))) > 1 and max(tags.get(BITS, (1,))) > 8
+
+
+def _tiff_tags(data: bytes) -> dict[int, tuple[int, ...]]:
+    """Return the tags about the encoding of the first image in a TIFF file, none if the directory is damaged."""
+    try:
+        tags = TiffImagePlugin.ImageFileDirectory_v2(data[:16] if data.startswith(BIG_TIFF) else data[:8])
+        file = io.BytesIO(data)
+        file.seek(tags.next)
+        tags.load(file)
+        known = (*OFFSETS, *SIZES, BITS, COMPRESSION, SAMPLES, PLANES)
+        found = {tag: tags[tag] for tag in known if tag in tags}
+        return {tag: tuple(map(int, np.atleast_1d(value))) for tag, value in found.items()}
+    except Exception:  # Pillow raises errors of many types; OpenCV reports a damaged directory
+        return {}
+
+
 def _find_png_damage(data: bytes) -> str | None:
-    position = 8
-    while position + 12 <= len(data):
-        length, kind = struct.unpack_from('>I4s', data, position)
-        end = position + 12 + length
-        if end > len(data):
-            break
-        if zlib.crc32(memoryview(data)[position + 4 : end - 4]) != struct.unpack_from('>I', data, end - 4)[0]:
-            return f'the checksum of the PNG chunk at byte {position} is wrong'
+    for kind, start, end in png_chunks(data):
+        if zlib.crc32(memoryview(data)[start + 4 : end - 4]) != struct.unpack_from('>I', data, end - 4)[0]:
+            return f'the checksum of the PNG chunk at byte {start} is wrong'
         if kind == b'IEND':
             return None
-        position = end
     return f'the PNG ends after {len(data)} bytes, before its last chunk'
+
+
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the type, the start and the end of each complete chunk of a PNG file, up to the last one."""
+    kind, end = b'', 8
+    while kind != b'IEND' and end + 12 <= len(data):
+        start = end
+        length, kind = struct.unpack_from('>I4s', data, start)
+        end = start + 12 + length
+        if end <= len(data):
+            yield kind, start, end
 
 
 def _reported_damage(messages: list[str], data: bytes) -> str | None:

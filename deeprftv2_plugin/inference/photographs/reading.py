@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms
 
-from deeprftv2_plugin.data.storage.decoding import damaged, decode_unchanged, find_damage
+from deeprftv2_plugin.data.storage.decoding import BITS, SAMPLES, TIFF, damaged, decode_unchanged, find_damage
 from deeprftv2_plugin.data.storage.images import StoredImage
 from deeprftv2_plugin.inference.photographs import tiff
+from deeprftv2_plugin.inference.photographs.jpeg import kept_segments
 from deeprftv2_plugin.inference.photographs.photograph import (
     ORIENTATION,
     Metadata,
@@ -23,6 +24,7 @@ from deeprftv2_plugin.inference.photographs.photograph import (
     upright,
     upright_exif,
 )
+from deeprftv2_plugin.inference.photographs.png import kept_chunks
 from deeprftv2_plugin.utils.errors import UserError, first_line
 
 NOT_PHOTOGRAPHS = frozenset({'BUFR', 'EPS', 'FLI', 'GRIB', 'HDF5', 'MPEG', 'WMF'})
@@ -32,6 +34,7 @@ FIRST_IMAGE = ('MPO', 'PSD')
 COLOR = ('RGB', 'RGBX', 'P', 'YCbCr', 'HSV')
 GRAY = ('1', 'L')
 HEIC = ('.heic', '.heif')
+HEIC_HINT = "HEIC needs another package: pip install 'deeprftv2-plugin[heic]'"
 
 
 @functools.cache
@@ -54,6 +57,11 @@ def suffixes() -> tuple[str, ...]:
     return (*(suffix for suffix, name in Image.registered_extensions().items() if name in known), *HEIC)
 
 
+def lacks_heic(path: str | Path) -> bool:
+    """Return whether a file name stands for HEIC and pillow-heif is not installed."""
+    return Path(path).suffix.lower() in HEIC and 'HEIF' not in formats()
+
+
 def read(path: str | Path) -> Photograph:
     """Read a photograph from a file of any format that Pillow reads, and rotate it according to its EXIF data.
 
@@ -71,7 +79,7 @@ def read(path: str | Path) -> Photograph:
         raise damaged(name, damage)
     with _readable_errors(name):
         page = tiff.only_page(data, name) if tiff.is_tiff(data) else None
-        if page is not None and max(page.get(tiff.BITS, (1,))) > 8:
+        if page is not None and max(page.get(BITS, (1,))) > 8:
             return _deep_tiff(data, name, page)
         with Image.open(io.BytesIO(data), formats=formats()) as image:
             frames = getattr(image, 'n_frames', 1)
@@ -80,6 +88,10 @@ def read(path: str | Path) -> Photograph:
             exif = _exif_of(image) if page is None else descriptive_exif(data)
             orientation = _orientation_of(image) if page is None else 1  # Pillow already rotates TIFF files
             metadata = _metadata(image.info, exif)
+            if image.format == 'PNG':
+                metadata = metadata._replace(png=kept_chunks(data))
+            if image.format in ('JPEG', 'MPO'):
+                metadata = metadata._replace(jpeg=kept_segments(image.info))
             if image.format == 'PNG' and data[24] == 16:
                 photo = from_array(decode_unchanged(data, name), name)._replace(metadata=metadata)
                 if data[25] == 0 and isinstance(key := image.info.get('transparency'), int):  # ignored by OpenCV
@@ -145,14 +157,27 @@ def _deep_tiff(data: bytes, name: str, page: Any) -> Photograph:
         raise _too_large(name, f'{pixels:,} pixels, limit {limit:,}')
     if page.get(tiff.PHOTOMETRIC, 2) not in (1, 2):
         raise UserError(f'the image {name} has more than 8 bits and is not RGB or grayscale: convert it to RGB')
-    if page.get(tiff.SAMPLES, 1) == 2:  # OpenCV would return 8 bits
+    if page.get(SAMPLES, 1) == 2:  # OpenCV would return 8 bits
         raise UserError(f'the image {name} is gray with more than 8 bits and transparency: convert it to RGB')
     photo = from_array(decode_unchanged(data, name), name)
+    extra = page.get(tiff.EXTRA)
+    if extra == (tiff.UNSPECIFIED,):
+        photo = photo._replace(alpha=None)
+    if extra == (tiff.PREMULTIPLIED,) and photo.alpha is not None:
+        photo = photo._replace(pixels=_divided(photo.pixels, photo.alpha))
     resolution = page.get(282), page.get(283)
     dpi = tuple(map(float, resolution)) if page.get(296, 2) == 2 and all(resolution) else None
     found = {'icc_profile': page.get(tiff.ICC), 'xmp': page.get(tiff.XMP), 'dpi': dpi}
-    exif = descriptive_exif(data) if data[:4] in tiff.SIGNATURES[:2] else b''
+    exif = descriptive_exif(data) if data.startswith(TIFF) else b''
     return photo._replace(metadata=_metadata(found, exif))
+
+
+def _divided(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Return the original colors of pixels that are multiplied by their opacity."""
+    full = 1 if alpha.dtype.kind == 'f' else np.iinfo(alpha.dtype).max
+    scale = np.divide(full, alpha, out=np.zeros(alpha.shape), where=alpha > 0)[..., None]
+    divided = np.minimum(pixels * scale, full)
+    return (divided if full == 1 else np.rint(divided)).astype(pixels.dtype)
 
 
 def _turned(photo: Photograph, orientation: int) -> Photograph:
@@ -164,6 +189,7 @@ def _metadata(info: dict, exif: bytes) -> Metadata:
     xmp = info.get('xmp') or b''
     xmp = xmp.encode() if isinstance(xmp, str) else xmp
     xmp = re.sub(rb'(tiff:Orientation(="|>))[2-8]', rb'\g<1>1', xmp)
+    xmp = re.sub(rb'(Camera:(MotionPhoto|MicroVideo)(="|>))1', rb'\g<1>0', xmp)  # videos are not copied
     dpi = info.get('dpi')
     if dpi is not None:
         dpi = float(dpi[0]), float(dpi[1])
@@ -215,9 +241,7 @@ def _readable_errors(name: str) -> Iterator[None]:
         except (UserError, MemoryError):
             raise
         except Image.UnidentifiedImageError as error:
-            hint = ''
-            if Path(name).suffix.lower() in HEIC and 'HEIF' not in formats():
-                hint = ". HEIC needs another package: pip install 'deeprftv2-plugin[heic]'"
+            hint = f'. {HEIC_HINT}' if lacks_heic(name) else ''
             raise UserError(f'{name} is not an image in a format that Pillow reads{hint}') from error
         except Image.DecompressionBombError as error:
             found = re.findall(r'\d+', str(error))

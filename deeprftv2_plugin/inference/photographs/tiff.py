@@ -8,21 +8,23 @@ import numpy as np
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from deeprftv2_plugin.inference.photographs.photograph import DESCRIPTIVE, Photograph
+from deeprftv2_plugin.data.storage.decoding import BIG_TIFF, BITS, COMPRESSION, SAMPLES, TIFF
+from deeprftv2_plugin.inference.photographs.photograph import DESCRIPTIVE, EXIF, GPS, Photograph
 from deeprftv2_plugin.utils.errors import UserError
 
 MAX_PAGES = 1000
-SIGNATURES = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
-WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
-STRIP_OFFSETS, SAMPLES, ROWS, STRIP_BYTES, PREDICTOR, EXTRA, FORMAT = 273, 277, 278, 279, 317, 338, 339
+WIDTH, HEIGHT, PHOTOMETRIC = 256, 257, 262
+STRIP_OFFSETS, ROWS, STRIP_BYTES, PREDICTOR, EXTRA, FORMAT = 273, 278, 279, 317, 338, 339
 REDUCED, XMP, ICC = 254, 700, 34675
+UNSPECIFIED, PREMULTIPLIED, UNASSOCIATED = 0, 1, 2
+"""Values of the tag EXTRA for the fourth channel: any content, or opacity by which the colors are multiplied or not."""
 STRIP = 2**20
 """Approximate size of a compressed strip in bytes."""
 
 
 def is_tiff(data: bytes) -> bool:
     """Return whether a file is a TIFF or a BigTIFF."""
-    return data[:4] in SIGNATURES
+    return data.startswith((*TIFF, *BIG_TIFF))
 
 
 def only_page(data: bytes, name: str) -> ImageFileDirectory_v2:
@@ -31,7 +33,7 @@ def only_page(data: bytes, name: str) -> ImageFileDirectory_v2:
     Raises:
         UserError: There are several pages, or the first one is a thumbnail, as in camera raw files.
     """
-    header = data[:16] if data[2:3] == b'+' or data[3:4] == b'+' else data[:8]
+    header = data[:16] if data.startswith(BIG_TIFF) else data[:8]
     file, pages, seen = io.BytesIO(data), list[ImageFileDirectory_v2](), set[int]()
     offset = ImageFileDirectory_v2(header).next
     with warnings.catch_warnings():
@@ -77,7 +79,7 @@ def encode_tiff(photo: Photograph) -> bytes:
     page[BITS], page[FORMAT] = (8 * array.itemsize,) * channels, (kind,) * channels
     page[COMPRESSION], page[PREDICTOR], page[PHOTOMETRIC] = 8, 2 if kind == 1 else 1, 1 if gray else 2
     if alpha is not None:
-        page[EXTRA] = 2
+        page[EXTRA] = UNASSOCIATED
     page[ROWS], page[STRIP_BYTES] = rows, tuple(map(len, strips))
     page[STRIP_OFFSETS] = tuple(int(start) for start in np.cumsum([0, *map(len, strips[:-1])]))  # after the tags
     file = io.BytesIO()
@@ -93,7 +95,7 @@ def _describe(page: ImageFileDirectory_v2, photo: Photograph) -> None:
         exif.load(metadata.exif)
         for tag in exif:
             if tag in DESCRIPTIVE:
-                page[tag] = exif.get_ifd(tag) if tag in (34665, 34853) else exif[tag]
+                page[tag] = exif.get_ifd(tag) if tag in (EXIF, GPS) else exif[tag]
     if metadata.dpi:
         page[282], page[283], page[296] = *metadata.dpi, 2
     for tag, kind, value in ((ICC, 7, metadata.icc), (XMP, 1, metadata.xmp)):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from deeprftv2_plugin.inference.photographs.photograph import Photograph
 from deeprftv2_plugin.inference.photographs.png import encode_png
-from deeprftv2_plugin.inference.photographs.reading import formats
+from deeprftv2_plugin.inference.photographs.reading import HEIC_HINT, formats, lacks_heic
 from deeprftv2_plugin.inference.photographs.tiff import encode_tiff
 from deeprftv2_plugin.utils.errors import UserError
 
@@ -30,10 +30,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
     'WEBP': {'quality': 95},
 }
 """Settings of the formats that can be written, by Pillow's names."""
+MAX_SIDE = {'AVIF': 32_768, 'JPEG': 65_500, 'WEBP': 16_383}
+"""Maximum width and height in pixels. Larger AVIF files can be written, but Pillow does not read them."""
 OTHER_PIXELS = ('.pbm', '.pfm')
 """Suffixes that Pillow assigns to PPM but that stand for one bit and floating-point numbers."""
 JPEG_LIMIT = 65_000
-"""Maximum sizes of EXIF data and of XMP in a JPEG file, in bytes. Larger metadata is omitted."""
+"""Maximum sizes of EXIF data, of XMP and of other segments in a JPEG file, in bytes. Larger metadata is omitted."""
 WITHOUT_METADATA = ('BMP', 'JPEG2000', 'PPM')
 
 
@@ -45,15 +47,38 @@ def format_of(path: str | Path) -> str | None:
     return found if found in SETTINGS and found in Image.SAVE and suffix not in OTHER_PIXELS else None
 
 
-def check_target(photo: Photograph, path: Path) -> str:
+def require_format(path: Path) -> str:
+    """Return the format of a file name by its suffix.
+
+    Raises:
+        UserError: The format cannot be written.
+    """
+    name = format_of(path)
+    if name is None:
+        hint = f'. {HEIC_HINT}' if lacks_heic(path) else ': use a name that ends in .png, .tif or .jpg'
+        raise UserError(f'{path}: cannot write this format{hint}')
+    return name
+
+
+def check_target(photo: Photograph, path: Path, columns: int = 1) -> str:
     """Return the format of an output file.
+
+    Args:
+        photo: The photograph.
+        path: The file.
+        columns: Number of images of this size that are written side by side.
 
     Raises:
         UserError: The format cannot store the photograph.
     """
-    name = format_of(path)
-    if name is None:
-        raise UserError(f'{path}: cannot write this format: use a name that ends in .png, .tif or .jpg')
+    name = require_format(path)
+    height, width = photo.pixels.shape[0], photo.pixels.shape[1] * columns
+    limit = MAX_SIDE.get(name, sys.maxsize)
+    if max(height, width) > limit:
+        raise UserError(
+            f'{path}: {name} cannot store {width}x{height} pixels, its limit is {limit} in width and height: use .png '
+            'or .tif'
+        )
     if photo.alpha is not None and name in WITHOUT_ALPHA:
         raise UserError(f'{path}: {name} cannot store the transparency of this image: use .png')
     return name
@@ -75,6 +100,8 @@ def encode(photo: Photograph, format: str) -> bytes:
     if format not in WITHOUT_METADATA:
         exif = b'Exif\0\0' + metadata.exif if metadata.exif else b''
         found = {'exif': exif, 'icc_profile': metadata.icc, 'xmp': metadata.xmp, 'dpi': metadata.dpi}
+        if format == 'JPEG':
+            found['extra'] = metadata.jpeg
         limit = JPEG_LIMIT if format == 'JPEG' else sys.maxsize
         fitting = {key: value for key, value in found.items() if value and (key == 'icc_profile' or len(value) < limit)}
         settings = settings | fitting

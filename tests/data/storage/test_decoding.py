@@ -148,6 +148,19 @@ def test_deflated_tiff_of_other_writers(image, byteorder, layout):
         decode(bytes(changed), 'a')
 
 
+@pytest.mark.parametrize('bigtiff', [False, True])
+def test_deep_colors_in_separate_planes_are_an_error(image, bigtiff):
+    def encoded(array):
+        file = io.BytesIO()
+        planes = array.transpose(2, 0, 1)
+        tifffile.imwrite(file, planes, bigtiff=bigtiff, photometric='rgb', planarconfig='separate')
+        return file.getvalue()
+
+    assert np.array_equal(decode(encoded(image), 'a'), image)  # OpenCV reads 8 bits correctly
+    with pytest.raises(UserError, match='the image frame_7 stores its colors in separate planes: save it with'):
+        decode(encoded(image.astype(np.uint16)), 'frame_7')
+
+
 def test_corrupt_jpeg_is_an_error(image):
     data = bytearray(encode(image, '.jpg', cv2.IMWRITE_JPEG_PROGRESSIVE, 1))
     start = data.index(b'\xff\xda') + 14

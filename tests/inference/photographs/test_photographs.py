@@ -8,13 +8,15 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, ImageOps
+import tifffile
+from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin
 
+from deeprftv2_plugin.data.storage import decoding
 from deeprftv2_plugin.data.storage.images import encode_png
 from deeprftv2_plugin.inference.photographs import reading
 from deeprftv2_plugin.inference.photographs.photograph import Metadata, Photograph
 from deeprftv2_plugin.inference.photographs.reading import read
-from deeprftv2_plugin.inference.photographs.writing import SETTINGS, check_target, encode, format_of
+from deeprftv2_plugin.inference.photographs.writing import MAX_SIDE, SETTINGS, check_target, encode, format_of
 from deeprftv2_plugin.utils.errors import UserError
 from tests.inference.photographs.profiles import SRGB, cmyk_profile
 
@@ -148,6 +150,97 @@ def test_exif_data_of_a_camera_is_unchanged_except_for_the_orientation(tmp_path)
     assert again.metadata.exif == exif(1) and again.pixels.shape == found.pixels.shape
 
 
+def exif_of_a_camera(order, orientation, size, next_directory):
+    """Return EXIF data with the size of the image, notes and a directory with a thumbnail."""
+
+    def directory(entries, following):
+        fields = {3: 'HHIHxx', 4: 'HHII'}
+        packed = [struct.pack(order + fields[kind], tag, kind, 1, value) for tag, kind, value in entries]
+        return struct.pack(order + 'H', len(entries)) + b''.join(packed) + struct.pack(order + 'I', following)
+
+    start = {'<': b'II*\0\x08\0\0\0', '>': b'MM\0*\0\0\0\x08'}[order]
+    first = directory([(0x0112, 3, orientation), (34665, 4, 38)], next_directory)
+    second = directory([(40962, 4, size[0]), (40963, 3, size[1])], 0)
+    return start + first + second + directory([(0x0112, 3, orientation), (513, 4, 110), (514, 4, 9)], 0) + b'thumbnail'
+
+
+@pytest.mark.parametrize('order', '<>')
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_exif_data_describes_the_upright_image_without_a_thumbnail(tmp_path, order, orientation):
+    data = b'Exif\0\0' + exif_of_a_camera(order, orientation, (24, 16), 68)
+    Image.fromarray(smooth()).save(tmp_path / 'a.jpg', exif=data)
+    found = read(tmp_path / 'a.jpg')
+    height, width = found.pixels.shape[:2]
+    loaded = Image.Exif()
+    loaded.load(found.metadata.exif)
+    assert loaded[0x0112] == 1 and not loaded.get_ifd(ExifTags.IFD.IFD1)
+    assert dict(loaded.get_ifd(ExifTags.IFD.Exif)) == {40962: width, 40963: height}
+    if orientation < 5:
+        changed = exif_of_a_camera(order, 1, (24, 16), 0)
+        assert found.metadata.exif[:68] == changed[:68]
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+def test_texts_and_colors_of_a_png_are_kept_in_a_png(tmp_path, dtype):
+    photo = Photograph(random_image(dtype), random_image(dtype, 1))
+    info = PngImagePlugin.PngInfo()
+    info.add(b'gAMA', struct.pack('>I', 100_000))
+    info.add(b'cHRM', struct.pack('>8I', *range(1, 9)))
+    info.add(b'sRGB', b'\1')
+    info.add(b'cICP', b'\x09\x10\0\1')
+    info.add_text('Title', 'Beach')
+    info.add_text('Description', 'long ' * 99, zip=True)
+    info.add_itxt('Author', 'Zoë', 'en', 'Author')
+    info.add_itxt('XML:com.adobe.xmp', XMP.decode())
+    info.add_text('Raw profile type exif', exif_as_text(exif(6)), zip=True)
+    Image.fromarray(smooth()).save(tmp_path / 'a.png', pnginfo=info)
+    metadata = read(tmp_path / 'a.png').metadata
+    path = written(tmp_path, photo._replace(metadata=metadata), '.png')
+    with Image.open(tmp_path / 'a.png') as before, Image.open(path) as after:
+        before.load()
+        after.load()
+        for key in ('gamma', 'chromaticity', 'srgb'):
+            assert after.info[key] == before.info[key]
+        del before.text['Raw profile type exif'], before.text['XML:com.adobe.xmp'], after.text['XML:com.adobe.xmp']
+        assert after.text == before.text and len(after.text) == 3
+    data = path.read_bytes()
+    assert b'cICP\x09\x10\0\1' in data and data.count(b'XML:com.adobe.xmp') == 1
+    again = read(path)
+    np.testing.assert_array_equal(again.pixels, photo.pixels)
+    assert again.metadata == metadata and tags_of(metadata.exif) == tags_of(exif())
+
+
+def exif_as_text(data):
+    """Return EXIF data as the text that ImageMagick writes to PNG files."""
+    data = b'Exif\0\0' + data
+    return f'\nexif\n{len(data):8}\n{data.hex()}\n'
+
+
+@pytest.mark.parametrize('caption', [b'caption', b'captions'])
+def test_comment_and_iptc_of_a_jpeg_are_kept_in_a_jpeg(tmp_path, caption):
+    iptc = b'\x1c\x02\x78' + struct.pack('>H', len(caption)) + caption
+    thumbnail = b'8BIM' + struct.pack('>HHI', 0x040C, 0, 4) + b'blur'
+    segment = b'Photoshop 3.0\0' + thumbnail + b'8BIM' + struct.pack('>HHI', 0x0404, 0, len(iptc)) + iptc
+    extra = b'\xff\xed' + struct.pack('>H', 2 + len(segment)) + segment
+    Image.fromarray(smooth()).save(tmp_path / 'a.jpg', comment='Zoë', extra=extra)
+    metadata = Metadata(exif(), SRGB, XMP, jpeg=read(tmp_path / 'a.jpg').metadata.jpeg)
+    path = written(tmp_path, Photograph(smooth(), None, metadata), '.jpg')
+    with Image.open(path) as image:
+        assert image.info['comment'] == 'Zoë'.encode() and image.info['photoshop'] == {0x0404: iptc}
+    found = read(path).metadata
+    assert found.jpeg == metadata.jpeg and found.icc == SRGB and tags_of(found.exif) == tags_of(exif())
+
+
+@pytest.mark.parametrize('name', ['GCamera:MotionPhoto', 'GCamera:MicroVideo', 'Camera:MotionPhoto'])
+def test_results_are_not_marked_as_motion_photos(tmp_path, name):
+    xmp = f'<x:xmpmeta><d {name}="1" {name}Version="1"/><{name}>1</{name}></x:xmpmeta>'
+    Image.fromarray(smooth()).save(tmp_path / 'a.jpg', xmp=xmp.encode())
+    with open(tmp_path / 'a.jpg', 'ab') as file:
+        file.write(b'\0\0\0\x18ftypmp42')
+    found = read(tmp_path / 'a.jpg').metadata.xmp.decode()
+    assert found == f'<x:xmpmeta><d {name}="0" {name}Version="1"/><{name}>0</{name}></x:xmpmeta>'
+
+
 @pytest.mark.parametrize('orientation', range(1, 9))
 @pytest.mark.parametrize('kind', ['png', 'png16', 'tif', 'tif16'])
 def test_photographs_are_rotated_according_to_their_orientation(tmp_path, orientation, kind):
@@ -177,6 +270,30 @@ def test_the_transparent_gray_value_of_a_png_is_read(tmp_path):
     found = read(tmp_path / 'key.png')
     np.testing.assert_array_equal(found.pixels, gray)
     np.testing.assert_array_equal(found.alpha, np.where(gray == gray[3, 4], 0, 65535))
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize('kind', ['unspecified', 'assocalpha', 'unassalpha'])
+def test_the_fourth_channel_of_a_tiff_is_read_according_to_its_kind(tmp_path, dtype, kind):
+    """It is a mask of an editor, or opacity, by which the colors may be multiplied."""
+    full = 1 if dtype == np.float32 else np.iinfo(dtype).max
+    array = random_image(dtype, 4)
+    array[..., 3] = np.maximum(array[..., 3], full // 2 or 0.5)
+    array[0, 0, 3] = 0
+    stored = array.copy()
+    if kind == 'assocalpha':
+        stored[..., :3] = (array[..., :3] * (array[..., 3:] / full)).round(0 if full > 1 else 9)
+    tifffile.imwrite(tmp_path / 'a.tif', stored, photometric='rgb', extrasamples=[kind])
+    found = read(tmp_path / 'a.tif')
+    assert found.pixels.dtype == dtype
+    if kind == 'unspecified':
+        assert found.alpha is None
+        np.testing.assert_array_equal(found.pixels, array[..., :3])
+    else:
+        np.testing.assert_array_equal(found.alpha, array[..., 3])
+        visible = array[..., 3] > 0
+        rounding = 1e-6 if full == 1 else 2
+        np.testing.assert_allclose(found.pixels[visible], array[visible][:, :3], atol=rounding, rtol=0)
 
 
 def test_cmyk_is_converted_through_its_profile(tmp_path):
@@ -292,6 +409,12 @@ def large_tiff():
     return bytes(data)
 
 
+def deep_planes():
+    file = io.BytesIO()
+    tifffile.imwrite(file, random_image(np.uint16).transpose(2, 0, 1), photometric='rgb', planarconfig='separate')
+    return file.getvalue()
+
+
 @pytest.mark.parametrize(
     'name, data, message',
     [
@@ -308,6 +431,7 @@ def large_tiff():
         ('two.tif', frames('TIFF'), 'has 2 pages, expected one'),
         ('gray.tif', tiff_with(277, 2), 'gray with more than 8 bits and transparency'),
         ('cmyk.tif', tiff_with(262, 5), 'more than 8 bits and is not RGB'),
+        ('planes.tif', deep_planes(), 'stores its colors in separate planes'),
         ('int.tif', cv2.imencode('.tif', np.zeros((9, 9), np.int32))[1].tobytes(), 'int32'),
         ('hdr.tif', cv2.imencode('.tif', np.full((9, 9), 2, np.float32))[1].tobytes(), 'values from 2 to 2'),
         ('nan.tif', cv2.imencode('.tif', np.full((9, 9), np.nan, np.float32))[1].tobytes(), 'values from nan'),
@@ -322,6 +446,23 @@ def test_errors_name_unsuitable_files(tmp_path, name, data, message):
     assert str(tmp_path / name) in str(caught.value) and '\n' not in str(caught.value)
 
 
+@pytest.mark.parametrize('suffix', ['.jpg', '.webp', '.avif'])
+@pytest.mark.parametrize('columns', [1, 2])
+def test_sizes_that_formats_cannot_store_are_errors(tmp_path, suffix, columns):
+    path = tmp_path / f'a{suffix}'
+    if format_of(path) is None:
+        pytest.skip('this Pillow does not write the format')
+    limit = MAX_SIDE[format_of(path)]
+    largest = Photograph(np.zeros((8, limit // columns), np.uint8))
+    larger = Photograph(np.zeros((8, limit // columns + 1), np.uint8))
+    with pytest.raises(UserError, match=rf'cannot store \d+x8 pixels, its limit is {limit} .*: use \.png or \.tif'):
+        check_target(larger, path, columns)
+    assert check_target(larger, tmp_path / 'a.png', columns) == 'PNG'
+    check_target(largest, path, columns)
+    found = read(written(tmp_path, Photograph(np.zeros((limit, 8), np.uint8)), suffix))
+    assert found.pixels.shape[:2] == (limit, 8)
+
+
 def test_metadata_that_is_too_long_for_jpeg_is_omitted(tmp_path):
     photo = Photograph(smooth(), None, Metadata(exif(), SRGB + bytes(100_000), XMP + b' ' * 100_000, (300, 300)))
     found = read(written(tmp_path, photo, '.jpg')).metadata
@@ -332,6 +473,15 @@ def test_damaged_exif_data_is_ignored(tmp_path):
     Image.fromarray(smooth()).save(tmp_path / 'a.jpg', exif=b'Exif\0\0II*\0\xff\xff\xff\x0f')
     found = read(tmp_path / 'a.jpg')
     assert found.pixels.shape == smooth().shape and found.metadata.exif == b''
+
+
+def test_checksums_are_computed_once(tmp_path, monkeypatch):
+    path = written(tmp_path, Photograph(random_image(np.uint16)), '.png')
+    found, checked = decoding.find_damage, []
+    for module in (decoding, reading):
+        monkeypatch.setattr(module, 'find_damage', lambda data: checked.append(data) or found(data))
+    read(path)
+    assert len(checked) == 1
 
 
 def test_folders_and_pipes_are_not_opened(tmp_path):
@@ -349,6 +499,8 @@ def test_heic_is_read_and_written_with_its_metadata(tmp_path):
         (tmp_path / 'a.heic').write_bytes(b'\0\0\0\x18ftypheic' + bytes(12))
         with pytest.raises(UserError, match=r"pip install 'deeprftv2-plugin\[heic\]'"):
             read(tmp_path / 'a.heic')
+        with pytest.raises(UserError, match=r"a\.heic: cannot write this format\. HEIC .* 'deeprftv2-plugin\[heic\]'"):
+            check_target(Photograph(smooth()), tmp_path / 'a.heic')
         return
     photo = Photograph(smooth((64, 64)), None, Metadata(exif(6), SRGB, XMP))
     found = read(written(tmp_path, photo, '.heic'))
