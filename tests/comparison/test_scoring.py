@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from deeprftv2_plugin.comparison.pages import write_pages
 from deeprftv2_plugin.comparison.scoring import test_options as options_of
+from tests.evaluation.test_page import content
 
 FILE = """
 name: mine
@@ -35,3 +37,8 @@ def test_a_folder_is_a_dataset_as_downloaded_or_prepared():
         Path('prepared', name).mkdir(parents=True)
     (data,) = options_of('prepared', None, 'cpu')['datasets'].values()
     assert data['dataroot_lq'] == 'prepared/test_blur.lmdb' and data['dataroot_gt'] == 'prepared/test_sharp.lmdb'
+
+
+def test_the_page_of_a_comparison_knows_which_values_are_better():
+    (page,) = write_pages(Path(), [], [], options_of('data/GoPro', ['mae', 'psnr'], 'cpu'))
+    assert content(page)['metrics'] == [{'name': 'mae', 'better': 'lower'}, {'name': 'psnr', 'better': 'higher'}]

@@ -5,6 +5,7 @@ import pytest
 from deeprftv2_plugin import config
 from deeprftv2_plugin.comparison import training
 from deeprftv2_plugin.comparison.study import read_study
+from deeprftv2_plugin.config.validation import validate
 from deeprftv2_plugin.utils.errors import UserError
 from tests.config.checking import OPTIONS, TEST, TRAIN, check
 
@@ -186,6 +187,14 @@ def test_parts_of_a_mixture_are_checked_like_datasets(part, message):
     mixture = 'name: x, type: MixedDataset, num_worker_per_gpu: 1'
     with pytest.raises(UserError, match=message):
         check(f'datasets:train={{{mixture}, parts: [{{type: PairedDeblurDataset, dataroot: x}}, {part}]}}')
+
+
+def test_basicsr_learns_that_lower_values_are_better():
+    overrides = ['val:metrics={mae: {type: mae}, psnr: {type: psnr}, ratio: {type: error_ratio, better: higher}}']
+    options = config.load(TRAIN, overrides)
+    validate(options, TRAIN, True, overrides)
+    found = {name: metric.get('better') for name, metric in options['val']['metrics'].items()}
+    assert found == {'mae': 'lower', 'psnr': None, 'ratio': 'higher'}  # BasicSR's default is higher
 
 
 def test_basicsr_model_needs_a_schedule():
