@@ -30,13 +30,18 @@ def validate(opt: dict, path: str, is_train: bool, overrides: Sequence[str] = ()
     Raises:
         UserError: A key is unknown or missing, or a value is wrong. The message names the first one.
     """
-    from basicsr.utils import registry
-
     own = reading.parse_file(path)
     for override in overrides:
         reading.apply_override(own, override)
     written = reading.load(path, overrides, TextLoader)
-    root = Section(opt, path, own=own if reading.BASE in own else None, written=written)
+    check_root(Section(opt, path, own=own if reading.BASE in own else None, written=written), is_train)
+
+
+def check_root(root: Section, is_train: bool) -> None:
+    """Check all options, see `validate`."""
+    from basicsr.utils import registry
+
+    opt = root.values
     root.demand('name', 'model_type', 'num_gpu', 'datasets')
     model = cast(type, root.registered(registry.MODEL_REGISTRY, 'model_type'))
     root.check({**schema.ROOT, **_of_model(model, 'root')}, open_to=_open(model))
