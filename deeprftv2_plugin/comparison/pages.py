@@ -7,6 +7,7 @@ from typing import Any
 
 from deeprftv2_plugin.comparison.table import Column, Row, cells, value_of
 from deeprftv2_plugin.evaluation.page import Cell, PageImage, Table, files_of, saved_image, write_page
+from deeprftv2_plugin.metrics.direction import better_of
 from deeprftv2_plugin.utils.atomic_io import writing
 
 
@@ -29,7 +30,7 @@ def write_pages(
         UserError: A page cannot be written.
     """
     sets = [each['name'] for each in options['datasets'].values()]
-    better = {name: each.get('better', 'higher') for name, each in options['val']['metrics'].items()}
+    better = {name: better_of(each) for name, each in options['val']['metrics'].items()}
     table = Table(
         ['network', *(column.heading for column in columns), 'remark'],
         [

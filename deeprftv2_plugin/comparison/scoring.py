@@ -11,6 +11,7 @@ from deeprftv2_plugin.basicsr_bridge import pipelines, registration
 from deeprftv2_plugin.comparison.candidates import Candidate
 from deeprftv2_plugin.config.reading import EXTENSIONS
 from deeprftv2_plugin.utils.atomic_io import write_whole
+from deeprftv2_plugin.utils.errors import UserError
 
 METRICS = ('psnr', 'ssim')
 SECTIONS = ('datasets', 'val', 'scale', 'dist_params', 'custom_imports')
@@ -27,7 +28,7 @@ def test_options(data: str, metrics: Sequence[str] | None, device: str) -> dict[
         device: 'cpu' or 'cuda'.
 
     Raises:
-        UserError: The option file cannot be read.
+        UserError: The option file cannot be read, or has no datasets.
     """
     if data.endswith(EXTENSIONS):
         return as_test(config.load(data), metrics, device)
@@ -40,10 +41,17 @@ def test_options(data: str, metrics: Sequence[str] | None, device: str) -> dict[
 
 
 def as_test(given: Mapping[str, Any], metrics: Sequence[str] | None, device: str) -> dict[str, Any]:
-    """Convert the options of a training or a test to those of `test_options`, with the same images."""
-    options = {key: given[key] for key in SECTIONS if given.get(key) is not None}
+    """Convert the options of a training or a test to those of `test_options`, with the same images.
+
+    Raises:
+        UserError: `datasets` is missing, or a section is something else.
+    """
+    options = {'val': {}} | {key: given[key] for key in SECTIONS if given.get(key) is not None}
+    for key in ('datasets', 'val'):
+        if not isinstance(options.get(key), Mapping):
+            raise UserError(f'--data: {key} is {options.get(key)!r}, expected the section of an option file')
     options['datasets'] = {phase: each for phase, each in options['datasets'].items() if phase != 'train'}
-    val = options['val'] = {key: value for key, value in options.get('val', {}).items() if key != 'val_freq'}
+    val = options['val'] = {key: value for key, value in options['val'].items() if key != 'val_freq'}
     if metrics or not val.get('metrics'):
         val['metrics'] = {name: {'type': name} for name in metrics or METRICS}
     val |= {'save_img': False, 'pbar': False}

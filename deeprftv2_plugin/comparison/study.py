@@ -3,10 +3,13 @@
 import json
 import math
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from deeprftv2_plugin import config
 from deeprftv2_plugin.basicsr_bridge import registration
@@ -14,9 +17,11 @@ from deeprftv2_plugin.comparison.candidates import Candidate
 from deeprftv2_plugin.comparison.figures import Setting, training
 from deeprftv2_plugin.comparison.processes import in_new_process
 from deeprftv2_plugin.comparison.scoring import score
-from deeprftv2_plugin.comparison.training import Run, summarize
+from deeprftv2_plugin.comparison.training import Run, run_options, summarize
+from deeprftv2_plugin.config.kinds import Positive, matches
 from deeprftv2_plugin.data.datasets.augmentation import crop_size
 from deeprftv2_plugin.data.preparation import prepare_photographs
+from deeprftv2_plugin.training.stages import accumulation_of, stages_of
 from deeprftv2_plugin.utils.atomic_io import write_whole, writing
 from deeprftv2_plugin.utils.errors import UserError
 
@@ -59,14 +64,16 @@ def read_study(path: str) -> Study:
     candidates, seeds, budget, photographs, reference = (recipe.pop(key, None) for key in KEYS)
     if isinstance(candidates, dict):  # as in other sections, null removes what a base file sets
         candidates = {name: network for name, network in candidates.items() if network is not None}
-    if not isinstance(candidates, dict) or not all(isinstance(each, dict) for each in candidates.values()):
+    if not isinstance(candidates, dict) or {*map(type, candidates.values())} != {dict}:
         raise UserError(
             f'{path}: candidates is {candidates!r}, expected sections such as T: {{type: DeepRFTv2, variant: T}}'
         )
     if not isinstance(seeds, list) or not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
         raise UserError(f'{path}: seeds is {seeds!r}, expected a list of numbers such as [1, 2, 3]')
+    if len({*seeds}) < len(seeds):
+        raise UserError(f'{path}: seeds is {seeds!r}, expected different numbers, since equal seeds give equal runs')
     amounts = list(budget.values()) if isinstance(budget, dict) and set(budget) in ({'iterations'}, {'minutes'}) else []
-    if not amounts or not isinstance(amounts[0], int | float) or not amounts[0] > 0:
+    if not amounts or not matches(amounts[0], Positive):
         raise UserError(f'{path}: budget is {budget!r}, expected {{iterations: 800}}, or {{minutes: 2}} for equal time')
     if photographs is not None and not isinstance(photographs, str):
         raise UserError(f'{path}: photographs is {photographs!r}, expected a folder such as datasets/quickstart')
@@ -91,8 +98,8 @@ def prepare(study: Study) -> None:
 def iterations_of(study: Study, folder: Path, device: str) -> dict[str, int]:
     """Return the number of training iterations of each network.
 
-    For equal time, a training step of each network is measured with the batch and crop sizes of the recipe. The numbers
-    are saved in budget.json, so that a resumed study uses the same ones.
+    For equal time, a training step of each network is measured with the batch and crop sizes of each stage of its
+    recipe. The numbers are saved in budget.json, so that a resumed study uses the same ones.
 
     Args:
         study: The study.
@@ -100,7 +107,7 @@ def iterations_of(study: Study, folder: Path, device: str) -> dict[str, int]:
         device: 'cpu' or 'cuda'.
 
     Raises:
-        UserError: A network cannot be trained, or the size of the crops is not known.
+        UserError: The options of a network are not valid, it cannot be trained, or the size of the crops is not known.
     """
     if 'iterations' in study.budget:
         return dict.fromkeys(study.candidates, math.ceil(study.budget['iterations']))
@@ -108,22 +115,47 @@ def iterations_of(study: Study, folder: Path, device: str) -> dict[str, int]:
     known = _known_iterations(file, study)
     if known is not None:
         return known
-    data = study.recipe['datasets']['train']
-    if data.get('gt_size') is None:
-        raise UserError('budget: minutes needs datasets.train.gt_size, the size of the crops')
-    size = round(math.sqrt(math.prod(crop_size(data['gt_size']))))
-    setting = Setting(size, device, data.get('batch_size_per_gpu', 1))
-    iterations = {}
-    for candidate in study.networks():
-        found = in_new_process(training, candidate, setting)
-        if 'error' in found:
-            raise UserError(f'candidates.{candidate.name}: {found["error"]}')
-        iterations[candidate.name] = max(1, int(60 * study.budget['minutes'] / found['training_seconds']))
+    networks = study.networks()
+    options = [
+        run_options(name, network, study.recipe, study.seeds[0], sys.maxsize, study.changes.get(name, {}))
+        for name, network in study.candidates.items()
+    ]
+    iterations = {
+        candidate.name: _iterations_within(60 * study.budget['minutes'], candidate, opt, device)
+        for candidate, opt in zip(networks, options, strict=True)
+    }
     content = {'minutes': study.budget['minutes'], 'iterations': iterations}
     with writing(file):
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(file, f'{json.dumps(content)}\n'.encode())
     return iterations
+
+
+def _iterations_within(seconds: float, candidate: Candidate, options: Mapping[str, Any], device: str) -> int:
+    """Return the number of iterations of a training of a given duration, at least 1.
+
+    Args:
+        seconds: The duration.
+        candidate: The network.
+        options: Options of its training, whose last stage can be of any length.
+        device: 'cpu' or 'cuda'.
+    """
+    gpus = torch.cuda.device_count() if options['num_gpu'] == 'auto' else options['num_gpu']
+    batches = accumulation_of(options, max(1, gpus))
+    iterations = 0
+    for stage in stages_of(options):
+        if stage.gt_size is None:
+            raise UserError(f'candidates.{candidate.name}: budget: minutes needs gt_size, the size of the crops')
+        size = round(math.sqrt(math.prod(crop_size(stage.gt_size))))
+        found = in_new_process(training, candidate, Setting(size, device, stage.batch))
+        if 'error' in found:
+            raise UserError(f'candidates.{candidate.name}: {found["error"]}')
+        step = batches * found['training_seconds']
+        iterations = min(stage.last, iterations + int(seconds / step))
+        if iterations < stage.last:
+            break
+        seconds -= step * (stage.last - stage.first + 1)
+    return max(1, iterations)
 
 
 def _known_iterations(file: Path, study: Study) -> dict[str, int] | None:

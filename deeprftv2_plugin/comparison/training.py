@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from deeprftv2_plugin import config
-from deeprftv2_plugin.basicsr_bridge import pipelines
+from deeprftv2_plugin.basicsr_bridge import pipelines, registration, spandrel_archs
 from deeprftv2_plugin.comparison.processes import in_new_process
+from deeprftv2_plugin.config import validation
+from deeprftv2_plugin.config.section import Section
 from deeprftv2_plugin.evaluation.metrics_log import MetricsLog, finite
 from deeprftv2_plugin.utils.atomic_io import write_whole, writing
 from deeprftv2_plugin.utils.errors import Interrupted, UserError
 from deeprftv2_plugin.utils.names import is_path_component
+from deeprftv2_plugin.utils.plain_yaml import TextLoader, parse
 
 Run = dict[str, Any]
 """A training: `candidate`, `seed` and `options`. Afterwards also `iterations`, the total `seconds`, and the `metrics`
@@ -44,8 +47,9 @@ def train_all(
         changes: Options that differ from the recipe, by the name of the network.
 
     Raises:
-        UserError: A name cannot be part of a path, the folder contains runs with other options, or a file cannot be
-            written. A run that fails does not raise an error; it is repeated by the next call.
+        UserError: A name cannot be part of a path, the options of a run are not valid, the folder contains runs with
+            other options, or a file cannot be written. A run that fails does not raise an error; it is repeated by the
+            next call.
         Interrupted: A signal stopped a training. Its state is saved.
 
     Example:
@@ -64,8 +68,8 @@ def train_all(
     for seed in seeds:
         for candidate, network in candidates.items():
             total = iterations[candidate] if iterations else recipe['train']['total_iter']
-            options = _options(f'{candidate}_seed{seed}', network, recipe, seed, total)
-            _merge(options, (changes or {}).get(candidate, {}))
+            change = (changes or {}).get(candidate, {})
+            options = run_options(candidate, network, recipe, seed, total, change)
             planned.append({'candidate': candidate, 'seed': seed, 'options': options})
     for run in planned:
         _check_earlier(Path(folder), run)
@@ -73,26 +77,67 @@ def train_all(
         yield _finished(Path(folder), run) or _trained(Path(folder), run)
 
 
-def _options(
-    name: str, network: Mapping[str, Any], recipe: Mapping[str, Any], seed: int, iterations: int
+def run_options(
+    candidate: str,
+    network: Mapping[str, Any],
+    recipe: Mapping[str, Any],
+    seed: int,
+    iterations: int,
+    changes: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the options of one training."""
+    """Return the options of one training. See `train_all` for the arguments.
+
+    Raises:
+        UserError: They are not valid.
+    """
     options = copy.deepcopy(dict(recipe))
     train = options['train']
-    schedule = train.get('scheduler') or {}
-    if 'T_max' in schedule and schedule['T_max'] == train.get('total_iter'):  # as in `config.reading.complete_schedule`
-        schedule['T_max'] = iterations
+    schedule = train.get('scheduler')
+    if isinstance(schedule, dict) and 'T_max' in schedule and schedule['T_max'] == train.get('total_iter'):
+        schedule['T_max'] = iterations  # as in `config.reading.complete_schedule`
     train['total_iter'] = iterations
-    return options | {'name': name, 'network_g': copy.deepcopy(dict(network)), 'manual_seed': seed}
+    options |= {
+        'name': f'{candidate}_seed{seed}',
+        'network_g': copy.deepcopy(dict(network)),
+        'manual_seed': seed,
+    }
+    _merge(options, changes)
+    config.reading.complete_schedule(options)
+    _validate(options, f'candidates.{candidate}')
+    logger = options['logger']
+    logger['print_freq'] = min(logger['print_freq'], options['train']['total_iter'])  # the log has the time of a step
+    return options
 
 
 def _merge(options: dict[str, Any], changes: Mapping[str, Any]) -> None:
-    """Merge changes into options recursively, in place."""
+    """Merge changes into options recursively, in place. A section with another `type` replaces the former one."""
     for key, value in changes.items():
-        if isinstance(value, Mapping) and isinstance(options.get(key), dict):
-            _merge(options[key], value)
+        former = options.get(key)
+        if (
+            isinstance(value, Mapping)
+            and isinstance(former, dict)
+            and value.get('type', former.get('type')) == former.get('type')
+        ):
+            _merge(former, value)
         else:
             options[key] = copy.deepcopy(value)
+
+
+def _validate(options: Mapping[str, Any], place: str) -> None:
+    """Validate the options of a training as `basicsr train` does.
+
+    Args:
+        options: The options.
+        place: Where they are defined, for error messages.
+
+    Raises:
+        UserError: The options are not valid.
+    """
+    registration.register()
+    spandrel_archs.register_for(options)
+    registration.import_modules(options.get('custom_imports'))
+    written = parse(config.reading.dump(dict(options)), place, TextLoader)
+    validation.check_root(Section(copy.deepcopy(dict(options)), place, written=written), is_train=True)
 
 
 def _files(folder: Path, run: Run) -> tuple[Path, Path]:
@@ -153,7 +198,7 @@ def _result(experiment: Path, iterations: int) -> dict[str, Any]:
     """Read the result of a finished training from its log.
 
     `metrics` contains the scores after the last iteration, with several datasets by 'SET metric', and `seconds` the
-    time of all steps.
+    time of all steps, of which those after the last line of the log are assumed to take as long as those before it.
     """
     records = list(MetricsLog(experiment))
     scored = [record for record in records if 'dataset' in record and record['iter'] == iterations]
@@ -165,10 +210,12 @@ def _result(experiment: Path, iterations: int) -> dict[str, Any]:
         for key, value in record.items()
         if key not in ('iter', 'dataset')
     }
-    seconds, before = 0.0, 0
+    seconds, before, step = 0.0, 0, 0.0
     for record in records:
         if 'time' in record:
-            seconds, before = seconds + record['time'] * (record['iter'] - before), record['iter']
+            step = record['time']
+            seconds, before = seconds + step * (record['iter'] - before), record['iter']
+    seconds += step * (iterations - before)
     return {'iterations': iterations, 'seconds': seconds, 'metrics': metrics}
 
 

@@ -239,7 +239,10 @@ MODELS: dict[str, dict[str, Table]] = {
         },
         'val': {
             'metrics': Option(
-                dict[str, Settings], 'Metrics by name: type, better (higher or lower) and arguments.', None
+                dict[str, Settings],
+                'Metrics by name: type, arguments and better (higher or lower), which only metrics of other packages '
+                'need.',
+                None,
             ),
             'pbar': Option(bool, 'Whether to show a progress bar.', None),
             'suffix': Option(Name, 'Suffix of saved images; the name of the run if absent.', None),

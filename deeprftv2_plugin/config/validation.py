@@ -7,6 +7,7 @@ from deeprftv2_plugin.config import basicsr_schema, reading, schema
 from deeprftv2_plugin.config.schema import BOUNDS, LARGEST_ARGUMENT, Table
 from deeprftv2_plugin.config.section import Section, shown
 from deeprftv2_plugin.config.signatures import TRANSPARENT
+from deeprftv2_plugin.metrics.direction import better_of
 from deeprftv2_plugin.utils.errors import UserError
 from deeprftv2_plugin.utils.plain_yaml import TextLoader
 
@@ -29,13 +30,18 @@ def validate(opt: dict, path: str, is_train: bool, overrides: Sequence[str] = ()
     Raises:
         UserError: A key is unknown or missing, or a value is wrong. The message names the first one.
     """
-    from basicsr.utils import registry
-
     own = reading.parse_file(path)
     for override in overrides:
         reading.apply_override(own, override)
     written = reading.load(path, overrides, TextLoader)
-    root = Section(opt, path, own=own if reading.BASE in own else None, written=written)
+    check_root(Section(opt, path, own=own if reading.BASE in own else None, written=written), is_train)
+
+
+def check_root(root: Section, is_train: bool) -> None:
+    """Check all options, see `validate`."""
+    from basicsr.utils import registry
+
+    opt = root.values
     root.demand('name', 'model_type', 'num_gpu', 'datasets')
     model = cast(type, root.registered(registry.MODEL_REGISTRY, 'model_type'))
     root.check({**schema.ROOT, **_of_model(model, 'root')}, open_to=_open(model))
@@ -299,7 +305,7 @@ def check_loss(section: Section) -> None:
 
 
 def check_val(section: Section, model: type, is_train: bool) -> None:
-    """Check validation and its metrics."""
+    """Check validation and its metrics, and set `better` for metrics of which lower values are better."""
     from basicsr.utils.registry import METRIC_REGISTRY
 
     if is_train:
@@ -311,6 +317,8 @@ def check_val(section: Section, model: type, is_train: bool) -> None:
         target = metric.registered(METRIC_REGISTRY)
         metric.check({'better': schema.BETTER}, further=metric.values)
         metric.check_arguments(target, schema.METRIC_INPUTS, further=('better',), bounds=BOUNDS['metric'])
+        if better_of(metric.values) == 'lower':  # BasicSR's default is higher
+            metric.values['better'] = 'lower'
 
 
 def check_logger(section: Section) -> None:

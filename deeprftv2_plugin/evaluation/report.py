@@ -19,6 +19,7 @@ from deeprftv2_plugin.evaluation.metrics_log import finite
 from deeprftv2_plugin.evaluation.page import Cell, Table, files_of, save_images, saved_image, write_page
 from deeprftv2_plugin.evaluation.validation import ImageScore, mean_metrics
 from deeprftv2_plugin.evaluation.worst_images import WorstImages
+from deeprftv2_plugin.metrics.direction import better_of
 from deeprftv2_plugin.utils.atomic_io import advice, write_whole
 from deeprftv2_plugin.utils.errors import UserError, printable
 
@@ -65,7 +66,7 @@ class Report:
         """
         if score.metrics and self.worst is None:
             first = next(iter(score.metrics))
-            self.worst = WorstImages(first, self.opt['val']['metrics'][first].get('better', 'higher'))
+            self.worst = WorstImages(first, better_of(self.opt['val']['metrics'][first]))
         if self.worst:
             self.worst.consider(index, score, images)
         if self.page:
@@ -132,7 +133,7 @@ class Report:
             ['sequence', *rows['overall']],
             [[Cell(name), *(Cell(_shown(value), value) for value in row.values())] for name, row in rows.items()],
         )
-        better = {name: self.opt['val']['metrics'][name].get('better', 'higher') for name in summary['overall']}
+        better = {name: better_of(self.opt['val']['metrics'][name]) for name in summary['overall']}
         images = [saved_image(files_of(page), each.name, METHOD, each.metrics) for each in scores]
         notes = [f'Weights: {summary["weights"] or "random"}', f'Protocol: {protocol.to_text(summary["protocol"])}.']
         write_page(page, f'{self.dataset_name}, {self.opt["name"]}', table, images, better, notes)

@@ -16,8 +16,7 @@ from deeprftv2_plugin.utils.errors import UserError, nearest
 def pyiqa_full_reference(img: np.ndarray, img2: np.ndarray, name: str, device: str | None = None) -> float:
     """Return a full-reference metric of pyiqa, such as LPIPS with `name: lpips`.
 
-    pyiqa computes the metric of RGB images in [0, 1]. Set `better:` in the option file to say whether higher or lower
-    values are better. If the metric has weights, pyiqa downloads them on first use.
+    pyiqa computes the metric of RGB images in [0, 1]. If the metric has weights, pyiqa downloads them on first use.
 
     Args:
         img: The result, array (H, W, 3), BGR, or (H, W), grayscale, of uint8 or uint16.

@@ -2,7 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
+from deeprftv2_plugin.comparison.pages import write_pages
 from deeprftv2_plugin.comparison.scoring import test_options as options_of
+from deeprftv2_plugin.utils.errors import UserError
+from tests.evaluation.test_page import content
 
 FILE = """
 name: mine
@@ -28,6 +33,13 @@ def test_an_option_file_determines_images_tiles_and_metrics():
     assert options_of('mine.yml', ['psnr', 'ssim'], 'cuda')['val']['metrics'].keys() == {'psnr', 'ssim'}
 
 
+@pytest.mark.parametrize('text', ['scale: 1', 'datasets: 3', 'datasets: {test: {name: x}}\nval: 5'])
+def test_missing_and_wrong_sections_are_errors(text):
+    Path('mine.yml').write_text(text)
+    with pytest.raises(UserError, match=r'--data: (datasets|val) is (None|3|5), expected the section'):
+        options_of('mine.yml', None, 'cpu')
+
+
 def test_a_folder_is_a_dataset_as_downloaded_or_prepared():
     (data,) = options_of('data/GoPro', None, 'cpu')['datasets'].values()
     assert data == {'name': 'GoPro', 'type': 'PairedDeblurDataset', 'dataroot': 'data/GoPro'}
@@ -35,3 +47,8 @@ def test_a_folder_is_a_dataset_as_downloaded_or_prepared():
         Path('prepared', name).mkdir(parents=True)
     (data,) = options_of('prepared', None, 'cpu')['datasets'].values()
     assert data['dataroot_lq'] == 'prepared/test_blur.lmdb' and data['dataroot_gt'] == 'prepared/test_sharp.lmdb'
+
+
+def test_the_page_of_a_comparison_knows_which_values_are_better():
+    (page,) = write_pages(Path(), [], [], options_of('data/GoPro', ['mae', 'psnr'], 'cpu'))
+    assert content(page)['metrics'] == [{'name': 'mae', 'better': 'lower'}, {'name': 'psnr', 'better': 'higher'}]

@@ -12,6 +12,7 @@ import yaml
 from deeprftv2_plugin import config
 from deeprftv2_plugin.comparison import training
 from deeprftv2_plugin.comparison.training import summarize, train_all
+from deeprftv2_plugin.evaluation.metrics_log import MetricsLog
 from deeprftv2_plugin.utils.errors import Interrupted, UserError
 
 RECIPE = {
@@ -42,7 +43,7 @@ RECIPE = {
 }
 NETWORKS = {
     'small': {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 4, 'num_block': 1, 'upscale': 1},
-    'wrong': {'type': 'EDSR', 'depth': 3},
+    'wrong': {'type': 'EDSR', 'num_in_ch': 5, 'num_out_ch': 3, 'num_feat': 4, 'num_block': 1, 'upscale': 1},
 }
 
 
@@ -57,12 +58,12 @@ def recipe(tmp_path):
 
 
 def test_finished_runs_are_not_repeated(recipe, monkeypatch):
-    """One of two networks cannot be built. The second call only repeats its run."""
+    """One of two networks does not take the images. The second call only repeats its run."""
     runs = list(train_all(NETWORKS, recipe, [7], 'study', dict.fromkeys(NETWORKS, 3)))
     assert [(run['candidate'], run['seed']) for run in runs] == [('small', 7), ('wrong', 7)]
     assert runs[0]['iterations'] == 3 and runs[0]['metrics']['psnr'] > 0 and runs[0]['seconds'] > 0
     assert runs[0]['options']['train']['scheduler']['T_max'] == 3
-    assert 'depth' in runs[1]['error']
+    assert 'wrong_seed7.yml: ' in runs[1]['error']
     again = []
     monkeypatch.setattr(training, 'in_new_process', lambda *args, **kwargs: again.append(args[1]) or {'error': 'no'})
     assert list(train_all(NETWORKS, recipe, [7], 'study', dict.fromkeys(NETWORKS, 3)))[0] == runs[0]
@@ -92,6 +93,28 @@ def test_an_interrupted_run_resumes(recipe, monkeypatch):
     log = Path('study/experiments/small_seed7/metrics.jsonl').read_text()
     logged = [json.loads(line) for line in log.splitlines()]
     assert [line['iter'] for line in logged if 'lr' in line] == [1, 2, 3, 4]
+
+
+def test_all_options_are_validated_before_the_first_training(recipe, monkeypatch):
+    monkeypatch.setattr(training, 'in_new_process', lambda *args, **kwargs: pytest.fail('a training was started'))
+    networks = NETWORKS | {'wrong': {'type': 'EDSR', 'depth': 3}}
+    with pytest.raises(UserError, match='candidates.wrong: network_g.depth is unknown'):
+        next(train_all(networks, recipe, [7], 'study'))
+    assert not Path('study').exists()
+
+
+def test_the_time_of_steps_that_are_not_logged_is_extrapolated():
+    Path('run').mkdir()
+    log = MetricsLog('run')
+    for iteration, time in ((10, 0.5), (20, 0.25)):
+        log.append(iteration, time=time)
+    log.append(25, dataset='pairs', psnr=30.0)
+    assert training._result(Path('run'), 25)['seconds'] == 10 * 0.5 + 15 * 0.25
+
+
+def test_a_short_training_logs_the_time_of_a_step(recipe):
+    recipe['logger']['print_freq'] = 100
+    assert training.run_options('small', NETWORKS['small'], recipe, 7, 3, {})['logger']['print_freq'] == 3
 
 
 def test_names_must_be_parts_of_paths(recipe):

@@ -88,6 +88,16 @@ def test_the_page_has_the_images_and_their_scores(tmp_path, log):
     assert f'The images are in {tmp_path / "page/frames.html"}' in log.text
 
 
+def test_large_errors_are_the_worst(tmp_path):
+    """Lower values of the MAE are better, which the options do not have to say."""
+    model = make_test_model(tmp_path, {'mae': {'type': 'mae'}})
+    model.opt['path']['page'] = str(tmp_path / 'page')
+    model.validation(DataLoader(Frames(NAMES)), 'test', None)
+    worst = [each['mae'] for each in read(tmp_path / 'results')[1]['worst']]
+    assert worst == sorted(worst, reverse=True) and worst[0] > worst[-1]
+    assert page_content(tmp_path / 'page/frames.html')['metrics'] == [{'name': 'mae', 'better': 'lower'}]
+
+
 def test_a_page_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / 'page').write_text('no folder')
     model = make_test_model(tmp_path)

@@ -4,15 +4,17 @@ import inspect
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 
 import deeprftv2_plugin
 from deeprftv2_plugin import metrics
 from deeprftv2_plugin.config.signatures import arguments
+from deeprftv2_plugin.metrics.direction import better_of
 from deeprftv2_plugin.utils.errors import UserError
 
-from .photographs import load_pair
+from .photographs import load, load_pair
 
 COMPARING = [
     *('psnr', 'psnr_gain', 'ssim', 'ssim_3d', 'aligned_psnr', 'aligned_ssim', 'mae'),
@@ -50,6 +52,22 @@ def test_basicsr_finds_metrics_and_passes_all_options(name):
     value = calculate_metric({'img': img, 'img2': img2}, {'type': name, 'better': 'higher', **options})
     assert type(value) is float
     assert value == getattr(metrics, name)(img, img2, **options)
+
+
+@pytest.mark.parametrize('name', [*COMPARING[:-1], 'calculate_niqe'])
+def test_better_values_are_those_of_the_better_image(name):
+    deeprftv2_plugin.register()
+    from basicsr.metrics import calculate_metric
+
+    side, size = 200 if name == 'calculate_niqe' else 60, 5
+    sharp = load('coffee.png')[:side, :side]
+    known = {'psnr_gain': {'blurry': sharp[::-1]}, 'calculate_niqe': {'crop_border': 0}}
+    known['error_ratio'] = {'blurry': cv2.blur(sharp, (size, size)), 'kernel': np.full((size, size), 1 / size**2)}
+    settings = {'type': name, **known.get(name, {})}
+    good, bad = (
+        calculate_metric({'img': cv2.blur(sharp, (width, width)), 'img2': sharp}, settings) for width in (2, size)
+    )
+    assert good != bad and (good > bad) == (better_of(settings) == 'higher')
 
 
 @pytest.mark.parametrize('name', metrics.__all__)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from deeprftv2_plugin.metrics import pyiqa_full_reference, pyiqa_no_reference
+from deeprftv2_plugin.metrics.direction import better_of
 from deeprftv2_plugin.utils.errors import UserError
 
 from .photographs import load, restored, sixteen_bit
@@ -46,10 +47,18 @@ def created(monkeypatch):
     def list_models(metric_mode):
         return sorted(name for name, mode in MODES.items() if mode == metric_mode)
 
-    package = types.ModuleType('pyiqa')
+    package, configs = types.ModuleType('pyiqa'), types.ModuleType('pyiqa.default_model_configs')
     vars(package).update(create_metric=create_metric, list_models=list_models)
+    configs.DEFAULT_CONFIGS = {'distance': {'lower_better': True}, 'redness': {}}
     monkeypatch.setitem(sys.modules, 'pyiqa', package)
+    monkeypatch.setitem(sys.modules, 'pyiqa.default_model_configs', configs)
     return created
+
+
+@pytest.mark.parametrize(('name', 'better'), [('distance', 'lower'), ('redness', 'higher'), ('distanse', 'higher')])
+def test_pyiqa_knows_which_values_are_better(name, better):
+    assert better_of({'type': 'pyiqa_full_reference', 'name': name}) == better
+    assert better_of({'type': 'pyiqa_full_reference', 'name': name, 'better': 'lower'}) == 'lower'
 
 
 def images():
@@ -98,3 +107,4 @@ def test_error_explains_that_pyiqa_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, 'pyiqa', None)
     with pytest.raises(UserError, match='distance needs pyiqa.*pip install pyiqa'):
         pyiqa_full_reference(*images(), name='distance')
+    assert better_of({'type': 'pyiqa_full_reference', 'name': 'distance'}) == 'higher'
