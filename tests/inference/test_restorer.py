@@ -1,6 +1,8 @@
 """A restorer accepts several kinds of images and returns the same kind."""
 
 import gc
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -224,6 +226,13 @@ def test_shipped_weights_are_the_default(tmp_path, monkeypatch, deblur):
     array = random_array(16, 24, 3)
     np.testing.assert_array_equal(load()(array), deblur(array))
     np.testing.assert_array_equal(load('deblur')(array), deblur(array))
+
+
+def test_results_in_a_folder_named_like_the_shipped_weights_do_not_hide_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.mkdir('deblur')
+    assert sources.find_weights('deblur') == sources.find_weights() == sources.shipped_weights()
+    assert sources.find_weights('./deblur') == sources.find_weights(Path('deblur')) == Path('deblur/model.safetensors')
 
 
 @pytest.mark.parametrize(
