@@ -11,9 +11,10 @@ EXAMPLES = """examples:
   basicsr deblur my_photos -o sharper --skip-existing
   basicsr deblur 'my_photos/*.jpg' scans/page.tif -o sharper --weights weights/gopro.pth
 
-Folders are searched recursively. A result has the path of the image relative to the given folder, and its format, bit
-depth, transparency and metadata. OUT can be a file if there is one image; its suffix then determines the format.
-Images in formats that cannot be written, such as GIF, are written as PNG.
+Folders are searched recursively. A result has the path of the image relative to the given folder or to the part of the
+pattern before the first wildcard, and its format, bit depth, transparency and metadata. OUT can be a file if there is
+one image; its suffix then determines the format. Images in formats that cannot be written, such as GIF, are written as
+PNG.
 
 If an image cannot be restored, the error is reported, the others are restored, and the exit status is 1."""
 
