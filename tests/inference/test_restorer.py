@@ -149,7 +149,7 @@ def test_bfloat16_is_similar():
     [
         (np.zeros((4, 8, 8, 3), np.uint8), r'shape \(4, 8, 8, 3\)'),
         (np.zeros((8, 8, 4), np.uint8), r'shape \(8, 8, 4\)'),
-        (np.zeros((8, 8), np.int32), 'type int32'),
+        (np.zeros((8, 8), np.int32), 'the image given as an array has type int32'),
         (np.full((8, 8), 255.0), 'values from 255 to 255'),
         (np.full((8, 8), np.nan), 'values from nan'),
         (np.zeros((0, 8), np.uint8), 'at least one pixel'),
@@ -157,7 +157,7 @@ def test_bfloat16_is_similar():
         (torch.zeros(3, 8, 8, dtype=torch.int64), 'dtype torch.int64'),
         (torch.full((3, 8, 8), -1.0), 'values from -1 to -1'),
         ('photo.jpg', 'of type str'),
-        (Image.new('LAB', (8, 8)), 'mode LAB'),
+        (Image.new('LAB', (8, 8)), 'the image from Pillow has pixels of mode LAB'),
     ],
 )
 def test_unsuitable_images_are_errors(deblur, image, message):
@@ -172,6 +172,7 @@ def test_unsuitable_images_are_errors(deblur, image, message):
         ({'tile': 0}, 'not smaller than the tile'),
         ({'device': 'gpu'}, "device is 'gpu'"),
         ({'device': 'meta:x'}, "device is 'meta:x'"),
+        ({'device': 'fpga'}, r"device is 'fpga', which cannot be used here \(.{200}\): use cpu or cuda"),
     ],
 )
 def test_unsuitable_settings_are_errors(arguments, message):
