@@ -1,6 +1,7 @@
 """`basicsr deblur`: deblur photographs."""
 
 import argparse
+import contextlib
 
 from deeprftv2_plugin.cli.arguments import add_weights
 from deeprftv2_plugin.utils.errors import UserError
@@ -56,7 +57,8 @@ def run(args: argparse.Namespace) -> None:
     jobs = select(planned, args.overwrite, args.skip_existing)
     failures = deblur_files(restorers, jobs, args.compare)
     skipped = f', skipped {len(planned) - len(jobs)} whose results exist' if len(planned) > len(jobs) else ''
-    print(f'restored {len(jobs) - len(failures)} of {len(jobs)} images{skipped}')
+    with contextlib.suppress(OSError):  # as in Progress.say
+        print(f'restored {len(jobs) - len(failures)} of {len(jobs)} images{skipped}')
     if failures:
         listed = '\n'.join(f'  {failure}' for failure in failures)
         raise UserError(f'{len(failures)} of {len(jobs)} images could not be restored:\n{listed}')
