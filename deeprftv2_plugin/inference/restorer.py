@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from deeprftv2_plugin.archs import DeepRFTv2
 from deeprftv2_plugin.checkpoints.files import OPTIONS, write_checkpoint
-from deeprftv2_plugin.checkpoints.networks import load_network, network_settings
+from deeprftv2_plugin.checkpoints.networks import network_with_settings
 from deeprftv2_plugin.checkpoints.sources import HUB_FILE, SHIPPED, find_weights
 from deeprftv2_plugin.data.storage.images import to_tensor
 from deeprftv2_plugin.inference.memory import restore_in_memory
@@ -72,9 +72,8 @@ def load(
 
             load()(Image.open('blurry.png')).save('sharp.png')
     """
-    path = find_weights(weights)
-    net = load_network(path)
-    return Restorer(net, device, tile, ensemble, bf16, network_settings(path, net.state_dict()))
+    net, settings = network_with_settings(find_weights(weights))
+    return Restorer(net, device, tile, ensemble, bf16, settings)
 
 
 class Restorer:
