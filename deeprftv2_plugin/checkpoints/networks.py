@@ -96,9 +96,9 @@ def load_file(net: nn.Module, path: str | Path, param_key: str | None = None, st
 def load_network(path: str | os.PathLike, param_key: str | None = None) -> DeepRFTv2:
     """Rebuild a DeepRFTv2 from a checkpoint of this package or of the authors.
 
-    A .safetensors file written during training stores the options. For other files the options are inferred from the
-    weights, which do not determine window sizes: local pooling, scan windows and kernel windows are not rebuilt. Build
-    such networks from their options and use `load_into`.
+    A .safetensors file written during training or by `convert_file` with options stores the options. For other files
+    the options are inferred from the weights, which do not determine window sizes: local pooling, scan windows and
+    kernel windows are not rebuilt. Build such networks from their options and use `load_into`.
 
     Args:
         path: Checkpoint file.
@@ -110,16 +110,23 @@ def load_network(path: str | os.PathLike, param_key: str | None = None) -> DeepR
     Raises:
         UserError: The file cannot be read, or it contains another network.
     """
+    return network_with_settings(path, param_key)[0]
+
+
+def network_with_settings(path: str | os.PathLike, param_key: str | None = None) -> tuple[DeepRFTv2, dict]:
+    """Return the network of a checkpoint, and its keyword arguments, see `load_network`."""
     path = Path(path)
-    weights = read_weights(path, param_key)
-    settings = network_settings(path, weights)
+    weights, options = read_weights(path, param_key), read_options(path)
     try:
+        settings = options_of(options) if options else network_options(weights)
+        if settings.get('stages', 1) > len(weights):
+            raise ValueError(f'its options have {settings["stages"]} stages')
         with no_larger_than(weights):
             net = DeepRFTv2(**settings)
     except Exception as error:  # options and shapes of another network can make any layer fail
         raise UserError(f'{path}: not the weights of a DeepRFTv2 ({first_line(error)})') from error
     load_into(net, weights, path)
-    return net.eval()
+    return net.eval(), settings
 
 
 @contextmanager
@@ -147,22 +154,6 @@ def no_larger_than(weights: Mapping[str, Tensor]) -> Iterator[None]:
         yield
     finally:
         hook.remove()
-
-
-def network_settings(path: str | os.PathLike, weights: Mapping[str, Tensor]) -> dict:
-    """Return the keyword arguments of `archs.DeepRFTv2` for a checkpoint, see `load_network`.
-
-    Raises:
-        UserError: The file cannot be read, or it contains another network.
-    """
-    options = read_options(Path(path))
-    try:
-        settings = options_of(options) if options else network_options(weights)
-        if settings.get('stages', 1) > len(weights):
-            raise ValueError(f'its options have {settings["stages"]} stages')
-        return settings
-    except Exception as error:  # the weights or options of another network
-        raise UserError(f'{path}: not the weights of a DeepRFTv2 ({first_line(error)})') from error
 
 
 def options_of(options: Mapping) -> dict:

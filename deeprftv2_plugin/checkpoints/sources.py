@@ -31,19 +31,19 @@ def find_weights(source: str | os.PathLike = SHIPPED) -> Path:
 
     Args:
         source: A file; a folder written by `Restorer.save_pretrained`; 'deblur' for the weights that come with the
-            package; or 'owner/name', a repository on the Hugging Face Hub, whose `model.safetensors` is downloaded to
-            the cache of `huggingface_hub`.
+            package, even if there is a file or folder of this name, which is './deblur'; or 'owner/name', a repository
+            on the Hugging Face Hub, whose `model.safetensors` is downloaded to the cache of `huggingface_hub`.
 
     Raises:
         UserError: The weights do not exist or cannot be downloaded.
     """
+    if source == SHIPPED:
+        return shipped_weights()
     path = Path(source)
     if path.is_dir():
         return path / HUB_FILE
     if os.path.lexists(path) or path.suffix in SUFFIXES:
         return path
-    if str(source) == SHIPPED:
-        return shipped_weights()
     if _REPOSITORY.fullmatch(str(source)):
         return _download(str(source))
     raise UserError(

@@ -132,12 +132,14 @@ def measure(args: argparse.Namespace, setting: 'Setting', folder: 'Path') -> Res
     import functools
 
     from deeprftv2_plugin.comparison.candidates import candidates_of
-    from deeprftv2_plugin.comparison.scoring import score, test_options
+    from deeprftv2_plugin.comparison.scoring import require_valid, score, test_options
 
     candidates = candidates_of(args.networks, args.imports)
     if args.data and all(candidate.weights is None for candidate in candidates):
         raise UserError('--data: all networks have random weights. Use checkpoints, or option files with weights')
     options = test_options(args.data, args.metrics, setting.device) if args.data else None
+    if options:
+        require_valid(options, args.data, args.metrics)
     test = functools.partial(score, options=options, folder=folder, html=args.html) if options else None
     return printed(candidates, setting, test), options
 

@@ -1,6 +1,7 @@
 """`basicsr deblur`: deblur photographs."""
 
 import argparse
+import contextlib
 
 from deeprftv2_plugin.cli.arguments import add_weights
 from deeprftv2_plugin.utils.errors import UserError
@@ -11,9 +12,10 @@ EXAMPLES = """examples:
   basicsr deblur my_photos -o sharper --skip-existing
   basicsr deblur 'my_photos/*.jpg' scans/page.tif -o sharper --weights weights/gopro.pth
 
-Folders are searched recursively. A result has the path of the image relative to the given folder, and its format, bit
-depth, transparency and metadata. OUT can be a file if there is one image; its suffix then determines the format.
-Images in formats that cannot be written, such as GIF, are written as PNG.
+Folders are searched recursively. A result has the path of the image relative to the given folder or to the part of the
+pattern before the first wildcard, and its format, bit depth, transparency and metadata. OUT can be a file if there is
+one image; its suffix then determines the format. Images in formats that cannot be written, such as GIF, are written as
+PNG.
 
 If an image cannot be restored, the error is reported, the others are restored, and the exit status is 1."""
 
@@ -55,7 +57,8 @@ def run(args: argparse.Namespace) -> None:
     jobs = select(planned, args.overwrite, args.skip_existing)
     failures = deblur_files(restorers, jobs, args.compare)
     skipped = f', skipped {len(planned) - len(jobs)} whose results exist' if len(planned) > len(jobs) else ''
-    print(f'restored {len(jobs) - len(failures)} of {len(jobs)} images{skipped}')
+    with contextlib.suppress(OSError):  # as in Progress.say
+        print(f'restored {len(jobs) - len(failures)} of {len(jobs)} images{skipped}')
     if failures:
         listed = '\n'.join(f'  {failure}' for failure in failures)
         raise UserError(f'{len(failures)} of {len(jobs)} images could not be restored:\n{listed}')

@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--figure', action='store_true', help='only draw kernels and images to study.webp; requires matplotlib'
     )
+    parser.add_argument('--overwrite', action='store_true', help='replace the results of an earlier study')
 
 
 def run(args: argparse.Namespace) -> None:
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
     from deeprftv2_plugin.evaluation.kernel_evidence import study_kernels, tables
     from deeprftv2_plugin.evaluation.kernel_study import draw_kernels, make_grid
     from deeprftv2_plugin.evaluation.kernel_study_figure import draw_study
-    from deeprftv2_plugin.inference.outputs import require_writable
+    from deeprftv2_plugin.inference.outputs import require_free, require_writable
     from deeprftv2_plugin.inference.restorer import load
 
     restorer = load(args.weights or SHIPPED, device='cpu')
@@ -88,6 +89,8 @@ def run(args: argparse.Namespace) -> None:
             for number, kernel in enumerate(read_kernels(path, args.variable))
         ),
     )
+    for name in ('study.webp',) if args.figure else ('study.json', 'study.md'):
+        require_free('-o', Path(args.output, name), args.overwrite)
     require_writable(Path(args.output))
 
     if args.figure:

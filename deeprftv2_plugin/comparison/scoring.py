@@ -9,7 +9,10 @@ from typing import Any
 from deeprftv2_plugin import config
 from deeprftv2_plugin.basicsr_bridge import pipelines, registration
 from deeprftv2_plugin.comparison.candidates import Candidate
+from deeprftv2_plugin.config import validation
 from deeprftv2_plugin.config.reading import EXTENSIONS
+from deeprftv2_plugin.config.section import Section
+from deeprftv2_plugin.preflight.findings import Mark
 from deeprftv2_plugin.utils.atomic_io import write_whole
 from deeprftv2_plugin.utils.errors import UserError
 
@@ -28,10 +31,12 @@ def test_options(data: str, metrics: Sequence[str] | None, device: str) -> dict[
         device: 'cpu' or 'cuda'.
 
     Raises:
-        UserError: The option file cannot be read, or has no datasets.
+        UserError: The option file cannot be read, or a section is not one.
     """
     if data.endswith(EXTENSIONS):
-        return as_test(config.load(data), metrics, device)
+        given = Section(config.load(data), f'--data {data}')
+        sections = {key: given.child(key).values for key in ('datasets', 'val')}
+        return as_test({**given.values, **sections}, metrics, device)
     root = Path(data)
     lmdbs = {'dataroot_lq': root / 'test_blur.lmdb', 'dataroot_gt': root / 'test_sharp.lmdb'}
     roots = lmdbs if all(map(os.path.lexists, lmdbs.values())) else {'dataroot': root}
@@ -41,21 +46,41 @@ def test_options(data: str, metrics: Sequence[str] | None, device: str) -> dict[
 
 
 def as_test(given: Mapping[str, Any], metrics: Sequence[str] | None, device: str) -> dict[str, Any]:
-    """Convert the options of a training or a test to those of `test_options`, with the same images.
-
-    Raises:
-        UserError: `datasets` is missing, or a section is something else.
-    """
-    options = {'val': {}} | {key: given[key] for key in SECTIONS if given.get(key) is not None}
-    for key in ('datasets', 'val'):
-        if not isinstance(options.get(key), Mapping):
-            raise UserError(f'--data: {key} is {options.get(key)!r}, expected the section of an option file')
+    """Convert the options of a training or a test to those of `test_options`, with the same images."""
+    options = {key: given[key] for key in SECTIONS if given.get(key) is not None}
     options['datasets'] = {phase: each for phase, each in options['datasets'].items() if phase != 'train'}
-    val = options['val'] = {key: value for key, value in options['val'].items() if key != 'val_freq'}
+    val = options['val'] = {key: value for key, value in options.get('val', {}).items() if key != 'val_freq'}
     if metrics or not val.get('metrics'):
         val['metrics'] = {name: {'type': name} for name in metrics or METRICS}
     val |= {'save_img': False, 'pbar': False}
     return options | {'model_type': 'DeepRFTv2Model', 'num_gpu': int(device == 'cuda'), 'manual_seed': 0}
+
+
+def require_valid(options: Mapping[str, Any], data: str, metrics: Sequence[str] | None) -> None:
+    """Check the images and the metrics, so that mistakes are found before networks are measured.
+
+    Args:
+        options: Options from `test_options`.
+        data: As in `test_options`.
+        metrics: As in `test_options`.
+
+    Raises:
+        UserError: The images cannot be read, a metric is unknown, or another option is wrong. The message names the
+            option of the command line.
+    """
+    # These modules import BasicSR, which the new processes that unpickle `score` have not patched yet.
+    from deeprftv2_plugin.basicsr_bridge.run_options import complete
+    from deeprftv2_plugin.models import DeepRFTv2Model
+    from deeprftv2_plugin.preflight.data import check_data
+
+    registration.import_modules(registration.module_names(options.get('custom_imports')))
+    root = validation.section_of(options, f'--data {data}')
+    validation.check_datasets(root.child('datasets'), is_train=False)
+    root.file = '--metrics' if metrics else root.file
+    validation.check_val(root.child('val'), DeepRFTv2Model, is_train=False)
+    for finding in check_data(complete({**options, 'name': 'compare'}, '', is_train=False)):
+        if finding.mark is Mark.ERROR:
+            raise UserError(f'--data {data}: {finding.text}')
 
 
 def score(

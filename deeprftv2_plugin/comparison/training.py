@@ -12,12 +12,10 @@ from deeprftv2_plugin import config
 from deeprftv2_plugin.basicsr_bridge import pipelines, registration, spandrel_archs
 from deeprftv2_plugin.comparison.processes import in_new_process
 from deeprftv2_plugin.config import validation
-from deeprftv2_plugin.config.section import Section
 from deeprftv2_plugin.evaluation.metrics_log import MetricsLog, finite
 from deeprftv2_plugin.utils.atomic_io import write_whole, writing
 from deeprftv2_plugin.utils.errors import Interrupted, UserError
 from deeprftv2_plugin.utils.names import is_path_component
-from deeprftv2_plugin.utils.plain_yaml import TextLoader, parse
 
 Run = dict[str, Any]
 """A training: `candidate`, `seed` and `options`. Afterwards also `iterations`, the total `seconds`, and the `metrics`
@@ -136,8 +134,7 @@ def _validate(options: Mapping[str, Any], place: str) -> None:
     registration.register()
     spandrel_archs.register_for(options)
     registration.import_modules(options.get('custom_imports'))
-    written = parse(config.reading.dump(dict(options)), place, TextLoader)
-    validation.check_root(Section(copy.deepcopy(dict(options)), place, written=written), is_train=True)
+    validation.check_root(validation.section_of(options, place), is_train=True)
 
 
 def _files(folder: Path, run: Run) -> tuple[Path, Path]:

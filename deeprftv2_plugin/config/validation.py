@@ -1,7 +1,8 @@
 """Validate the keys and values of an option file. BasicSR ignores misspelled keys."""
 
+import copy
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 from deeprftv2_plugin.config import basicsr_schema, reading, schema
 from deeprftv2_plugin.config.schema import BOUNDS, LARGEST_ARGUMENT, Table
@@ -9,7 +10,7 @@ from deeprftv2_plugin.config.section import Section, shown
 from deeprftv2_plugin.config.signatures import TRANSPARENT
 from deeprftv2_plugin.metrics.direction import better_of
 from deeprftv2_plugin.utils.errors import UserError
-from deeprftv2_plugin.utils.plain_yaml import TextLoader
+from deeprftv2_plugin.utils.plain_yaml import TextLoader, parse
 
 DATASETS = {**basicsr_schema.DATASETS, **schema.DATASETS}
 MODELS = {**basicsr_schema.MODELS, **schema.MODELS}
@@ -35,6 +36,17 @@ def validate(opt: dict, path: str, is_train: bool, overrides: Sequence[str] = ()
         reading.apply_override(own, override)
     written = reading.load(path, overrides, TextLoader)
     check_root(Section(opt, path, own=own if reading.BASE in own else None, written=written), is_train)
+
+
+def section_of(options: Mapping[str, Any], place: str) -> Section:
+    """Return a copy of all options, which are not those of one file, for the checks of this module.
+
+    Args:
+        options: The options.
+        place: Where they are defined, for error messages.
+    """
+    written = parse(reading.dump(dict(options)), place, TextLoader)
+    return Section(copy.deepcopy(dict(options)), place, written=written)
 
 
 def check_root(root: Section, is_train: bool) -> None:

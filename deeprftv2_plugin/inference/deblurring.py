@@ -4,7 +4,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,10 +65,11 @@ def deblur_files(restorers: Sequence[Restorer], jobs: Sequence[Job], compare: bo
                         height, width = before.pixels.shape[:2]
                         expect(restorer.passes(height, width))
                         deblur(restorer, before, job.target, compare)
-                    progress.say(f'{job.target}: {width}x{height} pixels, {time.monotonic() - start:.1f} s')
                 except Exception as error:
                     failures.append(Failure(job, failure_reason(error)))
                     progress.say(f'failed: {failures[-1]}')
+                else:
+                    progress.say(f'{job.target}: {width}x{height} pixels, {time.monotonic() - start:.1f} s')
 
         threads = [threading.Thread(target=work, args=(each,), daemon=True) for each in restorers[1:]]
         for thread in threads:
@@ -169,8 +170,9 @@ class Progress:
         self._bar.close()
 
     def say(self, text: str) -> None:
-        """Print a line above the bar."""
-        tqdm.write(printable(text))
+        """Print a line above the bar. Errors are ignored, since a closed terminal must not end the work."""
+        with suppress(OSError):
+            tqdm.write(printable(text))
 
     def of_image(self, net: nn.Module) -> AbstractContextManager[Callable[[int], None]]:
         """Show the progress of an image, see `parts_of_image`."""

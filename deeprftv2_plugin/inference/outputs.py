@@ -4,6 +4,7 @@ import glob
 import os
 import tempfile
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,26 +39,25 @@ def plan(inputs: Sequence[str], output: str) -> list[Job]:
     Args:
         inputs: Files, folders, which are searched recursively, and patterns such as `*.jpg`.
         output: A file if the only input is a file and `output` has the suffix of a format that can be written;
-            otherwise a folder. Results have the paths of the images relative to the given folder, or relative to the
-            common folder of all inputs if the former are not unique. The suffix '.png' is appended to the names of
-            images in formats that cannot be written.
+            otherwise a folder. Results have the paths of the images relative to the given folder or to the part of the
+            pattern before the first wildcard; or relative to the common folder of all inputs if the former are not
+            unique. The suffix '.png' is appended to the names of images in formats that cannot be written.
 
     Raises:
         UserError: There are no images, or two results would have the same path.
     """
-    paths = [path for text in inputs for path in _expand(text)]
     target = Path(output)
-    is_folder = target.is_dir() or output.endswith(os.sep)
-    if not is_folder and _is_image_name(target):
-        if len(paths) == 1 and not paths[0].is_dir():
-            require_format(target)
-            return [Job(paths[0], target)]
-        raise UserError(f'-o {output} is the name of an image, but there are several images or a folder: use a folder')
-    found = _unique([each for path in paths for each in _images(path, target)])
+    found = _unique([each for text in inputs for each in _images(text, target)])
     if not found:
         raise UserError(f'no images in {", ".join(inputs)}: pass images, or folders that contain images')
+    is_folder = target.is_dir() or output.endswith(os.sep)
+    if not is_folder and _is_image_name(target):
+        if len(found) == 1 and not any(map(os.path.isdir, inputs)):
+            require_format(target)
+            return [Job(found[0].path, target)]
+        raise UserError(f'-o {output} is the name of an image, but there are several images or a folder: use a folder')
     names = [each.name for each in found]
-    if len(set(names)) < len(names):
+    if len(set(names)) < len(names) or any('..' in name.parts for name in names):
         absolute = [os.path.abspath(each.path) for each in found]
         common = os.path.commonpath([os.path.dirname(path) for path in absolute])
         names = [Path(os.path.relpath(path, common)) for path in absolute]
@@ -96,25 +96,34 @@ def select(jobs: Sequence[Job], overwrite: bool, skip_existing: bool) -> list[Jo
     return left
 
 
-def _expand(text: str) -> list[Path]:
-    """Return the path itself if it exists, otherwise the paths that match it as a pattern."""
-    if os.path.lexists(text):
-        return [Path(text)]
-    if found := sorted(glob.glob(text, recursive=True)):
-        return [Path(each) for each in found]
-    what = 'matches nothing' if glob.has_magic(text) else 'does not exist'
-    raise UserError(f'{text} {what}: check the path of the images')
-
-
-def _images(path: Path, target: Path) -> list[_Input]:
-    """Return a file, or the images in a folder except the results of earlier runs."""
-    if not path.is_dir():
-        return [_Input(path.parent, Path(path.name))]
-    names = list_images(path, suffixes())
+def _images(text: str, target: Path) -> list[_Input]:
+    """Return a file, or the images in a folder or those that match a pattern, except the results of earlier runs."""
+    folder = Path(text)
+    if not os.path.lexists(text):
+        folder, names = _matches(text)
+    elif folder.is_dir():
+        names = list_images(folder, suffixes())
+    else:
+        return [_Input(folder.parent, Path(folder.name))]
     results = os.path.realpath(target)
-    if results.startswith(os.path.join(os.path.realpath(path), '')):
-        names = [name for name in names if not os.path.realpath(path / name).startswith(results + os.sep)]
-    return [_Input(path, name) for name in names]
+    if results.startswith(os.path.join(os.path.realpath(folder), '')):
+        names = [name for name in names if not os.path.realpath(folder / name).startswith(results + os.sep)]
+    return [_Input(folder, name) for name in names]
+
+
+def _matches(pattern: str) -> tuple[Path, list[Path]]:
+    """Return the part of a pattern before the first wildcard, and the matching files and images relative to it.
+
+    Raises:
+        UserError: Nothing matches.
+    """
+    found = sorted(map(Path, glob.glob(pattern, recursive=True)))
+    if not found:
+        what = 'matches nothing' if glob.has_magic(pattern) else 'does not exist'
+        raise UserError(f'{pattern} {what}: check the path of the images')
+    folder = Path(*takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts))
+    lists = ([path / name for name in list_images(path, suffixes())] if path.is_dir() else [path] for path in found)
+    return folder, [path.relative_to(folder) for paths in lists for path in paths]
 
 
 def _unique(found: Sequence[_Input]) -> list[_Input]:

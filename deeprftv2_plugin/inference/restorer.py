@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from deeprftv2_plugin.archs import DeepRFTv2
 from deeprftv2_plugin.checkpoints.files import OPTIONS, write_checkpoint
-from deeprftv2_plugin.checkpoints.networks import load_network, network_settings
+from deeprftv2_plugin.checkpoints.networks import network_with_settings
 from deeprftv2_plugin.checkpoints.sources import HUB_FILE, SHIPPED, find_weights
 from deeprftv2_plugin.data.storage.images import to_tensor
 from deeprftv2_plugin.inference.memory import restore_in_memory
@@ -24,7 +24,7 @@ from deeprftv2_plugin.inference.photographs.writing import convert, to_pillow
 from deeprftv2_plugin.inference.restoration import MIN_SIZE, check_tiles
 from deeprftv2_plugin.inference.tile_choice import SMALLEST, best_tile
 from deeprftv2_plugin.ops.tiles import TileGrid
-from deeprftv2_plugin.utils.errors import UserError, first_line
+from deeprftv2_plugin.utils.errors import UserError, first_line, shortened
 from deeprftv2_plugin.utils.memory import available_memory
 
 TILES = (1024, 640, 512, 384, SMALLEST)
@@ -72,9 +72,8 @@ def load(
 
             load()(Image.open('blurry.png')).save('sharp.png')
     """
-    path = find_weights(weights)
-    net = load_network(path)
-    return Restorer(net, device, tile, ensemble, bf16, network_settings(path, net.state_dict()))
+    net, settings = network_with_settings(find_weights(weights))
+    return Restorer(net, device, tile, ensemble, bf16, settings)
 
 
 class Restorer:
@@ -143,7 +142,7 @@ class Restorer:
             if image.ndim != 2 and image.shape[2:] != (3,):
                 raise UserError(f'the array has shape {image.shape}, expected (H, W) or (H, W, 3)')
             _check_size(image.shape)
-            return self.pixels(from_array(image, 'array').pixels)
+            return self.pixels(from_array(image, 'given as an array').pixels)
         if isinstance(image, Image.Image):
             _check_size(image.size)
             return self._pillow(image)
@@ -257,7 +256,7 @@ class Restorer:
         return out.reshape(image.shape).to(image.device)
 
     def _pillow(self, image: Image.Image) -> Image.Image:
-        before = from_pillow(image, 'image', Metadata(icc=image.info.get('icc_profile') or b''))
+        before = from_pillow(image, 'from Pillow', Metadata(icc=image.info.get('icc_profile') or b''))
         after = to_pillow(self.photograph(before))
         after.info = {key: value for key, value in image.info.items() if key != 'transparency'}
         if before.metadata.icc:
@@ -300,6 +299,6 @@ def _device(device: str | torch.device | None) -> torch.device:
         torch.empty(0, device=found)
     except Exception as error:  # each device type raises its own exception class
         raise UserError(
-            f'the device is {device!r}, which cannot be used here ({first_line(error)}): use cpu or cuda'
+            f'the device is {device!r}, which cannot be used here ({shortened(first_line(error))}): use cpu or cuda'
         ) from error
     return found

@@ -1,5 +1,6 @@
 """The memory of the machine."""
 
+import re
 from pathlib import Path
 
 GROUP = Path('/sys/fs/cgroup')
@@ -18,6 +19,8 @@ def available_memory() -> int | None:
     available = values['MemAvailable'] * 1024
     try:
         limit, used = (int((GROUP / f'memory.{name}').read_text()) for name in ('max', 'current'))
+        cache = re.search(r'^inactive_file (\d+)$', (GROUP / 'memory.stat').read_text(), re.MULTILINE)
     except (OSError, ValueError):  # no container, or without limit ('max')
         return available
-    return min(available, max(0, limit - used))
+    freed = int(cache[1]) if cache else 0  # pages of files, which are freed when programs need memory
+    return min(available, max(0, limit - used + freed))

@@ -12,11 +12,14 @@ import yaml
 from deeprftv2_plugin.archs import DeepRFTv2
 from deeprftv2_plugin.checkpoints import (
     convert_file,
+    from_official_options,
     load_file,
     read_weights,
+    to_official_state_dict,
     write_checkpoint,
 )
 from deeprftv2_plugin.checkpoints.files import read_sets
+from deeprftv2_plugin.checkpoints.networks import network_with_settings
 from deeprftv2_plugin.utils.errors import UserError
 from tests.checkpoints.samples import quantized, same
 
@@ -121,6 +124,37 @@ def test_option_files_are_converted(tmp_path):
     (tmp_path / 'broken.yml').write_text('a: [')
     with pytest.raises(UserError, match='broken.yml, line 1, .*: not YAML'):
         convert_file(tmp_path / 'broken.yml', tmp_path / 'x.yml')
+
+
+def test_window_sizes_are_converted_with_the_weights(tmp_path):
+    """Weights do not determine them."""
+    options = json.loads((GOLDEN / 'authors_options.json').read_text())['gopro_test']
+    options |= {'dims': [4, 4, 4], 'dims_ker': [4, 4, 4], 'sub_image_size': [32, 32], 'overlap_size': [8, 8]}
+    (tmp_path / 'theirs.yml').write_text(yaml.safe_dump({'network_g': options}))
+    settings = from_official_options(options)['network']
+    net = DeepRFTv2(**settings)
+    torch.save({'params': to_official_state_dict(net.state_dict())}, tmp_path / 'theirs.pth')
+    target, given = tmp_path / 'ours.safetensors', {'options': tmp_path / 'theirs.yml'}
+    assert 'without effect were dropped: ' in convert_file(tmp_path / 'theirs.pth', target, **given)
+    found, again = network_with_settings(target)
+    assert again == settings and same(found.state_dict(), net.state_dict())
+    assert found.stages[0].full_estimator.window == (32, 32)
+
+
+def test_options_of_other_weights_are_errors(net, tmp_path):
+    options = json.loads((GOLDEN / 'authors_options.json').read_text())['gopro_test']
+    (tmp_path / 'theirs.yml').write_text(yaml.safe_dump({'network_g': options}))
+    torch.save({'params': to_official_state_dict(net.state_dict())}, tmp_path / 'theirs.pth')
+    write_checkpoint({'params': net.state_dict()}, tmp_path / 'ours.pth')
+    for source, target, message in (
+        ('theirs.pth', 'x.safetensors', 'the weights do not match'),
+        ('ours.pth', 'x.safetensors', 'only be added to a checkpoint of the authors'),
+        ('theirs.pth', 'x.pth', 'only stored in a file whose name ends in .safetensors'),
+        ('theirs.yml', 'x.yml', 'only stored in a file whose name ends in .safetensors'),
+    ):
+        with pytest.raises(UserError, match=message):
+            convert_file(tmp_path / source, tmp_path / target, options=tmp_path / 'theirs.yml')
+        assert not (tmp_path / target).exists()
 
 
 TYPES = sorted({each for each in vars(torch).values() if isinstance(each, torch.dtype)}, key=str)

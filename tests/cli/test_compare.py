@@ -99,3 +99,37 @@ def test_networks_are_trained(tmp_path, monkeypatch, capsys):
 def test_wrong_arguments(arguments, message, capsys):
     assert cli.main(['compare', *arguments]) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['pairs', '--metrics', 'psnrr'], "error: --metrics: val.metrics.psnrr.type is 'psnrr', which is unknown. Did"),
+        (['missing'], 'error: --data missing: missing (test): '),
+        (['empty'], 'error: --data empty: empty (test): '),
+        (['list.yml'], 'error: --data list.yml: datasets is [1], expected a section'),
+        (['train.yml'], 'error: --data train.yml: datasets is empty'),
+        (['none.yml'], 'error: --data none.yml: datasets is empty'),
+        (['numbers.yml', '--metrics', 'psnr', 'psnrr'], 'error: --metrics: val.metrics.psnrr.type'),
+        (['type.yml'], "error: --data type.yml: datasets.val.type is 'Pairs', which is unknown"),
+    ],
+)
+def test_images_and_metrics_are_checked_before_networks_are_measured(
+    arguments, message, weights, tmp_path, monkeypatch, capsys
+):
+    from deeprftv2_plugin.comparison import figures
+
+    monkeypatch.setattr(figures, 'in_new_process', None)
+    monkeypatch.chdir(tmp_path)
+    write_pairs(tmp_path / 'pairs')
+    (tmp_path / 'empty').mkdir()
+    for name, datasets in (
+        ('list', '[1]'),
+        ('train', '{train: {name: a}}'),
+        ('none', '~'),
+        ('numbers', '{val: {name: 2024_01, type: PairedDeblurDataset, dataroot: pairs}}'),
+        ('type', '{val: {name: a, type: Pairs, dataroot: pairs}}'),
+    ):
+        (tmp_path / f'{name}.yml').write_text(f'scale: 1\ndatasets: {datasets}\n')
+    assert cli.main(['compare', weights, '--data', *arguments]) == 1
+    assert message in capsys.readouterr().err

@@ -1,7 +1,9 @@
 """`basicsr deblur` on the command line."""
 
 import functools
+import io
 import os
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +131,17 @@ def test_a_full_disk_leaves_no_half_written_files(weights, monkeypatch, capsys):
     assert deblur(weights, 'photos', '-o', 'out') == 1
     assert 'photos/a.png: cannot write out/a.png: No space left on device. Free disk space' in capsys.readouterr().err
     assert os.listdir('out') == ['b.png']
+
+
+@pytest.mark.posix
+def test_results_are_written_even_if_the_reader_of_the_output_has_ended(weights):
+    for name in 'ab':
+        write_image(f'photos/{name}.png')
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, 'wb', buffering=0) as closed, redirect_stdout(io.TextIOWrapper(closed, write_through=True)):
+        assert deblur(weights, 'photos', '-o', 'out') == 0
+    assert sorted(os.listdir('out')) == ['a.png', 'b.png']
 
 
 def test_tiles_that_do_not_fit_into_memory_are_halved(weights, monkeypatch):

@@ -204,13 +204,19 @@ def test_the_command_writes_all_numbers_and_the_tables(tmp_path, monkeypatch, ca
     monkeypatch.setattr(kernel_evidence, 'ITERATIONS', (2,))
     write_checkpoint({'params': DeepRFTv2('T', width=4, kernel_width=4, stages=1).state_dict()}, tmp_path / 'net.pth')
     weights = ['--weights', str(tmp_path / 'net.pth')]
-    assert cli.main(['study', '-o', str(tmp_path / 'out'), *weights, '--size', '64', '--seeds', '1', '2']) == 0
+    arguments = ['study', '-o', str(tmp_path / 'out'), *weights, '--size', '64', '--seeds', '1', '2']
+    assert cli.main(arguments) == 0
     result = json.loads((tmp_path / 'out/study.json').read_text())
     assert [each['seed'] for each in result['seeds']] == [1, 2]
     assert np.shape(result['seeds'][0]['psnr']['other_blur']) == (4, 2)
     assert result['photographs'] == ['astronaut', 'camera'] and len(result['sha256']) == 64
     text = (tmp_path / 'out/study.md').read_text()
     assert '| zero | ' in text and text in capsys.readouterr().out
+    assert cli.main(arguments) == 1
+    assert 'study.json exists: use --overwrite to replace it' in capsys.readouterr().err
+    monkeypatch.setattr(kernel_evidence, 'study_kernels', lambda *_: {**result, 'seeds': result['seeds'][:1]})
+    assert cli.main([*arguments, '--overwrite']) == 0
+    assert len(json.loads((tmp_path / 'out/study.json').read_text())['seeds']) == 1
 
 
 def test_the_figure_has_a_row_for_each_of_the_first_blurs(grid):

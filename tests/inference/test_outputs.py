@@ -77,6 +77,29 @@ def test_results_of_earlier_runs_are_not_inputs():
     assert planned('photos', output='photos')['photos/a.jpg'] == 'photos/a.jpg'
 
 
+@pytest.mark.parametrize('pattern', ['photos/**/*.jpg', 'photos/*', 'photos/**'])
+def test_results_of_earlier_runs_do_not_match_patterns(pattern):
+    make('photos/a.jpg', 'photos/2024/b.jpg')
+    first = planned(pattern, output='photos/out')
+    assert first == {'photos/a.jpg': 'photos/out/a.jpg', 'photos/2024/b.jpg': 'photos/out/2024/b.jpg'}
+    make(*first.values())
+    assert planned(pattern, output='photos/out') == first
+    assert planned('photos/out/a.jpg', output='photos/out') == {'photos/out/a.jpg': 'photos/out/a.jpg'}
+
+
+def test_the_layout_does_not_depend_on_how_many_images_match():
+    make('photos/2023/a.jpg', 'photos/2024/b.jpg')
+    before = planned('photos/*/*.jpg')
+    assert before == {'photos/2023/a.jpg': 'out/2023/a.jpg', 'photos/2024/b.jpg': 'out/2024/b.jpg'}
+    make('photos/2024/a.jpg')
+    assert before.items() < planned('photos/*/*.jpg').items()
+
+
+def test_results_of_a_pattern_are_never_written_outside_of_the_folder():
+    make('photos/2024/a.jpg')
+    assert planned('photos/*/../../photos/2024/a.jpg') == {'photos/2024/../../photos/2024/a.jpg': 'out/a.jpg'}
+
+
 def test_results_may_be_written_above_the_images():
     make('photos/a.jpg')
     assert planned('photos', output='.') == {'photos/a.jpg': 'a.jpg'}

@@ -101,6 +101,12 @@ def test_ensemble_averages_over_flips_and_rotations():
     torch.testing.assert_close(restore(Shift(), x, ensemble=True), sum(neighbors) / 4)
 
 
+def test_tiles_are_rotated_with_the_image():
+    net = Pointwise()
+    restore(net, torch.rand(1, 3, 16, 64), (16, 24), (0, 4), ensemble=True)
+    assert net.shapes.count((1, 3, 16, 24)) == net.shapes.count((1, 3, 24, 16)) == len(net.shapes) / 2 == 4 * 3
+
+
 def test_modes_of_all_modules_are_restored():
     net = Pointwise().train()
     net.frozen.eval()

@@ -1,6 +1,8 @@
 """A restorer accepts several kinds of images and returns the same kind."""
 
 import gc
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -147,7 +149,7 @@ def test_bfloat16_is_similar():
     [
         (np.zeros((4, 8, 8, 3), np.uint8), r'shape \(4, 8, 8, 3\)'),
         (np.zeros((8, 8, 4), np.uint8), r'shape \(8, 8, 4\)'),
-        (np.zeros((8, 8), np.int32), 'type int32'),
+        (np.zeros((8, 8), np.int32), 'the image given as an array has type int32'),
         (np.full((8, 8), 255.0), 'values from 255 to 255'),
         (np.full((8, 8), np.nan), 'values from nan'),
         (np.zeros((0, 8), np.uint8), 'at least one pixel'),
@@ -155,7 +157,7 @@ def test_bfloat16_is_similar():
         (torch.zeros(3, 8, 8, dtype=torch.int64), 'dtype torch.int64'),
         (torch.full((3, 8, 8), -1.0), 'values from -1 to -1'),
         ('photo.jpg', 'of type str'),
-        (Image.new('LAB', (8, 8)), 'mode LAB'),
+        (Image.new('LAB', (8, 8)), 'the image from Pillow has pixels of mode LAB'),
     ],
 )
 def test_unsuitable_images_are_errors(deblur, image, message):
@@ -170,6 +172,7 @@ def test_unsuitable_images_are_errors(deblur, image, message):
         ({'tile': 0}, 'not smaller than the tile'),
         ({'device': 'gpu'}, "device is 'gpu'"),
         ({'device': 'meta:x'}, "device is 'meta:x'"),
+        ({'device': 'fpga'}, r"device is 'fpga', which cannot be used here \(.{200}\): use cpu or cuda"),
     ],
 )
 def test_unsuitable_settings_are_errors(arguments, message):
@@ -224,6 +227,13 @@ def test_shipped_weights_are_the_default(tmp_path, monkeypatch, deblur):
     array = random_array(16, 24, 3)
     np.testing.assert_array_equal(load()(array), deblur(array))
     np.testing.assert_array_equal(load('deblur')(array), deblur(array))
+
+
+def test_results_in_a_folder_named_like_the_shipped_weights_do_not_hide_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.mkdir('deblur')
+    assert sources.find_weights('deblur') == sources.find_weights() == sources.shipped_weights()
+    assert sources.find_weights('./deblur') == sources.find_weights(Path('deblur')) == Path('deblur/model.safetensors')
 
 
 @pytest.mark.parametrize(
