@@ -63,7 +63,8 @@ def convert_file(
     except UserError as error:
         raise UserError(f'{source}: {error}') from error
     state = next(iter(sets.values()))
-    metadata, remarks = {}, []
+    metadata: dict[str, str] = {}
+    remarks: list[str] = []
     if options is not None:
         converted, remarks = _official_options(Path(options))
         if not official:
