@@ -82,6 +82,7 @@ def read(path: str | Path) -> Photograph:
         if page is not None and max(page.get(BITS, (1,))) > 8:
             return _deep_tiff(data, name, page)
         with Image.open(io.BytesIO(data), formats=formats()) as image:
+            _remove_texts(image.info)
             frames = getattr(image, 'n_frames', 1)
             if frames > 1 and image.format not in FIRST_IMAGE and page is None:
                 raise UserError(f'the image {name} has {frames} frames, expected one: save them as separate files')
@@ -178,6 +179,13 @@ def _divided(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     scale = np.divide(full, alpha, out=np.zeros(alpha.shape), where=alpha > 0)[..., None]
     divided = np.minimum(pixels * scale, full)
     return (divided if full == 1 else np.rint(divided)).astype(pixels.dtype)
+
+
+def _remove_texts(info: dict[Any, Any]) -> None:
+    """Remove texts of a PNG file that Pillow stores under the names of other information."""
+    for name in ('dpi', 'icc_profile', 'transparency'):
+        if isinstance(info.get(name), str):
+            del info[name]
 
 
 def _turned(photo: Photograph, orientation: int) -> Photograph:

@@ -259,6 +259,18 @@ def test_photographs_are_rotated_according_to_their_orientation(tmp_path, orient
     np.testing.assert_array_equal(again.pixels, found.pixels)
 
 
+@pytest.mark.parametrize('name', ['dpi', 'icc_profile', 'transparency'])
+def test_a_text_of_a_png_is_not_taken_for_other_information(tmp_path, name):
+    """Pillow stores both under the same name."""
+    info = PngImagePlugin.PngInfo()
+    info.add_text(name, '5')
+    Image.fromarray(smooth()).save(tmp_path / 'a.png', pnginfo=info)
+    photo = read(tmp_path / 'a.png')
+    np.testing.assert_array_equal(photo.pixels, smooth())
+    assert photo.alpha is None and photo.metadata == Metadata(png=photo.metadata.png)
+    assert Image.open(written(tmp_path, photo, '.png')).text == {name: '5'}
+
+
 def test_the_transparent_gray_value_of_a_png_is_read(tmp_path):
     gray = smooth()[..., 1].astype(np.uint16) * 257
     Image.fromarray(gray).save(tmp_path / 'plain.png')
