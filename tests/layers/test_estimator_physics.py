@@ -88,9 +88,9 @@ def test_a_shift_of_the_feature_shifts_the_result_for_given_kernels(size, shift)
     net, x = FourierKernelEstimator(4).double(), random(2, 4, *size)
     with torch.no_grad():
         state = net(x).states[-1]
-        expected = shifted(net._convolve(state, x, x), shift)
+        expected = shifted(net._convolve(x, x, state), shift)
         moved = shifted(x, shift)
-        torch.testing.assert_close(net._convolve(state, moved, moved), expected, rtol=0, atol=1e-12)
+        torch.testing.assert_close(net._convolve(moved, moved, state), expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize('shift', [(3, 0), (0, -5), (4, 7)])
