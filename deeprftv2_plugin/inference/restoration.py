@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial, reduce
-from itertools import product
+from itertools import product, starmap
 
 import torch
 from torch import Tensor, nn
@@ -75,11 +75,14 @@ def restore(
         net.eval()
         if not ensemble:
             return _restore(net, x, multiple, tile, overlap, workers)
-        outputs = (
-            _restore_rotated(net, x, multiple, tile, overlap, workers, *transform)
-            for transform in product(range(4), (False, True))
-        )
-        return reduce(operator.add, outputs) / 8
+
+        def rotated(quarters: int, flip: bool) -> Tensor:
+            sides = tile, overlap
+            if tile is not None and quarters % 2:  # the tiles are rotated with the image
+                sides = pair(tile, 'tile')[::-1], pair(overlap, 'overlap')[::-1]
+            return _unrotate(_restore(net, _rotate(x, quarters, flip), multiple, *sides, workers), quarters, flip)
+
+        return reduce(operator.add, starmap(rotated, product(range(4), (False, True)))) / 8
 
 
 def size_multiple(net: nn.Module) -> int:
@@ -127,23 +130,6 @@ def _restore(
         workers = 1  # one tile occupies a GPU
     tiles = _results(tasks, min(workers, len(grid)))
     return blend_tiles(tiles, grid)[..., :height, :width].to(x.dtype)
-
-
-def _restore_rotated(
-    net: nn.Module,
-    x: Tensor,
-    multiple: int,
-    tile: int | Sequence[int] | None,
-    overlap: int | Sequence[int],
-    workers: int,
-    quarters: int,
-    flip: bool,
-) -> Tensor:
-    """Restore the rotated image in tiles that are rotated with it, and rotate the result back."""
-    if tile is not None and quarters % 2:
-        tile, overlap = pair(tile, 'tile')[::-1], pair(overlap, 'overlap')[::-1]
-    rotated = _rotate(x, quarters, flip)
-    return _unrotate(_restore(net, rotated, multiple, tile, overlap, workers), quarters, flip)
 
 
 def _results(tasks: Iterable[Callable[[], Tensor]], workers: int) -> Iterator[Tensor]:

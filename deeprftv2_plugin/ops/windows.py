@@ -1,4 +1,4 @@
-"""Windows: split the maps inside a network, process neighboring windows alike, and merge the results.
+"""Windows: split the maps inside a network, average neighboring windows, and merge the results.
 
 The grid is that of `tiles`. Without overlap, each pixel is processed once: only the last row and column of windows,
 which are aligned with the border, share pixels with the windows before them.
