@@ -1,6 +1,7 @@
 """The command `basicsr` (also `deeprftv2` and `python -m deeprftv2_plugin`)."""
 
 import argparse
+import atexit
 import contextlib
 import io
 import os
@@ -9,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from importlib import metadata
-from typing import Any
+from typing import Any, NoReturn
 
 from deeprftv2_plugin import __version__
 from deeprftv2_plugin.basicsr_bridge.pipelines import add_local_rank
@@ -55,6 +56,14 @@ def main(argv: list[str] | None = None) -> int:
     warnings.formatwarning = format_warning
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors='backslashreplace')  # for file names that are not UTF-8, as stderr does
+    status = run(args)
+    if argv is None and 'RANK' in os.environ:
+        exit_without_finalization(status)
+    return status
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command of parsed arguments, print its error and return the exit status."""
     try:
         args.run(args)
     except UserError as error:
@@ -69,10 +78,26 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def exit_without_finalization(status: int) -> NoReturn:
+    """End one of several processes after the exit handlers.
+
+    Threads of gloo outlive the process group. If one of them still holds a tensor while Python shuts down, the process
+    aborts, and the launcher takes a finished or a stopped training for a failed one.
+    """
+    atexit._run_exitfuncs()
+    flush()
+    os._exit(status)
+
+
 def say(text: str) -> None:
     """Print to stderr. Errors are ignored, since a closed terminal must not change the exit status."""
     with contextlib.suppress(OSError):
         print(text, file=sys.stderr)
+    flush()
+
+
+def flush() -> None:
+    """Flush stdout and stderr. A stream that cannot be written is replaced."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
