@@ -9,6 +9,7 @@ import warnings
 import torch
 
 from deeprftv2_plugin.basicsr_bridge.distributed import init_dist
+from deeprftv2_plugin.cli import exit_without_finalization
 
 from .toys import SWINIR, batch, make_model, options, train
 
@@ -67,6 +68,7 @@ def main():
     if rank == 0:
         torch.save(found, sys.argv[1])
     torch.distributed.destroy_process_group()
+    exit_without_finalization(0)
 
 
 if __name__ == '__main__':
