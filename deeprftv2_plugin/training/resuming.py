@@ -254,7 +254,7 @@ def _mismatch(values: Mapping[str, Any], expected: Mapping[str, Any], sizes: set
     Args:
         values: The resumed state of the weight.
         expected: The state that the optimizer stores for it.
-        sizes: Possible numbers of elements of tensors that are not in `expected`.
+        sizes: Possible numbers of elements of tensors that `expected` does not contain.
     """
     for key, target in expected.items():
         value = values.get(key)
@@ -268,9 +268,13 @@ def _mismatch(values: Mapping[str, Any], expected: Mapping[str, Any], sizes: set
             return f'its {key} is of {type(value).__name__}, expected a tensor'
         if value.shape != target.shape and not value.numel() == target.numel() == 1:
             return f'its {key} has shape {tuple(value.shape)}, expected {tuple(target.shape)}'
-    for key, value in tensors_of({key: value for key, value in values.items() if key not in expected}):
-        if value.numel() not in sizes:
-            return f'its {key} has shape {tuple(value.shape)}'
+    for key, target in {**dict.fromkeys(values), **expected}.items():
+        if isinstance(target, Tensor):
+            continue
+        possible = {1} if isinstance(target, int | float) else sizes | {each.numel() for _, each in tensors_of(target)}
+        for name, value in tensors_of(values[key], key):
+            if value.numel() not in possible:
+                return f'its {name} has shape {tuple(value.shape)}'
     for key, value in tensors_of(values):
         if value.is_complex() or (value.numel() > 1 and not value.is_floating_point()):
             return f'its {key} is of {value.dtype}'

@@ -176,6 +176,25 @@ def test_momentum_can_be_added_to_sgd(tmp_path):
     assert all(optimizer.state[weight]['momentum_buffer'].any() for weight in weights)
 
 
+@pytest.mark.parametrize(
+    ('key', 'change'),
+    [
+        ('H_diag', lambda values: torch.zeros(0)),
+        ('H_diag', lambda values: torch.zeros(2)),
+        ('al', lambda values: [torch.zeros(7), *values[1:]]),
+    ],
+)
+def test_numbers_and_lists_of_another_size_are_an_error(tmp_path, key, change):
+    """Short states contain numbers and lists of None in the place of these tensors."""
+    optimizer = {'type': 'LBFGS', 'lr': 0.1, 'max_iter': 2}
+    saved(tmp_path, optim_g=optimizer)
+    state = read_state(tmp_path / '3.state')
+    stored = values(state)
+    stored[key] = change(stored[key])
+    with pytest.raises(UserError, match=rf'its {key}(\.0)? has shape'):
+        resumed(tmp_path, state=state, optim_g=optimizer)
+
+
 @pytest.fixture
 def state(tmp_path):
     saved(tmp_path, optim_g=ADAM)
