@@ -271,7 +271,10 @@ def _mismatch(values: Mapping[str, Any], expected: Mapping[str, Any], sizes: set
     for key, target in {**dict.fromkeys(values), **expected}.items():
         if isinstance(target, Tensor):
             continue
-        possible = {1} if isinstance(target, int | float) else sizes | {each.numel() for _, each in tensors_of(target)}
+        is_number = isinstance(target, int | float)
+        if is_number and not isinstance(values[key], int | float | Tensor):
+            return f'its {key} is of {type(values[key]).__name__}, expected a number'
+        possible = {1} if is_number else sizes | {each.numel() for _, each in tensors_of(target)}
         for name, value in tensors_of(values[key], key):
             if value.numel() not in possible:
                 return f'its {name} has shape {tuple(value.shape)}'

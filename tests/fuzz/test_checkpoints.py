@@ -15,6 +15,7 @@ from deeprftv2_plugin.checkpoints import convert_file, load_file, load_network, 
 from deeprftv2_plugin.checkpoints.files import OPTIONS
 from deeprftv2_plugin.checkpoints.states import read_state
 from deeprftv2_plugin.inference.restoration import restore
+from deeprftv2_plugin.utils.errors import UserError
 from tests.models.toys import OneScale, make_model, train
 
 from . import check, damaged
@@ -281,8 +282,10 @@ def test_invented_states(folder, optimizer):
         else:
             state[part] = mutated(state[part], random)
         saved(state, '2.state')
-        resumed = make_model('TwoScales', **settings)
-        resumed.resume_training(read_state('2.state'))
+        resumed, found = make_model('TwoScales', **settings), read_state('2.state')
+        if found['iter'] > resumed.opt['train']['total_iter']:
+            raise UserError('every training refuses this state before it resumes it')
+        resumed.resume_training(found)
         train(resumed, [3])
         finite = all(value.isfinite().all() for value in resumed.net_g.state_dict().values())
         return finite or optimizer == 'LBFGS'  # its result depends on a long history
