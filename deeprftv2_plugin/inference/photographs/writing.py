@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from deeprftv2_plugin.inference.photographs.photograph import Photograph
+from deeprftv2_plugin.inference.photographs.photograph import Photograph, descriptive_exif, loaded_exif
 from deeprftv2_plugin.inference.photographs.png import encode_png
 from deeprftv2_plugin.inference.photographs.reading import HEIC_HINT, formats, lacks_heic
 from deeprftv2_plugin.inference.photographs.tiff import encode_tiff
@@ -99,6 +99,8 @@ def encode(photo: Photograph, format: str) -> bytes:
     settings, metadata = SETTINGS[format], photo.metadata
     if format not in WITHOUT_METADATA:
         exif = b'Exif\0\0' + metadata.exif if metadata.exif else b''
+        if format == 'AVIF':  # Pillow decodes and encodes it, which fails for damaged values
+            exif = descriptive_exif(loaded_exif(exif))
         found = {'exif': exif, 'icc_profile': metadata.icc, 'xmp': metadata.xmp, 'dpi': metadata.dpi}
         if format == 'JPEG':
             found['extra'] = metadata.jpeg
