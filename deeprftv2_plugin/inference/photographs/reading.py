@@ -57,7 +57,7 @@ def formats() -> tuple[str, ...]:
 @functools.cache
 def suffixes() -> tuple[str, ...]:
     """Return the lower-case suffixes of these formats, always including HEIC, so that an error says what to install."""
-    known = formats()
+    known = (*formats(), 'MPO')  # which is read by the plugin for JPEG
     return (*(suffix for suffix, name in Image.registered_extensions().items() if name in known), *HEIC)
 
 
@@ -153,8 +153,10 @@ def from_array(array: np.ndarray, name: str) -> Photograph:
     if array.dtype.kind == 'f':
         low, high = array.min(), array.max()
         if not (low >= 0 and high <= 1):
-            raise UserError(f'the image {name} has values from {low:g} to {high:g}, expected 0 to 1: rescale them')
-    elif array.dtype not in (np.uint8, np.uint16):
+            raise UserError(
+                f'the image {name} has values from {float(low)} to {float(high)}, expected 0 to 1: rescale or clip them'
+            )
+    elif array.dtype.newbyteorder('=') not in (np.uint8, np.uint16):
         raise UserError(f'the image {name} has type {array.dtype}, expected uint8, uint16 or floating-point numbers')
     if array.ndim == 3 and array.shape[2] == 4:
         return Photograph(np.ascontiguousarray(array[..., :3]), np.ascontiguousarray(array[..., 3]))
@@ -239,19 +241,19 @@ def _orientation_of(image: Image.Image) -> int:
 
 
 def _without_cmyk(image: Image.Image, metadata: Metadata) -> tuple[Image.Image, Metadata]:
-    """Convert CMYK to sRGB, with its ICC profile if it has one."""
-    if not metadata.icc:
-        return image.convert('RGB'), metadata
+    """Convert CMYK to sRGB, with its ICC profile if it has one that can be used."""
     target = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB'))
-    source = ImageCms.ImageCmsProfile(io.BytesIO(metadata.icc))
-    converted = ImageCms.profileToProfile(
-        image,
-        source,
-        target,
-        renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-        outputMode='RGB',
-        flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
-    )
+    try:
+        converted = ImageCms.profileToProfile(
+            image,
+            ImageCms.ImageCmsProfile(io.BytesIO(metadata.icc)),
+            target,
+            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            outputMode='RGB',
+            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+        )
+    except (OSError, ImageCms.PyCMSError):  # no profile, a damaged one, or one for other colors
+        return image.convert('RGB'), metadata._replace(icc=b'')
     assert converted is not None  # None is returned only for conversions in place
     return converted, metadata._replace(icc=target.tobytes())
 

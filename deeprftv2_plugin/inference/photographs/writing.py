@@ -79,9 +79,16 @@ def check_target(photo: Photograph, path: Path, columns: int = 1) -> str:
             f'{path}: {name} cannot store {width}x{height} pixels, its limit is {limit} in width and height: use .png '
             'or .tif'
         )
-    if photo.alpha is not None and name in WITHOUT_ALPHA:
+    if name in WITHOUT_ALPHA and is_transparent(photo):
         raise UserError(f'{path}: {name} cannot store the transparency of this image: use .png')
     return name
+
+
+def is_transparent(photo: Photograph) -> bool:
+    """Return whether a photograph has pixels that are not opaque."""
+    if photo.alpha is None:
+        return False
+    return bool(photo.alpha.min() < (1 if photo.alpha.dtype.kind == 'f' else np.iinfo(photo.alpha.dtype).max))
 
 
 def encode(photo: Photograph, format: str) -> bytes:
@@ -92,6 +99,8 @@ def encode(photo: Photograph, format: str) -> bytes:
         format: A key of `SETTINGS`. BMP, JPEG 2000 and PPM files have no metadata.
     """
     photo = _with_depth(photo, DEPTHS.get(format, (np.uint8,)))
+    if format in WITHOUT_ALPHA:
+        photo = photo._replace(alpha=None)
     if format == 'TIFF':
         return encode_tiff(photo)
     if format == 'PNG':

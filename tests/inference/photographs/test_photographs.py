@@ -130,6 +130,15 @@ def test_lossy_formats_return_similar_pixels(tmp_path, suffix, transparent):
     assert (found.alpha is None) == (not transparent)
 
 
+@pytest.mark.parametrize('suffix', ['.jpg', '.bmp', '.ppm'])
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.float32])
+def test_opaque_images_are_written_to_formats_without_transparency(tmp_path, suffix, dtype):
+    full = 1 if dtype == np.float32 else np.iinfo(dtype).max
+    photo = Photograph(random_image(dtype), np.full((9, 14), full, dtype))
+    found = read(written(tmp_path, photo, suffix))
+    assert found.alpha is None and found.pixels.shape == photo.pixels.shape
+
+
 @pytest.mark.parametrize(
     'suffix, dtype',
     [('.jpg', np.uint8), ('.png', np.uint8), ('.png', np.uint16), ('.tif', np.uint8), ('.tif', np.uint16)]
@@ -338,6 +347,11 @@ def test_cmyk_is_converted_through_its_profile(tmp_path):
     plain, through = read(tmp_path / 'plain.tif'), read(tmp_path / 'profile.tif')
     np.testing.assert_array_equal(plain.pixels, np.asarray(image.convert('RGB')))
     assert plain.metadata.icc == b''
+    for profile in (SRGB, b'no profile' * 20):
+        image.save(tmp_path / 'wrong.tif', icc_profile=profile)
+        wrong = read(tmp_path / 'wrong.tif')
+        np.testing.assert_array_equal(wrong.pixels, plain.pixels)
+        assert wrong.metadata.icc == b''
     yellow = through.pixels[0, -1]  # most magenta and yellow: blue with this profile, red without
     assert yellow[2] > yellow[0] and plain.pixels[0, -1, 0] > plain.pixels[0, -1, 2]
     profile = ImageCms.ImageCmsProfile(io.BytesIO(through.metadata.icc))
@@ -485,7 +499,7 @@ def planes(dtype, channels):
         ('int32.tif', tiff_of(random_image(np.uint32), photometric='rgb'), 'has integers of 32 bits'),
         ('half.tif', tiff_of(random_image(np.float16), photometric='rgb'), 'has floating-point numbers of 16 bits'),
         ('lerc.tif', tiff_with(259, 34887), 'LERC compression .* Save it with another compression'),
-        ('hdr.tif', cv2.imencode('.tif', np.full((9, 9), 2, np.float32))[1].tobytes(), 'values from 2 to 2'),
+        ('hdr.tif', cv2.imencode('.tif', np.full((9, 9), 2, np.float32))[1].tobytes(), r'values from 2\.0 to 2\.0'),
         ('nan.tif', cv2.imencode('.tif', np.full((9, 9), np.nan, np.float32))[1].tobytes(), 'values from nan'),
         ('program.eps', b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n', 'not an image'),
         ('tags.tif', b'II*\0\xff\xff\xff\0', 'tags.tif is not an image'),
