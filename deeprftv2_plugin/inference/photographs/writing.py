@@ -34,8 +34,8 @@ MAX_SIDE = {'AVIF': 32_768, 'JPEG': 65_500, 'WEBP': 16_383}
 """Maximum width and height in pixels. Larger AVIF files can be written, but Pillow does not read them."""
 OTHER_PIXELS = ('.pbm', '.pfm')
 """Suffixes that Pillow assigns to PPM but that stand for one bit and floating-point numbers."""
-JPEG_LIMIT = 65_000
-"""Maximum sizes of EXIF data, of XMP and of other segments in a JPEG file, in bytes. Larger metadata is omitted."""
+JPEG_LIMITS = {'exif': 65_533, 'xmp': 65_504}
+"""Maximum sizes of EXIF data and of XMP in a JPEG file, in bytes. Larger metadata is omitted."""
 WITHOUT_METADATA = ('BMP', 'JPEG2000', 'PPM')
 
 
@@ -113,9 +113,10 @@ def encode(photo: Photograph, format: str) -> bytes:
         found = {'exif': exif, 'icc_profile': metadata.icc, 'xmp': metadata.xmp, 'dpi': metadata.dpi}
         if format == 'JPEG':
             found['extra'] = metadata.jpeg
-        limit = JPEG_LIMIT if format == 'JPEG' else sys.maxsize
-        fitting = {key: value for key, value in found.items() if value and (key == 'icc_profile' or len(value) < limit)}
-        settings = settings | fitting
+        limits = JPEG_LIMITS if format == 'JPEG' else {}
+        settings = settings | {
+            key: value for key, value in found.items() if value and len(value) <= limits.get(key, sys.maxsize)
+        }
     file = io.BytesIO()
     to_pillow(photo).save(file, format, **settings)
     return file.getvalue()

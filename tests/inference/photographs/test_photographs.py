@@ -529,6 +529,17 @@ def test_sizes_that_formats_cannot_store_are_errors(tmp_path, suffix, columns):
     assert found.pixels.shape[:2] == (limit, 8)
 
 
+def test_metadata_that_fills_the_segments_of_a_jpeg_is_kept(tmp_path):
+    comment, iptc = b'c' * 65_533, b'i' * 65_000
+    segment = b'Photoshop 3.0\0' + b'8BIM' + struct.pack('>HHI', 0x0404, 0, len(iptc)) + iptc
+    extra = b'\xff\xed' + struct.pack('>H', 2 + len(segment)) + segment + b'\xff\xfe\xff\xff' + comment
+    data = exif() + bytes(65_527 - len(exif()))
+    Image.fromarray(smooth()).save(tmp_path / 'a.jpg', exif=b'Exif\0\0' + data, xmp=b'x' * 65_504, extra=extra)
+    photo = read(tmp_path / 'a.jpg')
+    assert len(photo.metadata.exif) == 65_527 and len(photo.metadata.xmp) == 65_504 and comment in photo.metadata.jpeg
+    assert read(written(tmp_path, photo, '.jpg')).metadata == photo.metadata
+
+
 def test_metadata_that_is_too_long_for_jpeg_is_omitted(tmp_path):
     photo = Photograph(smooth(), None, Metadata(exif(), SRGB + bytes(100_000), XMP + b' ' * 100_000, (300, 300)))
     found = read(written(tmp_path, photo, '.jpg')).metadata
