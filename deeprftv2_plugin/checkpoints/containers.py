@@ -61,8 +61,13 @@ def load(path: str | Path) -> Any:
     """
     with open_checkpoint(path) as file:
         try:
-            if file.read(4) == b'PK\x03\x04':
+            start = file.read(4)
+            if start == b'PK\x03\x04':
                 _verify_archive(file)
+            elif start and not start.startswith(b'\x80'):
+                raise UserError(
+                    'not a checkpoint: expected a .pth file of torch.save, or a name that ends in .safetensors'
+                )
             file.seek(0)
             with torch.serialization.safe_globals(_NUMPY_SCALARS):
                 return torch.load(file, map_location='cpu', weights_only=True)

@@ -52,6 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     if argv is None:  # the process runs only this command
         # Prevents child processes of Python from importing modules from the working directory, which may contain data.
         os.environ.setdefault('PYTHONSAFEPATH', '1')
+    open_closed_streams()
     args = make_parser().parse_args(argv)
     warnings.formatwarning = format_warning
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -76,6 +77,13 @@ def run(args: argparse.Namespace) -> int:
         say('interrupted')
         return STOPPED
     return 0
+
+
+def open_closed_streams() -> None:
+    """Replace stdout and stderr if they are closed, since libraries write to them without checking that they exist."""
+    for name in ('stdout', 'stderr'):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, 'w'))  # noqa: SIM115
 
 
 def exit_without_finalization(status: int) -> NoReturn:

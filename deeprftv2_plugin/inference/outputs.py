@@ -8,7 +8,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
-from deeprftv2_plugin.data.storage.listing import list_images
+from deeprftv2_plugin.data.storage.listing import UNSUPPORTED, list_images
 from deeprftv2_plugin.inference.photographs.reading import suffixes
 from deeprftv2_plugin.inference.photographs.writing import format_of, require_format
 from deeprftv2_plugin.utils.atomic_io import writing
@@ -135,7 +135,7 @@ def _unique(found: Sequence[_Input]) -> list[_Input]:
 
 
 def _is_image_name(path: Path) -> bool:
-    return path.suffix.lower() in suffixes() or format_of(path) is not None
+    return path.suffix.lower() in (*suffixes(), *UNSUPPORTED) or format_of(path) is not None
 
 
 def written_name(name: Path) -> Path:

@@ -118,6 +118,8 @@ class Restorer:
         if (first.shape[1], head.weight.shape[0]) != (3, 3):
             raise UserError(f'the network has {first.shape[1]} input channels, expected 3: use weights for RGB images')
         if tile is not None:
+            if not isinstance(tile, int) or tile < 1:
+                raise UserError(f'the tile size is {tile!r}, expected a positive number of pixels')
             check_tiles(net, tile, overlap_of(tile))
         self.net = net.to(self.device).eval()
 
@@ -142,7 +144,7 @@ class Restorer:
             if image.ndim != 2 and image.shape[2:] != (3,):
                 raise UserError(f'the array has shape {image.shape}, expected (H, W) or (H, W, 3)')
             _check_size(image.shape)
-            return self.pixels(from_array(image, 'given as an array').pixels)
+            return self.pixels(from_array(np.asarray(image), 'given as an array').pixels)
         if isinstance(image, Image.Image):
             _check_size(image.size)
             return self._pillow(image)
@@ -244,7 +246,7 @@ class Restorer:
         if image.is_floating_point():
             low, high = image.min().item(), image.max().item()
             if not (low >= 0 and high <= 1):
-                raise UserError(f'the tensor has values from {low:g} to {high:g}, expected 0 to 1: rescale or clamp it')
+                raise UserError(f'the tensor has values from {low} to {high}, expected 0 to 1: rescale or clamp it')
             scale = 1
         elif image.dtype in (torch.uint8, torch.uint16):
             scale = torch.iinfo(image.dtype).max
@@ -258,7 +260,7 @@ class Restorer:
     def _pillow(self, image: Image.Image) -> Image.Image:
         before = from_pillow(image, 'from Pillow', Metadata(icc=image.info.get('icc_profile') or b''))
         after = to_pillow(self.photograph(before))
-        after.info = {key: value for key, value in image.info.items() if key != 'transparency'}
+        after.info = {key: value for key, value in image.info.items() if key not in ('transparency', 'icc_profile')}
         if before.metadata.icc:
             after.info['icc_profile'] = before.metadata.icc
         return after

@@ -3,6 +3,7 @@
 import functools
 import io
 import os
+import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -142,6 +143,16 @@ def test_results_are_written_even_if_the_reader_of_the_output_has_ended(weights)
     with open(writer, 'wb', buffering=0) as closed, redirect_stdout(io.TextIOWrapper(closed, write_through=True)):
         assert deblur(weights, 'photos', '-o', 'out') == 0
     assert sorted(os.listdir('out')) == ['a.png', 'b.png']
+
+
+@pytest.mark.parametrize('names', [['stdout'], ['stderr'], ['stdout', 'stderr']])
+def test_results_are_written_if_the_output_is_closed(weights, monkeypatch, names):
+    write_image('a.png')
+    for name in names:
+        monkeypatch.setattr(sys, name, None)
+    assert deblur(weights, 'a.png', '-o', 'out') == 0
+    assert deblur(weights, 'a.png', '-o', 'out') == 1
+    assert os.listdir('out') == ['a.png']
 
 
 def test_tiles_that_do_not_fit_into_memory_are_halved(weights, monkeypatch):

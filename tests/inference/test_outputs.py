@@ -118,8 +118,9 @@ def test_images_are_only_replaced_on_request(inputs, output):
 
 
 def test_formats_that_are_only_read_are_written_as_png():
-    make('photos/a.gif', 'photos/b.psd', 'photos/c.pfm')
-    assert planned('photos') == {f'photos/{name}': f'out/{name}.png' for name in ('a.gif', 'b.psd', 'c.pfm')}
+    names = ('a.gif', 'b.psd', 'c.pfm', 'd.mpo')
+    make(*(f'photos/{name}' for name in names))
+    assert planned('photos') == {f'photos/{name}': f'out/{name}.png' for name in names}
     make('photos/a.gif.png')
     with pytest.raises(UserError, match=r'a\.gif and .*a\.gif\.png would both be written to out/a\.gif\.png'):
         plan(['photos'], 'out')
@@ -155,6 +156,7 @@ def test_folders_and_pipes_with_names_of_images_are_skipped():
         (['photos'], 'out.jpg', '-o out.jpg is the name of an image, but there are several images or a folder'),
         (['a.jpg', 'photos'], 'out.png', '-o out.png is the name of an image'),
         (['a.jpg'], 'out.gif', 'out.gif: cannot write this format: use a name that ends in .png'),
+        (['a.jpg'], 'out.jxl', 'out.jxl: cannot write this format: use a name that ends in .png'),
     ],
 )
 def test_unsuitable_arguments_are_errors(inputs, output, message):

@@ -7,6 +7,7 @@ JPEG, WebP and BMP files have none: a changed bit is found only if it violates t
 import io
 import re
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator
 
@@ -27,13 +28,15 @@ BITS, COMPRESSION, SAMPLES, PLANES = 258, 259, 277, 284
 DEFLATE = {8, 32946}
 """The compressions that have checksums."""
 _DAMAGE = re.compile(
-    r'TIFF_Error (?P<tiff_error>.*)'
+    r'TIFF_Error (?P<tiff_error>(?!.*"Orientation" tag).*)'  # 0 is a common value, and means 1
     # Other warnings of libtiff are about tags of cameras and editors, which do not affect the pixels.
     r'|TIFF_Warning (?P<tiff_warning>\w+Decode.*|.*"Predictor".*)'
     r'|(?P<jpeg>Corrupt JPEG data: (?!\d+ extraneous).*|Premature end of JPEG.*|Inconsistent progression.*)'
     r'|libpng error: (?P<png>.*)'
     r'|OpenCV TIFF: (?P<opencv_4>(?:\w*Decode|TIFFFill\w+|): Warning, .*)'
 )
+UNAVAILABLE = ('is not configured', 'is not implemented')
+"""The ends of libtiff's messages about a compression that it was built without."""
 _EXTRANEOUS = re.compile(r'Corrupt JPEG data: (\d+) extraneous bytes before marker 0x([0-9a-f]{2})')
 
 
@@ -67,26 +70,31 @@ def decode_unchanged(data: bytes, name: str) -> np.ndarray:
         UserError: The image is damaged or of an unsupported type.
     """
     image = _decode(data, name, cv2.IMREAD_UNCHANGED)
-    if image.ndim == 2:
-        return image
-    return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+    return image if image.ndim == 2 else np.ascontiguousarray(image[..., (2, 1, 0, 3)[: image.shape[2]]])
 
 
 def _decode(data: bytes, name: str, flags: int) -> np.ndarray:
     if data.startswith((*TIFF, *BIG_TIFF)) and _has_deep_planes(data):
-        raise UserError(f'the image {name} stores its colors in separate planes: save it with interleaved channels')
+        raise separate_planes(name)
     try:
         with captured() as messages:
             image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise UserError(f'OpenCV cannot decode the image {name}: {error.err}') from error
     damage = _reported_damage(messages, data)
+    if damage and damage.endswith(UNAVAILABLE):
+        raise UserError(f'OpenCV cannot decode the image {name}: {damage}. Save it with another compression')
     if damage:
         raise damaged(name, damage)
     if image is None:
         raise UserError(f'OpenCV cannot decode the image {name}: it is damaged or not an image')
-    show(messages)
+    show([line for line in messages if 'TIFF_Warning' not in line])
     return image
+
+
+def separate_planes(name: str) -> UserError:
+    """Return the error about a TIFF file whose channels are not interleaved, which would be decoded to wrong values."""
+    return UserError(f'the image {name} stores its colors in separate planes: save it with interleaved channels')
 
 
 def damaged(name: str, damage: str) -> UserError:
@@ -172,7 +180,9 @@ def _tiff_tags(data: bytes) -> dict[int, tuple[int, ...]]:
         tags = TiffImagePlugin.ImageFileDirectory_v2(data[:16] if data.startswith(BIG_TIFF) else data[:8])
         file = io.BytesIO(data)
         file.seek(tags.next)
-        tags.load(file)
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', UserWarning)  # about damaged tags
+            tags.load(file)
         known = (*OFFSETS, *SIZES, BITS, COMPRESSION, SAMPLES, PLANES)
         found = {tag: tags[tag] for tag in known if tag in tags}
         return {tag: tuple(map(int, np.atleast_1d(value))) for tag, value in found.items()}

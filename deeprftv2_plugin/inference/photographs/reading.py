@@ -11,13 +11,15 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from deeprftv2_plugin.data.storage.decoding import BITS, SAMPLES, TIFF, damaged, decode_unchanged, find_damage
+from deeprftv2_plugin.data.storage.decoding import BITS, damaged, decode_unchanged, find_damage
 from deeprftv2_plugin.data.storage.images import StoredImage
 from deeprftv2_plugin.inference.photographs import tiff
 from deeprftv2_plugin.inference.photographs.jpeg import kept_segments
 from deeprftv2_plugin.inference.photographs.photograph import (
     ORIENTATION,
+    SIDEWAYS,
     Metadata,
     Photograph,
     descriptive_exif,
@@ -33,6 +35,8 @@ FIRST_IMAGE = ('MPO', 'PSD')
 """Formats whose first image is the photograph. Other images in these files are previews, layers or stereo images."""
 COLOR = ('RGB', 'RGBX', 'P', 'YCbCr', 'HSV')
 GRAY = ('1', 'L')
+MAX_DPI = 65_535
+"""Maximum resolution in pixels per inch that JPEG files can store. Larger ones are errors of other programs."""
 HEIC = ('.heic', '.heif')
 HEIC_HINT = "HEIC needs another package: pip install 'deeprftv2-plugin[heic]'"
 
@@ -53,7 +57,7 @@ def formats() -> tuple[str, ...]:
 @functools.cache
 def suffixes() -> tuple[str, ...]:
     """Return the lower-case suffixes of these formats, always including HEIC, so that an error says what to install."""
-    known = formats()
+    known = (*formats(), 'MPO')  # which is read by the plugin for JPEG
     return (*(suffix for suffix, name in Image.registered_extensions().items() if name in known), *HEIC)
 
 
@@ -79,18 +83,25 @@ def read(path: str | Path) -> Photograph:
         raise damaged(name, damage)
     with _readable_errors(name):
         page = tiff.only_page(data, name) if tiff.is_tiff(data) else None
+        if page is not None:
+            tiff.require_known_pixels(page, name)
         if page is not None and max(page.get(BITS, (1,))) > 8:
             return _deep_tiff(data, name, page)
         with Image.open(io.BytesIO(data), formats=formats()) as image:
-            _remove_texts(image.info)
+            if image.format == 'PNG':
+                _remove_texts(image.info)
             frames = getattr(image, 'n_frames', 1)
             if frames > 1 and image.format not in FIRST_IMAGE and page is None:
                 raise UserError(f'the image {name} has {frames} frames, expected one: save them as separate files')
-            exif = _exif_of(image) if page is None else descriptive_exif(data)
-            orientation = _orientation_of(image) if page is None else 1  # Pillow already rotates TIFF files
-            metadata = _metadata(image.info, exif)
+            if page is None:
+                orientation = _orientation_of(image)
+                metadata = _metadata(image.info, _exif_of(image), orientation)
+            else:  # Pillow already rotates TIFF files
+                orientation, metadata = 1, _tiff_metadata(image.info, data, page)
             if image.format == 'PNG':
                 metadata = metadata._replace(png=kept_chunks(data))
+                if image.mode == 'L' and data[24] < 8 and isinstance(key := image.info.get('transparency'), int):
+                    image.info['transparency'] = key * 255 // (2 ** data[24] - 1)  # Pillow only scales the pixels
             if image.format in ('JPEG', 'MPO'):
                 metadata = metadata._replace(jpeg=kept_segments(image.info))
             if image.format == 'PNG' and data[24] == 16:
@@ -142,35 +153,32 @@ def from_array(array: np.ndarray, name: str) -> Photograph:
     if array.dtype.kind == 'f':
         low, high = array.min(), array.max()
         if not (low >= 0 and high <= 1):
-            raise UserError(f'the image {name} has values from {low:g} to {high:g}, expected 0 to 1: rescale them')
-    elif array.dtype not in (np.uint8, np.uint16):
+            raise UserError(
+                f'the image {name} has values from {float(low)} to {float(high)}, expected 0 to 1: rescale or clip them'
+            )
+    elif array.dtype.newbyteorder('=') not in (np.uint8, np.uint16):
         raise UserError(f'the image {name} has type {array.dtype}, expected uint8, uint16 or floating-point numbers')
     if array.ndim == 3 and array.shape[2] == 4:
         return Photograph(np.ascontiguousarray(array[..., :3]), np.ascontiguousarray(array[..., 3]))
     return Photograph(array)
 
 
-def _deep_tiff(data: bytes, name: str, page: Any) -> Photograph:
+def _deep_tiff(data: bytes, name: str, page: ImageFileDirectory_v2) -> Photograph:
     """Decode a TIFF file with more than 8 bits. OpenCV applies the orientation."""
     pixels = page.get(tiff.WIDTH, 0) * page.get(tiff.HEIGHT, 0)
     limit = 2 * (Image.MAX_IMAGE_PIXELS or pixels)
     if pixels > limit:
         raise _too_large(name, f'{pixels:,} pixels, limit {limit:,}')
-    if page.get(tiff.PHOTOMETRIC, 2) not in (1, 2):
-        raise UserError(f'the image {name} has more than 8 bits and is not RGB or grayscale: convert it to RGB')
-    if page.get(SAMPLES, 1) == 2:  # OpenCV would return 8 bits
-        raise UserError(f'the image {name} is gray with more than 8 bits and transparency: convert it to RGB')
     photo = from_array(decode_unchanged(data, name), name)
+    if page.get(tiff.PHOTOMETRIC) == tiff.WHITE_IS_ZERO:
+        photo = photo._replace(pixels=np.iinfo(photo.pixels.dtype).max - photo.pixels)
     extra = page.get(tiff.EXTRA)
     if extra == (tiff.UNSPECIFIED,):
         photo = photo._replace(alpha=None)
     if extra == (tiff.PREMULTIPLIED,) and photo.alpha is not None:
         photo = photo._replace(pixels=_divided(photo.pixels, photo.alpha))
-    resolution = page.get(282), page.get(283)
-    dpi = tuple(map(float, resolution)) if page.get(296, 2) == 2 and all(resolution) else None
-    found = {'icc_profile': page.get(tiff.ICC), 'xmp': page.get(tiff.XMP), 'dpi': dpi}
-    exif = descriptive_exif(data) if data.startswith(TIFF) else b''
-    return photo._replace(metadata=_metadata(found, exif))
+    found = {'icc_profile': page.get(tiff.ICC), 'xmp': page.get(tiff.XMP)}
+    return photo._replace(metadata=_tiff_metadata(found, data, page))
 
 
 def _divided(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
@@ -182,9 +190,9 @@ def _divided(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def _remove_texts(info: dict[Any, Any]) -> None:
-    """Remove texts of a PNG file that Pillow stores under the names of other information."""
-    for name in ('dpi', 'icc_profile', 'transparency'):
-        if isinstance(info.get(name), str):
+    """Remove texts of a PNG file, which Pillow stores like other information, except those with EXIF data."""
+    for name, value in list(info.items()):
+        if isinstance(value, str) and not name.startswith('Raw profile type '):
             del info[name]
 
 
@@ -193,15 +201,27 @@ def _turned(photo: Photograph, orientation: int) -> Photograph:
     return photo._replace(pixels=upright(photo.pixels, orientation), alpha=alpha)
 
 
-def _metadata(info: dict, exif: bytes) -> Metadata:
-    xmp = info.get('xmp') or b''
-    xmp = xmp.encode() if isinstance(xmp, str) else xmp
+def _tiff_metadata(info: dict, data: bytes, page: ImageFileDirectory_v2) -> Metadata:
+    info = info | {'dpi': tiff.dpi_of(page)}  # Pillow returns 1 if the file does not contain it
+    return _metadata(info, descriptive_exif(tiff.exif_of(data, page)), page.get(ORIENTATION, 1))
+
+
+def _metadata(info: dict, exif: bytes, orientation: int) -> Metadata:
+    """Return the metadata of an image after its rotation, without values of types that no file should contain.
+
+    Args:
+        info: The information that Pillow has read from the file.
+        exif: The EXIF data of the rotated image.
+        orientation: The orientation in the file.
+    """
+    icc, xmp = (value if isinstance(value, bytes) else b'' for value in map(info.get, ('icc_profile', 'xmp')))
     xmp = re.sub(rb'(tiff:Orientation(="|>))[2-8]', rb'\g<1>1', xmp)
     xmp = re.sub(rb'(Camera:(MotionPhoto|MicroVideo)(="|>))1', rb'\g<1>0', xmp)  # videos are not copied
     dpi = info.get('dpi')
     if dpi is not None:
         dpi = float(dpi[0]), float(dpi[1])
-    return Metadata(exif, info.get('icc_profile') or b'', xmp, dpi if dpi and min(dpi) > 0 else None)
+        dpi = dpi[::-1] if orientation in SIDEWAYS else dpi
+    return Metadata(exif, icc, xmp, dpi if dpi and all(0 < each <= MAX_DPI for each in dpi) else None)
 
 
 def _exif_of(image: Image.Image) -> bytes:
@@ -221,19 +241,19 @@ def _orientation_of(image: Image.Image) -> int:
 
 
 def _without_cmyk(image: Image.Image, metadata: Metadata) -> tuple[Image.Image, Metadata]:
-    """Convert CMYK to sRGB, with its ICC profile if it has one."""
-    if not metadata.icc:
-        return image.convert('RGB'), metadata
+    """Convert CMYK to sRGB, with its ICC profile if it has one that can be used."""
     target = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB'))
-    source = ImageCms.ImageCmsProfile(io.BytesIO(metadata.icc))
-    converted = ImageCms.profileToProfile(
-        image,
-        source,
-        target,
-        renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-        outputMode='RGB',
-        flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
-    )
+    try:
+        converted = ImageCms.profileToProfile(
+            image,
+            ImageCms.ImageCmsProfile(io.BytesIO(metadata.icc)),
+            target,
+            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            outputMode='RGB',
+            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+        )
+    except (OSError, ImageCms.PyCMSError):  # no profile, a damaged one, or one for other colors
+        return image.convert('RGB'), metadata._replace(icc=b'')
     assert converted is not None  # None is returned only for conversions in place
     return converted, metadata._replace(icc=target.tobytes())
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from deeprftv2_plugin.inference.photographs.photograph import Photograph
+from deeprftv2_plugin.inference.photographs.photograph import Photograph, descriptive_exif, loaded_exif
 from deeprftv2_plugin.inference.photographs.png import encode_png
 from deeprftv2_plugin.inference.photographs.reading import HEIC_HINT, formats, lacks_heic
 from deeprftv2_plugin.inference.photographs.tiff import encode_tiff
@@ -34,8 +34,8 @@ MAX_SIDE = {'AVIF': 32_768, 'JPEG': 65_500, 'WEBP': 16_383}
 """Maximum width and height in pixels. Larger AVIF files can be written, but Pillow does not read them."""
 OTHER_PIXELS = ('.pbm', '.pfm')
 """Suffixes that Pillow assigns to PPM but that stand for one bit and floating-point numbers."""
-JPEG_LIMIT = 65_000
-"""Maximum sizes of EXIF data, of XMP and of other segments in a JPEG file, in bytes. Larger metadata is omitted."""
+JPEG_LIMITS = {'exif': 65_533, 'xmp': 65_504}
+"""Maximum sizes of EXIF data and of XMP in a JPEG file, in bytes. Larger metadata is omitted."""
 WITHOUT_METADATA = ('BMP', 'JPEG2000', 'PPM')
 
 
@@ -79,9 +79,16 @@ def check_target(photo: Photograph, path: Path, columns: int = 1) -> str:
             f'{path}: {name} cannot store {width}x{height} pixels, its limit is {limit} in width and height: use .png '
             'or .tif'
         )
-    if photo.alpha is not None and name in WITHOUT_ALPHA:
+    if name in WITHOUT_ALPHA and is_transparent(photo):
         raise UserError(f'{path}: {name} cannot store the transparency of this image: use .png')
     return name
+
+
+def is_transparent(photo: Photograph) -> bool:
+    """Return whether a photograph has pixels that are not opaque."""
+    if photo.alpha is None:
+        return False
+    return bool(photo.alpha.min() < (1 if photo.alpha.dtype.kind == 'f' else np.iinfo(photo.alpha.dtype).max))
 
 
 def encode(photo: Photograph, format: str) -> bytes:
@@ -92,6 +99,8 @@ def encode(photo: Photograph, format: str) -> bytes:
         format: A key of `SETTINGS`. BMP, JPEG 2000 and PPM files have no metadata.
     """
     photo = _with_depth(photo, DEPTHS.get(format, (np.uint8,)))
+    if format in WITHOUT_ALPHA:
+        photo = photo._replace(alpha=None)
     if format == 'TIFF':
         return encode_tiff(photo)
     if format == 'PNG':
@@ -99,12 +108,15 @@ def encode(photo: Photograph, format: str) -> bytes:
     settings, metadata = SETTINGS[format], photo.metadata
     if format not in WITHOUT_METADATA:
         exif = b'Exif\0\0' + metadata.exif if metadata.exif else b''
+        if format == 'AVIF':  # Pillow decodes and encodes it, which fails for damaged values
+            exif = descriptive_exif(loaded_exif(exif))
         found = {'exif': exif, 'icc_profile': metadata.icc, 'xmp': metadata.xmp, 'dpi': metadata.dpi}
         if format == 'JPEG':
             found['extra'] = metadata.jpeg
-        limit = JPEG_LIMIT if format == 'JPEG' else sys.maxsize
-        fitting = {key: value for key, value in found.items() if value and (key == 'icc_profile' or len(value) < limit)}
-        settings = settings | fitting
+        limits = JPEG_LIMITS if format == 'JPEG' else {}
+        settings = settings | {
+            key: value for key, value in found.items() if value and len(value) <= limits.get(key, sys.maxsize)
+        }
     file = io.BytesIO()
     to_pillow(photo).save(file, format, **settings)
     return file.getvalue()

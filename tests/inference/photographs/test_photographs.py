@@ -96,6 +96,15 @@ def test_tiff_is_read_by_opencv(tmp_path, dtype):
     np.testing.assert_array_equal(found[..., ::-1], photo.pixels)
 
 
+@pytest.mark.parametrize('channels', [1, 3, 4])
+def test_tiff_with_double_precision_is_read(tmp_path, channels):
+    array = random_image(np.float64, channels)
+    (tmp_path / 'a.tif').write_bytes(tiff_of(array, photometric='minisblack' if channels == 1 else 'rgb'))
+    found = read(tmp_path / 'a.tif')
+    assert found.pixels.dtype == np.float64
+    np.testing.assert_array_equal(found.pixels, array[..., :3] if channels > 1 else array)
+
+
 @pytest.mark.parametrize('dtype', [np.uint16, np.float32])
 @pytest.mark.parametrize('channels', [1, 3])
 def test_tiff_of_opencv_is_read(tmp_path, dtype, channels):
@@ -119,6 +128,15 @@ def test_lossy_formats_return_similar_pixels(tmp_path, suffix, transparent):
     found = read(written(tmp_path, photo, suffix))
     assert np.abs(found.pixels.astype(int) - photo.pixels)[1:-1, 1:-1].mean() < 3
     assert (found.alpha is None) == (not transparent)
+
+
+@pytest.mark.parametrize('suffix', ['.jpg', '.bmp', '.ppm'])
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.float32])
+def test_opaque_images_are_written_to_formats_without_transparency(tmp_path, suffix, dtype):
+    full = 1 if dtype == np.float32 else np.iinfo(dtype).max
+    photo = Photograph(random_image(dtype), np.full((9, 14), full, dtype))
+    found = read(written(tmp_path, photo, suffix))
+    assert found.alpha is None and found.pixels.shape == photo.pixels.shape
 
 
 @pytest.mark.parametrize(
@@ -259,7 +277,7 @@ def test_photographs_are_rotated_according_to_their_orientation(tmp_path, orient
     np.testing.assert_array_equal(again.pixels, found.pixels)
 
 
-@pytest.mark.parametrize('name', ['dpi', 'icc_profile', 'transparency'])
+@pytest.mark.parametrize('name', ['dpi', 'exif', 'icc_profile', 'transparency', 'xmp'])
 def test_a_text_of_a_png_is_not_taken_for_other_information(tmp_path, name):
     """Pillow stores both under the same name."""
     info = PngImagePlugin.PngInfo()
@@ -269,6 +287,20 @@ def test_a_text_of_a_png_is_not_taken_for_other_information(tmp_path, name):
     np.testing.assert_array_equal(photo.pixels, smooth())
     assert photo.alpha is None and photo.metadata == Metadata(png=photo.metadata.png)
     assert Image.open(written(tmp_path, photo, '.png')).text == {name: '5'}
+
+
+@pytest.mark.parametrize('bits', [1, 2, 4, 8])
+def test_the_transparent_gray_value_of_a_png_with_few_bits_is_read(tmp_path, bits):
+    values = np.arange(2**bits, dtype=np.uint8)
+    rows = np.packbits(np.unpackbits(values[:, None], axis=1)[:, 8 - bits :], axis=1)  # one value in each row
+    key = 2**bits - 1
+    parts = [(b'tRNS', struct.pack('>H', key)), (b'IDAT', zlib.compress(np.insert(rows, 0, 0, axis=1).tobytes()))]
+    header = struct.pack('>IIBBBBB', 1, 2**bits, bits, 0, 0, 0, 0)
+    data = b''.join(png_chunk(kind, part) for kind, part in [(b'IHDR', header), *parts, (b'IEND', b'')])
+    (tmp_path / 'a.png').write_bytes(b'\x89PNG\r\n\x1a\n' + data)
+    found = read(tmp_path / 'a.png')
+    np.testing.assert_array_equal(found.pixels[:, 0], values * (255 // key))
+    np.testing.assert_array_equal(found.alpha[:, 0], np.where(values == key, 0, 255))
 
 
 def test_the_transparent_gray_value_of_a_png_is_read(tmp_path):
@@ -315,6 +347,11 @@ def test_cmyk_is_converted_through_its_profile(tmp_path):
     plain, through = read(tmp_path / 'plain.tif'), read(tmp_path / 'profile.tif')
     np.testing.assert_array_equal(plain.pixels, np.asarray(image.convert('RGB')))
     assert plain.metadata.icc == b''
+    for profile in (SRGB, b'no profile' * 20):
+        image.save(tmp_path / 'wrong.tif', icc_profile=profile)
+        wrong = read(tmp_path / 'wrong.tif')
+        np.testing.assert_array_equal(wrong.pixels, plain.pixels)
+        assert wrong.metadata.icc == b''
     yellow = through.pixels[0, -1]  # most magenta and yellow: blue with this profile, red without
     assert yellow[2] > yellow[0] and plain.pixels[0, -1, 0] > plain.pixels[0, -1, 2]
     profile = ImageCms.ImageCmsProfile(io.BytesIO(through.metadata.icc))
@@ -379,15 +416,15 @@ def with_tag(image, tag, value):
     return image
 
 
+def png_chunk(kind, data):
+    return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+
+
 def png_of(width, height):
     """Return the start and the end of a PNG file for a large image."""
-
-    def chunk(kind, data):
-        return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
-
     header = struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)
-    pixels = zlib.compress(bytes(10**6))
-    return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + chunk(b'IDAT', pixels) + chunk(b'IEND', b'')
+    parts = [(b'IHDR', header), (b'IDAT', zlib.compress(bytes(10**6))), (b'IEND', b'')]
+    return b'\x89PNG\r\n\x1a\n' + b''.join(png_chunk(kind, data) for kind, data in parts)
 
 
 def jpeg():
@@ -421,10 +458,20 @@ def large_tiff():
     return bytes(data)
 
 
-def deep_planes():
+def tiff_of(array, **options):
     file = io.BytesIO()
-    tifffile.imwrite(file, random_image(np.uint16).transpose(2, 0, 1), photometric='rgb', planarconfig='separate')
+    tifffile.imwrite(file, array, **options)
     return file.getvalue()
+
+
+def gray_tiff(channels):
+    return tiff_of(random_image(np.uint16, channels), photometric='minisblack', planarconfig='contig')
+
+
+def planes(dtype, channels):
+    photometric = 'rgb' if channels == 3 else 'minisblack'
+    array = np.full((channels, 9, 14), 5, dtype)
+    return tiff_of(array, photometric=photometric, planarconfig='separate', compression='deflate')
 
 
 @pytest.mark.parametrize(
@@ -441,11 +488,18 @@ def deep_planes():
         ('two.webp', frames('WEBP'), 'has 2 frames, expected one'),
         ('two.png', frames('PNG'), 'has 2 frames, expected one'),
         ('two.tif', frames('TIFF'), 'has 2 pages, expected one'),
-        ('gray.tif', tiff_with(277, 2), 'gray with more than 8 bits and transparency'),
+        ('gray.tif', gray_tiff(2), 'more than 8 bits and 2 channels'),
+        ('more.tif', tiff_of(random_image(np.uint16, 5), photometric='rgb'), 'more than 8 bits and 5 channels'),
+        ('three.tif', gray_tiff(3), 'more than 8 bits and 3 channels'),
         ('cmyk.tif', tiff_with(262, 5), 'more than 8 bits and is not RGB'),
-        ('planes.tif', deep_planes(), 'stores its colors in separate planes'),
-        ('int.tif', cv2.imencode('.tif', np.zeros((9, 9), np.int32))[1].tobytes(), 'int32'),
-        ('hdr.tif', cv2.imencode('.tif', np.full((9, 9), 2, np.float32))[1].tobytes(), 'values from 2 to 2'),
+        ('planes.tif', planes(np.uint16, 3), 'stores its colors in separate planes'),
+        ('gray_planes.tif', planes(np.uint8, 2), 'stores its colors in separate planes'),
+        ('int8.tif', tiff_of(random_image(np.int8, 1)), 'has signed integers of 8 bits, expected unsigned integers'),
+        ('int16.tif', tiff_of(random_image(np.int16), photometric='rgb'), 'has signed integers of 16 bits'),
+        ('int32.tif', tiff_of(random_image(np.uint32), photometric='rgb'), 'has integers of 32 bits'),
+        ('half.tif', tiff_of(random_image(np.float16), photometric='rgb'), 'has floating-point numbers of 16 bits'),
+        ('lerc.tif', tiff_with(259, 34887), 'LERC compression .* Save it with another compression'),
+        ('hdr.tif', cv2.imencode('.tif', np.full((9, 9), 2, np.float32))[1].tobytes(), r'values from 2\.0 to 2\.0'),
         ('nan.tif', cv2.imencode('.tif', np.full((9, 9), np.nan, np.float32))[1].tobytes(), 'values from nan'),
         ('program.eps', b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n', 'not an image'),
         ('tags.tif', b'II*\0\xff\xff\xff\0', 'tags.tif is not an image'),
@@ -475,10 +529,95 @@ def test_sizes_that_formats_cannot_store_are_errors(tmp_path, suffix, columns):
     assert found.pixels.shape[:2] == (limit, 8)
 
 
+def test_metadata_that_fills_the_segments_of_a_jpeg_is_kept(tmp_path):
+    comment, iptc = b'c' * 65_533, b'i' * 65_000
+    segment = b'Photoshop 3.0\0' + b'8BIM' + struct.pack('>HHI', 0x0404, 0, len(iptc)) + iptc
+    extra = b'\xff\xed' + struct.pack('>H', 2 + len(segment)) + segment + b'\xff\xfe\xff\xff' + comment
+    data = exif() + bytes(65_527 - len(exif()))
+    Image.fromarray(smooth()).save(tmp_path / 'a.jpg', exif=b'Exif\0\0' + data, xmp=b'x' * 65_504, extra=extra)
+    photo = read(tmp_path / 'a.jpg')
+    assert len(photo.metadata.exif) == 65_527 and len(photo.metadata.xmp) == 65_504 and comment in photo.metadata.jpeg
+    assert read(written(tmp_path, photo, '.jpg')).metadata == photo.metadata
+
+
 def test_metadata_that_is_too_long_for_jpeg_is_omitted(tmp_path):
     photo = Photograph(smooth(), None, Metadata(exif(), SRGB + bytes(100_000), XMP + b' ' * 100_000, (300, 300)))
     found = read(written(tmp_path, photo, '.jpg')).metadata
     assert found.xmp == b'' and tags_of(found.exif) == tags_of(exif()) and len(found.icc) == len(SRGB) + 100_000
+
+
+@pytest.mark.parametrize('suffix', ['.jpg', '.png', '.tif', '.webp', '.avif'])
+@pytest.mark.parametrize('source', ['.jpg', '.png', '.tif'])
+def test_exif_values_of_wrong_types_do_not_prevent_writing(tmp_path, source, suffix, recwarn):
+    if format_of(f'a{suffix}') is None:
+        pytest.skip('this Pillow does not write the format')
+    entries = [(271, 2, 6, 8 + 2 + 4 * 12 + 4), (272, 5, 1, 9), (305, 4, 1, 7), (306, 11, 1, 0)]  # a text, then numbers
+    packed = b''.join(struct.pack('<HHII', *entry) for entry in entries)
+    data = b'II*\0' + struct.pack('<IH', 8, len(entries)) + packed + bytes(4) + b'Maker\0'
+    path = tmp_path / f'a{source}'
+    if source == '.tif':
+        tags = [(271, 2, 6, b'Maker\0', True), (272, 5, 1, bytes(8), True), (306, 11, 1, bytes(4), True)]
+        path.write_bytes(tiff_of(smooth(), photometric='rgb', metadata=None, software=False, extratags=tags))
+    else:
+        path.write_bytes(encode(Photograph(smooth(), None, Metadata(data)), check_target(Photograph(smooth()), path)))
+    photo = read(path)
+    assert photo.metadata.exif
+    found = Image.Exif()
+    found.load(read(written(tmp_path, photo, suffix)).metadata.exif)
+    assert found[271] == 'Maker' and not recwarn.list
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+@pytest.mark.parametrize('unit, dpi', [('INCH', (300, 150)), ('CENTIMETER', (762, 381)), ('NONE', None)])
+@pytest.mark.parametrize('big', [False, True])
+def test_the_resolution_of_a_tiff_is_read_in_pixels_per_inch(tmp_path, dtype, unit, dpi, big):
+    options = {'resolution': (300, 150), 'resolutionunit': unit, 'extratags': [(315, 2, 6, b'Artist', True)]}
+    array = random_image(dtype)
+    (tmp_path / 'a.tif').write_bytes(tiff_of(array, photometric='rgb', bigtiff=big, **options))
+    photo = read(tmp_path / 'a.tif')
+    np.testing.assert_array_equal(photo.pixels, array)
+    exif = Image.Exif()
+    exif.load(photo.metadata.exif)
+    assert exif[315] == 'Artist' and photo.metadata.dpi == pytest.approx(dpi)
+
+
+@pytest.mark.parametrize('mode', ['RGB', 'I;16'])
+def test_no_resolution_is_invented(tmp_path, mode):
+    Image.new(mode, (9, 14)).save(tmp_path / 'a.tif')
+    assert read(tmp_path / 'a.tif').metadata.dpi is None
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+@pytest.mark.parametrize('source', ['.jpg', '.tif', '.png'])
+def test_the_resolution_is_rotated_with_the_image(tmp_path, source, dtype):
+    data = Image.Exif()
+    data[0x0112], data[282], data[283], data[296] = 6, 300.0, 150.0, 2
+    first = Photograph(random_image(dtype), None, Metadata(data.tobytes().removeprefix(b'Exif\0\0'), dpi=(300, 150)))
+    metadata = read(written(tmp_path, first, source)).metadata
+    found = Image.Exif()
+    found.load(metadata.exif)
+    assert metadata.dpi == pytest.approx((150, 300), abs=0.02) and (found[282], found[283]) == (150, 300)
+
+
+def test_an_unknown_orientation_is_ignored(tmp_path):
+    """Some programs write 0."""
+    array = random_image(np.uint16)
+    (tmp_path / 'a.tif').write_bytes(tiff_of(array, photometric='rgb', extratags=[(274, 3, 1, 0, True)]))
+    np.testing.assert_array_equal(read(tmp_path / 'a.tif').pixels, array)
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+def test_gray_values_of_a_tiff_can_be_inverted(tmp_path, dtype):
+    array = random_image(dtype, 1)
+    (tmp_path / 'a.tif').write_bytes(tiff_of(array, photometric='miniswhite'))
+    np.testing.assert_array_equal(read(tmp_path / 'a.tif').pixels, ~array)
+
+
+@pytest.mark.parametrize('tag', [18246, 50706])
+def test_unknown_tags_of_a_tiff_cause_no_messages(tmp_path, tag, capfd):
+    (tmp_path / 'a.tif').write_bytes(tiff_of(random_image(np.uint16), extratags=[(tag, 3, 1, 5, True)]))
+    read(tmp_path / 'a.tif')
+    assert capfd.readouterr() == ('', '')
 
 
 def test_damaged_exif_data_is_ignored(tmp_path):
