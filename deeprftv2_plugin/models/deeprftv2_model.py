@@ -179,7 +179,7 @@ class DeepRFTv2Model(RestorationModel):
         finite, result = self.flags.share(current_iter, finite, total, leave=signal_before is not None)
         for buffer, old in zip(self.buffers, old_buffers, strict=True):
             buffer.copy_(torch.where(finite, buffer, old))
-        step_if_finite(finite, self.optimizer_g, total, self.compute_gradients)
+        step_if_finite(finite, self.optimizer_g, total, self.compute_gradients, self.flags.mean)
         if self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
         if self.progress is None:
