@@ -112,7 +112,7 @@ def read_sets(path: str | Path) -> dict[str, dict[str, Tensor]]:
     sets = {'params': content} if _is_state(content) else content
     if isinstance(sets, Mapping):
         sets = {name: state for name, state in sets.items() if isinstance(name, str) and _is_state(state)}
-    if not sets or not isinstance(sets, Mapping):
+    if not isinstance(sets, Mapping) or not sets:
         raise UserError(f'{path}: contains no weights; expected a state_dict, or a dict with params or params_ema')
     try:
         return {name: _checked(state) for name, state in sets.items()}

@@ -65,8 +65,9 @@ def test_damaged_and_missing_files_are_errors(net, tmp_path, suffix):
         read_weights(path)
 
 
-def test_file_without_weights_is_an_error(tmp_path):
-    torch.save({'epoch': 3}, tmp_path / 'net.pth')
+@pytest.mark.parametrize('content', [{'epoch': 3}, torch.ones(2), [torch.ones(2)], None], ids=repr)
+def test_file_without_weights_is_an_error(tmp_path, content):
+    torch.save(content, tmp_path / 'net.pth')
     with pytest.raises(UserError, match='contains no weights'):
         read_weights(tmp_path / 'net.pth')
 
