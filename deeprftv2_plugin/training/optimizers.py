@@ -59,7 +59,7 @@ def optimizers_for(name: object) -> Mapping[str, type]:
                 f'{name}: the package {package} is not installed. Install it, or use an optimizer of torch.optim'
             ) from error
         raise UserError(f'{name} cannot be imported: {first_line(error)}') from error
-    except Exception as error:  # modules can raise any exception
+    except (Exception, SystemExit) as error:  # modules can raise any exception
         raise UserError(f'{name} cannot be imported: {first_line(error)}') from error
     known = _subclasses_in(module, Optimizer)
     if class_name not in known:
