@@ -106,7 +106,7 @@ def test_average_is_one_more_set_of_weights(opt, monkeypatch):
 
 def test_a_folder_that_cannot_be_accessed_is_not_asked_for_its_disk(opt, folder, monkeypatch):
     """The check of the folders reports it."""
-    opt['path']['experiments_root'] = str(folder / 'experiments' / ('y' * 300))
+    opt['path']['experiments_root'] = str(folder / ('x' * 300))
     monkeypatch.setattr(shutil, 'disk_usage', lambda path: SimpleNamespace(free=10**9))
     assert list(resources.check_disk(opt, {}, 0))
 
