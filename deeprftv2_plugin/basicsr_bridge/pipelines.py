@@ -117,6 +117,7 @@ def handed_over(opt: dict, path: str, launcher: str, auto_resume: bool, debug: b
         debug: BasicSR's flag ``--debug``.
     """
     from basicsr import test, train
+    from basicsr.utils import get_root_logger
     from basicsr.utils.dist_util import master_only
 
     from deeprftv2_plugin.basicsr_bridge import agreement, loggers
@@ -133,7 +134,13 @@ def handed_over(opt: dict, path: str, launcher: str, auto_resume: bool, debug: b
     def copy_opt_file(opt_file: str, experiments_root: str) -> None:
         head = f'# GENERATE TIME: {time.asctime()}\n# CMD:\n# {" ".join(sys.argv)}\n\n'
         text = (head + config.reading.dump(opt)).encode(errors='backslashreplace')  # not always UTF-8
-        write_whole(os.path.join(experiments_root, os.path.basename(opt_file)), text)
+        path = os.path.join(experiments_root, os.path.basename(opt_file))
+        try:
+            write_whole(path, text)
+        except OSError as error:
+            get_root_logger().warning(
+                f'The options cannot be saved to {path}: {error.strerror or error}. The run continues without it.'
+            )
 
     reason = 'options with _base_ and overrides, checked before the run'
     with (

@@ -130,7 +130,7 @@ def import_modules(names: Any) -> None:
     for name in names:
         try:
             importlib.import_module(name)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a script without a guard may call sys.exit
             raise UserError(f'custom_imports: {name} failed: {type(error).__name__}: {error}') from error
 
 

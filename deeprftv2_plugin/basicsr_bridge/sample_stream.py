@@ -31,6 +31,7 @@ def position(plan: Plan, iteration: int) -> dict[str, Any]:
         'number of processes': plan.processes,
         'effective batch': following.batch,
         'number of samples in the data set': plan.length,
+        'dataset_enlarge_ratio': plan.ratio,
     }
 
 
@@ -47,5 +48,6 @@ def differences(plan: Plan, state: Mapping[str, Any]) -> Iterator[str]:
         yield 'The state does not store which samples were used: unchanged settings are assumed.'
         return
     for key, value in position(plan, state['iter']).items():
-        if stream[key] != value:
-            yield f'Resumed with another {key}: {value}, it was {stream[key]}.'
+        before = stream.get(key, value)  # older states have no dataset_enlarge_ratio
+        if before != value:
+            yield f'Resumed with another {key}: {value}, it was {before}.'

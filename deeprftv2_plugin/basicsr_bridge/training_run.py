@@ -195,12 +195,12 @@ class TrainingRun:
 
     def take_folder(self, opt: dict, resume: bool) -> None:
         """Lock the folder until the end of the run, and create its subfolders."""
-        within = ('models', 'training_states', 'visualization')
-        lock = in_first_process(lambda: run_folder.take(opt['path']['experiments_root'], within, resume), opt)
+        folder = opt['path']['experiments_root']
+        lock = in_first_process(lambda: run_folder.take(folder, run_folder.TRAINING, resume), opt)
         if lock is not None:
             self._stack.callback(lock.release)
             if not lock.is_effective:
-                self.notes.append(UNLOCKED.format(opt['path']['experiments_root']) + '.')
+                self.notes.append(UNLOCKED.format(folder) + '.')
 
     def create_loaders(self, opt: dict, logger: logging.Logger) -> tuple:
         """Return the loader of the plan, the plan as its sampler, the validation loaders, epochs and iterations."""

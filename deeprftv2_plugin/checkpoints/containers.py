@@ -19,6 +19,7 @@ MAX_BYTES = 2**36
 _OTHER_CONTENT = (
     (rb'version https://git-lfs', 'a Git LFS pointer, not a checkpoint: download the file itself (git lfs pull)'),
     (rb'<(!doctype|html|head|body|\?xml|!--)', 'an HTML page, not a checkpoint: download the file itself'),
+    (rb'(?!PK)[\t\n\r -~]+\Z', 'a text file, not a checkpoint: download the file itself'),
 )
 _PACKED = getattr(torch, 'float4_e2m1fn_x2', None)
 """A type with two numbers per element, which PyTorch cannot convert."""
@@ -31,7 +32,7 @@ def open_checkpoint(path: str | Path) -> BinaryIO:
     """Open a file of weights or a training state.
 
     Raises:
-        UserError: The file is missing, not regular, larger than `MAX_BYTES`, a web page or a Git LFS pointer.
+        UserError: The file is missing, not regular, larger than `MAX_BYTES`, text such as a web page.
     """
     try:
         file = open_regular(path, MAX_BYTES)

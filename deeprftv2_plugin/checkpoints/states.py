@@ -133,9 +133,16 @@ def numbered(folder: str | Path, pattern: str) -> dict[int, list[Path]]:
     Args:
         folder: The folder; it may be missing.
         pattern: Regular expression for the names whose group is the iteration.
+
+    Raises:
+        OSError: The folder cannot be listed.
     """
     found: dict[int, list[Path]] = {}
-    for path in sorted(Path(folder).iterdir()) if Path(folder).is_dir() else ():
+    try:
+        paths = sorted(Path(folder).iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        paths = []
+    for path in paths:
         match = re.fullmatch(pattern, path.name)
         if match:
             found.setdefault(int(match[1]), []).append(path)
@@ -154,10 +161,14 @@ def newest_whole(states: str | Path, models: str | Path, labels: Sequence[str]) 
         The path of the state, or None if there are no states; and an error message for each newer damaged state.
 
     Raises:
-        UserError: All states are damaged.
+        UserError: All states are damaged, or their folder cannot be listed.
     """
     faults: list[str] = []
-    for iteration, (path, *_) in numbered(states, STATES).items():
+    try:
+        found = numbered(states, STATES)
+    except OSError as error:
+        raise UserError(f'{states} cannot be listed ({error.strerror}): check its permissions') from error
+    for iteration, (path, *_) in found.items():
         try:
             if read_state(path)['iter'] != iteration:
                 raise UserError(f'{path}: not a complete training state: its iteration does not match its name')

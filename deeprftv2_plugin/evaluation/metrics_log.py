@@ -39,14 +39,17 @@ class MetricsLog:
             get_root_logger().warning(f'{self.path}: iteration {iteration} could not be logged: {reason}')
 
     def __iter__(self) -> Iterator[dict]:
-        """Yield the valid lines. A killed process, a full disk or an incomplete copy can leave damaged ones."""
+        """Yield the valid lines. A killed process, a full disk or an incomplete copy can leave damaged ones.
+
+        A failure to read the file is logged and otherwise ignored.
+        """
         if not self.path.is_file():
             return
-        with open(self.path, 'rb') as file:
-            for line in file:
-                record = parse(line)
-                if record is not None:
-                    yield record
+        try:
+            with open(self.path, 'rb') as file:
+                yield from filter(None, map(parse, file))
+        except OSError as error:
+            get_root_logger().warning(f'{self.path} cannot be read: {error.strerror or error}')
 
     def rewind(self, iteration: int) -> None:
         """Remove damaged lines and those after an iteration, before training resumes from it.

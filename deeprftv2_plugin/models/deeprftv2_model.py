@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -69,7 +69,8 @@ class DeepRFTv2Model(RestorationModel):
     cri_perceptual: Any
     lq: Tensor
     gt: Tensor
-    _evaluating = False
+    _evaluation: ExitStack | None = None
+    """Switches back to the weights for training; None outside of `evaluating`."""
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
         """Move a network to the device, and wrap it for distributed training."""
@@ -179,7 +180,7 @@ class DeepRFTv2Model(RestorationModel):
         finite, result = self.flags.share(current_iter, finite, total, leave=signal_before is not None)
         for buffer, old in zip(self.buffers, old_buffers, strict=True):
             buffer.copy_(torch.where(finite, buffer, old))
-        step_if_finite(finite, self.optimizer_g, total, self.compute_gradients)
+        step_if_finite(finite, self.optimizer_g, total, self.compute_gradients, self.flags.mean)
         if self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
         if self.progress is None:
@@ -286,7 +287,13 @@ class DeepRFTv2Model(RestorationModel):
         return plan.epoch_of(current_iter) if plan else 0
 
     def save(self, epoch: int, current_iter: int) -> bool:
-        """Save the weights and the state, after all pending step results are recorded; return True."""
+        """Save the weights and the state, after all pending step results are recorded; return True.
+
+        This ends an evaluation, since the state needs the weights for training.
+        """
+        if self._evaluation is not None:
+            self._evaluation.close()
+            self._evaluation = None
         result = self.flags.settle()
         if result is not None:
             self.record(result)
@@ -305,16 +312,16 @@ class DeepRFTv2Model(RestorationModel):
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Switch to the weights for evaluation within the block. Blocks can be nested."""
-        if self._evaluating or not self.is_train:
+        """Switch to the weights for evaluation within the block or until `save`. Blocks can be nested."""
+        if self._evaluation is not None or not self.is_train:
             yield
             return
-        self._evaluating = True
         try:
-            with evaluation_weights(self.optimizers):
+            with ExitStack() as self._evaluation:
+                self._evaluation.enter_context(evaluation_weights(self.optimizers))
                 yield
         finally:
-            self._evaluating = False
+            self._evaluation = None
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
         """Load a training state returned by `checkpoints.states.read_state`.

@@ -66,6 +66,8 @@ class RestorationModel(SRModel):
         self.smaller_tile: tuple[int, int] | None = None
         self.validated: dict[str, int | str] = {}
         self.best_metric_results: dict[str, dict] = {}
+        self.unscored: set[str] = set()
+        """Datasets without metrics."""
         self.failures: list[str] = []
 
     @property
@@ -155,6 +157,8 @@ class RestorationModel(SRModel):
             get_root_logger().info(f'{name} has no ground truth. Omitted metrics: {", ".join(omitted)}.')
         if self.metric_results:
             self.log_results(name, current_iter, tb_logger)
+        else:
+            self.unscored.add(name)
         if report:
             report.write(scores)
             self.failures = validation.gather_lists(self.failures, self.processes)
@@ -270,17 +274,33 @@ class RestorationModel(SRModel):
     def log_results(self, dataset_name: str, current_iter: Any, tb_logger: Any) -> None:
         """Log the metrics, and save the weights if they are the best so far."""
         first = next(iter(self.metric_results))
-        former = self.best_metric_results.get(dataset_name, {}).get(first, {}).get('iter')
+        self._initialize_best_metric_results(dataset_name)
+        former = self.best_metric_results[dataset_name][first]['iter']
         self.recall_results(dataset_name, current_iter, self.metric_results)
         best = self.best_metric_results[dataset_name]
         if self.opt['rank'] != 0:
             return
         self._log_validation_metric_values(current_iter, dataset_name, tb_logger)
         if self.is_train:
-            leading = next(iter(self.best_metric_results)) == dataset_name
-            if leading and best[first]['iter'] != former:
+            if self.determines_best(dataset_name) and best[first]['iter'] != former:
                 self.save_best(current_iter)
             MetricsLog(self.opt['path']['log']).append(current_iter, dataset=dataset_name, **self.metric_results)
+
+    def determines_best(self, dataset_name: str) -> bool:
+        """Return whether a dataset is the first one in the options that has metrics, even if its validation failed."""
+        datasets = (self.opt.get('datasets') or {}).items()
+        names = [settings['name'] for phase, settings in datasets if phase.startswith('val')]
+        return dataset_name == next((name for name in names if name not in self.unscored), dataset_name)
+
+    def _initialize_best_metric_results(self, dataset_name: str) -> None:
+        """Add the metrics of the options. A resumed training keeps the records of those with the same direction."""
+        former = self.best_metric_results.pop(dataset_name, {})
+        if self.opt['val'].get('metrics'):
+            super()._initialize_best_metric_results(dataset_name)
+        records = self.best_metric_results.setdefault(dataset_name, {})
+        for metric, new in records.items():
+            old = former.get(metric, new)
+            records[metric] = old if old.get('better') == new['better'] else new
 
     def recall_results(self, dataset_name: str, current_iter: int, results: dict[str, float]) -> None:
         """Update the best metrics with those of a validation, possibly of an earlier run."""

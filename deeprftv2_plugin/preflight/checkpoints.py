@@ -11,6 +11,7 @@ from deeprftv2_plugin.checkpoints import load_file
 from deeprftv2_plugin.checkpoints.states import newest_whole, read_state, resumed_networks, resumed_weights
 from deeprftv2_plugin.preflight.findings import Finding, error, ok, warning
 from deeprftv2_plugin.utils.errors import UserError, shortened
+from deeprftv2_plugin.utils.regular_files import why_absent
 
 
 def check_checkpoints(
@@ -41,7 +42,7 @@ def check_weights(opt: Mapping[str, Any], label: str, net: nn.Module) -> Finding
         text = f'{option} is not set: network_{label} has random weights, {count}'
         return ok(text) if opt['is_train'] else warning(text)
     if not os.path.exists(path):
-        return error(f'{option} is {shortened(path)}, which does not exist')
+        return error(f'{option} is {shortened(path)}, which {why_absent(path)}')
     strict = opt['path'].get(f'strict_load_{label}', True)
     try:
         weights, left_out = load_file(net, path, opt['path'].get(f'param_key_{label}'), strict)
@@ -58,7 +59,7 @@ def check_state(
     """Resume from `path.resume_state` and the weights that belong to it."""
     path = opt['path']['resume_state']
     if not os.path.exists(path):
-        yield error(f'path.resume_state is {shortened(path)}, which does not exist')
+        yield error(f'path.resume_state is {shortened(path)}, which {why_absent(path)}')
         return
     state, total = read_state(path), opt['train']['total_iter']
     done = state['iter']

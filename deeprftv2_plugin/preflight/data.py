@@ -1,11 +1,13 @@
 """Check that the images of all datasets can be read, and report their sizes."""
 
+import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from basicsr.data import build_dataset
+from basicsr.utils.registry import MODEL_REGISTRY
 
 from deeprftv2_plugin.data.datasets import SizedDataset
 from deeprftv2_plugin.data.datasets.augmentation import crop_size
@@ -13,6 +15,8 @@ from deeprftv2_plugin.data.datasets.paired import PairedDeblurDataset
 from deeprftv2_plugin.data.layouts.pairs import Pair
 from deeprftv2_plugin.data.loading.loader import DrawnDataset
 from deeprftv2_plugin.data.loading.plan import Draw
+from deeprftv2_plugin.evaluation.validation import image_name
+from deeprftv2_plugin.models.restoration_model import RestorationModel
 from deeprftv2_plugin.preflight.findings import Finding, amount, error, ok, warning
 from deeprftv2_plugin.training.stages import stages_of
 from deeprftv2_plugin.utils.errors import DataWarning, UserError, describe_error
@@ -50,6 +54,8 @@ def check_data(opt: Mapping[str, Any], datasets: dict[str, SizedDataset] | None 
                     yield from check_pairs(label, part.pairs, crops, allowed)
                 else:
                     yield from check_samples(label, part, crops)
+                    if phase != 'train':
+                        yield from check_names(label, part, opt)
         except UserError as fault:
             yield error(f'{name}: {fault}')
         except Exception as fault:  # datasets of other packages can raise any exception
@@ -140,6 +146,29 @@ def _range(sizes: list[tuple[int, int]]) -> str:
     if len(set(sizes)) == 1:
         return f'{widths[0]}x{heights[0]}'
     return f'{widths[0]} to {widths[-1]} wide, {heights[0]} to {heights[-1]} high'
+
+
+def check_names(name: str, dataset: Any, opt: Mapping[str, Any]) -> Iterator[Finding]:
+    """Check that the results of one of BasicSR's datasets are saved under different names.
+
+    Args:
+        name: Name of the dataset.
+        dataset: The dataset, whose `paths` are those of the images, if it has this attribute.
+        opt: The options.
+    """
+    own = issubclass(MODEL_REGISTRY.get(opt['model_type']), RestorationModel)
+    if not (opt.get('val') or {}).get('save_img') and (
+        opt['is_train'] or not own
+    ):  # a test with a report saves the worst images
+        return
+    seen: dict[str, str] = {}
+    for item in getattr(dataset, 'paths', []):
+        path = item['lq_path'] if isinstance(item, Mapping) else item
+        saved = image_name(dataset, path) if own else os.path.splitext(os.path.basename(path))[0]
+        if saved in seen:
+            yield error(f'{name}: {seen[saved]} and {path} would both be saved as {saved}: rename one')
+            return
+        seen[saved] = path
 
 
 def check_samples(name: str, dataset: SizedDataset, crops: Sequence[int | list[int]]) -> Iterator[Finding]:

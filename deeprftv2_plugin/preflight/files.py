@@ -12,7 +12,8 @@ from deeprftv2_plugin.data.storage.lmdb_reader import META_INFO, check_length, i
 from deeprftv2_plugin.data.storage.text_files import read_lines
 from deeprftv2_plugin.preflight.findings import Finding, error, ok, warning
 from deeprftv2_plugin.training.run_folder import problem_with
-from deeprftv2_plugin.utils.errors import UserError
+from deeprftv2_plugin.utils.errors import UserError, shortened
+from deeprftv2_plugin.utils.regular_files import ABSENT, why_absent
 
 PAIRED = ('PairedDeblurDataset', 'PairedImageDataset')
 """Datasets whose pairs consist of two files."""
@@ -31,8 +32,13 @@ def check_roots(opt: Mapping[str, Any]) -> Iterator[Finding]:
         for key in [key for key in dataset.values if key.startswith(('dataroot', 'meta_info'))]:
             value = dataset.values[key]
             for root in value if isinstance(value, list) else [value]:
+                place = '.'.join((*dataset.place, key))
                 if root is not None and not _exists(str(root)):
-                    missing['.'.join((*dataset.place, key))] = str(root)
+                    reason = why_absent(os.path.expanduser(str(root)))
+                    if reason == ABSENT:
+                        missing[place] = str(root)
+                    else:
+                        yield error(f'{place} is {shortened(str(root))}, which {reason}')
                 elif root is not None:
                     try:
                         _require_readable(key, os.path.expanduser(root))

@@ -142,7 +142,7 @@ def check_disk(opt: Mapping[str, Any], networks: Mapping[str, nn.Module], optimi
     count = min(saved, keep + 1) if keep else saved  # the oldest is removed after the newest is written
     named = files * (2 if (opt.get('val') or {}).get('metrics') else 1)
     folder = Path(opt['path']['experiments_root'])
-    free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.is_dir())).free
+    free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if os.path.isdir(path))).free
     text = (
         f'{amount(free)} free; {count} checkpoints of {amount(each)} and the latest and best weights take '
         f'{amount(count * each + named)}'

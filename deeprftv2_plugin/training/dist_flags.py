@@ -1,4 +1,4 @@
-"""Flags that all training processes share after every step without stalling the GPU."""
+"""Flags and losses that all training processes share. Flags do not stall the GPU."""
 
 from typing import NamedTuple
 
@@ -58,6 +58,14 @@ class SharedFlags:
         if self.late:
             ready, self._pending = self._pending, ready
         return values[0] == 0, ready and self._read(*ready)
+
+    def mean(self, loss: Tensor) -> Tensor:
+        """Return the mean of a loss over all processes. Waits for the other processes."""
+        if self.processes == 1:
+            return loss
+        total = loss.detach().clone()
+        torch.distributed.all_reduce(total)
+        return total / self.processes
 
     def settle(self) -> StepResult | None:
         """Wait for the pending result and return it; None if there is none."""

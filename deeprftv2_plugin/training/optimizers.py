@@ -59,7 +59,7 @@ def optimizers_for(name: object) -> Mapping[str, type]:
                 f'{name}: the package {package} is not installed. Install it, or use an optimizer of torch.optim'
             ) from error
         raise UserError(f'{name} cannot be imported: {first_line(error)}') from error
-    except Exception as error:  # modules can raise any exception
+    except (Exception, SystemExit) as error:  # modules can raise any exception
         raise UserError(f'{name} cannot be imported: {first_line(error)}') from error
     known = _subclasses_in(module, Optimizer)
     if class_name not in known:
@@ -149,7 +149,13 @@ def build_schedule(settings: Mapping[str, Any], optimizer: Optimizer) -> LRSched
     return build('train.scheduler', settings, SCHEDULES, optimizer=optimizer)
 
 
-def step_if_finite(finite: Tensor, optimizer: Optimizer, loss: Tensor, evaluate: Callable[[], Tensor]) -> None:
+def step_if_finite(
+    finite: Tensor,
+    optimizer: Optimizer,
+    loss: Tensor,
+    evaluate: Callable[[], Tensor],
+    mean: Callable[[Tensor], Tensor],
+) -> None:
     """Take an optimizer step unless the loss or the gradient is not finite.
 
     Fused optimizers decide on the device. For other optimizers, the CPU synchronizes with the device, as it does for
@@ -160,6 +166,7 @@ def step_if_finite(finite: Tensor, optimizer: Optimizer, loss: Tensor, evaluate:
         optimizer: Optimizer whose parameters have gradients.
         loss: Loss of the current gradients.
         evaluate: Recomputes the loss and the gradients, for optimizers that need several evaluations per step.
+        mean: Averages a loss over all processes. Line searches depend on its value and must agree in all of them.
     """
     # read from the parameter groups, since a resumed state can differ from the settings
     fused = all(group.get('fused') for group in optimizer.param_groups)
@@ -171,7 +178,7 @@ def step_if_finite(finite: Tensor, optimizer: Optimizer, loss: Tensor, evaluate:
         computed = [loss]
 
         def closure() -> Any:
-            return computed.pop() if computed else evaluate()
+            return mean(computed.pop() if computed else evaluate())
 
         optimizer.step(closure)
 

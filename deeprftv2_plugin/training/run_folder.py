@@ -17,6 +17,8 @@ from deeprftv2_plugin.utils.regular_files import open_regular, open_to_append
 LOCK = 'run.lock'
 LARGEST_LOCK = 1000
 """Maximum number of bytes that are read from a lock file."""
+TRAINING = ('models', 'training_states', 'visualization')
+"""Subfolders of a training."""
 MARKS = (LOCK, 'training_states', 'train_*.log', 'test_*.log', 'events.out.tfevents.*')
 """The folder of an earlier run contains at least one of these files. Other folders are never renamed."""
 
@@ -36,7 +38,10 @@ def problem_with(folder: str | Path, resume: bool = False) -> str | None:
             return f'{path} is not a folder: rename or remove it'
     written = [path for path in (folder, folder.parent, folder.parent.parent) if os.path.isdir(path)]
     renamed = not resume and folder in written  # which changes the parent
-    for path in written[: 2 if renamed else 1]:
+    written = written[: 2 if renamed else 1]
+    if resume:
+        written += [folder / name for name in TRAINING if os.path.isdir(folder / name)]
+    for path in written:
         if not os.access(path, os.W_OK | os.X_OK):
             return f'{path} cannot be written: check its permissions, or run from another folder'
     if not _is_empty(folder) and not is_of_run(folder):
@@ -164,6 +169,8 @@ def _used_by(folder: Path) -> str | None:
     path = folder / LOCK
     if path.is_symlink():
         return f'{path} is a link, expected a regular file: remove the link'
+    if path.is_file() and not os.access(path, os.W_OK):
+        return f'{path} cannot be written: check its permissions, or choose another name'
     try:
         if any(lock.is_on(path) for lock in list(_held)):  # closing the file would release a lock of this process
             return f'{folder} is in use by another run of this process: wait for it, or choose another name'

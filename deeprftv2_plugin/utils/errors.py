@@ -27,7 +27,7 @@ def printable(text: str) -> str:
     return text.encode(errors='backslashreplace').decode()
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Return the first line of an exception's message, or the name of its class."""
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 

@@ -10,6 +10,9 @@ from typing import BinaryIO
 
 from deeprftv2_plugin.utils.errors import UserError
 
+ABSENT = 'does not exist'
+"""The result of `why_absent` for a path that does not exist."""
+_ERRORS_OF_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 _KINDS = (
     (stat.S_ISLNK, 'a link'),
     (stat.S_ISDIR, 'a folder'),
@@ -47,6 +50,18 @@ def open_regular(path: str | Path, limit: int) -> BinaryIO:
         file.close()
         raise
     return file
+
+
+def why_absent(path: str | Path) -> str:
+    """Return why a path does not exist for this process: `ABSENT`, or a reason such as a lack of permissions."""
+    try:
+        os.stat(path)
+    except OSError as error:
+        if error.errno not in _ERRORS_OF_ABSENT:
+            return f'cannot be accessed ({error.strerror})'
+    except ValueError:  # a null character
+        pass
+    return ABSENT
 
 
 @contextlib.contextmanager

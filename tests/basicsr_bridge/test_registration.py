@@ -103,6 +103,16 @@ def test_the_working_directory_is_not_searched_without_custom_imports(tmp_path, 
     assert registration.sys.path == ['elsewhere']
 
 
+@pytest.mark.parametrize('code', ['raise SystemExit', '1 / 0'])
+def test_a_module_that_fails_or_exits_is_named(tmp_path, monkeypatch, code):
+    """Otherwise the command would end with the exit status of the module."""
+    (tmp_path / 'module_that_ends.py').write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr('sys.path', ['elsewhere'])
+    with pytest.raises(UserError, match='custom_imports: module_that_ends failed'):
+        registration.import_modules(['module_that_ends'])
+
+
 @pytest.mark.parametrize('names', [['no_such_module'], 7, [7]])
 def test_wrong_custom_imports_are_refused(names):
     with pytest.raises(UserError, match='custom_imports'):

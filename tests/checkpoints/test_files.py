@@ -65,7 +65,7 @@ def test_damaged_and_missing_files_are_errors(net, tmp_path, suffix):
         read_weights(path)
 
 
-@pytest.mark.parametrize('content', [{'epoch': 3}, torch.zeros(3)])
+@pytest.mark.parametrize('content', [{'epoch': 3}, torch.ones(2), [torch.ones(2)], None], ids=repr)
 def test_file_without_weights_is_an_error(tmp_path, content):
     torch.save(content, tmp_path / 'net.pth')
     with pytest.raises(UserError, match='contains no weights'):
@@ -90,7 +90,10 @@ HTML = '\n <!DOCTYPE html><html><head><title>Sign in</title></head></html>'
 POINTER = 'version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n'
 
 
-@pytest.mark.parametrize(('content', 'words'), [(HTML, 'an HTML page'), (POINTER, 'a Git LFS pointer')])
+@pytest.mark.parametrize(
+    ('content', 'words'),
+    [(HTML, 'an HTML page'), (POINTER, 'a Git LFS pointer'), ('{"error": "Not Found"}\n', 'a text file')],
+)
 @pytest.mark.parametrize('suffix', ['pth', 'safetensors', 'state'])
 def test_failed_downloads_are_named(tmp_path, content, words, suffix):
     path = tmp_path / f'net.{suffix}'

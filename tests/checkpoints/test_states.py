@@ -65,6 +65,17 @@ def test_it_is_an_error_if_all_states_are_damaged(folders):
         newest_whole(*folders, ['g'])
 
 
+def test_it_is_an_error_if_the_folder_cannot_be_listed(folders, monkeypatch):
+    """Without permission, for example. Training would start over otherwise."""
+
+    def fail(path):
+        raise PermissionError(13, 'Permission denied')
+
+    monkeypatch.setattr(Path, 'iterdir', fail)
+    with pytest.raises(UserError, match=r'training_states cannot be listed \(Permission denied\): check'):
+        newest_whole(*folders, ['g'])
+
+
 def test_prune_keeps_the_newest_and_unnumbered_files(folders):
     record_written(folders[0].parent, ['net_g_5.pth'])
     torch.save({}, folders[1] / 'net_g_5.pth')  # weights without a state, left by a killed process

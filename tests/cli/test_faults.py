@@ -355,6 +355,15 @@ def test_resuming_a_finished_run_trains_nothing(folder, capsys):
     assert 'is at iteration 12, but train.total_iter is 9' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize('metrics', ['~', '{ssim: {type: calculate_ssim, crop_border: 0}}'])
+def test_run_with_other_metrics_is_resumed(folder, metrics):
+    file = write(folder, training_options({'type': 'OneScale'}))
+    assert cli.main(['train', '-opt', file]) == 0
+    overrides = ['--force_yml', 'train:total_iter=13', f'val:metrics={metrics}']
+    assert cli.main(['train', '-opt', file, '--auto_resume', *overrides]) == 0
+    assert ('# ssim' in said(folder)) == (metrics != '~')
+
+
 def test_run_with_a_longer_epoch_is_resumed(folder):
     """BasicSR itself trains nothing if the epoch has become longer."""
     file = write(folder, training_options())
@@ -363,6 +372,7 @@ def test_run_with_a_longer_epoch_is_resumed(folder):
     assert cli.main(['train', '-opt', file, '--auto_resume', '--force_yml', *longer]) == 0
     assert 'iter:      15' in said(folder)
     assert 'Resumed with another effective batch: 2, it was 1.' in said(folder)
+    assert 'Resumed with another dataset_enlarge_ratio: 100, it was 1.' in said(folder)
     assert 'train.scheduler.T_max is 15, it was 12 in the resumed state. The new value applies.' in said(folder)
 
 

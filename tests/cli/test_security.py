@@ -97,6 +97,15 @@ def test_no_command_imports_anything_from_the_working_directory(planted, tmp_pat
     assert 'the working directory is searched' not in process.stdout
 
 
+def test_a_run_continues_if_its_options_cannot_be_saved(tmp_path, log):
+    deeprftv2_plugin.register()
+    from basicsr import train
+
+    with pipelines.handed_over(options(), 'small.yml', 'none', auto_resume=True, debug=False):
+        train.copy_opt_file('small.yml', str(tmp_path / 'missing'))
+    assert 'missing/small.yml: No such file or directory. The run continues without it.' in log.text
+
+
 def test_a_link_in_the_folder_of_a_run_is_not_followed(tmp_path, monkeypatch):
     deeprftv2_plugin.register()
     from basicsr import train

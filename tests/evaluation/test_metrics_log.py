@@ -30,6 +30,17 @@ def test_failed_writes_are_logged_and_not_raised(tmp_path, monkeypatch, log):
     assert 'could not be truncated to iteration 1, from which training resumes: No space left on device' in log.text
 
 
+def test_a_file_that_cannot_be_read_is_logged(tmp_path, monkeypatch, log):
+    def fail(*args, **settings):
+        raise PermissionError(13, 'Permission denied')
+
+    metrics = MetricsLog(tmp_path)
+    metrics.append(1, loss=1.0)
+    monkeypatch.setattr('builtins.open', fail)
+    assert list(metrics) == []
+    assert 'metrics.jsonl cannot be read: Permission denied' in log.text
+
+
 @pytest.mark.posix
 @pytest.mark.parametrize('kind', ['link', 'dangling', 'pipe'])
 def test_only_regular_files_are_written(tmp_path, log, plant, kind):

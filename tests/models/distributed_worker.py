@@ -19,6 +19,10 @@ NETWORKS = {
     'SwinIR': (SWINIR, {}),
     'DeepRFTv2': ({'type': 'DeepRFTv2', 'variant': 'T'}, {}),
     'channels_last': ({'type': 'DeepRFTv2', 'variant': 'T'}, {'channels_last': True}),
+    'line_search': (
+        {'type': 'TwoScales'},
+        {'optim_g': {'type': 'LBFGS', 'lr': 0.5, 'max_iter': 2, 'line_search_fn': 'strong_wolfe'}},
+    ),
 }
 """Networks and additions to the section ``train``."""
 
@@ -32,8 +36,9 @@ def run(network, settings, rank=0, world_size=1):
         strides of gradients.
     """
     plateau = {'type': 'ReduceLROnPlateau', 'patience': 0, 'threshold': 0.9}  # lowers the rate in every step
+    settings = {'optim_g': {'type': 'SGD', 'lr': 0.01}, **settings}
     opt = options(network, frequency_opt={'type': 'FourierLoss', 'loss_weight': 0.01}, ema_decay=0.5,
-                  optim_g={'type': 'SGD', 'lr': 0.01}, clip_grad_norm=0.1, scheduler=plateau, **settings)  # fmt: skip
+                  clip_grad_norm=0.1, scheduler=plateau, **settings)  # fmt: skip
     opt.update(dist=world_size > 1, rank=rank, world_size=world_size)
     model = make_model(opt=opt)
     images = batch(2 * settings.get('accumulation', 1), size=32)

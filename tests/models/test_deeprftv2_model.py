@@ -242,6 +242,30 @@ def test_outputs_that_are_not_finite_are_named(log):
         assert f'{name}: the restored image has values that are not finite.' in log.text
 
 
+def test_the_first_dataset_with_metrics_determines_the_best_weights(log):
+    """Not the first one that has been validated: the validation of another one may have failed."""
+    model, saved = make_model(), []
+    names = {'val': 'without', 'val_2': 'first', 'val_3': 'second'}
+    model.opt['datasets'] = {'train': {'name': 'train'}, **{phase: {'name': name} for phase, name in names.items()}}
+    model.save_best = saved.append
+    for iteration, validated in enumerate((['without', 'second'], ['without', 'first', 'second']), 1):
+        for name in validated:
+            model.validation(DataLoader(Images(name, with_gt=name != 'without')), iteration, None, False)
+    assert saved == [2]
+
+
+def test_records_of_a_resumed_training_apply_to_the_metrics_of_the_options(log):
+    model, saved = make_model(), []
+    model.save_best = saved.append
+    same, flipped = ({'better': better, 'val': 100.0, 'iter': 5} for better in ('higher', 'lower'))
+    others = {'psnr': flipped}, {'psnr': {'val': 100.0, 'iter': 5}}, {'ssim': same}
+    for iteration, former in enumerate([{'psnr': same}, *others]):
+        model.best_metric_results = {'former name': {'psnr': same}, 'images': former}
+        model.validation(DataLoader(Images()), iteration, None, False)
+    assert saved == [1, 2, 3]
+    assert model.best_metric_results['images'].keys() == {'psnr'}
+
+
 class Tied(nn.Module):
     """Two convolutions with the same weight."""
 

@@ -158,3 +158,16 @@ def test_missing_image_of_a_list_is_named(folder, opt):
     opt['datasets'] = {'val': {**opt['datasets']['val'], 'meta_info_file': 'list.txt'}}
     (text,) = errors(list(check_data(opt)))
     assert text == 'more-noise (val): cannot read the image gt/9.png: No such file or directory'
+
+
+@pytest.mark.parametrize('model', ['DeepRFTv2Model', 'SRModel'])
+@pytest.mark.parametrize('save', [False, True])
+def test_images_that_would_be_saved_under_the_same_name_are_reported(folder, test_opt, model, save):
+    cv2.imwrite(str(folder / 'lq/0.jpg'), np.zeros((24, 28, 3), np.uint8))
+    (folder / 'lq/0.png').rename(folder / 'lq/0.bmp')
+    del test_opt['datasets']['test']['dataroot_gt']
+    test_opt['datasets']['test']['type'] = 'SingleImageDataset'
+    test_opt['model_type'], test_opt['val']['save_img'] = model, save
+    found = errors(list(check_data(test_opt)))
+    assert len(found) == (save or model == 'DeepRFTv2Model')
+    assert all(' would both be saved as 0: rename one' in text for text in found)

@@ -28,6 +28,16 @@ def test_missing_dataset_is_reported_on_one_screen_with_download_hints(opt):
     assert max(map(len, message.splitlines())) < 120
 
 
+def test_a_folder_that_cannot_be_accessed_is_not_reported_as_missing(folder, opt):
+    """Such as a folder without permission. Another download would not help."""
+    (folder / 'loop').symlink_to('loop')
+    message = missing(opt, val={'name': 'y', 'dataroot_lq': 'loop/GoPro'})
+    assert (
+        message
+        == 'datasets.val.dataroot_lq is loop/GoPro, which cannot be accessed (Too many levels of symbolic links)'
+    )
+
+
 def test_own_dataset_is_reported_without_download_hints(opt):
     message = missing(opt, val={'name': 'y', 'meta_info_file': 'list.txt'})
     assert 'list.txt' in message

@@ -104,6 +104,13 @@ def test_average_is_one_more_set_of_weights(opt, monkeypatch):
     assert check_free(opt, monkeypatch, needed - 1).mark is Mark.ERROR
 
 
+def test_a_folder_that_cannot_be_accessed_is_not_asked_for_its_disk(opt, folder, monkeypatch):
+    """The check of the folders reports it."""
+    opt['path']['experiments_root'] = str(folder / ('x' * 300))
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: SimpleNamespace(free=10**9))
+    assert list(resources.check_disk(opt, {}, 0))
+
+
 def test_disk_is_that_of_the_folder_to_be_created(opt, folder, monkeypatch):
     asked = []
     monkeypatch.setattr(shutil, 'disk_usage', lambda path: asked.append(path) or SimpleNamespace(free=10**9))

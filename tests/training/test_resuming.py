@@ -312,6 +312,19 @@ def test_weights_for_evaluation_are_saved_and_validated(tmp_path):
     assert len(state['training_weights'][0]) == len(weights)
 
 
+def test_a_state_saved_within_a_validation_has_the_weights_for_training(tmp_path):
+    """A signal saves it there."""
+    pytest.importorskip('schedulefree')
+    settings = {'optim_g': {'type': 'schedulefree.AdamWScheduleFree', 'lr': 0.01}}
+    model = saved(tmp_path, **settings)
+    with model.evaluating():
+        model.save(0, 3)
+    other = resumed(tmp_path, **settings)
+    train(model, range(4, 6))
+    train(other, range(4, 6))
+    assert_equal(model, other)
+
+
 def test_blocks_with_weights_for_evaluation_can_be_nested():
     pytest.importorskip('schedulefree')
     model = make_model('TwoScales', optim_g={'type': 'schedulefree.AdamWScheduleFree', 'lr': 0.01})

@@ -100,6 +100,8 @@ def test_a_dangling_link_and_a_file_are_refused(folder, place, make, words):
     ('closed', 'resume', 'refused'),
     [
         ('experiments/small', True, True),
+        ('experiments/small/training_states', True, True),
+        ('experiments/small/training_states', False, False),
         ('experiments/small', False, True),
         ('experiments', False, True),
         ('experiments', True, False),
@@ -113,6 +115,13 @@ def test_a_folder_that_cannot_be_written_is_refused(folder, experiment, monkeypa
     problem = run_folder.problem_with(experiment, resume)
     assert (problem is not None and f'{closed} cannot be written' in problem) == refused
     assert refused or problem is None
+
+
+@pytest.mark.parametrize('resume', [False, True])
+def test_a_lock_of_another_user_is_reported(experiment, monkeypatch, resume):
+    run_folder.Lock(experiment).release()
+    monkeypatch.setattr(os, 'access', lambda path, mode: Path(path).name != run_folder.LOCK)
+    assert 'run.lock cannot be written' in (run_folder.problem_with(experiment, resume) or '')
 
 
 def hold(path, pipe):

@@ -7,7 +7,7 @@ import pytest
 
 from deeprftv2_plugin.utils import regular_files
 from deeprftv2_plugin.utils.errors import UserError
-from deeprftv2_plugin.utils.regular_files import open_regular, open_to_append
+from deeprftv2_plugin.utils.regular_files import ABSENT, open_regular, open_to_append, why_absent
 
 
 def test_a_file_up_to_the_limit_is_opened(tmp_path):
@@ -27,6 +27,15 @@ def test_errors_of_the_operating_system_are_raised(tmp_path):
         open_regular(tmp_path / 'missing', limit=1)
     with pytest.raises(OSError):
         open_regular(tmp_path / 'loop', limit=1)
+
+
+@pytest.mark.posix
+def test_a_path_is_absent_or_cannot_be_accessed(tmp_path):
+    (tmp_path / 'file').touch()
+    (tmp_path / 'loop').symlink_to('loop')
+    for name in ('missing', 'file/below', 'x' * 300, '\0'):
+        assert why_absent(tmp_path / name) == ABSENT
+    assert why_absent(tmp_path / 'loop') == 'cannot be accessed (Too many levels of symbolic links)'
 
 
 def make_socket(path):

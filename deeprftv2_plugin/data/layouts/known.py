@@ -10,6 +10,7 @@ from typing import NamedTuple
 from deeprftv2_plugin.data.layouts import folders, kernel_benchmarks, lists
 from deeprftv2_plugin.data.layouts.pairs import Pair, Readers, check_unique_names
 from deeprftv2_plugin.utils.errors import DataWarning, UserError
+from deeprftv2_plugin.utils.regular_files import why_absent
 
 
 class Layout(NamedTuple):
@@ -92,13 +93,12 @@ def recognize(root: str | Path) -> RecognizedDataset:
         UserError: The folder does not exist, contains several datasets, or has none of the known `LAYOUTS`.
     """
     root = Path(root).expanduser()
-    if not root.is_dir():
-        raise UserError(f'the dataset {root} ' + ('is not a folder' if root.exists() else 'does not exist'))
+    require_folder(root)
     try:
         content = sorted(path for path in root.iterdir() if not path.name.startswith('.'))
     except OSError as error:
         raise UserError(f'cannot list the dataset {root}: {error.strerror}') from error
-    found = _matches(root) or [match for path in content if path.is_dir() for match in _matches(path)]
+    found = _matches(root) or [match for path in content if os.path.isdir(path) for match in _matches(path)]
     if len(found) == 1:
         return found[0]
     if found:
@@ -112,6 +112,17 @@ def recognize(root: str | Path) -> RecognizedDataset:
         + '\n'.join(f'  {known.name:10}  {known.description}' for known in LAYOUTS)
         + '\nFor other layouts, set dataroot_lq for the blurry and dataroot_gt for the sharp images'
     )
+
+
+def require_folder(root: Path) -> None:
+    """Check that a dataset is a folder.
+
+    Raises:
+        UserError: It is not, or it does not exist or cannot be accessed.
+    """
+    if not os.path.isdir(root):
+        problem = 'is not a folder' if os.path.exists(root) else why_absent(root)
+        raise UserError(f'the dataset {root} {problem}')
 
 
 def _matches(folder: Path) -> list[RecognizedDataset]:

@@ -61,7 +61,7 @@ class Plan:
         seed: int = 0,
         ratio: int = 1,
     ):
-        self.length, self.epoch_length = length, math.ceil(length * ratio)
+        self.length, self.ratio, self.epoch_length = length, ratio, math.ceil(length * ratio)
         self.steps, self.total = list(steps), total
         self.processes, self.rank, self.seed = processes, rank, seed
         self.done, self.samples_done = 0, 0

@@ -15,13 +15,15 @@ from deeprftv2_plugin.data.preparation.crops import CropGrid, EncodedPair, encod
 from deeprftv2_plugin.data.preparation.journal import Journal
 from deeprftv2_plugin.data.preparation.stores import SIDES, FolderPair, LmdbPair, PairStore
 from deeprftv2_plugin.data.preparation.workers import Workers
-from deeprftv2_plugin.data.storage.lmdb_writer import check_key
-from deeprftv2_plugin.utils.atomic_io import sync_folder
+from deeprftv2_plugin.data.storage.lmdb_writer import LONGEST_KEY, check_key
+from deeprftv2_plugin.utils.atomic_io import advice, sync_folder
 from deeprftv2_plugin.utils.errors import UserError
 from deeprftv2_plugin.utils.locks import UNLOCKED
 
 JOURNAL = '.partial/journal'
 """Path of the journal in the destination. Unfinished splits are stored next to it."""
+LONGEST_FILE_KEY = 240
+"""Maximum length of the name of a crop in a folder of files, without the suffix."""
 BATCH = 2**25
 """Number of bytes to store at a time. A killed run loses at most these and the images being encoded."""
 
@@ -66,7 +68,7 @@ def prepare_archive(
         del pairs[split]
     counts = ', '.join(f'{split} {len(found)} pairs' for split, found in pairs.items())
     say(f'{dataset.root} is recognized as {dataset.layout}: {counts}')
-    _check(dataset, dest, pairs, crops)
+    _check(dataset, dest, pairs, crops, folders)
     for split, found in pairs.items():
         if crops and _is_training(split):
             warn_of_transparency(found)
@@ -99,7 +101,7 @@ def prepare_archive(
         journal.remove()
     except OSError as error:
         raise UserError(
-            f'cannot complete {dest}: {error}. Completed work is kept: rerun the command to resume'
+            f'cannot complete {dest}: {error}. {advice(error)}. Completed work is kept: rerun the command to resume'
         ) from error
     finally:
         journal.close()
@@ -110,16 +112,18 @@ def _is_training(split: str) -> bool:
     return split.startswith('train') or split == UNDIVIDED
 
 
-def _check(dataset: RecognizedDataset, dest: Path, pairs: dict[str, list[Pair]], crops: CropGrid | None) -> None:
-    if dest.resolve().is_relative_to(dataset.root.resolve()):
+def _check(
+    dataset: RecognizedDataset, dest: Path, pairs: dict[str, list[Pair]], crops: CropGrid | None, folders: bool
+) -> None:
+    if Path(os.path.realpath(dest)).is_relative_to(os.path.realpath(dataset.root)):
         raise UserError(f'{dest} is inside the dataset {dataset.root}: choose another folder to write to')
-    if dest.exists() and not dest.is_dir():
+    if os.path.lexists(dest) and not os.path.isdir(dest):
         raise UserError(f'{dest} is not a folder: choose a folder to write to')
     if crops and not any(map(_is_training, pairs)):
         raise UserError(f'crops apply only to training splits, got {", ".join(pairs)}: remove the crop size')
     for pair in (pair for found in pairs.values() for pair in found):
         try:
-            check_key(f'{pair.name}_s001')
+            check_key(f'{pair.name}_s001', LONGEST_FILE_KEY if folders else LONGEST_KEY)
         except UserError as error:
             raise UserError(f'{pair.lq} would be stored as {pair.name}, but {error}: rename it') from error
 
@@ -128,15 +132,15 @@ def _open_journal(dest: Path, settings: dict[str, Any], outputs: list[Path]) -> 
     """Open the journal of an interrupted run or, if no output exists, start a new one."""
     path = dest / JOURNAL
     _check_unfinished(path.parent)
-    if not path.exists():
+    if not os.path.exists(path):
         _check_absent(outputs)
-    elif not path.is_file():
+    elif not os.path.isfile(path):
         raise UserError(f'{path} is not a file: remove {path.parent} to start over')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return Journal(path, settings)
     except OSError as error:
-        raise UserError(f'cannot write to {path.parent}: {error.strerror}') from error
+        raise UserError(f'cannot write to {path.parent}: {error.strerror}. {advice(error)}') from error
 
 
 def _check_unfinished(folder: Path) -> None:
@@ -149,7 +153,7 @@ def _check_unfinished(folder: Path) -> None:
 
 def _check_absent(paths: list[Path]) -> None:
     for path in paths:
-        if path.exists():
+        if os.path.lexists(path):
             raise UserError(f'{path} exists and is not overwritten: remove it or choose another folder')
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,17 @@ from deeprftv2_plugin.utils.errors import UserError
 from deeprftv2_plugin.utils.locks import acquire
 from deeprftv2_plugin.utils.regular_files import open_to_append
 
+_CHECKSUM = 9
+"""Number of bytes before the JSON of a line."""
+
+
+def _line(text: bytes) -> bytes:
+    """Return a line: the checksum of a text, a space, and the text."""
+    return b'%08x %s' % (zlib.crc32(text), text)
+
 
 class Journal:
-    """A file of JSON lines: the settings, then a line for every stored pair and every finished split.
+    """A file of lines with a checksum and JSON: the settings, then every stored pair and every finished split.
 
     A line is written after the data it describes is on disk. An open journal is locked against other processes.
 
@@ -53,12 +62,11 @@ class Journal:
         if not lines:
             self._write([settings])
             return
-        try:
-            previous, *records = map(json.loads, lines)
-            for record in records:
-                self._apply(*record)
-        except (ValueError, TypeError) as error:
-            raise UserError(f'{self.path} is damaged: remove {self.path.parent} to start over') from error
+        if any(line != _line(line[_CHECKSUM:]) for line in lines):
+            raise UserError(f'{self.path} is damaged: remove {self.path.parent} to start over')
+        previous, *records = (json.loads(line[_CHECKSUM:]) for line in lines)
+        for record in records:
+            self._apply(*record)
         current = json.loads(json.dumps(settings))
         if previous != current:
             changes = [
@@ -90,7 +98,7 @@ class Journal:
         self._apply(split)
 
     def _write(self, records: Iterable[Any]) -> None:
-        self._file.write(b''.join(json.dumps(record).encode() + b'\n' for record in records))
+        self._file.write(b''.join(_line(json.dumps(record).encode()) + b'\n' for record in records))
         sync(self._file)
 
     def close(self) -> None:

@@ -1,5 +1,6 @@
 """A dataset that needs no download: photographs of scikit-image with random camera shake, as pairs of LMDBs."""
 
+import os
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -13,6 +14,7 @@ from deeprftv2_plugin.data.blur.camera import blur_window
 from deeprftv2_plugin.data.blur.trajectory import random_kernel
 from deeprftv2_plugin.data.storage.lmdb_writer import LmdbWriter
 from deeprftv2_plugin.data.storage.photographs import HELD_OUT, TRAINING, photograph
+from deeprftv2_plugin.utils.atomic_io import writing
 from deeprftv2_plugin.utils.errors import UserError
 from deeprftv2_plugin.utils.temporary import temporary_folder
 
@@ -31,19 +33,24 @@ def prepare_photographs(dest: str | Path, seed: int = 0, progress: bool = True) 
         The path `dest`.
 
     Raises:
-        UserError: `dest` exists.
+        UserError: `dest` exists or cannot be written.
     """
     dest = Path(dest)
-    if dest.exists():
+    if os.path.lexists(dest):
         raise UserError(f'{dest} exists and is not overwritten: remove it or choose another folder')
-    dest.parent.mkdir(parents=True, exist_ok=True)
+    with writing(dest):
+        dest.parent.mkdir(parents=True, exist_ok=True)
+        _write(dest, seed, progress)
+    return dest
+
+
+def _write(dest: Path, seed: int, progress: bool) -> None:
     with temporary_folder(dest.parent, f'.{dest.name}.') as partial:
         for number, (split, photographs) in enumerate((('train', TRAINING), ('test', HELD_OUT))):
             _write_split(partial, split, photographs, np.random.default_rng([seed, number]), progress)
         # Temporary folders are private, but a dataset should be readable by others.
         partial.chmod(0o755)
         partial.rename(dest)
-    return dest
 
 
 def _write_split(folder: Path, split: str, names: tuple[str, ...], rng: np.random.Generator, progress: bool) -> None:

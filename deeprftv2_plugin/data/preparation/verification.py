@@ -1,12 +1,13 @@
 """Verify prepared or downloaded datasets."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from tqdm import tqdm
 
-from deeprftv2_plugin.data.layouts.known import recognize
+from deeprftv2_plugin.data.layouts.known import recognize, require_folder
 from deeprftv2_plugin.data.layouts.pairs import Pair, find_pairs
 from deeprftv2_plugin.data.preparation.archive import JOURNAL
 from deeprftv2_plugin.data.preparation.stores import SIDES, FolderPair, LmdbPair
@@ -41,7 +42,8 @@ def verify(root: str | Path, progress: bool = True, say: Callable[[str], None] =
         UserError: There are invalid pairs, or the folder is not a dataset or is incomplete.
     """
     root = Path(root).expanduser()
-    unfinished = (root / JOURNAL).exists()
+    require_folder(root)
+    unfinished = os.path.exists(root / JOURNAL)
     checks = _prepared(root, say) or ([] if unfinished else _downloaded(root, say))
     invalid = 0
     with Workers() as workers, tqdm(total=len(checks), unit='pair', disable=not progress) as bar:
@@ -91,10 +93,10 @@ def _prepared(root: Path, say: Callable[[str], None]) -> list[Check]:
     checks: list[Check] = []
     for store in (LmdbPair, FolderPair):
         ends = [f'_{side}{store.suffix}' for side in SIDES]
-        for blurry in sorted(path for path in root.glob(f'*{ends[0]}') if path.is_dir()):
+        for blurry in sorted(path for path in root.glob(f'*{ends[0]}') if os.path.isdir(path)):
             split = blurry.name.removesuffix(ends[0])
             roots = [str(root / f'{split}{end}') for end in ends]
-            if not Path(roots[1]).is_dir():
+            if not os.path.isdir(roots[1]):
                 if is_lmdb(roots[1]):
                     raise UserError(f'{roots[0]} exists, but {roots[1]} is missing: rerun the command that writes it')
                 continue

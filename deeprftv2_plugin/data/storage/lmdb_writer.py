@@ -12,16 +12,22 @@ from deeprftv2_plugin.data.storage.lmdb_reader import DATA, META_INFO, check_str
 from deeprftv2_plugin.utils.errors import UserError
 
 FIRST_MAP_SIZE = 2**26
+LONGEST_KEY = 511
+"""Maximum length of a key of LMDB."""
 
 
-def check_key(key: str) -> None:
+def check_key(key: str, longest: int = LONGEST_KEY) -> None:
     """Check that BasicSR can read a key. BasicSR encodes keys as ASCII and cuts them at the first dot.
+
+    Args:
+        key: The key.
+        longest: Maximum number of characters.
 
     Raises:
         UserError: The key is empty, too long or not ASCII, or has a dot, slash or whitespace.
     """
-    if not 0 < len(key) < 512 or not key.isascii() or any(character in key for character in './\\ \t\n'):
-        raise UserError(f'a key is 1 to 511 ASCII characters without dots, slashes or whitespace, got {key!r}')
+    if not 0 < len(key) <= longest or not key.isascii() or any(character in key for character in './\\ \t\n'):
+        raise UserError(f'a key is 1 to {longest} ASCII characters without dots, slashes or whitespace, got {key!r}')
 
 
 def meta_line(key: str, shape: tuple[int, ...]) -> str:

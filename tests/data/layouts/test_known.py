@@ -176,6 +176,8 @@ def test_unknown_layouts(touch, tmp_path, files, message):
 
 
 def test_invalid_roots(touch, tmp_path):
+    with pytest.raises(UserError, match='the dataset x+ does not exist'):
+        recognize('x' * 300)
     with pytest.raises(UserError, match='the dataset .*gone does not exist'):
         recognize(tmp_path / 'gone')
     with pytest.raises(UserError, match=r'the dataset .*a\.png is not a folder'):

@@ -274,22 +274,29 @@ def test_pairs_of_different_size_are_rejected(gopro, prepare, write_image, tmp_p
         ('GOPRO_Large/train/GOPR0372_07_00/blur/000047.png', {}, 'is inside the dataset'),
         ('file', {}, 'file is not a folder'),
         ('file/below', {}, 'cannot write to .*: Not a directory'),
+        ('loop', {}, 'loop is not a folder'),
+        ('dangling', {}, 'dangling is not a folder'),
+        ('x' * 300, {}, 'cannot write to .*: File name too long'),
         ('new', {'splits': ['val']}, "has no split 'val'. It has train, test"),
         ('new', {'splits': ['test'], 'crops': CropGrid(8, 8)}, 'crops apply only to training splits, got test'),
     ],
 )
 def test_errors_explain_invalid_arguments(gopro, tmp_path, dest, settings, message):
     (tmp_path / 'file').touch()
+    (tmp_path / 'loop').symlink_to('loop')
+    (tmp_path / 'dangling').symlink_to('nowhere')
     with pytest.raises(UserError, match=message):
         archive.prepare_archive(gopro, tmp_path / dest, **settings, progress=False)
     assert not (tmp_path / 'new').exists()
 
 
-def test_names_that_basicsr_cannot_read_are_rejected_first(prepare, write_image, tmp_path):
+@pytest.mark.parametrize(('length', 'folders', 'longest'), [(255, False, 511), (120, True, 240)])
+def test_names_that_cannot_be_stored_are_rejected_first(prepare, write_image, tmp_path, length, folders, longest):
     for kind in ('blur', 'sharp'):
-        write_image(f'mine/{kind}/{"a" * 250}/{"b" * 255}/c.png')
-    with pytest.raises(UserError, match=r'c\.png would be stored as a+_b+_c, but a key is 1 to 511 .*: rename it'):
-        prepare(tmp_path / 'mine')
+        write_image(f'mine/{kind}/{"a" * length}/{"b" * length}/c.png')
+    words = rf'c\.png would be stored as a+_b+_c, but a key is 1 to {longest} .*: rename it'
+    with pytest.raises(UserError, match=words):
+        prepare(tmp_path / 'mine', folders=folders)
 
 
 @pytest.mark.posix

@@ -50,10 +50,24 @@ def test_truncated_journal_resumes_from_its_last_complete_line(written, keep):
     assert read(written) == (stored, finished | {'val'})
 
 
-def test_other_settings_and_damage_are_reported(written):
+def test_other_settings_are_reported(written):
     with pytest.raises(UserError, match=r'\(crop was 8, is 9\): rerun that command .* or remove the folder'):
         read(written, SETTINGS | {'crop': 9})
-    written.write_text('[[[\n')
+
+
+@pytest.mark.parametrize('text', [b'[[[\n', b'5\n', b'null\n', b'\xff\n', b'\n'])
+def test_a_journal_of_something_else_is_damaged(written, text):
+    written.write_bytes(text)
+    with pytest.raises(UserError, match='journal is damaged: remove .* to start over'):
+        read(written)
+
+
+@pytest.mark.parametrize('place', range(0, 200, 3))
+def test_damage_of_any_byte_is_reported(written, place):
+    """Otherwise another name would be recorded as stored."""
+    data = bytearray(written.read_bytes())
+    data[place % (len(data) - 1)] ^= 1
+    written.write_bytes(data)
     with pytest.raises(UserError, match='journal is damaged: remove .* to start over'):
         read(written)
 

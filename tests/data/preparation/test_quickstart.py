@@ -88,3 +88,9 @@ def test_the_folder_of_a_killed_run_is_removed(monkeypatch, tmp_path):
     quickstart.prepare_photographs(tmp_path / 'quickstart', progress=False)
     assert sorted(path.name for path in tmp_path.iterdir()) == ['.quickstart.mine', 'quickstart']
     assert [path.name for path in (tmp_path / 'quickstart').iterdir()] == ['file']
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
+    (tmp_path / 'file').touch()
+    with pytest.raises(UserError, match=r'cannot write .*file/below: (File exists|Not a directory)\. Check the path'):
+        quickstart.prepare_photographs(tmp_path / 'file/below', progress=False)
