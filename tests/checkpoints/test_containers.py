@@ -40,7 +40,7 @@ def test_other_numpy_objects_are_refused(tmp_path, value):
         read_weights(tmp_path / 'net.pth')
 
 
-@pytest.mark.parametrize('data', [b'\x89PNG\r\n\x1a\n', b'\x10\0\0\0\0\0\0\0{"a": 5}        ', b'notes'])
+@pytest.mark.parametrize('data', [b'\x89PNG\r\n\x1a\n', b'\x10\0\0\0\0\0\0\0{"a": 5}        '])
 def test_files_of_other_kinds_are_not_taken_for_unsafe_ones(tmp_path, data):
     (tmp_path / 'net.pth').write_bytes(data)
     with pytest.raises(UserError, match='not a checkpoint: expected a .pth file of torch.save, or'):
