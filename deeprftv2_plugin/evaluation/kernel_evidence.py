@@ -69,14 +69,15 @@ def study_kernels(
         A dictionary that JSON can represent: 'size'; 'seeds', the results of each seed; and 'dependence', the summary
         of all seeds, see `kernel_study.dependence`.
     """
-    results, scores, names = [], [], []
+    results, scores, names, kernels = [], [], [], []
     for seed in seeds:
         grid = make_grid(photographs, draw_kernels(seed, further), size, seed)
         names = grid.photographs
+        kernels.append([kernel.tobytes() for kernel in grid.kernels])
         found, result = _study_seed(net, untrained(seed).eval(), grid, seed, partial(_say_seed, say, seed))
         scores.append(found)
         results.append({'seed': seed, 'images': grid.images, 'blurs': grid.blurs, **result})
-    return {'size': size, 'dependence': dependence(scores, names), 'seeds': results}
+    return {'size': size, 'dependence': dependence(scores, names, kernels), 'seeds': results}
 
 
 def _say_seed(say: Say, seed: int, text: str) -> None:

@@ -98,10 +98,22 @@ def test_transfer_functions_of_another_blur_harm_a_network_that_uses_the_blur(gr
     np.testing.assert_allclose(scores['other_image'], scores['intact'], atol=1e-3)  # the same blur, so the same filter
     np.testing.assert_allclose(scores['blur_mean'], scores['intact'], atol=1e-3)
     assert (scores['other_blur'] < scores['intact']).all() and (scores['zero'] < scores['other_blur']).all()
-    summary = dependence([scores, scores], grid.photographs)
+    summary = dependence([scores, scores], grid.photographs, [grid.blurs] * 2)
     assert summary['excess']['cost'] == pytest.approx(summary['other_blur']['cost'], abs=1e-3)
     assert summary['excess']['interval'][0] > 0 and summary['excess']['spread'] == 0
     assert summary['intact']['cost'] == 0
+
+
+def test_seeds_with_the_same_kernels_do_not_narrow_the_interval():
+    rng = np.random.default_rng(0)
+    photographs, blurs = ['a', 'a', 'b', 'c'], [f'blur {number}' for number in range(9)]
+    scores = {name: rng.normal(size=(4, 9)) for name in CONDITIONS}
+    interval = dependence([scores], photographs, [blurs])['other_blur']['interval']
+    same = dependence([scores] * 3, photographs, [blurs] * 3)['other_blur']['interval']
+    assert same == pytest.approx(interval)
+    others = [[f'{seed} {each}' for each in blurs] for seed in range(3)]
+    low, high = dependence([scores] * 3, photographs, others)['other_blur']['interval']
+    assert high - low < interval[1] - interval[0]
 
 
 def test_a_static_filter_has_no_cost(grid):
@@ -235,6 +247,7 @@ def test_the_figure_has_a_row_for_each_of_the_first_blurs(grid):
         (['--size', '136'], '--size is 136, but the kernel windows of the network have only 128 pixels'),
         (['--size', '320', '--weights', 'net.pth'], 'has a side of less than 640 pixels'),
         (['--seeds', '1', '-1'], '--seeds: -1 is negative'),
+        (['--seeds', '1', '2', '1'], '--seeds: two are equal'),
         (['--images', 'one', 'two'], '--images: two files are named a: rename one of them'),
         (['--kernels', 'one/a.png', 'two/a.png'], '--kernels: two files are named a 0: rename one of them'),
         (['--kernels', 'missing.npy'], 'missing.npy do not exist'),
