@@ -164,13 +164,26 @@ def divided(blurry: Tensor, reference: Tensor) -> Tensor:
     Returns:
         Kernel (2 r + 1, 2 r + 1) with r = `RADIUS`.
     """
-    height, width = blurry.shape[1:]
-    window = torch.hann_window(height, dtype=torch.float64)[:, None] * torch.hann_window(width, dtype=torch.float64)
-    y, x = (
-        torch.fft.rfft2((gray - gray.mean()) * window) for gray in (blurry.double().mean(0), reference.double().mean(0))
-    )
+    y, x = _windowed_spectrum(blurry), _windowed_spectrum(reference)
     power = x.abs().square()
-    return crop_to_radius(psf_from_otf(x.conj() * y / (power + 1e-3 * power.mean()), (height, width)), RADIUS)
+    return crop_to_radius(psf_from_otf(x.conj() * y / (power + 1e-3 * power.mean()), blurry.shape[1:]), RADIUS)
+
+
+def log_power(image: Tensor) -> Tensor:
+    """Return the logarithm of the power spectrum (h, w // 2 + 1) of an image (3, h, w), a control for `identified`.
+
+    The spectrum is that of the gray values under a Hann window, plus 0.001 times its mean. A blur adds a term to it that
+    hardly depends on the image, so it identifies blurs without a network.
+    """
+    power = _windowed_spectrum(image).abs().square()
+    return (power + 1e-3 * power.mean()).log()
+
+
+def _windowed_spectrum(image):
+    """Return the spectrum (h, w // 2 + 1) of the gray values of an image, without their mean, under a Hann window."""
+    gray = image.double().mean(0)
+    rows, columns = (torch.hann_window(length, dtype=torch.float64) for length in gray.shape)
+    return torch.fft.rfft2((gray - gray.mean()) * rows[:, None] * columns)
 
 
 def read_out(

@@ -20,6 +20,7 @@ from deeprftv2_plugin.evaluation.kernel_matching import (
     blur_specific,
     correlations,
     identified,
+    log_power,
     matching,
     power_shares,
     read_out,
@@ -192,6 +193,15 @@ def test_blurs_are_identified_where_kernels_depend_on_them():
     assert identified(noise, photographs) < 0.5
 
 
+def test_the_log_power_spectrum_is_that_of_the_gray_values_and_identifies_blurs(grid):
+    image = torch.rand(3, 20, 24)
+    gray = image.double().mean(0).numpy()
+    power = abs(np.fft.rfft2((gray - gray.mean()) * np.outer(np.hanning(21)[:20], np.hanning(25)[:24]))) ** 2
+    torch.testing.assert_close(log_power(image), torch.from_numpy(np.log(power + 1e-3 * power.mean())))
+    powers = torch.stack([torch.stack([log_power(each) for each in row]) for row in grid.blurry])
+    assert identified(powers, grid.photographs) > 0.9  # by chance 1 in 3
+
+
 def test_spectral_division_finds_the_kernel_from_the_sharp_image(grid):
     truths = padded_kernels(grid.kernels, 17)
     assert read_out(grid.blurry, lambda i, b: grid.sharp[i], truths)['auc'] > 0.8
@@ -222,6 +232,7 @@ def test_the_command_writes_all_numbers_and_the_tables(tmp_path, monkeypatch, ca
     assert [each['seed'] for each in result['seeds']] == [1, 2]
     assert np.shape(result['seeds'][0]['psnr']['other_blur']) == (4, 2)
     assert result['photographs'] == ['astronaut', 'camera'] and len(result['sha256']) == 64
+    assert 0 <= result['seeds'][0]['identified_by_log_power'] <= 1
     text = (tmp_path / 'out/study.md').read_text()
     assert '| zero | ' in text and text in capsys.readouterr().out
     assert cli.main(arguments) == 1
