@@ -172,8 +172,8 @@ def divided(blurry: Tensor, reference: Tensor) -> Tensor:
 def log_power(image: Tensor) -> Tensor:
     """Return the logarithm of the power spectrum (h, w // 2 + 1) of an image (3, h, w), a control for `identified`.
 
-    The spectrum is that of the gray values under a Hann window, plus 0.001 times its mean. A blur adds a term to it that
-    hardly depends on the image, so it identifies blurs without a network.
+    The spectrum is that of the gray values under a Hann window, plus 0.001 times its mean. A blur adds a term that hardly
+    depends on the image, so it identifies blurs without a network.
     """
     power = _windowed_spectrum(image).abs().square()
     return (power + 1e-3 * power.mean()).log()
