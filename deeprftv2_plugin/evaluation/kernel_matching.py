@@ -88,7 +88,7 @@ def power_shares(psf: Tensor) -> dict[str, float]:
     """Return the shares of the power of kernels that vary with the image, the blur, both, or neither.
 
     Args:
-        psf: Kernels (images, blurs, ...).
+        psf: Kernels (images, blurs, ...) of at least two images and two blurs.
 
     Returns:
         Variance components divided by the mean power: 'image', 'blur', 'both' (the interaction and noise), and
@@ -121,7 +121,7 @@ def identified(psf: Tensor, photographs: Sequence[str]) -> float:
 
     Args:
         psf: Kernels (images, blurs, ...).
-        photographs: Name of the photograph from which each image was cropped.
+        photographs: Name of the photograph from which each image was cropped, at least two different ones.
     """
     x = psf.double().flatten(2)
     x = x - x.mean(1, keepdim=True)
@@ -139,6 +139,10 @@ def summarize(psf: Tensor, truths: Tensor, photographs: Sequence[str]) -> dict[s
         psf: Kernels (images, blurs, channels, k, k).
         truths: True kernels (blurs, l, l) at the scale of the estimator.
         photographs: Name of the photograph from which each image was cropped.
+
+    Returns:
+        'channel_mean' and 'channels', the results of `matching` for `blur_specific` kernels averaged over channels and
+        for those of each channel; 'power', see `power_shares`; and 'identified'.
     """
     specific = blur_specific(psf)  # (blurs, channels, k, k)
     return {
@@ -172,8 +176,8 @@ def divided(blurry: Tensor, reference: Tensor) -> Tensor:
 def log_power(image: Tensor) -> Tensor:
     """Return the logarithm of the power spectrum (h, w // 2 + 1) of an image (3, h, w), a control for `identified`.
 
-    The spectrum is that of the gray values under a Hann window, plus 0.001 times its mean. A blur adds a term that hardly
-    depends on the image, so it identifies blurs without a network.
+    The spectrum is that of the gray values under a Hann window, plus 0.001 times its mean. A blur adds a term that
+    hardly depends on the image, so it identifies blurs without a network.
     """
     power = _windowed_spectrum(image).abs().square()
     return (power + 1e-3 * power.mean()).log()
