@@ -170,7 +170,8 @@ def divided(blurry: Tensor, reference: Tensor) -> Tensor:
     """
     y, x = _windowed_spectrum(blurry), _windowed_spectrum(reference)
     power = x.abs().square()
-    return crop_to_radius(psf_from_otf(x.conj() * y / (power + 1e-3 * power.mean()), blurry.shape[1:]), RADIUS)
+    height, width = blurry.shape[1:]
+    return crop_to_radius(psf_from_otf(x.conj() * y / (power + 1e-3 * power.mean()), (height, width)), RADIUS)
 
 
 def log_power(image: Tensor) -> Tensor:
