@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import inspect
+import json
 import pkgutil
 import re
 import shlex
@@ -170,6 +171,30 @@ def test_linked_files_and_option_files_exist(page):
             assert (page.parent / target).exists(), target
     for name in re.findall(r'\b(?:options|scripts|docs)/[\w/]+\.(?:yml|sh|py|md|png|svg)\b', text):
         assert (ROOT / name).is_file() or f'# {name}\n' in text, name
+
+
+def test_the_tables_of_the_evidence_are_those_of_its_files():
+    registration.register()  # patches BasicSR, which these modules import
+    from deeprftv2_plugin.comparison import pairing
+    from deeprftv2_plugin.evaluation import kernel_evidence
+
+    page = (DOCS / 'evidence.md').read_text('utf-8').splitlines()
+    for path in DOCS.glob('evidence/*.json'):
+        result = json.loads(path.read_text('utf-8'))
+        if path.stem == 'kernels':
+            lines = kernel_evidence.tables(result).splitlines()
+        elif 'reference' in result and not path.stem.endswith('_tiles'):
+            runs = [
+                {'candidate': name, 'seed': seed, 'metrics': {metric: each['scores'][seed]}}
+                for name, metrics in result['networks'].items()
+                for metric, each in metrics.items()
+                for seed in each['scores']
+            ]
+            found = pairing.differences(runs, result['reference'])
+            lines = pairing.lines_of(found, result['reference'])
+        else:
+            continue
+        assert not {*lines} - {*page}, path
 
 
 def test_the_architecture_page_names_existing_files_once_each():

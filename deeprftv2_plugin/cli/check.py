@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> None:
             print(*(f'{"":<20} {line}'.rstrip() + '\n' for line in further), sep='', end='', file=screen, flush=True)
     errors, doubts = marks.count(Mark.ERROR), marks.count(Mark.WARNING)
     if errors:
-        raise UserError(f'{args.opt}: the run would fail ({errors} errors, {doubts} warnings)')
+        raise UserError(f'{args.opt}: the run would fail (errors: {errors}, warnings: {doubts})')
 
 
 def findings(args: argparse.Namespace) -> Iterator[tuple[str, 'Finding']]:

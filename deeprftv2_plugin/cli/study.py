@@ -80,6 +80,8 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f'--size is {args.size}, but the kernel windows of the network have only {min(window)} pixels')
     if min(args.seeds) < 0:
         raise UserError(f'--seeds: {min(args.seeds)} is negative, expected numbers such as 1 2 3')
+    if len({*args.seeds}) < len(args.seeds):
+        raise UserError('--seeds: two are equal, expected different ones, since equal seeds give equal results')
     photographs = _photographs(args.images, args.size)
     further = _by_name(
         '--kernels',

@@ -15,14 +15,32 @@ ITERATIONS = (10, 30)
 
 
 def wiener(blurry: Tensor, kernel: np.ndarray, balance: float) -> Tensor:
-    """Deconvolve an image (3, h, w) in [0, 1] by scikit-image's Wiener filter with a known kernel in linear light."""
+    """Deconvolve an image with scikit-image's Wiener filter, in linear light.
+
+    Args:
+        blurry: Image (3, h, w) in [0, 1].
+        kernel: The kernel (k, k) with sum one.
+        balance: Regularization parameter, larger for smoother results.
+
+    Returns:
+        Image (3, h, w) in [0, 1].
+    """
     from skimage.restoration import wiener as filtered
 
     return _in_linear_light(blurry, lambda channel: filtered(channel, kernel, balance, clip=False))
 
 
 def richardson_lucy(blurry: Tensor, kernel: np.ndarray, iterations: int) -> Tensor:
-    """Deconvolve an image (3, h, w) in [0, 1] by scikit-image's Richardson-Lucy with a known kernel in linear light."""
+    """Deconvolve an image with scikit-image's Richardson-Lucy iterations, in linear light.
+
+    Args:
+        blurry: Image (3, h, w) in [0, 1].
+        kernel: The kernel (k, k) with sum one.
+        iterations: Number of iterations.
+
+    Returns:
+        Image (3, h, w) in [0, 1].
+    """
     from skimage.restoration import richardson_lucy as iterated
 
     return _in_linear_light(blurry, lambda channel: iterated(channel, kernel, iterations))

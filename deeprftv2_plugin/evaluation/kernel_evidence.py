@@ -20,6 +20,8 @@ from deeprftv2_plugin.evaluation.classical_deconvolution import (
 )
 from deeprftv2_plugin.evaluation.kernel_matching import (
     correlations,
+    identified,
+    log_power,
     matching,
     read_out,
     summarize,
@@ -69,14 +71,15 @@ def study_kernels(
         A dictionary that JSON can represent: 'size'; 'seeds', the results of each seed; and 'dependence', the summary
         of all seeds, see `kernel_study.dependence`.
     """
-    results, scores, names = [], [], []
+    results, scores, names, kernels = [], [], [], []
     for seed in seeds:
         grid = make_grid(photographs, draw_kernels(seed, further), size, seed)
         names = grid.photographs
+        kernels.append([kernel.tobytes() for kernel in grid.kernels])
         found, result = _study_seed(net, untrained(seed).eval(), grid, seed, partial(_say_seed, say, seed))
         scores.append(found)
         results.append({'seed': seed, 'images': grid.images, 'blurs': grid.blurs, **result})
-    return {'size': size, 'dependence': dependence(scores, names), 'seeds': results}
+    return {'size': size, 'dependence': dependence(scores, names, kernels), 'seeds': results}
 
 
 def _say_seed(say: Say, seed: int, text: str) -> None:
@@ -118,6 +121,7 @@ def _study_seed(net, random, grid: Grid, seed: int, say: Say) -> tuple[dict[str,
         'unsharp mask': lambda i, b: unsharp_mask(grid.blurry[i][b]),
         'sharp': lambda i, b: grid.sharp[i],
     }
+    powers = torch.stack([torch.stack([log_power(each) for each in row]) for row in grid.blurry])
     spectral = {name: read_out(grid.blurry, reference, truths) for name, reference in references.items()}
     say('spectral division')
     classical = dict(_classical(grid))
@@ -128,6 +132,7 @@ def _study_seed(net, random, grid: Grid, seed: int, say: Say) -> tuple[dict[str,
     return scores, {
         'psnr': {name: scores[name].round(4).tolist() for name in CONDITIONS},
         'estimators': estimators,
+        'identified_by_log_power': identified(powers, grid.photographs),
         'blind': matching(correlations(blind, truths)),
         'spectral_division': spectral,
         'classical': classical,
@@ -202,6 +207,8 @@ def tables(result: Mapping[str, Any]) -> str:
             identified = spread([100 * each['identified'] for each in found], 1)
             cells = label_of(name), weights, *auc, f'{own:.2f} / {other:.2f}', power, f'{identified} %'
             lines.append(f'| {" | ".join(cells)} |')
+    identified_by_log_power = spread([100 * seed['identified_by_log_power'] for seed in seeds], 1)
+    lines.append(f'| log power spectrum of the blurry image |  |  |  |  |  | {identified_by_log_power} % |')
     lines += ['', '| kernel from | AUC | correlation own / other |', '|---|---|---|']
     rows = {
         f'spectral division by: {name}': [s['spectral_division'][name] for s in seeds]

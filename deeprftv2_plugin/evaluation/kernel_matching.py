@@ -88,7 +88,7 @@ def power_shares(psf: Tensor) -> dict[str, float]:
     """Return the shares of the power of kernels that vary with the image, the blur, both, or neither.
 
     Args:
-        psf: Kernels (images, blurs, ...).
+        psf: Kernels (images, blurs, ...) of at least two images and two blurs.
 
     Returns:
         Variance components divided by the mean power: 'image', 'blur', 'both' (the interaction and noise), and
@@ -121,7 +121,7 @@ def identified(psf: Tensor, photographs: Sequence[str]) -> float:
 
     Args:
         psf: Kernels (images, blurs, ...).
-        photographs: Name of the photograph from which each image was cropped.
+        photographs: Name of the photograph from which each image was cropped, at least two different ones.
     """
     x = psf.double().flatten(2)
     x = x - x.mean(1, keepdim=True)
@@ -139,6 +139,10 @@ def summarize(psf: Tensor, truths: Tensor, photographs: Sequence[str]) -> dict[s
         psf: Kernels (images, blurs, channels, k, k).
         truths: True kernels (blurs, l, l) at the scale of the estimator.
         photographs: Name of the photograph from which each image was cropped.
+
+    Returns:
+        'channel_mean' and 'channels', the results of `matching` for `blur_specific` kernels averaged over channels and
+        for those of each channel; 'power', see `power_shares`; and 'identified'.
     """
     specific = blur_specific(psf)  # (blurs, channels, k, k)
     return {
@@ -164,13 +168,27 @@ def divided(blurry: Tensor, reference: Tensor) -> Tensor:
     Returns:
         Kernel (2 r + 1, 2 r + 1) with r = `RADIUS`.
     """
-    height, width = blurry.shape[1:]
-    window = torch.hann_window(height, dtype=torch.float64)[:, None] * torch.hann_window(width, dtype=torch.float64)
-    y, x = (
-        torch.fft.rfft2((gray - gray.mean()) * window) for gray in (blurry.double().mean(0), reference.double().mean(0))
-    )
+    y, x = _windowed_spectrum(blurry), _windowed_spectrum(reference)
     power = x.abs().square()
+    height, width = blurry.shape[1:]
     return crop_to_radius(psf_from_otf(x.conj() * y / (power + 1e-3 * power.mean()), (height, width)), RADIUS)
+
+
+def log_power(image: Tensor) -> Tensor:
+    """Return the logarithm of the power spectrum (h, w // 2 + 1) of an image (3, h, w), a control for `identified`.
+
+    The spectrum is that of the gray values under a Hann window, plus 0.001 times its mean. A blur adds a term that
+    hardly depends on the image, so it identifies blurs without a network.
+    """
+    power = _windowed_spectrum(image).abs().square()
+    return (power + 1e-3 * power.mean()).log()
+
+
+def _windowed_spectrum(image):
+    """Return the spectrum (h, w // 2 + 1) of the gray values of an image, without their mean, under a Hann window."""
+    gray = image.double().mean(0)
+    rows, columns = (torch.hann_window(length, dtype=torch.float64) for length in gray.shape)
+    return torch.fft.rfft2((gray - gray.mean()) * rows[:, None] * columns)
 
 
 def read_out(

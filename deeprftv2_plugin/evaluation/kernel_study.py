@@ -5,7 +5,7 @@ estimates, and with those estimated for other blurs and images. docs/evidence.md
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -225,22 +225,29 @@ def score(image: Tensor, sharp: Tensor) -> float:
     return to_decibel(float((image[inner].double() - sharp[inner]).square().mean()), 1)
 
 
-def dependence(scores: Sequence[Mapping[str, np.ndarray]], photographs: Sequence[str], draws: int = 2000) -> dict:
+def dependence(
+    scores: Sequence[Mapping[str, np.ndarray]],
+    photographs: Sequence[str],
+    blurs: Sequence[Sequence[Hashable]],
+    draws: int = 2000,
+) -> dict[str, dict[str, Any]]:
     """Summarize the scores of several seeds.
 
     Args:
         scores: The result of `intervene` for each seed.
         photographs: Name of the photograph from which each image was cropped.
-        draws: Number of bootstrap samples. Photographs and blurs are resampled.
+        blurs: For each seed, a key for each blur. Blurs with the same key in several seeds have the same kernel.
+        draws: Number of bootstrap samples. Photographs and kernels are resampled.
 
     Returns:
         For each condition: the mean 'psnr'; the mean 'cost', which is the PSNR of 'intact' minus that of the condition;
-        'by_seed', the cost for each seed; 'spread', the standard deviation over the seeds; and 'interval', a 95 %
-        confidence interval. 'excess' has the same for the cost of another blur minus the cost of another image.
+        'by_seed', the cost for each seed; 'spread', the sample standard deviation over the seeds, None for one seed;
+        and 'interval', a 95 % confidence interval of the mean cost. 'excess' has the same, except for 'psnr', for the
+        cost of another blur minus the cost of another image.
     """
     cost = {name: [each['intact'] - each[name] for each in scores] for name in CONDITIONS}
     cost['excess'] = [blur - image for blur, image in zip(cost['other_blur'], cost['other_image'], strict=True)]
-    summary: dict[str, Any] = {}
+    summary: dict[str, dict[str, Any]] = {}
     for name, values in cost.items():
         by_seed = [float(each.mean()) for each in values]
         summary[name] = {
@@ -248,24 +255,26 @@ def dependence(scores: Sequence[Mapping[str, np.ndarray]], photographs: Sequence
             'cost': float(np.mean(by_seed)),
             'by_seed': by_seed,
             'spread': float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else None,
-            'interval': _interval(values, photographs, draws),
+            'interval': _interval(values, photographs, blurs, draws),
         }
     return summary
 
 
-def _interval(values, photographs, draws):
-    """Return the 95 % bootstrap interval of a mean, resampling photographs and the blurs of each seed."""
+def _interval(values, photographs, blurs, draws):
+    """Return the 95 % bootstrap interval of a mean over images, blurs and seeds, resampling photographs and kernels."""
     rng = np.random.default_rng(0)
     names = sorted(set(photographs))
-    by_photograph = [
-        np.stack([each[[p == name for p in photographs]].mean(0) for name in names]) for each in values
-    ]  # for each seed (photographs, blurs)
-    means = []
+    columns: dict[Hashable, list[np.ndarray]] = {}  # for each kernel, its means over the images of each photograph
+    for each, keys in zip(values, blurs, strict=True):
+        means = np.stack([each[[p == name for p in photographs]].mean(0) for name in names])
+        for key, column in zip(keys, means.T, strict=True):
+            columns.setdefault(key, []).append(column)
+    sums, counts = np.array([sum(each) for each in columns.values()]), np.array([*map(len, columns.values())])
+    drawn = []
     for _ in range(draws):
-        rows = rng.integers(len(names), size=len(names))
-        columns = [rng.integers(each.shape[1], size=each.shape[1]) for each in by_photograph]
-        means.append(np.mean([each[rows][:, c].mean() for each, c in zip(by_photograph, columns, strict=True)]))
-    return [float(each) for each in np.percentile(means, [2.5, 97.5])]
+        kernels, rows = rng.integers(len(sums), size=len(sums)), rng.integers(len(names), size=len(names))
+        drawn.append(sums[kernels][:, rows].sum() / (counts[kernels].sum() * len(names)))
+    return [float(each) for each in np.percentile(drawn, [2.5, 97.5])]
 
 
 def padded_kernels(kernels: Sequence[np.ndarray], side: int) -> Tensor:

@@ -151,6 +151,7 @@ def settings_of(estimator: FourierKernelEstimator) -> dict[str, Any]:
         'norm': not isinstance(estimator.norm, nn.Identity),
         'window': estimator.window,
         'overlap': estimator.overlap,
+        'smoothing': estimator.smoothing,
         'reversible': estimator.column.reversible,
     }
 

@@ -41,6 +41,14 @@ def test_without_replacements_it_equals_deeprftv2():
     assert torch.equal(net.kernels(x)[0].full.otf, original.kernels(x)[0].full.otf)
 
 
+def test_kernels_are_averaged_over_windows_as_in_deeprftv2():
+    settings, x = {**TINY, 'kernel_window': 16, 'kernel_overlap': 4}, torch.rand(1, 3, 32, 32)
+    smooth, original = AblatedDeepRFTv2(kernel_smoothing=True, **settings), DeepRFTv2(kernel_smoothing=True, **settings)
+    original.load_state_dict(smooth.state_dict())
+    with torch.no_grad():
+        assert torch.equal(smooth.eval()(x), original.eval()(x))
+
+
 @pytest.mark.parametrize(
     'settings', [STUDIED, {**STUDIED, 'kernel_width': 16}, {**STUDIED, 'width': 48, 'kernel_width': 48}]
 )
@@ -75,7 +83,14 @@ def test_multiply_adds_differ_by_at_most_10_percent(name):
 
 def test_an_estimator_can_be_rebuilt_from_its_settings():
     net = DeepRFTv2(
-        'T', width=(4, 6), kernel_width=(6, 4), kernel_depths=[1, 2, 0, 1], kernel_window=16, kernel_norm=False
+        'T',
+        width=(4, 6),
+        kernel_width=(6, 4),
+        kernel_depths=[1, 2, 0, 1],
+        kernel_window=16,
+        kernel_overlap=4,
+        kernel_smoothing=True,
+        kernel_norm=False,
     )
     for estimator in estimators_of(net):
         again = type(estimator)(**settings_of(estimator))

@@ -26,6 +26,13 @@ def test_every_training_of_a_shipped_study_is_valid(path):
             run_options(name, network, study.recipe, study.seeds[0], total, study.changes.get(name, {}))
 
 
+@pytest.mark.parametrize('path', sorted(OPTIONS.glob('study_*.yml')), ids=lambda path: path.name)
+def test_kernels_of_a_study_are_as_large_in_validation_as_in_training(path):
+    study = read_study(str(path))
+    size = study.recipe['datasets']['train']['gt_size']
+    assert [network['kernel_window'] for network in study.candidates.values()] == [[size, size]] * len(study.candidates)
+
+
 @pytest.mark.parametrize(
     'overrides',
     [

@@ -20,6 +20,7 @@ from deeprftv2_plugin.evaluation.kernel_matching import (
     blur_specific,
     correlations,
     identified,
+    log_power,
     matching,
     power_shares,
     read_out,
@@ -98,10 +99,22 @@ def test_transfer_functions_of_another_blur_harm_a_network_that_uses_the_blur(gr
     np.testing.assert_allclose(scores['other_image'], scores['intact'], atol=1e-3)  # the same blur, so the same filter
     np.testing.assert_allclose(scores['blur_mean'], scores['intact'], atol=1e-3)
     assert (scores['other_blur'] < scores['intact']).all() and (scores['zero'] < scores['other_blur']).all()
-    summary = dependence([scores, scores], grid.photographs)
+    summary = dependence([scores, scores], grid.photographs, [grid.blurs] * 2)
     assert summary['excess']['cost'] == pytest.approx(summary['other_blur']['cost'], abs=1e-3)
     assert summary['excess']['interval'][0] > 0 and summary['excess']['spread'] == 0
     assert summary['intact']['cost'] == 0
+
+
+def test_seeds_with_the_same_kernels_do_not_narrow_the_interval():
+    rng = np.random.default_rng(0)
+    photographs, blurs = ['a', 'a', 'b', 'c'], [f'blur {number}' for number in range(9)]
+    scores = {name: rng.normal(size=(4, 9)) for name in CONDITIONS}
+    interval = dependence([scores], photographs, [blurs])['other_blur']['interval']
+    same = dependence([scores] * 3, photographs, [blurs] * 3)['other_blur']['interval']
+    assert same == pytest.approx(interval)
+    others = [[f'{seed} {each}' for each in blurs] for seed in range(3)]
+    low, high = dependence([scores] * 3, photographs, others)['other_blur']['interval']
+    assert high - low < interval[1] - interval[0]
 
 
 def test_a_static_filter_has_no_cost(grid):
@@ -180,6 +193,15 @@ def test_blurs_are_identified_where_kernels_depend_on_them():
     assert identified(noise, photographs) < 0.5
 
 
+def test_the_log_power_spectrum_is_that_of_the_gray_values_and_identifies_blurs(grid):
+    image = torch.rand(3, 20, 24)
+    gray = image.double().mean(0).numpy()
+    power = abs(np.fft.rfft2((gray - gray.mean()) * np.outer(np.hanning(21)[:20], np.hanning(25)[:24]))) ** 2
+    torch.testing.assert_close(log_power(image), torch.from_numpy(np.log(power + 1e-3 * power.mean())))
+    powers = torch.stack([torch.stack([log_power(each) for each in row]) for row in grid.blurry])
+    assert identified(powers, grid.photographs) > 0.9  # by chance 1 in 3
+
+
 def test_spectral_division_finds_the_kernel_from_the_sharp_image(grid):
     truths = padded_kernels(grid.kernels, 17)
     assert read_out(grid.blurry, lambda i, b: grid.sharp[i], truths)['auc'] > 0.8
@@ -210,6 +232,7 @@ def test_the_command_writes_all_numbers_and_the_tables(tmp_path, monkeypatch, ca
     assert [each['seed'] for each in result['seeds']] == [1, 2]
     assert np.shape(result['seeds'][0]['psnr']['other_blur']) == (4, 2)
     assert result['photographs'] == ['astronaut', 'camera'] and len(result['sha256']) == 64
+    assert 0 <= result['seeds'][0]['identified_by_log_power'] <= 1
     text = (tmp_path / 'out/study.md').read_text()
     assert '| zero | ' in text and text in capsys.readouterr().out
     assert cli.main(arguments) == 1
@@ -235,6 +258,7 @@ def test_the_figure_has_a_row_for_each_of_the_first_blurs(grid):
         (['--size', '136'], '--size is 136, but the kernel windows of the network have only 128 pixels'),
         (['--size', '320', '--weights', 'net.pth'], 'has a side of less than 640 pixels'),
         (['--seeds', '1', '-1'], '--seeds: -1 is negative'),
+        (['--seeds', '1', '2', '1'], '--seeds: two are equal'),
         (['--images', 'one', 'two'], '--images: two files are named a: rename one of them'),
         (['--kernels', 'one/a.png', 'two/a.png'], '--kernels: two files are named a 0: rename one of them'),
         (['--kernels', 'missing.npy'], 'missing.npy do not exist'),
