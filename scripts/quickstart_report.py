@@ -22,7 +22,7 @@ matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
 
 DATA = Path('datasets/quickstart')
-WEIGHTS = Path('experiments/train_quickstart/models/net_g_latest.pth')
+WEIGHTS = Path('experiments/train_quickstart/models/net_g_latest.safetensors')  # contains the settings of the network
 FIGURE = Path('results/quickstart.png')
 
 
@@ -84,7 +84,7 @@ def draw(net: DeepRFTv2, sample: dict, restored: Tensor, kernel: np.ndarray) -> 
         '(learned without labels in feature space, not estimates of the true kernel)',
         fontsize=9,
     )
-    psfs = strongest_kernels(net, sample['lq'])
+    psfs = strongest_kernels(net, sample['lq'][part])
     show(
         kernels.subplots(1, 1 + len(psfs)), [('true', kernel), *((f'channel {c}', psf) for c, psf in psfs)], cmap='gray'
     )
@@ -113,8 +113,11 @@ def show(axes: Sequence[Axes], panels: Iterable[tuple[str, np.ndarray | Tensor]]
 
 
 def strongest_kernels(net: DeepRFTv2, image: Tensor, count: int = 5, radius: int = 10) -> list[tuple[int, Tensor]]:
-    """Return the channels with the most energy in the last full-scale estimator, and the centers of their kernels."""
-    psf = net.kernels(image[None])[-1].full.psf[0]
+    """Return the channels with the most energy in the last full-scale estimator, and the centers of their kernels.
+
+    Kernels are averaged over the windows of the image.
+    """
+    psf = net.kernels(image[None])[-1].full.psf.mean(0)
     channels = psf.square().sum((1, 2)).topk(count).indices
     row, column = psf.shape[-2] // 2, psf.shape[-1] // 2
     center = psf[channels, row - radius : row + radius + 1, column - radius : column + radius + 1]

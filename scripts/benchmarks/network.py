@@ -22,7 +22,7 @@ from deeprftv2_plugin.ops import TileGrid
 from deeprftv2_plugin.ops.backends import VARIABLE
 
 DATA = Path('datasets/quickstart')
-WEIGHTS = Path('experiments/train_quickstart/models/net_g_latest.pth')
+WEIGHTS = Path('experiments/train_quickstart/models/net_g_latest.safetensors')  # contains the settings of the network
 
 
 def evaluate(setting: Setting, variant: str, size: int) -> dict:
