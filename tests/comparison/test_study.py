@@ -146,7 +146,7 @@ def test_failed_runs_are_remarks():
     assert rows[1]['remark'] == 'training: slow; seed 1: no memory'
 
 
-def test_networks_of_the_quickstart_have_equal_costs():
+def test_networks_of_the_quickstart_have_equal_costs_in_training():
     pytest.importorskip('spandrel')
-    costs = [count_operations(each.build(), 256, 256).total for each in read_study(str(QUICKSTART)).networks()]
+    costs = [count_operations(each.build(), 48, 48).total for each in read_study(str(QUICKSTART)).networks()]
     assert len(costs) == 3 and max(costs) < 1.05 * min(costs), costs
