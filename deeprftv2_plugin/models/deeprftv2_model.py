@@ -177,10 +177,10 @@ class DeepRFTv2Model(RestorationModel):
         old_buffers = [buffer.clone() for buffer in self.buffers]
         total = self.compute_gradients()
         finite = torch.isfinite(total) & torch.isfinite(self.terms['grad_norm'])
-        finite, result = self.flags.share(current_iter, finite, total, leave=signal_before is not None)
+        finite, mean, result = self.flags.share(current_iter, finite, total, leave=signal_before is not None)
         for buffer, old in zip(self.buffers, old_buffers, strict=True):
             buffer.copy_(torch.where(finite, buffer, old))
-        step_if_finite(finite, self.optimizer_g, total, self.compute_gradients, self.flags.mean)
+        step_if_finite(finite, self.optimizer_g, mean, lambda: self.flags.mean(self.compute_gradients()))
         if self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
         if self.progress is None:

@@ -157,9 +157,8 @@ def check_names(name: str, dataset: Any, opt: Mapping[str, Any]) -> Iterator[Fin
         opt: The options.
     """
     own = issubclass(MODEL_REGISTRY.get(opt['model_type']), RestorationModel)
-    if not (opt.get('val') or {}).get('save_img') and (
-        opt['is_train'] or not own
-    ):  # a test with a report saves the worst images
+    reported = own and not opt['is_train']  # the report of a test contains the worst images
+    if not reported and not (opt.get('val') or {}).get('save_img'):
         return
     seen: dict[str, str] = {}
     for item in getattr(dataset, 'paths', []):

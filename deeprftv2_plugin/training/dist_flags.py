@@ -38,7 +38,9 @@ class SharedFlags:
         self.late = device.type != 'cpu'
         self._pending: tuple[int, Tensor, torch.cuda.Event | None] | None = None
 
-    def share(self, iteration: int, finite: Tensor, loss: Tensor, leave: bool) -> tuple[Tensor, StepResult | None]:
+    def share(
+        self, iteration: int, finite: Tensor, loss: Tensor, leave: bool
+    ) -> tuple[Tensor, Tensor, StepResult | None]:
         """Share the values of a step.
 
         Args:
@@ -48,8 +50,8 @@ class SharedFlags:
             leave: Whether this process was asked to stop.
 
         Returns:
-            A boolean scalar tensor on the device, whether the loss and the gradient are finite in all processes; and
-            the result of the last step that has been read, or None.
+            Two scalar tensors on the device, whether the loss and the gradient are finite in all processes and the mean
+            loss, and the result of the last step that has been read, or None.
         """
         values = torch.stack([(~finite).float(), torch.full((), float(leave), device=self.device), loss.float()])
         if self.processes > 1:
@@ -57,10 +59,10 @@ class SharedFlags:
         ready: tuple[int, Tensor, torch.cuda.Event | None] | None = self._copy_to_host(iteration, values)
         if self.late:
             ready, self._pending = self._pending, ready
-        return values[0] == 0, ready and self._read(*ready)
+        return values[0] == 0, values[2] / self.processes, ready and self._read(*ready)
 
     def mean(self, loss: Tensor) -> Tensor:
-        """Return the mean of a loss over all processes. Waits for the other processes."""
+        """Return the mean of a further loss of the step over all processes."""
         if self.processes == 1:
             return loss
         total = loss.detach().clone()

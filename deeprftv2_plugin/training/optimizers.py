@@ -149,13 +149,7 @@ def build_schedule(settings: Mapping[str, Any], optimizer: Optimizer) -> LRSched
     return build('train.scheduler', settings, SCHEDULES, optimizer=optimizer)
 
 
-def step_if_finite(
-    finite: Tensor,
-    optimizer: Optimizer,
-    loss: Tensor,
-    evaluate: Callable[[], Tensor],
-    mean: Callable[[Tensor], Tensor],
-) -> None:
+def step_if_finite(finite: Tensor, optimizer: Optimizer, loss: Tensor, evaluate: Callable[[], Tensor]) -> None:
     """Take an optimizer step unless the loss or the gradient is not finite.
 
     Fused optimizers decide on the device. For other optimizers, the CPU synchronizes with the device, as it does for
@@ -164,9 +158,8 @@ def step_if_finite(
     Args:
         finite: Boolean scalar tensor.
         optimizer: Optimizer whose parameters have gradients.
-        loss: Loss of the current gradients.
+        loss: Loss of the current gradients. Line searches depend on its value, so it must be equal in all processes.
         evaluate: Recomputes the loss and the gradients, for optimizers that need several evaluations per step.
-        mean: Averages a loss over all processes. Line searches depend on its value and must agree in all of them.
     """
     # read from the parameter groups, since a resumed state can differ from the settings
     fused = all(group.get('fused') for group in optimizer.param_groups)
@@ -178,7 +171,7 @@ def step_if_finite(
         computed = [loss]
 
         def closure() -> Any:
-            return mean(computed.pop() if computed else evaluate())
+            return computed.pop() if computed else evaluate()
 
         optimizer.step(closure)
 

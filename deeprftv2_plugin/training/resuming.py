@@ -268,14 +268,15 @@ def _mismatch(values: Mapping[str, Any], expected: Mapping[str, Any], sizes: set
             return f'its {key} is of {type(value).__name__}, expected a tensor'
         if value.shape != target.shape and not value.numel() == target.numel() == 1:
             return f'its {key} has shape {tuple(value.shape)}, expected {tuple(target.shape)}'
-    for key, target in {**dict.fromkeys(values), **expected}.items():
+    for key, content in values.items():
+        target = expected.get(key)
         if isinstance(target, Tensor):
             continue
         is_number = isinstance(target, int | float)
-        if is_number and not isinstance(values[key], int | float | Tensor):
-            return f'its {key} is of {type(values[key]).__name__}, expected a number'
+        if is_number and not isinstance(content, int | float | Tensor):
+            return f'its {key} is of {type(content).__name__}, expected a number'
         possible = {1} if is_number else sizes | {each.numel() for _, each in tensors_of(target)}
-        for name, value in tensors_of(values[key], key):
+        for name, value in tensors_of(content, key):
             if value.numel() not in possible:
                 return f'its {name} has shape {tuple(value.shape)}'
     for key, value in tensors_of(values):

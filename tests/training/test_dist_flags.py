@@ -10,8 +10,8 @@ def share_steps(flags, iterations):
     found = []
     for iteration in iterations:
         finite, loss = torch.tensor(iteration != 3), torch.tensor(float(iteration))
-        all_finite, result = flags.share(iteration, finite, loss, leave=iteration == 2)
-        assert all_finite == (iteration != 3)
+        all_finite, mean, result = flags.share(iteration, finite, loss, leave=iteration == 2)
+        assert all_finite == (iteration != 3) and mean == iteration
         found.append(result)
     return found
 
@@ -33,6 +33,6 @@ def test_the_loss_is_the_mean_over_processes(monkeypatch):
     """The other of two processes has a loss of 5 and a gradient that is not finite, and was asked to stop."""
     monkeypatch.setattr(torch.distributed, 'all_reduce', lambda values: values.add_(torch.tensor([1.0, 1.0, 5.0])))
     flags = SharedFlags(torch.device('cpu'), processes=2)
-    finite, result = flags.share(7, torch.tensor(True), torch.tensor(3.0), leave=False)
-    assert not finite
+    finite, mean, result = flags.share(7, torch.tensor(True), torch.tensor(3.0), leave=False)
+    assert not finite and mean == 4
     assert result == (7, False, True, 4.0)

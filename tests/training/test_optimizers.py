@@ -56,7 +56,7 @@ def test_skipped_steps_leave_no_trace(settings):
             if index in (0, 2) and index not in skipped:
                 continue
             weight.grad = torch.full_like(weight, torch.nan if index in skipped else index)
-            step_if_finite(torch.tensor(index not in skipped), optimizer, torch.tensor(1.0), unused, float)
+            step_if_finite(torch.tensor(index not in skipped), optimizer, torch.tensor(1.0), unused)
         results.append(weight.detach())
     assert not torch.equal(results[0], torch.ones(5))
     assert torch.equal(*results)

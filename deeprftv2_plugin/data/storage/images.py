@@ -92,6 +92,11 @@ def _as_16_bit(values: np.ndarray, name: str) -> np.ndarray:
     return np.rint(values * np.iinfo(np.uint16).max).astype(np.uint16)
 
 
+def full_scale(image: np.ndarray) -> int:
+    """Return the highest value of an image: 1 for floating-point numbers, otherwise that of its integer type."""
+    return 1 if image.dtype.kind == 'f' else np.iinfo(image.dtype).max
+
+
 def to_tensor(image: np.ndarray) -> torch.Tensor:
     """Convert an array to a tensor of float32 in [0, 1].
 
@@ -101,7 +106,7 @@ def to_tensor(image: np.ndarray) -> torch.Tensor:
     Returns:
         Tensor (C, H, W).
     """
-    scaled = np.atleast_3d(image).astype(np.float32) / (1 if image.dtype.kind == 'f' else np.iinfo(image.dtype).max)
+    scaled = np.atleast_3d(image).astype(np.float32) / full_scale(image)
     return torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1)))
 
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageCms
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from deeprftv2_plugin.data.storage.decoding import BITS, damaged, decode_unchanged, find_damage
-from deeprftv2_plugin.data.storage.images import StoredImage
+from deeprftv2_plugin.data.storage.images import StoredImage, full_scale
 from deeprftv2_plugin.inference.photographs import tiff
 from deeprftv2_plugin.inference.photographs.jpeg import kept_segments
 from deeprftv2_plugin.inference.photographs.photograph import (
@@ -85,8 +85,8 @@ def read(path: str | Path) -> Photograph:
         page = tiff.only_page(data, name) if tiff.is_tiff(data) else None
         if page is not None:
             tiff.require_known_pixels(page, name)
-        if page is not None and max(page.get(BITS, (1,))) > 8:
-            return _deep_tiff(data, name, page)
+            if max(page.get(BITS, (1,))) > 8:
+                return _deep_tiff(data, name, page)
         with Image.open(io.BytesIO(data), formats=formats()) as image:
             if image.format == 'PNG':
                 _remove_texts(image.info)
@@ -171,7 +171,7 @@ def _deep_tiff(data: bytes, name: str, page: ImageFileDirectory_v2) -> Photograp
         raise _too_large(name, f'{pixels:,} pixels, limit {limit:,}')
     photo = from_array(decode_unchanged(data, name), name)
     if page.get(tiff.PHOTOMETRIC) == tiff.WHITE_IS_ZERO:
-        photo = photo._replace(pixels=np.iinfo(photo.pixels.dtype).max - photo.pixels)
+        photo = photo._replace(pixels=full_scale(photo.pixels) - photo.pixels)
     extra = page.get(tiff.EXTRA)
     if extra == (tiff.UNSPECIFIED,):
         photo = photo._replace(alpha=None)
@@ -183,7 +183,7 @@ def _deep_tiff(data: bytes, name: str, page: ImageFileDirectory_v2) -> Photograp
 
 def _divided(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """Return the original colors of pixels that are multiplied by their opacity."""
-    full = 1 if alpha.dtype.kind == 'f' else np.iinfo(alpha.dtype).max
+    full = full_scale(alpha)
     scale = np.divide(full, alpha, out=np.zeros(alpha.shape), where=alpha > 0)[..., None]
     divided = np.minimum(pixels * scale, full)
     return (divided if full == 1 else np.rint(divided)).astype(pixels.dtype)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from deeprftv2_plugin.data.storage.images import full_scale
 from deeprftv2_plugin.inference.photographs.photograph import Photograph, descriptive_exif, loaded_exif
 from deeprftv2_plugin.inference.photographs.png import encode_png
 from deeprftv2_plugin.inference.photographs.reading import HEIC_HINT, formats, lacks_heic
@@ -86,9 +87,7 @@ def check_target(photo: Photograph, path: Path, columns: int = 1) -> str:
 
 def is_transparent(photo: Photograph) -> bool:
     """Return whether a photograph has pixels that are not opaque."""
-    if photo.alpha is None:
-        return False
-    return bool(photo.alpha.min() < (1 if photo.alpha.dtype.kind == 'f' else np.iinfo(photo.alpha.dtype).max))
+    return photo.alpha is not None and bool(photo.alpha.min() < full_scale(photo.alpha))
 
 
 def encode(photo: Photograph, format: str) -> bytes:
@@ -134,8 +133,7 @@ def convert(array: np.ndarray, dtype: type | np.dtype) -> np.ndarray:
     """Scale an array of integers, or of floating-point numbers in [0, 1], to the range of an integer type."""
     if array.dtype == dtype:
         return array
-    scale = 1 if array.dtype.kind == 'f' else np.iinfo(array.dtype).max
-    return np.rint(array * np.float32(np.iinfo(dtype).max / scale)).astype(dtype)
+    return np.rint(array * np.float32(np.iinfo(dtype).max / full_scale(array))).astype(dtype)
 
 
 def _with_depth(photo: Photograph, known: Iterable[type]) -> Photograph:
